@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+/// Marks a function that runs on the host and inside CUDA kernels. The macro only ADDS an attribute under nvcc; it
+/// never changes a body, so translation units compiled by different compilers agree (one-definition rule).
+#if defined(__CUDACC__)
+#define PROMPTKD_HD __host__ __device__
+#else
+#define PROMPTKD_HD
+#endif
+
+#define PROMPTKD_VERSION_MAJOR 0
+#define PROMPTKD_VERSION_MINOR 1
+#define PROMPTKD_VERSION_PATCH 0
+
+namespace promptkd {
+
+/// Every size and index in the library. Signed, so that differences are safe.
+using Index = std::int64_t;
+
+inline constexpr const char* version = "0.1.0";
+
+}  // namespace promptkd

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/dtype.hpp>
+#include <promptkd/core/error.hpp>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+using Shape = std::vector<Index>;
+
+/// "(3, 224, 224)".
+inline std::string to_string(const Shape& shape) {
+    std::string text = "(";
+    for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + ")";
+}
+
+/// Product of the extents (1 for a scalar). Extents read from files must have been checked for overflow before.
+inline Index count_of(const Shape& shape) {
+    Index n = 1;
+    for (const Index extent : shape) n *= extent;
+    return n;
+}
+
+namespace detail {
+
+/// Calls `f(T{})` with the C++ type behind `type`.
+template <class F>
+decltype(auto) with_type(DType type, F&& f) {
+    switch (type) {
+        case DType::f64: return f(double{});
+        case DType::f32: return f(float{});
+        case DType::f16: return f(half{});
+        case DType::bf16: return f(bf16{});
+        case DType::i64: return f(std::int64_t{});
+        case DType::i32: return f(std::int32_t{});
+        case DType::i16: return f(std::int16_t{});
+        case DType::i8: return f(std::int8_t{});
+        default: return f(std::uint8_t{});
+    }
+}
+
+/// Element `i` of an unaligned array of `From`, as `To`.
+template <class To, class From>
+To load_as(const std::byte* bytes, Index i) {
+    From x;
+    std::memcpy(&x, bytes + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
+    if constexpr (std::is_same_v<To, From>) return x;
+    else if constexpr (std::is_same_v<To, half> || std::is_same_v<To, bf16>) return To(static_cast<float>(x));
+    else return static_cast<To>(x);
+}
+
+}  // namespace detail
+
+/// A read-only, contiguous, row-major tensor in host memory, possibly inside a mapped file. `owner` keeps the bytes
+/// alive; copies share them. The bytes need not be aligned.
+struct HostTensor {
+    DType dtype = DType::f32;
+    Shape shape;
+    const std::byte* bytes = nullptr;
+    std::shared_ptr<const void> owner;
+
+    Index count() const { return count_of(shape); }
+    std::size_t size_bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
+
+    /// Elements `first … first+n-1`, converted to T, into `out`.
+    template <class T>
+    void copy_to(T* out, Index first, Index n) const {
+        detail::with_type(dtype, [&](auto tag) {
+            using From = decltype(tag);
+            if constexpr (std::is_same_v<From, T>) {
+                std::memcpy(out, bytes + static_cast<std::size_t>(first) * sizeof(T), static_cast<std::size_t>(n) * sizeof(T));
+            } else {
+                for (Index i = 0; i < n; ++i) out[i] = detail::load_as<T, From>(bytes, first + i);
+            }
+        });
+    }
+
+    /// All elements converted to T.
+    template <class T>
+    std::vector<T> to() const {
+        std::vector<T> values(static_cast<std::size_t>(count()));
+        copy_to(values.data(), 0, count());
+        return values;
+    }
+};
+
+/// A tensor that owns a copy of `values`.
+template <class T>
+HostTensor make_tensor(std::vector<T> values, Shape shape) {
+    require(static_cast<Index>(values.size()) == count_of(shape), "make_tensor: ", values.size(), " values for shape ",
+            to_string(shape));
+    auto keeper = std::make_shared<const std::vector<T>>(std::move(values));
+    HostTensor tensor;
+    tensor.dtype = dtype_of<T>;
+    tensor.shape = std::move(shape);
+    tensor.bytes = reinterpret_cast<const std::byte*>(keeper->data());
+    tensor.owner = std::move(keeper);
+    return tensor;
+}
+
+/// Named tensors and string metadata: what every weight-file reader returns and every writer takes.
+struct TensorMap {
+    std::map<std::string, HostTensor> tensors;
+    std::map<std::string, std::string> metadata;
+    std::string source;  ///< file the tensors came from, for messages
+
+    bool contains(const std::string& name) const { return tensors.count(name) != 0; }
+
+    /// The tensor called `name`. Throws Error naming file and key when it is missing.
+    const HostTensor& at(const std::string& name) const {
+        const auto it = tensors.find(name);
+        require(it != tensors.end(), source, ": tensor '", name, "' is missing");
+        return it->second;
+    }
+
+    /// The tensor called `name` with exactly this shape. Throws Error naming both shapes otherwise.
+    const HostTensor& at(const std::string& name, const Shape& shape) const {
+        const HostTensor& tensor = at(name);
+        require(tensor.shape == shape, source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
+                ", expected ", to_string(shape));
+        return tensor;
+    }
+};
+
+}  // namespace promptkd
