@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/eigen.hpp>
+#include <promptkd/device/device.hpp>
+
+namespace promptkd {
+
+/// A lane of 64 bytes: 16 floats or 8 doubles at once, through Eigen's fixed-size arrays. See ScalarLane.
+template <class T>
+struct PackLane {
+    static constexpr Index width = static_cast<Index>(64 / sizeof(T));
+    using Value = Eigen::Array<T, static_cast<int>(width), 1>;
+    Index index;
+
+    template <class P>
+    Value load(const P* p) const {
+        if constexpr (std::is_same_v<std::remove_cv_t<P>, T>) {
+            return Eigen::Map<const Value>(p + index);
+        } else {
+            Value v;
+            for (Index i = 0; i < width; ++i) v[i] = static_cast<T>(p[index + i]);
+            return v;
+        }
+    }
+    template <class P>
+    void store(P* p, const Value& v) const {
+        if constexpr (std::is_same_v<P, T>) {
+            Eigen::Map<Value>(p + index) = v;
+        } else {
+            for (Index i = 0; i < width; ++i) p[index + i] = P(v[i]);
+        }
+    }
+    static Value fill(T v) { return Value::Constant(v); }
+    static Value value(const Value& v) { return v; }
+    static Value max(const Value& a, const Value& b) { return a.max(b); }
+    static Value abs(const Value& a) { return a.abs(); }
+    static Value where_positive(const Value& condition, const Value& value) {
+        return (condition > T(0)).select(value, Value::Zero());
+    }
+};
+
+/// One CPU thread as a Team: packs, then a scalar tail.
+template <class T>
+struct CpuTeam {
+    template <class G>
+    void each(Index n, const G& g) {
+        Index i = 0;
+        for (; i + PackLane<T>::width <= n; i += PackLane<T>::width) g(PackLane<T>{i});
+        for (; i < n; ++i) g(ScalarLane<T>{i});
+    }
+
+    template <class G>
+    T sum(Index n, const G& g) {
+        T total = 0;
+        Index i = 0;
+        if (n >= PackLane<T>::width) {
+            typename PackLane<T>::Value packs = PackLane<T>::fill(0);
+            for (; i + PackLane<T>::width <= n; i += PackLane<T>::width) packs += g(PackLane<T>{i});
+            total = packs.sum();
+        }
+        for (; i < n; ++i) total += g(ScalarLane<T>{i});
+        return total;
+    }
+
+    template <class G>
+    T max(Index n, const G& g) {
+        T best = -std::numeric_limits<T>::infinity();
+        Index i = 0;
+        if (n >= PackLane<T>::width) {
+            typename PackLane<T>::Value packs = PackLane<T>::fill(best);
+            for (; i + PackLane<T>::width <= n; i += PackLane<T>::width) packs = packs.max(g(PackLane<T>{i}));
+            best = packs.maxCoeff();
+        }
+        for (; i < n; ++i) best = std::max(best, static_cast<T>(g(ScalarLane<T>{i})));
+        return best;
+    }
+
+    template <class G>
+    void once(const G& g) {
+        g();
+    }
+};
+
+}  // namespace promptkd

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/config.hpp>
+#include <promptkd/device/gemm.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <type_traits>
+
+namespace promptkd {
+
+/// What every functor given to Device::map receives: a run of `width` consecutive elements starting at `index`.
+/// Functors are structs with `template <class Lane> PROMPTKD_HD void operator()(const Lane& lane) const` that load values with
+/// `lane.load(pointer)` (elements pointer[index…index+width-1], widened to the device's Scalar), compute with + - * /,
+/// exp, log, sqrt, and the lane's `fill`, `max`, `where_positive`, and store with `lane.store(pointer, value)`.
+/// ScalarLane has width 1; the CPU device also instantiates functors on packs of 16 floats, which is what vectorises them.
+template <class T>
+struct ScalarLane {
+    using Value = T;
+    static constexpr Index width = 1;
+    Index index;
+
+    template <class P>
+    PROMPTKD_HD T load(const P* p) const {
+        return static_cast<T>(p[index]);
+    }
+    template <class P>
+    PROMPTKD_HD void store(P* p, T v) const {
+        p[index] = P(v);
+    }
+    PROMPTKD_HD static T fill(T v) { return v; }
+    /// The evaluated value of an expression; return this from lambdas, never an unevaluated expression.
+    PROMPTKD_HD static T value(T v) { return v; }
+    PROMPTKD_HD static T max(T a, T b) { return a > b ? a : b; }
+    PROMPTKD_HD static T abs(T a) { return a < 0 ? -a : a; }
+    /// `value` where condition > 0, otherwise 0.
+    PROMPTKD_HD static T where_positive(T condition, T value) { return condition > 0 ? value : T(0); }
+};
+
+/// The value type of a lane inside a generic lambda: `LaneValue<decltype(lane)>`.
+template <class Lane>
+using LaneValue = typename std::remove_cvref_t<Lane>::Value;
+
+namespace detail {
+
+struct ProbeMap {
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane&) const {}
+};
+
+struct ProbeRows {
+    template <class Team>
+    PROMPTKD_HD void operator()(Team&, Index) const {}
+};
+
+}  // namespace detail
+
+/// A place where tensors live and operations run. Implementations: Cpu (Eigen), Cuda (cuBLAS), and the tests'
+/// EmulatedCuda. `Scalar` is the type of parameters, statistics and losses; `Activation` that of stored activations.
+///
+/// Memory: allocate/release at set-up only; upload/download between host and device, copy on the device, zero.
+/// map(n, f): f(lane) over lanes that together cover [0, n) once.
+/// rows(n, cost, f): f(team, row) once for each row < n. `cost` estimates the elements touched a row. A Team offers
+///   each(n, g): g(lane) over lanes that cover [0, n);
+///   sum(n, g), max(n, g): the reduction of g(lane) over [0, n), the same value in every thread of the team;
+///   once(g): g() in one thread. Every reduction and `each` is followed by a barrier of the team.
+/// gemm: see Gemm. planning(true): from now on every operation returns at once without touching memory, so that a
+///   step can be run against an unbound Arena to measure what it needs.
+template <class D>
+concept Device = requires(D d, void* p, const void* q, std::size_t n, Index i, const Gemm& g, bool on) {
+    typename D::Scalar;
+    typename D::Activation;
+    { d.allocate(n) } -> std::same_as<void*>;
+    d.release(p);
+    d.upload(p, q, n);
+    d.download(p, q, n);
+    d.copy(p, q, n);
+    d.zero(p, n);
+    d.synchronize();
+    d.map(i, detail::ProbeMap{});
+    d.rows(i, i, detail::ProbeRows{});
+    d.gemm(g);
+    d.planning(on);
+    { d.is_planning() } -> std::convertible_to<bool>;
+};
+
+/// Sets planning mode for a scope.
+template <Device D>
+class PlanningScope {
+public:
+    explicit PlanningScope(D& device) : device_(device) { device_.planning(true); }
+    ~PlanningScope() { device_.planning(false); }
+    PlanningScope(const PlanningScope&) = delete;
+    PlanningScope& operator=(const PlanningScope&) = delete;
+
+private:
+    D& device_;
+};
+
+}  // namespace promptkd

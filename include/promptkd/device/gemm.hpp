@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/dtype.hpp>
+
+namespace promptkd {
+
+/// One factor of a product: a row-major matrix in device memory with leading dimension `ld` (elements between rows).
+/// `transposed` means that the STORED matrix is the transpose of the factor.
+struct Operand {
+    const void* data = nullptr;
+    DType type = DType::f32;
+    Index ld = 0;
+    bool transposed = false;
+    Index stride = 0;        ///< elements between consecutive products of the batch
+    Index outer_stride = 0;  ///< elements between consecutive batches
+
+    /// Start of the matrix of product (outer, batch).
+    const void* at(Index outer, Index batch) const {
+        const Index offset = outer * outer_stride + batch * stride;
+        return static_cast<const char*>(data) + offset * static_cast<Index>(size_of(type));
+    }
+};
+
+/// Row-major products  C = α·A·B + β·C  (A: m×k, B: k×n, C: m×n), `outer`·`batch` of them.
+/// Where given, `bias` (n values of the device's Scalar) is added to every row and `residual` (m×n, the type of C,
+/// leading dimension ldc and strides of C; may be C itself) to the result; both require β = 0.
+/// Products accumulate in the device's Scalar (fp32 for 16-bit types).
+struct Gemm {
+    Index m = 0, n = 0, k = 0;
+    Operand a, b;
+    void* c = nullptr;
+    DType c_type = DType::f32;
+    Index ldc = 0, stride_c = 0, outer_stride_c = 0;
+    double alpha = 1, beta = 0;
+    Index batch = 1, outer = 1;
+    const void* bias = nullptr;
+    const void* residual = nullptr;
+
+    Index offset_c(Index o, Index i) const { return o * outer_stride_c + i * stride_c; }
+};
+
+/// A factor stored as the row-major matrix `data`.
+template <class T>
+Operand operand(const T* data, Index ld) {
+    return {data, dtype_of<T>, ld, false, 0, 0};
+}
+
+/// A factor that is the transpose of the row-major matrix `data`.
+template <class T>
+Operand transposed(const T* data, Index ld) {
+    return {data, dtype_of<T>, ld, true, 0, 0};
+}
+
+/// The same factor with strides for batched products.
+inline Operand strided(Operand x, Index stride, Index outer_stride = 0) {
+    x.stride = stride;
+    x.outer_stride = outer_stride;
+    return x;
+}
+
+}  // namespace promptkd
