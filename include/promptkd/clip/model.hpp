@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/text.hpp>
+#include <promptkd/clip/vision.hpp>
+
+#include <cmath>
+#include <memory>
+#include <optional>
+
+namespace promptkd {
+
+/// A CLIP model with frozen weights on a device. The text branch is absent where the file has none (a student file).
+template <Device D>
+class ClipModel {
+public:
+    using T = typename D::Scalar;
+
+    /// Reads OpenAI's key names from `map`. Throws Error naming the first missing or misshapen tensor.
+    ClipModel(D& device, const TensorMap& map, WeightStorage storage = WeightStorage::native)
+        : store_(std::make_unique<FrozenStore<D>>(device, storage)), vision_(*store_, map), source_(map.source) {
+        const double scale = map.at("logit_scale").template to<double>().at(0);
+        require(std::isfinite(scale), map.source, ": 'logit_scale' is not a finite number");
+        logit_scale_ = std::exp(scale);
+        if (!map.contains("token_embedding.weight")) return;
+        text_.emplace(*store_, map);
+        require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(), " values and text features ",
+                text_->embed());
+    }
+
+    const VisionTransformer<D>& vision() const { return vision_; }
+    bool has_text() const { return text_.has_value(); }
+    /// Throws Error when the file had no text branch.
+    const TextTransformer<D>& text() const {
+        require(text_.has_value(), source_, ": this model has no text branch");
+        return *text_;
+    }
+    /// exp(logit_scale), the factor of the cosine in every logit.
+    double logit_scale() const { return logit_scale_; }
+    const std::string& source() const { return source_; }
+    /// Device memory held by the weights.
+    std::size_t weight_bytes() const { return store_->bytes(); }
+
+private:
+    std::unique_ptr<FrozenStore<D>> store_;
+    VisionTransformer<D> vision_;
+    std::optional<TextTransformer<D>> text_;
+    double logit_scale_ = 1;
+    std::string source_;
+};
+
+}  // namespace promptkd

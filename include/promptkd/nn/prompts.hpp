@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/nn/param.hpp>
+#include <promptkd/op/gather.hpp>
+
+#include <vector>
+
+namespace promptkd {
+
+/// The prompts of one encoder branch: layers[0] is the shallow prompt of the input sequence, layers[i] (1 ≤ i < depth)
+/// overwrites the prompt positions before block i. Each is (tokens, d). Depth counts the shallow one (VPT, IVLP, MaPLe).
+/// The parameters belong to whoever made them; a parameter whose grad is null is frozen.
+template <class T>
+struct PromptLayers {
+    Index tokens = 0;
+    std::vector<const Param<T>*> layers;
+
+    Index depth() const { return static_cast<Index>(layers.size()); }
+    bool empty() const { return tokens == 0 || layers.empty(); }
+};
+
+/// Device table of a Placement: prompt j stands in the rows rows[j·uses + b].
+template <Device D>
+class PlacementTable {
+public:
+    PlacementTable() = default;
+    PlacementTable(D& device, Index prompts, Index uses, const std::vector<std::int32_t>& rows)
+        : prompts_(prompts), uses_(uses), rows_(device, rows) {}
+
+    /// The first `uses` uses of every prompt.
+    Placement view(Index uses) const { return {prompts_, uses, uses_, rows_.data()}; }
+    Placement view() const { return view(uses_); }
+    Index prompts() const { return prompts_; }
+    Index uses() const { return uses_; }
+
+private:
+    Index prompts_ = 0, uses_ = 0;
+    Buffer<D, std::int32_t> rows_;
+};
+
+}  // namespace promptkd

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/device/memory.hpp>
+#include <promptkd/op/softmax.hpp>
+
+#include <cmath>
+
+namespace promptkd {
+
+/// Scaled dot-product attention over Sequences: softmax(q·kᵀ/√head_dim)·v for each head. Queries, keys and values are
+/// columns [h·head_dim, (h+1)·head_dim) of row-major activations with leading dimensions q_ld and kv_ld. With a selection the
+/// queries are one row a sequence, (count, ·); otherwise all rows.
+struct AttentionShape {
+    Sequences sequences;
+    const Selection* selection = nullptr;
+    Index heads = 0, head_dim = 0;
+    Index q_ld = 0, kv_ld = 0, o_ld = 0;
+
+    Index queries() const { return selection ? sequences.count : sequences.rows(); }
+    Index prefix_queries() const { return selection ? 0 : sequences.prefix; }
+    Index run_queries() const { return selection ? 1 : sequences.length; }
+    /// Elements of the (heads, queries, tokens) matrix of scores or probabilities.
+    Index scores() const { return heads * queries() * sequences.tokens(); }
+    double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+};
+
+namespace detail {
+
+/// The products of attention. Scores of sequence i have two parts: against the shared prefix (one product for all queries of
+/// a head) and against the sequence's own run (one product for each head and sequence). The gradient of a prefix key is a sum
+/// over all sequences, and comes out of the first kind of product by itself.
+template <Device D, class A>
+class AttentionProducts {
+public:
+    AttentionProducts(D& device, const AttentionShape& shape) : device_(device), s_(shape) {}
+
+    /// scores = alpha·x·yᵀ, x over query rows (leading dimension x_ld), y over key rows (kv_ld).
+    void scores(const A* x, Index x_ld, const A* y, A* out, double alpha) {
+        if (prefix() > 0) {
+            Gemm g = prefix_product(s_.queries(), prefix(), s_.head_dim, alpha, 0);
+            g.a = strided(operand(x, x_ld), 0, s_.head_dim);
+            g.b = strided(transposed(y, s_.kv_ld), 0, s_.head_dim);
+            set_scores(g, out);
+            device_.gemm(g);
+        }
+        Gemm g = run_product(queries(), length(), s_.head_dim, alpha, 0);
+        g.a = strided(operand(x + s_.prefix_queries() * x_ld, x_ld), queries() * x_ld, s_.head_dim);
+        g.b = strided(transposed(y + prefix() * s_.kv_ld, s_.kv_ld), length() * s_.kv_ld, s_.head_dim);
+        set_scores(g, run_scores(out));
+        g.stride_c = queries() * tokens();
+        device_.gemm(g);
+    }
+
+    /// out (query rows, out_ld) = alpha·weights·y, y over key rows.
+    void mix(const A* weights, const A* y, A* out, Index out_ld, double alpha) {
+        if (prefix() > 0) {
+            Gemm g = prefix_product(s_.queries(), s_.head_dim, prefix(), alpha, 0);
+            g.a = strided(operand(weights, tokens()), 0, head_scores());
+            g.b = strided(operand(y, s_.kv_ld), 0, s_.head_dim);
+            set_rows(g, out, out_ld, 0);
+            device_.gemm(g);
+        }
+        Gemm g = run_product(queries(), s_.head_dim, length(), alpha, prefix() > 0 ? 1 : 0);
+        g.a = strided(operand(run_scores(weights), tokens()), queries() * tokens(), head_scores());
+        g.b = strided(operand(y + prefix() * s_.kv_ld, s_.kv_ld), length() * s_.kv_ld, s_.head_dim);
+        set_rows(g, out + s_.prefix_queries() * out_ld, out_ld, queries() * out_ld);
+        device_.gemm(g);
+    }
+
+    /// out (key rows, out_ld) = alpha·weightsᵀ·x, x over query rows.
+    void mix_transposed(const A* weights, const A* x, Index x_ld, A* out, Index out_ld, double alpha) {
+        if (prefix() > 0) {
+            Gemm g = prefix_product(prefix(), s_.head_dim, s_.queries(), alpha, 0);
+            g.a = strided(transposed(weights, tokens()), 0, head_scores());
+            g.b = strided(operand(x, x_ld), 0, s_.head_dim);
+            set_rows(g, out, out_ld, 0);
+            device_.gemm(g);
+        }
+        Gemm g = run_product(length(), s_.head_dim, queries(), alpha, 0);
+        g.a = strided(transposed(run_scores(weights), tokens()), queries() * tokens(), head_scores());
+        g.b = strided(operand(x + s_.prefix_queries() * x_ld, x_ld), queries() * x_ld, s_.head_dim);
+        set_rows(g, out + prefix() * out_ld, out_ld, length() * out_ld);
+        device_.gemm(g);
+    }
+
+private:
+    Index prefix() const { return s_.sequences.prefix; }
+    Index length() const { return s_.sequences.length; }
+    Index tokens() const { return s_.sequences.tokens(); }
+    Index queries() const { return s_.run_queries(); }
+    Index head_scores() const { return s_.queries() * tokens(); }
+
+    template <class P>
+    P* run_scores(P* scores) const {
+        return scores + s_.prefix_queries() * tokens() + prefix();
+    }
+
+    Gemm prefix_product(Index m, Index n, Index k, double alpha, double beta) const {
+        Gemm g;
+        g.m = m, g.n = n, g.k = k, g.alpha = alpha, g.beta = beta;
+        g.outer = s_.heads, g.c_type = dtype_of<A>;
+        return g;
+    }
+    Gemm run_product(Index m, Index n, Index k, double alpha, double beta) const {
+        Gemm g = prefix_product(m, n, k, alpha, beta);
+        g.batch = s_.sequences.count;
+        return g;
+    }
+    void set_scores(Gemm& g, A* out) const { g.c = out, g.ldc = tokens(), g.outer_stride_c = head_scores(); }
+    void set_rows(Gemm& g, A* out, Index ld, Index stride) const {
+        g.c = out, g.ldc = ld, g.stride_c = stride, g.outer_stride_c = s_.head_dim;
+    }
+
+    D& device_;
+    const AttentionShape& s_;
+};
+
+}  // namespace detail
+
+/// o (query rows, o_ld) = attention(q, k, v). `probabilities` (shape.scores() elements) keeps softmax(…) for the backward pass.
+template <Device D, class A>
+void attention_forward(D& device, const AttentionShape& shape, const A* q, const A* k, const A* v, A* probabilities,
+                       A* o) {
+    detail::AttentionProducts<D, A> products(device, shape);
+    products.scores(q, shape.q_ld, k, probabilities, shape.scale());
+    attention_softmax(device, shape.sequences, shape.selection, probabilities, shape.heads);
+    products.mix(probabilities, v, o, shape.o_ld, 1);
+}
+
+/// Gradients dq (query rows, q_ld), dk and dv (key rows, kv_ld) from `d_o` (query rows, o_ld). All are overwritten.
+template <Device D, class A>
+void attention_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const A* q, const A* k, const A* v,
+                        const A* probabilities, const A* d_o, A* dq, A* dk, A* dv) {
+    typename Arena<D>::Scope scope(arena);
+    A* ds = arena.template scratch<A>(shape.scores());
+    detail::AttentionProducts<D, A> products(device, shape);
+    products.mix_transposed(probabilities, d_o, shape.o_ld, dv, shape.kv_ld, 1);
+    products.scores(d_o, shape.o_ld, v, ds, 1);
+    softmax_backward(device, probabilities, ds, shape.heads * shape.queries(), shape.sequences.tokens());
+    products.mix(ds, k, dq, shape.q_ld, shape.scale());
+    products.mix_transposed(ds, q, shape.q_ld, dk, shape.kv_ld, shape.scale());
+}
+
+}  // namespace promptkd

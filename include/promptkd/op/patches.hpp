@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/device/device.hpp>
+
+namespace promptkd {
+
+namespace detail {
+
+template <class T, class A>
+struct ExtractPatches {
+    const T* images;
+    A* patches;
+    Index grid, patch, resolution;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Index cells = grid * grid, image = row / cells, cell = row % cells;
+        const Index y0 = cell / grid * patch, x0 = cell % grid * patch;
+        const T* base = images + image * 3 * resolution * resolution;
+        A* out = patches + row * 3 * patch * patch;
+        for (Index line = 0; line < 3 * patch; ++line) {
+            const T* from = base + (line / patch * resolution + y0 + line % patch) * resolution + x0;
+            A* to = out + line * patch;
+            team.each(patch, [from, to](const auto& lane) { lane.store(to, lane.load(from)); });
+        }
+    }
+};
+
+template <class T, class A>
+struct AssembleTokens {
+    const A* patches;
+    const T *class_embedding, *positions, *prompts;
+    A* x;
+    Index cells, prompt_count, d;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Index tokens = 1 + cells + prompt_count, image = row / tokens, t = row % tokens;
+        A* out = x + row * d;
+        if (t > cells) {
+            const T* prompt = prompts + (t - cells - 1) * d;
+            team.each(d, [=](const auto& lane) { lane.store(out, lane.load(prompt)); });
+            return;
+        }
+        const T* position = positions + t * d;
+        if (t == 0) {
+            const T* first = class_embedding;
+            team.each(d, [=](const auto& lane) { lane.store(out, lane.value(lane.load(first) + lane.load(position))); });
+        } else {
+            const A* from = patches + (image * cells + t - 1) * d;
+            team.each(d, [=](const auto& lane) { lane.store(out, lane.value(lane.load(from) + lane.load(position))); });
+        }
+    }
+};
+
+}  // namespace detail
+
+/// patches (batch·grid², 3·patch²) from images (batch, 3, resolution, resolution), columns in the order of a convolution
+/// weight (channel, row, column): the patch embedding is then one product.
+template <Device D, class A>
+void extract_patches(D& device, const typename D::Scalar* images, A* patches, Index batch, Index grid, Index patch, Index resolution) {
+    using T = typename D::Scalar;
+    device.rows(batch * grid * grid, 3 * patch * patch, detail::ExtractPatches<T, A>{images, patches, grid, patch, resolution});
+}
+
+/// x (batch, 1 + cells + prompt_count, d) = [class token, patches] + positions, then the prompts (no position) at the end.
+template <Device D, class A>
+void assemble_tokens(D& device, const A* patches, const typename D::Scalar* class_embedding, const typename D::Scalar* positions,
+                     const typename D::Scalar* prompts, Index prompt_count, A* x, Index batch, Index cells, Index d) {
+    using T = typename D::Scalar;
+    device.rows(batch * (1 + cells + prompt_count), d,
+                detail::AssembleTokens<T, A>{patches, class_embedding, positions, prompts, x, cells, prompt_count, d});
+}
+
+}  // namespace promptkd

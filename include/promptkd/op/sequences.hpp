@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/op/gather.hpp>
+
+namespace promptkd {
+
+/// How the rows of a (rows, d) activation form token sequences: first `prefix` rows that every sequence begins with (the
+/// same tokens at the same positions: SOT and a generic context of the text encoder, computed once for all classes), then
+/// `count` runs of `length` rows. Row of token t of sequence i: t if t < prefix, else prefix + i·length + (t − prefix).
+/// Images have no prefix. Position-wise layers never notice; attention does. `causal`: token t sees tokens ≤ t.
+struct Sequences {
+    Index prefix = 0;
+    Index count = 0;
+    Index length = 0;
+    bool causal = false;
+
+    Index rows() const { return prefix + count * length; }
+    Index tokens() const { return prefix + length; }
+};
+
+/// One row of each sequence, the only ones that are read after the last block: local position positions[i] in the run of
+/// sequence i (null: 0, the class token).
+struct Selection {
+    const std::int32_t* positions = nullptr;
+};
+
+/// y[i] = x[selected row of sequence i], rows of d.
+template <Device D, class From, class To>
+void gather_selected(D& device, const Sequences& s, const Selection& selection, const From* x, To* y, Index d) {
+    device.rows(s.count, d, detail::MoveRows<From, To, false>{x, y, selection.positions, s.prefix, s.length, d, false});
+}
+
+/// y[selected row of sequence i] += x[i].
+template <Device D, class From, class To>
+void scatter_add_selected(D& device, const Sequences& s, const Selection& selection, const From* x, To* y, Index d) {
+    device.rows(s.count, d, detail::MoveRows<From, To, true>{x, y, selection.positions, s.prefix, s.length, d, true});
+}
+
+}  // namespace promptkd

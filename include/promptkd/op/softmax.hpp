@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/op/sequences.hpp>
+
+#include <cmath>
+
+namespace promptkd {
+
+namespace detail {
+
+/// How many of the keys of one sequence query row `r` may see.
+PROMPTKD_HD inline Index visible_keys(const Sequences& s, bool selected, const std::int32_t* positions, Index r) {
+    if (!s.causal) return s.prefix + s.length;
+    if (selected) return s.prefix + (positions ? static_cast<Index>(positions[r]) : 0) + 1;
+    return r < s.prefix ? r + 1 : s.prefix + (r - s.prefix) % s.length + 1;
+}
+
+template <class T, class A>
+struct AttentionSoftmax {
+    A* scores;
+    Sequences s;
+    bool selected;
+    const std::int32_t* positions;
+    Index queries;
+
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index i) const {
+        const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, i % queries);
+        A* row = scores + i * keys;
+        const T top = team.max(visible, [row](const auto& lane) { return lane.load(row); });
+        const T total = team.sum(visible, [row, top](const auto& lane) {
+            using std::exp;
+            const LaneValue<decltype(lane)> e = exp(lane.value(lane.load(row) - lane.fill(top)));
+            lane.store(row, e);
+            return e;
+        });
+        const T scale = T(1) / total;
+        team.each(visible, [row, scale](const auto& lane) { lane.store(row, lane.value(lane.load(row) * scale)); });
+        A* hidden = row + visible;
+        team.each(keys - visible, [hidden](const auto& lane) { lane.store(hidden, lane.fill(0)); });
+    }
+};
+
+template <class T, class A>
+struct SoftmaxBackward {
+    const A* probabilities;
+    A* grad;  // dP on entry, dS on exit
+    Index keys;
+
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index i) const {
+        const A* p = probabilities + i * keys;
+        A* g = grad + i * keys;
+        const T dot = team.sum(keys, [=](const auto& lane) { return lane.value(lane.load(p) * lane.load(g)); });
+        team.each(keys, [=](const auto& lane) { lane.store(g, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot)))); });
+    }
+};
+
+}  // namespace detail
+
+/// In place softmax of attention scores (heads, queries, tokens) over the keys each query may see; hidden keys get 0.
+template <Device D, class A>
+void attention_softmax(D& device, const Sequences& s, const Selection* selection, A* scores, Index heads) {
+    const Index queries = selection ? s.count : s.rows();
+    using T = typename D::Scalar;
+    device.rows(heads * queries, 4 * s.tokens(),
+                detail::AttentionSoftmax<T, A>{scores, s, selection != nullptr, selection ? selection->positions : nullptr, queries});
+}
+
+/// dS = P∘(dP − rowsum(P∘dP)), in place in `grad`; `rows` rows of `keys`.
+template <Device D, class A>
+void softmax_backward(D& device, const A* probabilities, A* grad, Index rows, Index keys) {
+    using T = typename D::Scalar;
+    device.rows(rows, 2 * keys, detail::SoftmaxBackward<T, A>{probabilities, grad, keys});
+}
+
+}  // namespace promptkd
