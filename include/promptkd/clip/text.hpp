@@ -61,8 +61,7 @@ public:
         Index longest = 0;
         for (Index i = 0; i < tokens.count; ++i) longest = std::max(longest, tokens.end_of_text(i) + 1);
         const Index length = savings.cut_after_end ? longest : tokens.context_length;
-        Index prefix = savings.share_prefix ? shared_prefix(tokens, context) : 0;
-        if (deep_prompts > 0 && prefix < 1 + deep_prompts) prefix = std::min<Index>(prefix, 1);
+        const Index prefix = savings.share_prefix ? shared_prefix(tokens, context) : 0;
         batch.sequences = {prefix, tokens.count, length - prefix, true};
         batch.base = Buffer<D, T>(device, fixed_rows(tokens, context, batch.sequences));
         std::vector<std::int32_t> ends;
@@ -159,19 +158,18 @@ private:
         return rows;
     }
 
+    /// A vector inside the shared prefix stands in one row, whatever the number of texts.
     PlacementTable<D> place(D& device, const ContextLayout& layout, const Sequences& s) const {
         if (layout.vectors == 0) return {};
-        const bool shared = !layout.class_specific && layout.position(0, layout.vectors - 1) < s.prefix;
-        const Index texts = s.count;
+        const Index sets = layout.class_specific ? s.count : 1, uses = layout.class_specific ? 1 : s.count;
         std::vector<std::int32_t> rows;
-        if (layout.class_specific) {
-            for (Index i = 0; i < texts; ++i)
-                for (Index k = 0; k < layout.vectors; ++k) rows.push_back(static_cast<std::int32_t>(row_of(s, i, layout.position(i, k))));
-            return PlacementTable<D>(device, texts * layout.vectors, 1, rows);
-        }
-        for (Index k = 0; k < layout.vectors; ++k)
-            for (Index i = 0; i < (shared ? 1 : texts); ++i) rows.push_back(static_cast<std::int32_t>(row_of(s, i, layout.position(i, k))));
-        return PlacementTable<D>(device, layout.vectors, shared ? 1 : texts, rows);
+        for (Index set = 0; set < sets; ++set)
+            for (Index k = 0; k < layout.vectors; ++k)
+                for (Index use = 0; use < uses; ++use) {
+                    const Index text = set + use, t = layout.position(text, k);
+                    rows.push_back(static_cast<std::int32_t>(t < s.prefix && text > 0 ? -1 : row_of(s, text, t)));
+                }
+        return PlacementTable<D>(device, sets * layout.vectors, uses, rows);
     }
 
     TextConfig config_;

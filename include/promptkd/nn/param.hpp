@@ -131,15 +131,17 @@ public:
         return *entries_.back().param;
     }
 
-    /// Allocates values and gradients (zero).
-    void bind() {
+    /// Allocates values and, unless `frozen`, gradients (both zero). Frozen parameters keep a null gradient.
+    void bind(bool frozen = false) {
         values_ = Buffer<D, T>(*device_, size_);
-        grads_ = Buffer<D, T>(*device_, size_);
         device_->zero(values_.data(), bytes());
-        device_->zero(grads_.data(), bytes());
+        if (!frozen) {
+            grads_ = Buffer<D, T>(*device_, size_);
+            clear_gradients();
+        }
         for (auto& entry : entries_) {
             entry.param->value = values_.data() + entry.offset;
-            entry.param->grad = grads_.data() + entry.offset;
+            if (!frozen) entry.param->grad = grads_.data() + entry.offset;
         }
     }
 
@@ -158,6 +160,15 @@ public:
     /// Loads every registered parameter from `prefix + name`.
     void load_all(const TensorMap& map, const std::string& prefix = "") {
         for (const Entry& entry : entries_) load(entry.name, map.at(prefix + entry.name), map.source);
+    }
+
+    /// Sets the parameter called `name` to `values`.
+    void set(const std::string& name, const std::vector<T>& values) {
+        Entry& entry = find(name);
+        require(static_cast<Index>(values.size()) == entry.param->count(), "parameter '", name, "' takes ", entry.param->count(), " values, got ",
+                values.size());
+        device_->upload(entry.param->value, values.data(), values.size() * sizeof(T));
+        device_->synchronize();
     }
 
     /// The values of one parameter on the host.

@@ -8,7 +8,8 @@
 namespace promptkd {
 
 /// Where learnable prompts stand in a (rows, d) activation: prompt j occupies the rows table[j·stride + b], b < uses
-/// (one for each image of a batch, or one in all for a text prefix that is shared by the classes). `table` is in device memory.
+/// (one for each image of a batch, or one in all for a text prefix that is shared by the classes). Negative rows are unused.
+/// `table` is in device memory.
 struct Placement {
     Index prompts = 0;
     Index uses = 0;
@@ -26,8 +27,9 @@ struct PlacePrompts {
     Index d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Index j = i / place.uses, b = i % place.uses;
-        A* row = x + static_cast<Index>(place.table[j * place.stride + b]) * d;
+        const Index j = i / place.uses, at = place.table[j * place.stride + i % place.uses];
+        if (at < 0) return;
+        A* row = x + at * d;
         const T* p = prompts + j * d;
         team.each(d, [=](const auto& lane) {
             if constexpr (Add) lane.store(row, lane.value(lane.load(row) + lane.load(p)));
@@ -50,7 +52,8 @@ struct CollectPrompts {
         const Index uses = place.uses, width = d;
         team.each(d, [=](const auto& lane) {
             LaneValue<decltype(lane)> total = lane.load(out);
-            for (Index b = 0; b < uses; ++b) total = total + lane.load(g + static_cast<Index>(at[b]) * width);
+            for (Index b = 0; b < uses; ++b)
+                if (at[b] >= 0) total = total + lane.load(g + static_cast<Index>(at[b]) * width);
             lane.store(out, total);
         });
     }
@@ -63,7 +66,9 @@ struct ClearRows {
     Index d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        A* row = x + static_cast<Index>(place.table[(i / place.uses) * place.stride + i % place.uses]) * d;
+        const Index at = place.table[(i / place.uses) * place.stride + i % place.uses];
+        if (at < 0) return;
+        A* row = x + at * d;
         team.each(d, [=](const auto& lane) { lane.store(row, lane.fill(0)); });
     }
 };

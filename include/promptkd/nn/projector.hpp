@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/nn/initialize.hpp>
+#include <promptkd/nn/linear.hpp>
+#include <promptkd/op/batch_norm.hpp>
+#include <promptkd/op/elementwise.hpp>
+
+#include <vector>
+
+namespace promptkd {
+
+/// PromptKD's projector (section 3.2 of the paper): Linear(e_s → e_t), then for each further layer BatchNorm, ReLU,
+/// Linear(e_t → e_t). The paper's has two layers; 1 and 3 are its ablation. Parameters carry the published checkpoint's names
+/// `VPT_image_trans.conv1.{0,1,3}.{weight,bias}`, Linears stored as 1×1 convolutions (out, in, 1, 1).
+template <Device D>
+class Projector {
+public:
+    using T = typename D::Scalar;
+    static constexpr const char* prefix = "VPT_image_trans.conv1.";
+
+    /// Saved activations of one training forward pass.
+    struct Tape {
+        const T* x = nullptr;
+        struct Layer {
+            T *x_hat = nullptr, *variance = nullptr, *active = nullptr;
+        };
+        std::vector<Layer> layers;
+        Index rows = 0;
+    };
+
+    /// Registers the parameters in `params`; bind those before anything else.
+    Projector(D& device, ParamSet<D>& params, Index inputs, Index outputs, Index layers = 2) : outputs_(outputs) {
+        require(layers >= 1 && layers <= 3, "the projector has 1, 2 or 3 layers, not ", layers);
+        for (Index i = 0; i < layers; ++i) {
+            const std::string linear = prefix + std::to_string(3 * i);
+            linears_.push_back({&params.add(linear + ".weight", {outputs, i == 0 ? inputs : outputs, 1, 1}), &params.add(linear + ".bias", {outputs})});
+            if (i + 1 == layers) break;
+            const std::string norm = prefix + std::to_string(3 * i + 1);
+            Norm n;
+            n.name = norm;
+            n.weight = &params.add(norm + ".weight", {outputs});
+            n.bias = &params.add(norm + ".bias", {outputs});
+            n.running_mean = Buffer<D, T>(device, std::vector<T>(static_cast<std::size_t>(outputs), T(0)));
+            n.running_variance = Buffer<D, T>(device, std::vector<T>(static_cast<std::size_t>(outputs), T(1)));
+            norms_.push_back(std::move(n));
+        }
+    }
+
+    /// U(±1/√fan_in) for the Linears; BatchNorm 1 / 0, running statistics 0 / 1.
+    void initialize(D& device, ParamSet<D>& params, std::uint64_t seed) {
+        for (std::size_t i = 0; i < linears_.size(); ++i) initialize_linear(params, prefix + std::to_string(3 * i), seed);
+        for (Norm& n : norms_) {
+            initialize_constant(params, n.name + ".weight", 1);
+            initialize_constant(params, n.name + ".bias", 0);
+            upload(device, n.running_mean, std::vector<T>(static_cast<std::size_t>(outputs_), T(0)));
+            upload(device, n.running_variance, std::vector<T>(static_cast<std::size_t>(outputs_), T(1)));
+            n.batches = 0;
+        }
+    }
+
+    /// Running statistics from a file; where it has none they start at 0 / 1 (as published initial states do).
+    void load_statistics(D& device, const TensorMap& map, const std::string& from = "") {
+        for (Norm& n : norms_) {
+            const std::string mean = from + n.name + ".running_mean", variance = from + n.name + ".running_var";
+            if (!map.contains(mean) && !map.contains(variance)) continue;
+            upload(device, n.running_mean, map.at(mean, {outputs_}).template to<T>());
+            upload(device, n.running_variance, map.at(variance, {outputs_}).template to<T>());
+            const std::string batches = from + n.name + ".num_batches_tracked";
+            if (map.contains(batches)) n.batches = map.at(batches).template to<std::int64_t>().at(0);
+        }
+    }
+
+    void save_statistics(TensorMap& map, const std::string& to = "") const {
+        for (const Norm& n : norms_) {
+            map.tensors[to + n.name + ".running_mean"] = make_tensor(n.running_mean.to_host(), {outputs_});
+            map.tensors[to + n.name + ".running_var"] = make_tensor(n.running_variance.to_host(), {outputs_});
+            map.tensors[to + n.name + ".num_batches_tracked"] = make_tensor(std::vector<std::int64_t>{n.batches}, {});
+        }
+    }
+
+    Index layers() const { return static_cast<Index>(linears_.size()); }
+    Index outputs() const { return outputs_; }
+
+    /// y (rows, outputs) from x (rows, inputs), with the batch's statistics, which also move the running ones.
+    void forward_training(D& device, Arena<D>& arena, const T* x, T* y, Index rows, Tape& tape) {
+        tape.x = x, tape.rows = rows;
+        tape.layers.resize(norms_.size());
+        for (std::size_t i = 0; i < linears_.size(); ++i) {
+            if (i == norms_.size()) {
+                linear_forward(device, linears_[i], x, y, rows);
+                break;
+            }
+            typename Tape::Layer& t = tape.layers[i];
+            t.x_hat = arena.template keep<T>(rows * outputs_);
+            t.active = arena.template keep<T>(rows * outputs_);
+            t.variance = arena.template keep<T>(outputs_);
+            typename Arena<D>::Scope scope(arena);
+            T* mean = arena.template scratch<T>(outputs_);
+            linear_forward(device, linears_[i], x, t.active, rows);
+            batch_norm_forward(device, norms_[i].view(), t.active, t.x_hat, mean, t.variance, t.active, rows);
+            relu_forward(device, t.active, t.active, rows * outputs_);
+            x = t.active;
+            if (!device.is_planning()) ++norms_[i].batches;
+        }
+    }
+
+    /// y (rows, outputs) with the running statistics.
+    void forward_inference(D& device, Arena<D>& arena, const T* x, T* y, Index rows) {
+        typename Arena<D>::Scope scope(arena);
+        for (std::size_t i = 0; i < linears_.size(); ++i) {
+            T* out = i == norms_.size() ? y : arena.template scratch<T>(rows * outputs_);
+            linear_forward(device, linears_[i], x, out, rows);
+            if (i == norms_.size()) break;
+            batch_norm_inference(device, norms_[i].view(), out, out, rows);
+            relu_forward(device, out, out, rows * outputs_);
+            x = out;
+        }
+    }
+
+    /// Adds the parameters' gradients; dy (rows, outputs) is overwritten; dx (rows, inputs) unless null.
+    void backward(D& device, Arena<D>& arena, T* dy, T* dx, const Tape& tape) {
+        typename Arena<D>::Scope scope(arena);
+        const Index rows = tape.rows;
+        T* sums = arena.template scratch<T>(2 * outputs_);
+        for (std::size_t i = linears_.size(); i-- > 0;) {
+            const T* x = i == 0 ? tape.x : tape.layers[i - 1].active;
+            T* next = i == 0 ? dx : arena.template scratch<T>(rows * outputs_);
+            linear_backward(device, linears_[i], x, static_cast<const T*>(dy), next, rows);
+            if (i == 0) break;
+            const typename Tape::Layer& t = tape.layers[i - 1];
+            Norm& n = norms_[i - 1];
+            relu_backward(device, static_cast<const T*>(t.active), next, rows * outputs_);
+            batch_norm_backward(device, n.view(), static_cast<const T*>(t.x_hat), static_cast<const T*>(t.variance), sums, next, n.weight->grad,
+                                n.bias->grad, rows);
+            dy = next;
+        }
+    }
+
+private:
+    struct Norm {
+        std::string name;
+        const Param<T>*weight = nullptr, *bias = nullptr;
+        Buffer<D, T> running_mean, running_variance;
+        std::int64_t batches = 0;
+        BatchNormView<T> view() {
+            return {weight->value, bias->value, running_mean.data(), running_variance.data(), running_mean.size()};
+        }
+    };
+
+    static void upload(D& device, Buffer<D, T>& buffer, const std::vector<T>& values) {
+        device.upload(buffer.data(), values.data(), values.size() * sizeof(T));
+        device.synchronize();
+    }
+
+    Index outputs_;
+    std::vector<TrainableLinear<T>> linears_;
+    std::vector<Norm> norms_;
+};
+
+}  // namespace promptkd

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/nn/param.hpp>
+
+namespace promptkd {
+
+/// Settings of stochastic gradient descent as PyTorch defines them.
+struct SgdConfig {
+    double momentum = 0.9;
+    double weight_decay = 5e-4;
+    double dampening = 0;
+    bool nesterov = false;
+};
+
+namespace detail {
+
+template <class T>
+struct SgdUpdate {
+    T *value, *moment;
+    const T* grad;
+    T rate, momentum, weight_decay, damping;
+    bool first, nesterov;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        using V = typename Lane::Value;
+        const V p = lane.load(value);
+        const V g = lane.load(grad) + p * weight_decay;
+        V m = g;
+        if (!first) m = lane.load(moment) * momentum + g * damping;
+        lane.store(moment, m);
+        if (nesterov) m = g + m * momentum;
+        lane.store(value, lane.value(p - m * rate));
+    }
+};
+
+}  // namespace detail
+
+/// SGD with momentum over every tensor of a ParamSet, prompts, biases and BatchNorm alike:
+/// g ← g + wd·p;  m ← momentum·m + (1 − dampening)·g (first step: m = g);  p ← p − lr·m  (Nesterov: p ← p − lr·(g + momentum·m)).
+template <Device D>
+class Sgd {
+public:
+    using T = typename D::Scalar;
+
+    Sgd(ParamSet<D>& params, SgdConfig config) : params_(&params), config_(config), moment_(params.device(), params.size()) {
+        params.device().zero(moment_.data(), static_cast<std::size_t>(params.size()) * sizeof(T));
+    }
+
+    /// One update with learning rate `rate` from the gradients in the ParamSet.
+    void step(double rate) {
+        D& device = params_->device();
+        device.map(params_->size(), detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), static_cast<T>(rate),
+                                                         static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
+                                                         static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
+        if (!device.is_planning()) ++steps_;
+    }
+
+    /// Moments and step count, for a checkpoint that resumes bit for bit.
+    void save(TensorMap& map) const {
+        map.tensors["optimizer.momentum"] = make_tensor(moment_.to_host(), {moment_.size()});
+        map.tensors["optimizer.steps"] = make_tensor(std::vector<std::int64_t>{steps_}, {});
+    }
+    void load(const TensorMap& map) {
+        const std::vector<T> moments = map.at("optimizer.momentum", {moment_.size()}).template to<T>();
+        params_->device().upload(moment_.data(), moments.data(), moments.size() * sizeof(T));
+        params_->device().synchronize();
+        steps_ = map.at("optimizer.steps").template to<std::int64_t>().at(0);
+    }
+
+private:
+    ParamSet<D>* params_;
+    SgdConfig config_;
+    Buffer<D, T> moment_;
+    std::int64_t steps_ = 0;
+};
+
+}  // namespace promptkd

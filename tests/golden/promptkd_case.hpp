@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "model_case.hpp"
+
+#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/train/distiller.hpp>
+
+namespace promptkd::test {
+
+/// The tensors called `prefix + name`, renamed to `name`.
+inline TensorMap subset(const GoldenCase& c, const std::string& prefix) {
+    TensorMap out;
+    out.source = c.map.source;
+    for (const auto& [name, tensor] : c.map.tensors)
+        if (name.rfind(prefix, 0) == 0) out.tensors[name.substr(prefix.size())] = tensor;
+    return out;
+}
+
+template <class D>
+void check_parameters(ParamSet<D>& params, const GoldenCase& c, const std::string& prefix, bool gradients, double tolerance, Report& report) {
+    for (const std::string& name : params.names()) {
+        if (!c.has(prefix + name)) continue;
+        const auto got = gradients ? params.gradients_of(name) : params.values_of(name);
+        const std::vector<double> want = c.values(prefix + name);
+        if (gradients && name == "VPT_image_trans.conv1.0.bias") {  // BatchNorm removes it: zero up to rounding
+            double largest = 0, weight = 0;
+            for (const auto g : got) largest = std::max(largest, std::abs(static_cast<double>(g)));
+            for (const double g : c.values(prefix + "VPT_image_trans.conv1.0.weight")) weight = std::max(weight, std::abs(g));
+            report.check(largest <= 1e-4 * weight, concat(prefix, name, ": ", largest, " is not zero up to rounding (", weight, ")"));
+        } else {
+            report.close(prefix + name, got, want, tolerance);
+        }
+    }
+}
+
+/// Teacher features and logits, losses, gradients, parameters after the steps, BatchNorm statistics, evaluation logits.
+template <class D>
+void check_promptkd(D& device, const GoldenCase& c, Report& report) {
+    using T = typename D::Scalar;
+    const ClipModel<D> teacher_model(device, c.model("teacher")), student_model(device, c.model("model"));
+    const TensorMap teacher_prompts = subset(c, "teacher.");
+    const Index steps = c.shape("images")[0], batch = c.shape("images")[1], pixels = c.map.at("images").count() / steps;
+
+    const std::vector<T> vectors = class_vectors(device, teacher_model, token_rows(c, "tokens"), &teacher_prompts);
+    report.close("teacher_text_features", vectors, c.values("teacher_text_features"), 1e-4);
+
+    FrozenImageTower<D> teacher(device, teacher_model, &teacher_prompts, batch);
+    StudentConfig config;
+    config.prompts = c.config.at("design").at("vision_ctx");
+    config.depth = c.config.at("design").at("vision_depth");
+    config.embed = teacher.embed();
+    Student<D> student(device, student_model, config, batch);
+    student.load(subset(c, "init."));
+    DistillationConfig settings;
+    settings.temperature = c.config.at("temperature");
+    settings.kd_weight = c.config.at("kd_weight");
+    settings.sgd.momentum = c.config.at("sgd").at("momentum");
+    settings.sgd.weight_decay = c.config.at("sgd").at("weight_decay");
+    Distiller<D> distiller(student, &teacher, vectors, settings);
+
+    const std::vector<T> images = c.map.at("images").to<T>();
+    Buffer<D, T> input(device, pixels), features(device, batch * teacher.embed()), logits(device, batch * distiller.classes());
+    const auto download = [&](const T* p, Index n) {
+        std::vector<T> host(static_cast<std::size_t>(n));
+        device.download(host.data(), p, host.size() * sizeof(T));
+        return host;
+    };
+    for (Index i = 0; i < steps; ++i) {
+        const std::string step = "step" + std::to_string(i) + ".";
+        device.upload(input.data(), images.data() + i * pixels, static_cast<std::size_t>(pixels) * sizeof(T));
+        device.synchronize();
+        if (i == 0) {
+            report.close("teacher_image_features", download(teacher.encode(input.data(), batch), batch * teacher.embed()), c.values("teacher_image_features"), 1e-4);
+            report.close("teacher_logits", download(distiller.teacher_logits(input.data(), batch), batch * distiller.classes()), c.values("teacher_logits"), 1e-4);
+        }
+        distiller.step(input.data(), batch, c.values(step + "lr").at(0));
+        const double loss = distiller.loss();
+        report.close(step + "loss", std::vector<double>{loss}, c.values(step + "loss"), 1e-5);
+        if (c.has(step + "student_features"))
+            report.close(step + "student_features", download(distiller.student_features(), batch * teacher.embed()), c.values(step + "student_features"), 1e-4);
+        check_parameters(student.params(), c, step + "grad.", true, 1e-3, report);
+        check_parameters(student.params(), c, step + "after.", false, 1e-3, report);
+    }
+
+    TensorMap state;
+    student.save(state);
+    for (const auto& [name, tensor] : state.tensors) {
+        if (name.find("running_") == std::string::npos || !c.has("final." + name)) continue;
+        report.close("final." + name, tensor.template to<double>(), c.values("final." + name), name.find("running_var") != std::string::npos ? 1e-4 : 1e-3);
+    }
+    device.upload(input.data(), images.data(), static_cast<std::size_t>(pixels) * sizeof(T));
+    Arena<D> arena(device);
+    const auto evaluate = [&] { student.forward_inference(arena, input.data(), batch, features.data()); };
+    plan(device, arena, evaluate);
+    evaluate();
+    report.close("final.features", features.to_host(), c.values("final.features"), 1e-4);
+
+    const Index classes = distiller.classes(), base = (classes + 1) / 2, embed = teacher.embed();
+    struct Half {
+        const char* name;
+        Index first, count;
+    };
+    for (const Half half : {Half{"final.logits_all", 0, classes}, Half{"final.logits_base", 0, base}, Half{"final.logits_new", base, classes - base}}) {
+        const std::vector<T> part(vectors.begin() + half.first * embed, vectors.begin() + (half.first + half.count) * embed);
+        Buffer<D, T> w(device, part);
+        cosine_logits(device, static_cast<const T*>(features.data()), static_cast<const T*>(w.data()), logits.data(), batch, half.count, embed, student.logit_scale());
+        report.close(half.name, download(logits.data(), batch * half.count), c.values(half.name), 1e-4);
+    }
+}
+
+}  // namespace promptkd::test
