@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every option of the build. Nothing here changes a flag of a host project.
+
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo or MinSizeRel" FORCE)
+endif()
+
+# A host project chooses its own instruction set: objects built with and without -march=native must not be mixed,
+# because Eigen's alignment follows it.
+option(PROMPTKD_NATIVE "Use the instruction set of this machine (build tree only, never installed)"
+       ${PROJECT_IS_TOP_LEVEL})
+
+set(PROMPTKD_CUDA AUTO CACHE STRING "CUDA backend: ON (required), OFF, or AUTO (when a CUDA compiler is found)")
+set(PROMPTKD_ONEDNN AUTO CACHE STRING "oneDNN products on the CPU: ON (required), OFF, or AUTO (when found)")
+foreach(option PROMPTKD_CUDA PROMPTKD_ONEDNN)
+    set_property(CACHE ${option} PROPERTY STRINGS ON OFF AUTO)
+    if(NOT "${${option}}" MATCHES "^(ON|OFF|AUTO)$")
+        message(FATAL_ERROR "${option}=${${option}}: expected ON, OFF or AUTO")
+    endif()
+endforeach()
+
+if(PROJECT_IS_TOP_LEVEL)
+    option(PROMPTKD_BUILD_TESTS "Build the tests" ON)
+    option(PROMPTKD_BUILD_BENCH "Build the benchmarks" ON)
+    option(PROMPTKD_WERROR "Treat warnings in promptkd's own programs as errors" ON)
+    set(PROMPTKD_VOCAB_FILE "${PROJECT_SOURCE_DIR}/build/vocab/bpe_simple_vocab_16e6.txt.gz" CACHE FILEPATH
+        "OpenAI's BPE merges, for the tests (tests/run.sh fetches them)")
+endif()

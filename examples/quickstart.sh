@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what is needed (Debian, as root), builds promptkd and runs its demonstration.
+usage="usage: sh examples/quickstart.sh [--help]   (installs, builds, runs promptkd demo; results in build/demo)"
+case ${1-} in
+'') ;;
+-h | --help) echo "$usage" && exit 0 ;;
+*) echo "quickstart: unknown option $1" >&2 && echo "$usage" >&2 && exit 2 ;;
+esac
+
+die() {
+    echo "quickstart: $1" >&2
+    exit 1
+}
+cd "$(dirname "$0")/.." || die "cannot enter the source folder"
+mkdir -p build || die "cannot create the folder build"
+. cmake/packages.sh
+
+echo "== 1/3 packages"
+# shellcheck disable=SC2086  # lists of words
+packages_ensure build/packages.log $PACKAGES_BUILD $PACKAGES_DEMO || die "required packages are missing (see above)"
+
+echo "== 2/3 build"
+if command -v ninja >/dev/null 2>&1; then
+    export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"
+fi
+cmake --preset release -DPROMPTKD_BUILD_TESTS=OFF -DPROMPTKD_BUILD_BENCH=OFF >build/configure.log 2>&1 || {
+    tail -n 20 build/configure.log >&2
+    die "configuring failed (all of it: build/configure.log)"
+}
+cmake --build --preset release --target promptkd --parallel "$(getconf _NPROCESSORS_ONLN || echo 1)" ||
+    die "building failed (see above)"
+
+echo "== 3/3 demonstration"
+build/release/promptkd demo --out build/demo || die "the demonstration failed (see above)"
+
+echo
+echo "The results are in $(pwd)/build/demo:"
+ls build/demo
