@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/io/safetensors.hpp>
+#include <promptkd/train/cosine.hpp>
+#include <promptkd/train/student.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+namespace detail {
+
+inline constexpr const char* bundle_format = "promptkd.student";
+inline constexpr const char* bundle_clip_prefix = "clip.";
+
+/// The string list in a metadata entry. Throws Error when it is not one.
+inline std::vector<std::string> metadata_names(const TensorMap& map, const char* key) {
+    const auto it = map.metadata.find(key);
+    require(it != map.metadata.end(), map.source, ": metadata '", key, "' is missing; this is not a student bundle");
+    const nlohmann::json names = nlohmann::json::parse(it->second, nullptr, false);
+    require(names.is_array() && !names.empty(), map.source, ": metadata '", key, "' is not a list of names");
+    std::vector<std::string> out;
+    for (const auto& name : names) {
+        require(name.is_string(), map.source, ": metadata '", key, "' holds something that is not a name");
+        out.push_back(name.get<std::string>());
+    }
+    return out;
+}
+
+/// What of a CLIP file a student needs: the image branch and the logit scale.
+inline TensorMap image_branch(const TensorMap& model) {
+    TensorMap out;
+    out.source = model.source;
+    for (const auto& [name, tensor] : model.tensors)
+        if (name.rfind("visual.", 0) == 0 || name == "logit_scale") out.tensors[name] = tensor;
+    for (const char* key : {"vision_heads", "gelu"})
+        if (model.metadata.count(key)) out.metadata[key] = model.metadata.at(key);
+    return out;
+}
+
+}  // namespace detail
+
+/// A distilled student in one file: image encoder, prompts, projector with its statistics, class vectors, class names.
+/// Everything that inference needs; see Classifier.
+template <Device D>
+void write_bundle(const std::string& path, const Student<D>& student, const TensorMap& model, const std::vector<typename D::Scalar>& class_vectors,
+                  const std::vector<std::string>& class_names, const nlohmann::json& provenance = nlohmann::json::object()) {
+    const Index classes = static_cast<Index>(class_names.size()), embed = student.config().embed;
+    TensorMap bundle;
+    const TensorMap branch = detail::image_branch(model);
+    for (const auto& [name, tensor] : branch.tensors) bundle.tensors[detail::bundle_clip_prefix + name] = tensor;
+    student.save(bundle);
+    bundle.tensors["class_vectors"] = make_tensor(class_vectors, {classes, embed});
+    bundle.metadata = branch.metadata;
+    bundle.metadata["format"] = detail::bundle_format;
+    bundle.metadata["format_version"] = "1";
+    bundle.metadata["class_names"] = nlohmann::json(class_names).dump();
+    bundle.metadata["student"] = nlohmann::json{{"prompts", student.config().prompts},
+                                                {"depth", student.config().depth},
+                                                {"projector_layers", student.config().projector_layers}}
+                                     .dump();
+    bundle.metadata["preprocessing"] = nlohmann::json{{"resolution", student.model().vision().resolution()}, {"resize", "bicubic"},
+                                                      {"crop", "center"}, {"normalization", "clip"}}
+                                           .dump();
+    bundle.metadata["provenance"] = provenance.dump();
+    write_safetensors(path, bundle);
+}
+
+/// A student read back from its bundle: images in, class probabilities out. Needs no text encoder, teacher or vocabulary.
+template <Device D>
+class Classifier {
+public:
+    using T = typename D::Scalar;
+
+    /// Throws Error when `bundle` is not a student bundle or its parts do not fit together.
+    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1) : device_(&device), class_names_(detail::metadata_names(bundle, "class_names")) {
+        const auto format = bundle.metadata.find("format");
+        require(format != bundle.metadata.end() && format->second == detail::bundle_format, bundle.source,
+                ": not a student bundle (metadata 'format' is not '", detail::bundle_format, "')");
+        TensorMap clip;
+        clip.source = bundle.source;
+        clip.metadata = bundle.metadata;
+        for (const auto& [name, tensor] : bundle.tensors)
+            if (name.rfind(detail::bundle_clip_prefix, 0) == 0) clip.tensors[name.substr(5)] = tensor;
+        model_ = std::make_unique<ClipModel<D>>(device, clip);
+        const HostTensor& vectors = bundle.at("class_vectors");
+        const Index classes = static_cast<Index>(class_names_.size());
+        require(vectors.shape.size() == 2 && vectors.shape[0] == classes, bundle.source, ": 'class_vectors' has shape ", to_string(vectors.shape), " for ",
+                classes, " class names");
+        vectors_host_ = vectors.to<T>();
+        vectors_ = Buffer<D, T>(device, vectors_host_);
+        student_ = std::make_unique<Student<D>>(device, *model_, student_config(bundle, vectors.shape[1]), max_batch);
+        student_->load(bundle);
+        arena_ = std::make_unique<Arena<D>>(device);
+        features_ = Buffer<D, T>(device, max_batch * vectors.shape[1]);
+        logits_ = Buffer<D, T>(device, max_batch * classes);
+        {
+            PlanningScope<D> planning(device);
+            encode(nullptr, max_batch);
+        }
+        arena_->bind();
+    }
+
+    const std::vector<std::string>& class_names() const { return class_names_; }
+    const std::vector<T>& class_vectors() const { return vectors_host_; }
+    Index resolution() const { return model_->vision().resolution(); }
+    Index embed() const { return student_->config().embed; }
+    Index max_batch() const { return student_->max_batch(); }
+
+    /// Normalised features (batch, embed) of device images; valid until the next call.
+    const T* encode(const T* images, Index batch) {
+        require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
+        arena_->reset();
+        student_->forward_inference(*arena_, images, batch, features_.data());
+        return features_.data();
+    }
+
+    /// Probabilities (batch, classes) on the host: softmax(exp(s_s)·u_s·Wᵀ) of device images.
+    std::vector<T> probabilities(const T* images, Index batch) {
+        const Index classes = static_cast<Index>(class_names_.size());
+        const T* features = encode(images, batch);
+        cosine_logits(*device_, features, static_cast<const T*>(vectors_.data()), logits_.data(), batch, classes, embed(), student_->logit_scale());
+        std::vector<T> p(static_cast<std::size_t>(batch * classes));
+        device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
+        for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes, classes);
+        return p;
+    }
+
+private:
+    static StudentConfig student_config(const TensorMap& bundle, Index embed) {
+        const PromptDesign design = visual_prompt_design(bundle);
+        StudentConfig config;
+        config.prompts = design.tokens, config.depth = design.depth, config.embed = embed;
+        config.projector_layers = 1;
+        while (bundle.contains(Projector<D>::prefix + std::to_string(3 * config.projector_layers) + ".weight")) ++config.projector_layers;
+        return config;
+    }
+
+    static void softmax_row(T* row, Index n) {
+        const T top = *std::max_element(row, row + n);
+        T total = 0;
+        for (Index j = 0; j < n; ++j) total += row[j] = std::exp(row[j] - top);
+        for (Index j = 0; j < n; ++j) row[j] /= total;
+    }
+
+    D* device_;
+    std::vector<std::string> class_names_;
+    std::unique_ptr<ClipModel<D>> model_;
+    std::unique_ptr<Student<D>> student_;
+    std::unique_ptr<Arena<D>> arena_;
+    std::vector<T> vectors_host_;
+    Buffer<D, T> vectors_, features_, logits_;
+};
+
+}  // namespace promptkd
