@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/error.hpp>
+#include <promptkd/core/image.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+/// Part of a data set.
+enum class Split { train, test };
+
+inline const char* name_of(Split split) { return split == Split::train ? "train" : "test"; }
+
+/// Where images come from: files, or arrays in memory. All members may be called from several threads at once.
+class ImageSource {
+public:
+    virtual ~ImageSource() = default;
+    virtual Index size() const = 0;
+    /// Image `i` into `out`, whose memory is reused. Throws Error naming the image when it cannot be read.
+    virtual void load(Index i, Image& out) const = 0;
+    /// What to call image `i` in messages and results: its path, or its place in an array file.
+    virtual std::string name(Index i) const = 0;
+};
+
+/// One image of a data set: where it is in the source, and its class (−1: unlabelled).
+struct Item {
+    Index source = 0;
+    Index label = -1;
+};
+
+/// Images of a source with labels and class names. Copies and subsets share the source.
+struct Dataset {
+    std::string name;
+    std::vector<std::string> class_names;  ///< (N); labels index them; underscores are kept (see prompt_text)
+    std::vector<Item> items;
+    std::shared_ptr<const ImageSource> source;
+
+    Index size() const { return static_cast<Index>(items.size()); }
+    Index classes() const { return static_cast<Index>(class_names.size()); }
+    Index label(Index i) const { return item(i).label; }
+    /// Path or display name of item `i`.
+    std::string item_name(Index i) const { return source->name(item(i).source); }
+    void load(Index i, Image& out) const { source->load(item(i).source, out); }
+    Image load(Index i) const {
+        Image image;
+        load(i, image);
+        return image;
+    }
+    /// Whether every item has a label.
+    bool labelled() const {
+        for (const Item& item : items)
+            if (item.label < 0) return false;
+        return !items.empty();
+    }
+
+private:
+    const Item& item(Index i) const {
+        require(i >= 0 && i < size(), name, ": image ", i, " does not exist, there are ", size());
+        return items[static_cast<std::size_t>(i)];
+    }
+};
+
+/// The items at `indices`, in that order.
+inline Dataset subset(const Dataset& data, const std::vector<Index>& indices) {
+    Dataset result = data;
+    result.items.clear();
+    result.items.reserve(indices.size());
+    for (const Index i : indices) {
+        require(i >= 0 && i < data.size(), data.name, ": image ", i, " does not exist, there are ", data.size());
+        result.items.push_back(data.items[static_cast<std::size_t>(i)]);
+    }
+    return result;
+}
+
+/// The first `n` items (all when there are fewer).
+inline Dataset take(Dataset data, Index n) {
+    if (n < data.size()) data.items.resize(static_cast<std::size_t>(std::max<Index>(n, 0)));
+    return data;
+}
+
+}  // namespace promptkd

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/folder.hpp>
+#include <promptkd/data/idx.hpp>
+#include <promptkd/data/list.hpp>
+
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// A data set as the programs name it.
+struct DataSpec {
+    std::string name, root;
+};
+
+/// Splits "NAME:ROOT". Throws Error when there is no name or root.
+inline DataSpec parse_data_spec(const std::string& text) {
+    const std::size_t colon = text.find(':');
+    require(colon != std::string::npos && colon > 0 && colon + 1 < text.size(), "data '", text,
+            "' must have the form NAME:ROOT, e.g. fashion-mnist:/usr/share/datasets/fashion-mnist, folder:photos, "
+            "list:images.csv");
+    return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+/// Opens a part of the data set "NAME:ROOT": fashion-mnist, folder (see load_folder, split_folder) or list (see
+/// load_list; it has no parts). `class_names`, when given, are the classes in label order; for fashion-mnist they
+/// replace its ten. Throws Error listing the known names for an unknown one.
+inline Dataset open_dataset(const std::string& spec_text, Split split, const std::vector<std::string>& class_names = {},
+                            FolderLabels labels = FolderLabels::automatic) {
+    const DataSpec spec = parse_data_spec(spec_text);
+    if (spec.name == "folder") return load_folder(split_folder(spec.root, split), class_names, labels);
+    if (spec.name == "list") return load_list(spec.root, class_names);
+    require(spec.name == "fashion-mnist", "unknown data set '", spec.name, "'; known: fashion-mnist, folder, list");
+    Dataset data = load_fashion_mnist(spec.root, split);
+    if (class_names.empty()) return data;
+    require(class_names.size() == data.class_names.size(), "fashion-mnist has ", data.class_names.size(),
+            " classes, but ", class_names.size(), " class names are given");
+    data.class_names = class_names;
+    return data;
+}
+
+}  // namespace promptkd
