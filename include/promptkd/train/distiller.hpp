@@ -26,10 +26,11 @@ public:
 
     /// `class_vectors` (classes, embed), normalised, on the host. Student and teacher must outlive the distiller; `teacher` may
     /// be null when every step brings stored logits. Throws Error when the sizes do not fit.
-    Distiller(Student<D>& student, FrozenImageTower<D>* teacher, const std::vector<T>& class_vectors, const DistillationConfig& config)
+    /// `max_batch` images a step at most (0: as many as the student was planned for).
+    Distiller(Student<D>& student, FrozenImageTower<D>* teacher, const std::vector<T>& class_vectors, const DistillationConfig& config, Index max_batch = 0)
         : device_(student.device()), student_(&student), teacher_(teacher), config_(config), optimizer_(student.params(), config.sgd), arena_(device_),
           classes_(static_cast<Index>(class_vectors.size()) / student.config().embed), vectors_(device_, class_vectors),
-          teacher_logits_(device_, student.max_batch() * classes_), loss_(device_, 1) {
+          max_batch_(max_batch > 0 ? max_batch : student.max_batch()), teacher_logits_(device_, max_batch_ * classes_), loss_(device_, 1) {
         const Index embed = student.config().embed;
         require(classes_ > 0 && static_cast<Index>(class_vectors.size()) == classes_ * embed, "class vectors: ", class_vectors.size(),
                 " values are not rows of ", embed);
@@ -37,7 +38,7 @@ public:
                 " values, the class vectors ", embed);
         {
             PlanningScope<D> planning(device_);
-            student_step(nullptr, teacher_logits_.data(), student.max_batch(), 0);
+            student_step(nullptr, teacher_logits_.data(), max_batch_, 0);
         }
         arena_.bind();
     }
@@ -77,6 +78,7 @@ public:
 
 private:
     void student_step(const T* images, const T* teacher_logits, Index batch, double rate) {
+        require(batch <= max_batch_ && batch <= student_->max_batch(), "a batch of ", batch, " images, but ", max_batch_, " were planned");
         const Index embed = student_->config().embed;
         arena_.reset();
         student_->params().clear_gradients();
@@ -102,7 +104,9 @@ private:
     Sgd<D> optimizer_;
     Arena<D> arena_;
     Index classes_;
-    Buffer<D, T> vectors_, teacher_logits_, loss_;
+    Buffer<D, T> vectors_;
+    Index max_batch_;
+    Buffer<D, T> teacher_logits_, loss_;
     typename Student<D>::Tape tape_;
 };
 

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "models.hpp"
+
+#include <promptkd/train/bundle.hpp>
+#include <promptkd/train/distillation_run.hpp>
+
+#include <filesystem>
+#include <optional>
+
+namespace promptkd::cli {
+
+/// A whole distillation as a user describes it: files in, bundle and results out.
+struct DistillJob {
+    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, pattern = "a photo of a {}.";
+    StudentConfig shape;
+    DistillationConfig loss;
+    DistillationRunConfig run;
+    Index images = 0;
+    bool fresh = false;
+    nlohmann::json config;  ///< the resolved options, written beside the results
+    const Output* output = nullptr;
+    Index evaluation_batch = 100;
+};
+
+/// One distillation on a device: the models, the data and the run. Steps: construct, train(), evaluate(), save().
+template <Device D>
+class DistillSession {
+public:
+    using T = typename D::Scalar;
+
+    DistillSession(D& device, const DistillJob& job) : device_(device), job_(job), student_map_(read_weights(job.student)) {
+        if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
+        train_ = open_dataset(job.data, Split::train, names_);
+        require(!train_.class_names.empty(), job.data, ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
+        names_ = train_.class_names;
+        if (job.images > 0) train_ = take(train_, job.images);
+        const TensorMap teacher_map = read_weights(job.teacher);
+        teacher_model_.emplace(device, teacher_map);
+        student_model_.emplace(device, detail::image_branch(student_map_));
+        if (!job.teacher_prompts.empty()) prompts_ = read_weights(job.teacher_prompts);
+        vectors_ = make_class_vectors();
+        build();
+    }
+
+    const std::vector<std::string>& class_names() const { return names_; }
+    const std::vector<T>& class_vectors() const { return vectors_; }
+    const ClipModel<D>& teacher_model() const { return *teacher_model_; }
+    Student<D>& student() { return *student_; }
+    const Dataset& training_data() const { return train_; }
+
+    /// Trains with progress on standard error.
+    DistillationRunResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
+        DistillationRunConfig run = job_.run;
+        const Index batches = train_.size() / run.batch;
+        const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch) : batches * run.schedule.max_epoch;
+        run.resume = wants_resume(steps);
+        ProgressLine line("distil", "steps", steps);
+        Index first = -1;
+        run.on_step = [&](const StepRecord& r) {
+            if (first < 0) first = r.step;
+            char note[64];
+            std::snprintf(note, sizeof note, "epoch %lld, loss %.4f", static_cast<long long>(r.epoch + 1), r.loss);
+            line.update(r.step + 1, note, first);
+            if (on_step) on_step(r);
+        };
+        run.on_epoch = on_epoch;
+        run.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str()); };
+        DistillationRun<D> loop(*distiller_, *student_, train_, run);
+        return loop.run();
+    }
+
+    /// Normalised student features of `data` in evaluation mode.
+    FeatureSet<T> features(const Dataset& data, const std::string& what) {
+        const Index embed = student_->config().embed;
+        Buffer<D, T> out(device_, job_.evaluation_batch * embed);
+        Arena<D> arena(device_);
+        {
+            PlanningScope<D> planning(device_);
+            student_->forward_inference(arena, nullptr, job_.evaluation_batch, out.data());
+        }
+        arena.bind();
+        return features_with_progress(device_, data, student_model_->vision().resolution(), embed, job_.evaluation_batch, what, [&](const T* x, Index n) {
+            arena.reset();
+            student_->forward_inference(arena, x, n, out.data());
+            return static_cast<const T*>(out.data());
+        });
+    }
+
+    /// The labelled images to evaluate on: --evaluate, else the test part of --data where it is labelled.
+    std::optional<Dataset> evaluation_data() const {
+        if (!job_.evaluation.empty()) {
+            Dataset data = open_dataset(job_.evaluation, Split::test, names_, FolderLabels::required);
+            require(data.labelled(), job_.evaluation, ": --evaluate needs labelled images");
+            return data;
+        }
+        Dataset data = open_dataset(job_.data, Split::test, names_);
+        if (data.labelled()) return data;
+        return std::nullopt;
+    }
+
+    void write_student(const std::string& path) const {
+        write_bundle(path, *student_, student_map_, vectors_, names_, {{"teacher", job_.teacher}, {"teacher_prompts", job_.teacher_prompts}, {"data", job_.data}, {"config", job_.config}});
+    }
+
+private:
+    std::vector<T> make_class_vectors() {
+        if (!job_.class_vectors.empty()) return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size())).template to<T>();
+        Common vocabulary;
+        vocabulary.vocab = job_.vocab;
+        const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(vocabulary));
+        const TokenRows tokens = tokenize_classes(tokenizer, teacher_model_->text().config(), job_.teacher, names_, job_.pattern);
+        return promptkd::class_vectors(device_, *teacher_model_, tokens, prompts());
+    }
+
+    void build() {
+        StudentConfig shape = job_.shape;
+        shape.embed = static_cast<Index>(vectors_.size() / names_.size());
+        require(shape.embed == teacher_model_->vision().embed(), "the class vectors have ", shape.embed, " values, but the teacher's features ",
+                teacher_model_->vision().embed(), "; use the class vectors of this teacher");
+        require(teacher_model_->vision().resolution() == student_model_->vision().resolution(), "the teacher sees images of ", teacher_model_->vision().resolution(),
+                " pixels and the student of ", student_model_->vision().resolution(), "; both must see the same view");
+        const Index capacity = std::max(job_.run.batch, job_.evaluation_batch);
+        teacher_.emplace(device_, *teacher_model_, prompts(), job_.run.batch);
+        student_.emplace(device_, *student_model_, shape, capacity);
+        if (job_.init.empty()) {
+            student_->initialize(job_.run.seed);
+        } else {
+            const TensorMap start = read_weights(job_.init);
+            student_->load(start, start.contains("init.VPT_image_trans.conv1.0.weight") ? "init." : "");
+        }
+        distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, job_.run.batch);
+    }
+
+    const TensorMap* prompts() const { return job_.teacher_prompts.empty() ? nullptr : &prompts_; }
+
+    /// An unfinished run with the same settings is continued; another run's checkpoint is an error unless --fresh.
+    bool wants_resume(Index steps) const {
+        if (job_.fresh || job_.run.out.empty() || !has_checkpoint(job_.run.out)) return false;
+        Progress at;
+        read_checkpoint(job_.run.out, job_.run.identity, at);
+        const bool unfinished = at.step < steps;
+        if (job_.output && (unfinished || job_.run.resume))
+            job_.output->text() << "continuing after epoch " << at.epoch << " (step " << at.step << " of " << steps << ")" << std::endl;
+        return unfinished || job_.run.resume;
+    }
+
+    D& device_;
+    const DistillJob& job_;
+    TensorMap student_map_, prompts_;
+    std::vector<std::string> names_;
+    Dataset train_;
+    std::optional<ClipModel<D>> teacher_model_, student_model_;
+    std::vector<T> vectors_;
+    std::optional<FrozenImageTower<D>> teacher_;
+    std::optional<Student<D>> student_;
+    std::optional<Distiller<D>> distiller_;
+};
+
+/// What a run's result.json says about the training.
+inline nlohmann::json training_json(const DistillationRunResult& r, const Dataset& data) {
+    return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.first_loss},
+            {"last_loss", r.last_loss}, {"images", data.size()}, {"unreadable", r.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
+}
+
+}  // namespace promptkd::cli

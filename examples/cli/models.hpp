@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "options.hpp"
+#include "progress.hpp"
+
+#include <promptkd/clip/tokenizer.hpp>
+#include <promptkd/data/open.hpp>
+#include <promptkd/io/safetensors.hpp>
+#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/train/evaluate.hpp>
+#include <promptkd/train/image_tower.hpp>
+#include <promptkd/train/metrics_json.hpp>
+
+namespace promptkd::cli {
+
+/// Weights, prompts or checkpoints in any format that the library reads.
+inline TensorMap read_weights(const std::string& path) { return read_safetensors(path); }
+
+/// The prompt texts `pattern` of `names`, tokenised for a model with these text sizes.
+inline TokenRows tokenize_classes(const Tokenizer& tokenizer, const TextConfig& text, const std::string& source, const std::vector<std::string>& names,
+                                  const std::string& pattern) {
+    tokenizer.require_fits(text.vocabulary, source);
+    TokenRows rows;
+    rows.context_length = text.context_length;
+    for (const std::string& name : names) {
+        const auto ids = tokenizer.tokenize(prompt_text(pattern, name), text.context_length);
+        rows.ids.insert(rows.ids.end(), ids.begin(), ids.end());
+        ++rows.count;
+    }
+    return rows;
+}
+
+/// Class vectors from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes.
+inline HostTensor read_class_vectors(const std::string& path, Index classes) {
+    const TensorMap map = read_weights(path);
+    const HostTensor& vectors = map.at("class_vectors");
+    require(vectors.shape.size() == 2 && vectors.shape[0] == classes, path, ": 'class_vectors' has shape ", to_string(vectors.shape), ", expected (", classes,
+            ", embedding size) for ", classes, " class names");
+    return vectors;
+}
+
+/// {"accuracy", …} of one half, or for an empty `classes` those of all classes with "base", "new" and "harmonic_mean".
+template <Device D, class T>
+nlohmann::json evaluation_json(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, const std::vector<std::string>& names,
+                               const std::string& classes) {
+    const Index n = static_cast<Index>(names.size());
+    if (!classes.empty()) {
+        const Half half = parse_half(classes);
+        const auto range = half_range(n, half);
+        const std::vector<std::string> part(names.begin() + range.first, names.begin() + range.second);
+        nlohmann::json result = to_json(evaluate_half(device, set, vectors, n, half), part);
+        result["classes"] = classes;
+        return result;
+    }
+    if (n < 2) return to_json(evaluate_half(device, set, vectors, n, Half::all), names);
+    const BaseNewAll r = evaluate_base_new_all(device, set, vectors, n);
+    nlohmann::json result = to_json(r.all, names);
+    result["base"] = r.base.accuracy, result["new"] = r.novel.accuracy, result["all"] = r.all.accuracy;
+    result["harmonic_mean"] = r.harmonic();
+    return result;
+}
+
+/// One line for people.
+inline std::string evaluation_line(const nlohmann::json& r) {
+    char text[160];
+    if (r.contains("harmonic_mean"))
+        std::snprintf(text, sizeof text, "base %.2f   new %.2f   harmonic mean %.2f   all %.2f   (%lld images)", r["base"].get<double>(), r["new"].get<double>(),
+                      r["harmonic_mean"].get<double>(), r["all"].get<double>(), static_cast<long long>(r["n"].get<Index>()));
+    else
+        std::snprintf(text, sizeof text, "accuracy %.2f   macro-F1 %.2f   (%lld images)", r["accuracy"].get<double>(), r["macro_f1"].get<double>(),
+                      static_cast<long long>(r["n"].get<Index>()));
+    return text;
+}
+
+/// Features of a data set through `encode`, with progress.
+template <Device D, class Encode>
+FeatureSet<typename D::Scalar> features_with_progress(D& device, const Dataset& data, Index resolution, Index embed, Index batch, const std::string& what,
+                                                      Encode&& encode) {
+    ProgressLine line(what, "images", data.size());
+    EvaluationOptions options;
+    options.batch = batch;
+    options.progress = [&](Index done, Index) { line.update(done); };
+    options.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: %s\n", text.c_str()); };
+    return collect_features(device, data, resolution, embed, options, encode);
+}
+
+}  // namespace promptkd::cli

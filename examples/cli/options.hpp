@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/error.hpp>
+#include <promptkd/data/open.hpp>
+#include <promptkd/device/cpu.hpp>
+#include <promptkd/io/file.hpp>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <vector>
+
+namespace promptkd::cli {
+
+/// Where a command prints what a person reads: standard output, unless that carries the JSON (`--json -`).
+struct Output {
+    std::string json;
+
+    std::ostream& text() const { return json == "-" ? std::cerr : std::cout; }
+
+    /// Writes `value` to the file named by --json (or to standard output for "-"); nothing when the option is absent.
+    void write(const nlohmann::json& value) const {
+        if (json.empty()) return;
+        if (json == "-") std::cout << value.dump(2) << std::endl;
+        else write_atomically(json, value.dump(2) + "\n");
+    }
+};
+
+/// Options that several commands share.
+struct Common {
+    std::string weights, vocab, data, classes, device = "cpu", out;
+    int threads = 0;
+    std::uint64_t seed = 1;
+    Output output;
+};
+
+inline void add_json(CLI::App& app, Common& c) {
+    app.add_option("--json", c.output.json, "write the results as JSON to this file ('-': standard output)");
+}
+
+inline void add_device(CLI::App& app, Common& c) {
+    app.add_option("--device", c.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+    app.add_option("--threads", c.threads, "CPU threads; 0: all cores")->check(CLI::NonNegativeNumber)->capture_default_str();
+}
+
+inline void add_vocabulary(CLI::App& app, Common& c) {
+    app.add_option("--vocab", c.vocab, "BPE merges of the model's tokenizer, .gz or plain (default: environment PROMPTKD_VOCAB)");
+}
+
+/// The merges file: --vocab, else PROMPTKD_VOCAB. Throws Error when there is neither.
+inline std::string vocabulary_path(const Common& c) {
+    if (!c.vocab.empty()) return c.vocab;
+    const char* path = std::getenv("PROMPTKD_VOCAB");
+    require(path && *path, "no vocabulary: give the BPE merges file with --vocab FILE or in the environment variable PROMPTKD_VOCAB");
+    return path;
+}
+
+/// Runs f(device) on the device that --device names.
+template <class F>
+void with_device(const Common& c, F&& f) {
+    require(c.device == "cpu", "--device cuda: this program was built without the CUDA backend; configure with -DPROMPTKD_CUDA=ON");
+    Cpu<float> device(c.threads);
+    f(device);
+}
+
+/// Every option of a command with the value it has: what is written beside a result.
+inline nlohmann::json resolved(const CLI::App& app) {
+    nlohmann::json all = nlohmann::json::object();
+    all["command"] = app.get_name();
+    for (const CLI::Option* option : app.get_options()) {
+        const std::string name = option->get_single_name();
+        if (name == "help" || name == "json") continue;
+        std::string value = option->get_default_str();
+        if (option->count() > 0) {
+            value.clear();
+            for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
+        }
+        all[name] = value;
+    }
+    return all;
+}
+
+}  // namespace promptkd::cli

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program `promptkd`: one subcommand for each thing the library does. Exit status 2: bad usage, 1: a failed run.
+#include "commands/commands.hpp"
+
+#include <promptkd/core/config.hpp>
+#include <promptkd/core/error.hpp>
+#include <promptkd/io/file.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <iostream>
+
+namespace {
+
+/// `--config FILE`: the file's keys become options in front of those of the command line, which therefore win.
+std::vector<std::string> with_config(const std::vector<std::string>& given) {
+    std::vector<std::string> before, after;
+    std::string path;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+        if (given[i] == "--config" && i + 1 < given.size()) path = given[++i];
+        else if (given[i].rfind("--config=", 0) == 0) path = given[i].substr(9);
+        else after.push_back(given[i]);
+    }
+    if (path.empty()) return after;
+    const nlohmann::json config = nlohmann::json::parse(promptkd::read_file(path), nullptr, false);
+    promptkd::require(config.is_object(), path, ": not a JSON object of options");
+    const auto text = [](const nlohmann::json& v) { return v.is_string() ? v.get<std::string>() : v.dump(); };
+    for (const auto& [key, value] : config.items()) {
+        if (key == "command" || (value.is_string() && value.get<std::string>().empty())) continue;
+        if (value.is_boolean()) {
+            if (value.get<bool>()) before.push_back("--" + key);
+            continue;
+        }
+        std::string joined;
+        if (value.is_array())
+            for (const auto& part : value) joined += (joined.empty() ? "" : ",") + text(part);
+        else joined = text(value);
+        before.push_back("--" + key + "=" + joined);
+    }
+    if (!after.empty()) before.insert(before.begin(), after.front()), after.erase(after.begin());
+    before.insert(before.end(), after.begin(), after.end());
+    return before;
+}
+
+int usage_error(const CLI::App& app, const CLI::ParseError& error) {
+    const auto chosen = app.get_subcommands();
+    const std::string name = "promptkd" + (chosen.empty() ? "" : " " + chosen.front()->get_name());
+    std::string what = error.what();
+    while (!what.empty() && what.back() == '\n') what.pop_back();
+    for (char& c : what)
+        if (c == '\n') c = ' ';
+    std::cerr << name << ": " << what << "; see " << name << " --help" << std::endl;
+    return 2;
+}
+
+int run(const std::vector<std::string>& arguments) {
+    CLI::App app{"Prompt learning and prompt-driven distillation for CLIP.", "promptkd"};
+    app.set_version_flag("--version", std::string("promptkd ") + promptkd::version);
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.footer("Every command: --config FILE reads options from a JSON object; options given on the command line win.");
+    app.require_subcommand(1);
+    promptkd::cli::Action action;
+    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_distill, &promptkd::cli::add_evaluate,
+                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect})
+        add(app, action);
+    try {
+        std::vector<std::string> reversed = with_config(arguments);
+        std::reverse(reversed.begin(), reversed.end());
+        app.parse(reversed);
+    } catch (const CLI::Success& success) {
+        return app.exit(success);
+    } catch (const CLI::ParseError& error) {
+        return usage_error(app, error);
+    }
+    return action();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run({argv + 1, argv + argc});
+    } catch (const std::bad_alloc&) {
+        std::cerr << "promptkd: out of memory" << std::endl;
+    } catch (const std::exception& error) {
+        std::cerr << "promptkd: " << error.what() << std::endl;
+    }
+    return 1;
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs every golden case of a directory on every device: `golden_test`, PROMPTKD_GOLDEN_DIR=… (default: tests/data/golden),
+// PROMPTKD_VERBOSE=1 to see the margins. Prints "N cases, M failed" and exits 1 when one failed.
+#include "cases.hpp"
+
+#include <promptkd/device/cpu.hpp>
+#include <promptkd/io/file.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace promptkd::test {
+
+namespace {
+
+int cases = 0, failed = 0;
+
+/// Runs one case, turns exceptions into failures and counts.
+template <class Check>
+void run(const std::string& name, const Check& check) {
+    Report report(name);
+    try {
+        check(report);
+        report.check(report.comparisons() > 0, "nothing was compared");
+    } catch (const std::exception& error) {
+        report.check(false, error.what());
+    }
+    ++cases;
+    if (report.failures() > 0) ++failed;
+    if (report.failures() > 0 || std::getenv("PROMPTKD_VERBOSE"))
+        std::printf("%s %s: %d comparisons, worst at %.3g of its bound\n", report.failures() ? "FAIL" : "ok  ", name.c_str(), report.comparisons(),
+                    report.worst());
+}
+
+std::string vocabulary() {
+    const char* path = std::getenv("PROMPTKD_VOCAB");
+    return path && *path ? path : PROMPTKD_OPENAI_VOCAB;
+}
+
+void run_file(const std::filesystem::path& path) {
+    const std::string name = path.filename().string(), directory = path.parent_path().string();
+    if (name == "tokenizer.json") {
+        if (std::getenv("PROMPTKD_OFFLINE") && !std::filesystem::exists(vocabulary())) return;
+        return run(name, [&](Report& r) { check_tokenizer(path.string(), vocabulary(), r); });
+    }
+    if (name.rfind("numbers", 0) == 0 && path.extension() == ".json") return run(name, [&](Report& r) { check_all_numbers(path.string(), r); });
+    if (path.extension() != ".safetensors") return;
+    GoldenCase c{directory, read_safetensors(path.string()), nullptr};
+    const auto kind = c.map.metadata.find("kind");
+    if (kind == c.map.metadata.end()) return;  // a model
+    c.config = nlohmann::json::parse(c.map.metadata.at("config"));
+    if (kind->second == "preprocess") return run(name, [&](Report& r) { check_preprocess(c.map, directory + "/images", r); });
+    const bool known = for_each_device([&](auto& device, const char* device_name) {
+        using D = std::remove_reference_t<decltype(device)>;
+        const CaseCheck<D> check = find_check<D>(kind->second);
+        if (check) run(name + " on " + device_name, [&](Report& r) { check(device, c, r); });
+        return check != nullptr;
+    });
+    if (!known) run(name, [&](Report& r) { r.check(false, "unknown kind '" + kind->second + "'"); });
+}
+
+}  // namespace
+
+}  // namespace promptkd::test
+
+int main() {
+    using namespace promptkd::test;
+    const char* chosen = std::getenv("PROMPTKD_GOLDEN_DIR");
+    const std::filesystem::path directory = chosen && *chosen ? chosen : PROMPTKD_TEST_DATA "/golden";
+    std::error_code error;
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error)) files.push_back(entry.path());
+    if (error) {
+        std::fprintf(stderr, "golden_test: cannot read '%s': %s\n", directory.c_str(), error.message().c_str());
+        return 2;
+    }
+    std::sort(files.begin(), files.end());
+    for (const auto& file : files) {
+        try {
+            run_file(file);
+        } catch (const std::exception& exception) {
+            run(file.filename().string(), [&](Report& r) { r.check(false, exception.what()); });
+        }
+    }
+    std::printf("%d cases, %d failed\n", cases, failed);
+    return failed == 0 && cases > 0 ? 0 : 1;
+}
