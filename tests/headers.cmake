@@ -13,9 +13,7 @@ foreach(component xtensor onednn)
 endforeach()
 
 # Only carries the flags: the commands below read its properties.
-file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/headers/flags.cpp.in" "int promptkd_header_flags();\n")
-configure_file("${CMAKE_CURRENT_BINARY_DIR}/headers/flags.cpp.in" "${CMAKE_CURRENT_BINARY_DIR}/headers/flags.cpp" COPYONLY)
-add_library(header_flags OBJECT EXCLUDE_FROM_ALL "${CMAKE_CURRENT_BINARY_DIR}/headers/flags.cpp")
+add_library(header_flags OBJECT EXCLUDE_FROM_ALL support/main.cpp)
 promptkd_own(header_flags)
 set(include_dirs "$<TARGET_PROPERTY:header_flags,INCLUDE_DIRECTORIES>")
 set(definitions "$<TARGET_PROPERTY:header_flags,COMPILE_DEFINITIONS>")
@@ -31,8 +29,8 @@ foreach(header IN LISTS headers)
         OUTPUT "${stamp}"
         COMMAND ${CMAKE_CXX_COMPILER} -std=c++20 -fsyntax-only
                 "$<$<BOOL:${include_dirs}>:-I$<JOIN:${include_dirs},;-I>>"
-                "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>" "${options}" -MD -MF "${stamp}.d" -MT "${stamp}"
-                "${unit}"
+                "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>" "${options}"
+                -MD -MF "${stamp}.d" -MT "${stamp}" "${unit}"
         COMMAND "${CMAKE_COMMAND}" -E touch "${stamp}"
         DEPENDS "${unit}" DEPFILE "${stamp}.d" COMMENT "Header alone: ${header}" COMMAND_EXPAND_LISTS VERBATIM)
     list(APPEND stamps "${stamp}")
