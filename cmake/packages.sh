@@ -4,8 +4,8 @@
 # Call packages_ensure; it returns 1 after one clear message when something required stays missing.
 
 # What each purpose needs. A word is a package, or program:package where any program of that name will do.
-PACKAGES_BUILD="c++:g++ cmake:cmake ninja:ninja-build libeigen3-dev libstb-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
-libzip-dev libutf8proc-dev libxtensor-dev"
+PACKAGES_BUILD="c++:g++ cmake:cmake ninja:ninja-build libeigen3-dev libstb-dev nlohmann-json3-dev libcli11-dev
+zlib1g-dev libzip-dev libutf8proc-dev libxtensor-dev"
 PACKAGES_DEMO="dataset-fashion-mnist"
 PACKAGES_TEST="doctest-dev libbenchmark-dev"
 # For the one file that the tests download; promptkd itself uses no Python.

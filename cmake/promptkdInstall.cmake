@@ -16,7 +16,8 @@ foreach(component core ${promptkd_components})
 endforeach()
 
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/promptkdConfig.cmake.in"
-                              "${PROJECT_BINARY_DIR}/promptkdConfig.cmake" INSTALL_DESTINATION "${promptkd_package_dir}")
+                              "${PROJECT_BINARY_DIR}/promptkdConfig.cmake"
+                              INSTALL_DESTINATION "${promptkd_package_dir}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/promptkdConfigVersion.cmake" COMPATIBILITY SameMinorVersion
                                  ARCH_INDEPENDENT)
 install(FILES "${PROJECT_BINARY_DIR}/promptkdConfig.cmake" "${PROJECT_BINARY_DIR}/promptkdConfigVersion.cmake"

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# promptkd_own(<target>…): what every program of this repository is compiled with: warnings, as errors by default, and
-# all components that are there. Private to these targets; nothing reaches a host project.
+# promptkd_own(<target>…): what every program of this repository is compiled with: warnings, as errors by default, all
+# components that are there, and CLI11 for options. Private to these targets; nothing reaches a host project.
+
+find_package(CLI11 CONFIG QUIET)
+if(NOT TARGET CLI11::CLI11)
+    message(FATAL_ERROR "promptkd's programs need CLI11 (Debian: libcli11-dev)")
+endif()
+
 function(promptkd_own)
     foreach(target IN LISTS ARGN)
         target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic>
                                                  $<$<AND:$<BOOL:${PROMPTKD_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:-Werror>)
         set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
-        target_link_libraries(${target} PRIVATE promptkd::promptkd promptkd::io)
+        target_link_libraries(${target} PRIVATE promptkd::promptkd promptkd::io CLI11::CLI11)
         foreach(component xtensor onednn)
             if(TARGET promptkd::${component})
                 target_link_libraries(${target} PRIVATE promptkd::${component})

@@ -35,7 +35,7 @@ FNR == 1 {
     ++files
     f = folder(FILENAME)
     if (f != "" && !(f in rank)) complain("unknown folder " f "; add it to the order in check_layers.sh")
-    if (f == "" && FILENAME !~ /\/(promptkd|cuda)\.hpp$/) complain("only the umbrellas promptkd.hpp and cuda.hpp live here")
+    if (f == "" && FILENAME !~ /\/(promptkd|cuda)\.hpp$/) complain("only the umbrellas belong in this folder")
 }
 /^[ \t]*#[ \t]*include[ \t]*"/ { complain("include as <promptkd/…>, not with quotes: " $0); next }
 /^[ \t]*#[ \t]*include[ \t]*</ {
@@ -69,10 +69,14 @@ END {
         while (head <= tail) {
             at = queue[head++]
             if (at in uses_eigen || folder(at) == "device") {
-                printf "%s: a host-side header must not need %s\n", start, at in uses_eigen ? "Eigen (through " at ")" : at
+                printf "%s: a host-side header must not need Eigen or a device (through %s)\n", start, at
                 ++bad; break
             }
-            for (k = 1; k <= degree[at]; ++k) if (!(edge[at, k] in seen)) { seen[edge[at, k]] = 1; queue[++tail] = edge[at, k] }
+            for (k = 1; k <= degree[at]; ++k) {
+                next_header = edge[at, k]
+                if (next_header in seen) continue
+                seen[next_header] = 1; queue[++tail] = next_header
+            }
         }
     }
     printf "%d headers, %d includes between them, %d violations\n", files, includes, bad

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -D MODE=find_package|add_subdirectory -D SOURCE=… -D BUILD=… -D WORK=… -D COMPILER=… -D TYPE=… -D GENERATOR=…
-#       -P consumer.cmake
+# cmake -D MODE=find_package|add_subdirectory -D SOURCE=… -D BUILD=… -D WORK=…
+#       -D COMPILER=… -D TYPE=… -D GENERATOR=… -P consumer.cmake
 # Builds and runs the README's library example, word for word, in a host project of its own.
 
 # The first ```cpp block after the heading. Split on the fences by hand: a CMake list would lose the semicolons.
