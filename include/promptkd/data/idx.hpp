@@ -153,8 +153,9 @@ inline Dataset load_fashion_mnist(const std::string& root, Split split) {
         require(std::filesystem::exists(plain), "fashion-mnist: neither '", packed, "' nor '", plain, "' exists");
         return plain;
     };
+    const std::string images = find("-images-idx3-ubyte"), labels = find("-labels-idx1-ubyte");
     return load_idx(
-        find("-images-idx3-ubyte"), find("-labels-idx1-ubyte"),
+        images, labels,
         {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"},
         "fashion-mnist");
 }
