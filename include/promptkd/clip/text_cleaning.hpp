@@ -79,8 +79,8 @@ inline int windows_1252_byte(char32_t c) {
 }
 
 /// Undoes UTF-8 that was read as Windows-1252 or Latin-1 ("cafÃ©"), only where that is unambiguous: the whole text
-/// must be well-formed UTF-8 after the way back, and hold a sequence of three or more bytes or one of the pairs with
-/// 'Â' or 'Ã', which ordinary text does not have. Otherwise returns it unchanged.
+/// must be well-formed UTF-8 after the way back, and hold what ordinary text does not: a sequence of three or more
+/// bytes, two adjacent pairs, or a pair that starts with 'Â' or 'Ã'. Otherwise returns it unchanged.
 inline std::u32string repair_mojibake(const std::u32string& text) {
     std::string bytes;
     bool ascii = true;
@@ -93,11 +93,13 @@ inline std::u32string repair_mojibake(const std::u32string& text) {
     if (ascii) return text;
     std::u32string repaired;
     bool evidence = false;
+    std::size_t previous = 1;
     for (std::size_t i = 0; i < bytes.size();) {
         char32_t point = 0;
         const std::size_t n = utf8_sequence(std::string_view(bytes).substr(i), point);
         if (n == 0) return text;
-        evidence = evidence || n > 2 || (n == 2 && point < 0x100);
+        evidence = evidence || n > 2 || (n == 2 && (point < 0x100 || previous == 2));
+        previous = n;
         repaired.push_back(point);
         i += n;
     }
