@@ -29,22 +29,33 @@ D make_device() {
     else return D();
 }
 
-/// n normal numbers, the same in every run, as T can hold them: references in double then start from equal values.
-template <class T>
-std::vector<T> numbers(Index n, unsigned seed, double scale = 1) {
+/// n normal numbers, the same in every run, rounded to A: references in double then start from equal values.
+template <class A = float>
+std::vector<double> numbers(Index n, unsigned seed, double scale = 1) {
     std::mt19937 random(seed);
     std::normal_distribution<double> normal(0, scale);
-    std::vector<T> values(static_cast<std::size_t>(n));
-    for (T& value : values) value = T(static_cast<float>(normal(random)));
+    std::vector<double> values(static_cast<std::size_t>(n));
+    for (double& value : values) value = static_cast<double>(A(static_cast<float>(normal(random))));
     return values;
 }
 
-template <class T>
-std::vector<double> widened(const std::vector<T>& x) {
-    std::vector<double> out;
-    for (const T& value : x) out.push_back(static_cast<double>(value));
+/// The same values as another type.
+template <class A>
+std::vector<A> as(const std::vector<double>& x) {
+    std::vector<A> out;
+    for (const double value : x) {
+        if constexpr (std::is_same_v<A, double>) out.push_back(value);
+        else out.push_back(A(static_cast<float>(value)));
+    }
     return out;
 }
+
+/// Values in device memory.
+template <class D, class A = typename D::Scalar>
+struct Tensor : Buffer<D, A> {
+    Tensor(D& device, const std::vector<double>& values) : Buffer<D, A>(device, as<A>(values)) {}
+    const A* read() const { return this->data(); }
+};
 
 /// max|got − want| / max|want|; infinite when a value is NaN or the sizes differ.
 template <class T>

@@ -219,7 +219,7 @@ private:
     /// A kernel's arguments are copied bit by bit and must not lead to host memory. (Only where the compiler can clear the
     /// bytes between members: what is left in those may look like an address.)
     template <class F>
-    void check_functor(F f) const {
+    void check_functor([[maybe_unused]] F f) const {
         static_assert(std::is_trivially_copyable_v<F>, "a kernel's arguments are copied bit by bit");
 #if defined(__GNUC__) && !defined(__clang__)
         __builtin_clear_padding(&f);
