@@ -95,7 +95,7 @@ struct Encode {
 
     template <class D>
     void encode_images(D& device, const ClipModel<D>& model, TensorMap& out) const {
-        const Dataset data = open_dataset(common.data, Split::test, {}, FolderLabels::unlabelled);
+        const Dataset data = open_dataset(common.data, Split::test, {}, FolderLabels::none);
         FrozenImageTower<D> tower(device, model, nullptr, batch);
         auto set = features_with_progress(device, data, tower.resolution(), tower.embed(), batch, "encode",
                                           [&](const auto* x, Index n) { return normalize ? tower.encode(x, n) : tower.encode_raw(x, n); });

@@ -119,7 +119,7 @@ TEST_CASE("idx: malformed files are refused with file and numbers") {
 TEST_CASE("idx: damaged and truncated compressed files are refused") {
     const TemporaryFolder folder;
     std::string data;
-    for (int i = 0; i < 30000; ++i) data += static_cast<char>(i * i * 7 + i / 13);
+    for (unsigned i = 0; i < 30000; ++i) data += static_cast<char>(i * i * 7 + i / 13);
     write_gzip(folder / "x.gz", idx_bytes(0x803, {100, 30, 10}, data));
     CHECK(read_idx(folder / "x.gz", 3).bytes.size() == 30000);
     const std::string bytes = read_file(folder / "x.gz");

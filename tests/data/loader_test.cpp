@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <promptkd/data/folder.hpp>
 #include <promptkd/data/loader.hpp>
 
 #include <doctest/doctest.h>
@@ -21,12 +22,16 @@ public:
         if (delay) std::this_thread::sleep_for(std::chrono::microseconds((i * 7919) % 300));
         require(bad_.count(i) == 0, name(i), ": damaged");
         if (i == disaster) throw std::bad_alloc();
+        if (i == empty) {
+            out = Image();
+            return;
+        }
         out.height = out.width = side_;
         out.pixels.assign(static_cast<std::size_t>(3 * side_ * side_), static_cast<std::uint8_t>(i));
     }
 
     bool delay = false;
-    Index disaster = -1;
+    Index disaster = -1, empty = -1;
     mutable std::atomic<int> loads{0};
 
 private:
@@ -146,6 +151,38 @@ TEST_CASE("loader: unreadable images are replaced by the next readable ones") {
     LoaderOptions options = small_options(2);
     options.drop_last = true;
     CHECK(run(data, options, in_order(14)).indices == std::vector<Index>{0, 1, 3, 4, 10});
+}
+
+TEST_CASE("loader: images that decode but cannot be preprocessed count as unreadable") {
+    const auto source = std::make_shared<Colours>(6, 4);
+    source->empty = 3;
+    const Epoch epoch = run(make_data(source), small_options(1), in_order(6));
+    CHECK(epoch.indices == std::vector<Index>{0, 1, 2, 4, 5});
+    REQUIRE(epoch.warnings.size() == 1);
+    CHECK(epoch.warnings[0].find("colour 3: ") == 0);
+}
+
+TEST_CASE("loader: another normalisation can be asked for") {
+    const Dataset data = make_data(std::make_shared<Colours>(3, 4));
+    LoaderOptions options = small_options(0);
+    options.normalization.mean = {0, 0.5f, 0};
+    options.normalization.deviation = {1, 0.5f, 1};
+    const Epoch epoch = run(data, options, {2});
+    CHECK(epoch.images[0] == doctest::Approx(2 / 255.0));
+    CHECK(epoch.images[16] == doctest::Approx((2 / 255.0 - 0.5) / 0.5));
+}
+
+TEST_CASE("loader: a folder of photos of mixed sizes and formats") {
+    const Dataset data = load_folder(std::string(PROMPTKD_TEST_DATA) + "/golden/images", {"cat", "dog"});
+    REQUIRE(data.size() >= 12);
+    LoaderOptions options = small_options(2);
+    options.augmentation = Augmentation::random_resized_crop;
+    const Epoch epoch = run(data, options, in_order(data.size()));
+    CHECK(epoch.unreadable == 0);
+    CHECK(static_cast<Index>(epoch.indices.size()) == data.size());
+    CHECK(epoch.labels[0] == -1);
+    options.threads = 0;
+    CHECK(run(data, options, in_order(data.size())) == epoch);
 }
 
 TEST_CASE("loader: an error when not one image can be read") {

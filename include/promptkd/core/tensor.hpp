@@ -17,7 +17,10 @@ using Shape = std::vector<Index>;
 /// "(3, 224, 224)".
 inline std::string to_string(const Shape& shape) {
     std::string text = "(";
-    for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+        if (i > 0) text += ", ";
+        text += std::to_string(shape[i]);
+    }
     return text + ")";
 }
 

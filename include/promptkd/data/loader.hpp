@@ -54,6 +54,7 @@ struct LoaderOptions {
     Index resolution = 224;
     Augmentation augmentation = Augmentation::none;
     std::uint64_t seed = 0;  ///< of the augmentation, together with the image's position in the data set and the epoch
+    Normalization normalization;
     bool drop_last = false;  ///< leave out an incomplete last batch
     int threads = 2;         ///< decoding threads; 0: everything happens inside next()
     int prefetch = 0;        ///< batches in memory, the delivered one included; 0: one more than threads
@@ -192,26 +193,33 @@ private:
 
     /// Appends image `i` to the slot's batch, or a message to its errors.
     void load(Slot& slot, Index i) const {
+        bool decoded = false;
         try {
             data_.load(i, slot.scratch);
+            decoded = true;
+            const auto at = static_cast<std::size_t>(slot.batch.size) * image_floats_;
+            prepare(slot.scratch, i, slot.batch.images.data() + at);
         } catch (const Error& error) {
-            slot.errors.emplace_back(error.what());
+            slot.errors.push_back(decoded ? data_.item_name(i) + ": " + error.what() : error.what());
             return;
-        }
-        float* const out = slot.batch.images.data() + static_cast<std::size_t>(slot.batch.size) * image_floats_;
-        const Index resolution = options_.resolution;
-        if (options_.augmentation != Augmentation::none) {
-            const auto image = static_cast<std::uint64_t>(i);
-            normalize_image(
-                augment_image(slot.scratch, options_.augmentation, resolution, options_.seed, image, epoch_), out);
-        } else if (slot.scratch.height == resolution && slot.scratch.width == resolution) {
-            normalize_image(slot.scratch, out);  // nothing to resample: saves the copy
-        } else {
-            normalize_image(preprocess_image(slot.scratch, resolution), out);
         }
         slot.batch.labels.push_back(data_.label(i));
         slot.batch.indices.push_back(i);
         ++slot.batch.size;
+    }
+
+    /// Image `i`, augmented or preprocessed, normalised into `out` (3, resolution, resolution).
+    void prepare(const Image& image, Index i, float* out) const {
+        const Index resolution = options_.resolution;
+        if (options_.augmentation != Augmentation::none) {
+            const Image view = augment_image(image, options_.augmentation, resolution, options_.seed,
+                                             static_cast<std::uint64_t>(i), epoch_);
+            normalize_image(view, out, options_.normalization);
+        } else if (image.height == resolution && image.width == resolution) {
+            normalize_image(image, out, options_.normalization);  // nothing to resample: saves the copy
+        } else {
+            normalize_image(preprocess_image(image, resolution), out, options_.normalization);
+        }
     }
 
     /// Waits for the next chunk of the order and makes it current. False at the end.

@@ -248,8 +248,10 @@ inline std::string make_header(const std::vector<const Named*>& order, const Ten
         const HostTensor& tensor = named->second;
         if (header.size() > 1) header += ",";
         header += quoted(named->first, path) + ":{\"dtype\":\"" + stored_name(tensor.dtype) + "\",\"shape\":[";
-        for (std::size_t i = 0; i < tensor.shape.size(); ++i)
-            header += (i ? "," : "") + std::to_string(tensor.shape[i]);
+        for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+            if (i > 0) header += ',';
+            header += std::to_string(tensor.shape[i]);
+        }
         header += concat("],\"data_offsets\":[", offset, ",", offset + tensor.size_bytes(), "]}");
         offset += tensor.size_bytes();
     }
