@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/tiny_clip.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -24,9 +26,11 @@ struct Encoder {
     Encoder(Index tokens, Index depth, bool class_specific, TextSavings savings) {
         layers.tokens = tokens;
         layers.layers.push_back(&params.add("context", {class_specific ? texts.count * tokens : tokens, 10}));
-        for (Index i = 1; i < depth; ++i) layers.layers.push_back(&params.add("deep" + std::to_string(i), {tokens, 10}));
+        for (Index i = 1; i < depth; ++i)
+            layers.layers.push_back(&params.add("deep" + std::to_string(i), {tokens, 10}));
         params.bind();
-        batch = model.text().prepare(device, texts, ContextLayout::after_start(texts.count, tokens, class_specific), depth > 1 ? tokens : 0, savings);
+        batch = model.text().prepare(device, texts, ContextLayout::after_start(texts.count, tokens, class_specific),
+                                     depth > 1 ? tokens : 0, savings);
     }
     Index size() const { return params.size(); }
 
@@ -39,8 +43,10 @@ struct Encoder {
         Arena<D> arena(device);
         planned(device, arena, [&] {
             TextTape<D> tape;
-            model.text().forward(device, arena, batch, layers.layers[0]->value, &layers, features.data(), d_features ? &tape : nullptr);
-            if (d_features) model.text().backward(device, arena, batch, d.read(), layers.layers[0]->grad, &layers, tape);
+            model.text().forward(device, arena, batch, layers.layers[0]->value, &layers, features.data(),
+                                 d_features ? &tape : nullptr);
+            if (d_features)
+                model.text().backward(device, arena, batch, d.read(), layers.layers[0]->grad, &layers, tape);
         });
         if (gradient) {
             std::vector<T> host(start.size());
@@ -81,7 +87,8 @@ TEST_CASE_TEMPLATE("text encoder: cutting at the end and sharing the prefix chan
         Values want_gradient;
         const Values want = plain.run(prompts, &dy, &want_gradient);
         CHECK(plain.batch.sequences.rows() == 24);
-        for (const TextSavings savings : {TextSavings{true, false}, TextSavings{false, true}, TextSavings{true, true}}) {
+        for (const TextSavings savings :
+             {TextSavings{true, false}, TextSavings{false, true}, TextSavings{true, true}}) {
             Encoder<D> encoder(x.tokens, x.depth, x.class_specific, savings);
             Values gradient;
             CHECK(difference(encoder.run(prompts, &dy, &gradient), want) < 5 * rounding<T>);

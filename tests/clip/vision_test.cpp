@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/tiny_clip.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -37,7 +39,8 @@ struct Encoder {
         Arena<D> arena(device);
         planned(device, arena, [&] {
             VisionTape<D> tape;
-            model.vision().forward(device, arena, images.read(), batch, &prompts, table.view(batch), features.data(), d_features ? &tape : nullptr);
+            model.vision().forward(device, arena, images.read(), batch, &prompts, table.view(batch), features.data(),
+                                   d_features ? &tape : nullptr);
             if (d_features) model.vision().backward(device, arena, d.read(), prompts, table.view(batch), tape);
         });
         if (gradient) {

@@ -2,9 +2,11 @@
 // The emulated CUDA device must notice what it is there for.
 #include "support/devices.hpp"
 
+#include <doctest/doctest.h>
+
+#include <sys/wait.h>
 #include <csignal>
 #include <set>
-#include <sys/wait.h>
 
 using namespace promptkd;
 using namespace promptkd::test;
@@ -96,9 +98,11 @@ TEST_CASE("emulated CUDA: wrong addresses are refused") {
     EmulatedCuda<float> device;
     Buffer<EmulatedCuda<float>, float> buffer(device, 10);
     std::vector<float> host(10);
-    CHECK_THROWS_WITH_AS(device.upload(host.data(), host.data(), 4), doctest::Contains("not inside one allocation"), Error);
+    CHECK_THROWS_WITH_AS(device.upload(host.data(), host.data(), 4), doctest::Contains("not inside one allocation"),
+                         Error);
     CHECK_THROWS_WITH_AS(device.upload(buffer.data(), buffer.data(), 4), doctest::Contains("is device memory"), Error);
-    CHECK_THROWS_WITH_AS(device.upload(buffer.data() + 1, host.data(), 40), doctest::Contains("not inside one allocation"), Error);
+    CHECK_THROWS_WITH_AS(device.upload(buffer.data() + 1, host.data(), 40),
+                         doctest::Contains("not inside one allocation"), Error);
     CHECK_THROWS_WITH_AS(device.zero(buffer.data(), 41), doctest::Contains("not inside one allocation"), Error);
 #if !defined(__clang__)
     CHECK_THROWS_WITH_AS(device.rows(1, 1, WriteAt{host.data(), 0}), doctest::Contains("host address"), Error);

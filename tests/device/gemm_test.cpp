@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/devices.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -11,11 +13,11 @@ using Values = std::vector<double>;
 /// How the matrices of a test lie in memory.
 struct Layout {
     Index m, n, k;
-    bool at, bt;                    // stored transposed
+    bool at, bt;  // stored transposed
     Index batch = 1, outer = 1;
-    Index pad = 0;                  // extra elements between rows
-    bool interleaved = false;       // consecutive products beside each other in a row, as the heads of attention
-    bool shared_b = false;          // one B for all products
+    Index pad = 0;             // extra elements between rows
+    bool interleaved = false;  // consecutive products beside each other in a row, as the heads of attention
+    bool shared_b = false;     // one B for all products
 };
 
 /// A stored matrix of every product: leading dimension, strides, elements in all.
@@ -26,7 +28,8 @@ struct Stored {
         if (s.interleaved) {
             ld = products * columns + s.pad, stride = s.outer * columns, outer_stride = columns, size = rows * ld;
         } else {
-            ld = columns + s.pad, stride = rows * ld + 3, outer_stride = s.batch * stride + (s.outer > 2 ? 5 : 0), size = s.outer * outer_stride + 3;
+            ld = columns + s.pad, stride = rows * ld + 3, outer_stride = s.batch * stride + (s.outer > 2 ? 5 : 0),
+            size = s.outer * outer_stride + 3;
         }
         if (shared) stride = outer_stride = 0;
     }
@@ -41,8 +44,10 @@ struct Extra {
 template <class D, class A, class C>
 void check(D& device, const Layout& s, const Extra& e, double tolerance) {
     using T = typename D::Scalar;
-    const Stored a(s.at ? s.k : s.m, s.at ? s.m : s.k, s), b(s.bt ? s.n : s.k, s.bt ? s.k : s.n, s, s.shared_b), c(s.m, s.n, s);
-    const Values x = numbers<A>(a.size, 1), y = numbers<A>(b.size, 2), old = numbers<C>(c.size, 3), bias = numbers(s.n, 4);
+    const Stored a(s.at ? s.k : s.m, s.at ? s.m : s.k, s), b(s.bt ? s.n : s.k, s.bt ? s.k : s.n, s, s.shared_b),
+        c(s.m, s.n, s);
+    const Values x = numbers<A>(a.size, 1), y = numbers<A>(b.size, 2), old = numbers<C>(c.size, 3),
+                 bias = numbers(s.n, 4);
     const Values residual = e.in_place ? old : numbers<C>(c.size, 5);
     Values want = old;  // what lies between the results stays
     for (Index o = 0; o < s.outer; ++o)
@@ -54,7 +59,8 @@ void check(D& device, const Layout& s, const Extra& e, double tolerance) {
                         total += x[static_cast<std::size_t>(s.at ? a.at(o, p, l, i) : a.at(o, p, i, l))] *
                                  y[static_cast<std::size_t>(s.bt ? b.at(o, p, j, l) : b.at(o, p, l, j))];
                     const auto at = static_cast<std::size_t>(c.at(o, p, i, j));
-                    want[at] = e.alpha * total + e.beta * old[at] + (e.bias ? bias[static_cast<std::size_t>(j)] : 0) + (e.residual ? residual[at] : 0);
+                    want[at] = e.alpha * total + e.beta * old[at] + (e.bias ? bias[static_cast<std::size_t>(j)] : 0) +
+                               (e.residual ? residual[at] : 0);
                 }
     Tensor<D, A> left(device, x), right(device, y);
     Tensor<D, C> result(device, old), added(device, residual);
@@ -67,14 +73,23 @@ void check(D& device, const Layout& s, const Extra& e, double tolerance) {
     if (e.bias) g.bias = shift.data();
     if (e.residual) g.residual = e.in_place ? result.data() : added.data();
     device.gemm(g);
-    INFO("m ", s.m, " n ", s.n, " k ", s.k, " transposed ", s.at, s.bt, " batch ", s.batch, "x", s.outer, " pad ", s.pad, " interleaved ", s.interleaved);
+    INFO("m ", s.m, " n ", s.n, " k ", s.k, " transposed ", s.at, s.bt, " batch ", s.batch, "x", s.outer, " pad ",
+         s.pad, " interleaved ", s.interleaved);
     CHECK(difference(result.to_host(), want) < tolerance);
 }
 
-const Layout layouts[] = {{1, 1, 1, false, false},      {5, 7, 3, false, false, 1, 1, 2}, {16, 48, 64, false, false}, {65, 33, 100, false, false, 1, 1, 4},
-                          {130, 200, 60, false, false}, {4, 6, 5, false, false, 3},       {4, 6, 5, false, false, 3, 2, 1},
-                          {6, 3, 4, false, false, 2, 5}, {7, 4, 8, false, false, 5, 3, 2, true}, {7, 4, 8, false, false, 1, 4, 0, true},
-                          {5, 6, 7, false, false, 4, 1, 0, false, true}, {3, 2, 1, false, false, 3, 4, 0}};
+const Layout layouts[] = {{1, 1, 1, false, false},
+                          {5, 7, 3, false, false, 1, 1, 2},
+                          {16, 48, 64, false, false},
+                          {65, 33, 100, false, false, 1, 1, 4},
+                          {130, 200, 60, false, false},
+                          {4, 6, 5, false, false, 3},
+                          {4, 6, 5, false, false, 3, 2, 1},
+                          {6, 3, 4, false, false, 2, 5},
+                          {7, 4, 8, false, false, 5, 3, 2, true},
+                          {7, 4, 8, false, false, 1, 4, 0, true},
+                          {5, 6, 7, false, false, 4, 1, 0, false, true},
+                          {3, 2, 1, false, false, 3, 4, 0}};
 
 }  // namespace
 
@@ -157,7 +172,9 @@ TEST_CASE("products: what cuBLAS cannot take is refused") {
     Gemm g;
     g.m = 4, g.n = 5, g.k = 6;
     g.a = operand(x.read(), 6), g.b = operand(x.read(), 5), g.c = x.data(), g.ldc = 5;
-    const auto refuses = [&](Gemm wrong, const char* why) { CHECK_THROWS_WITH_AS(device.gemm(wrong), doctest::Contains(why), Error); };
+    const auto refuses = [&](Gemm wrong, const char* why) {
+        CHECK_THROWS_WITH_AS(device.gemm(wrong), doctest::Contains(why), Error);
+    };
     Gemm wrong = g;
     wrong.a.ld = 5;
     refuses(wrong, "leading dimension 5 of B is less than its 6 rows");

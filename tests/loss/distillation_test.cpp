@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/devices.hpp"
 
+#include <doctest/doctest.h>
+
 #include <promptkd/loss/distillation.hpp>
 
 using namespace promptkd;
@@ -13,16 +15,19 @@ using Values = std::vector<double>;
 Values log_softmax(const Values& logits, Index row, Index classes, double temperature) {
     Values out;
     double total = 0;
-    for (Index j = 0; j < classes; ++j) out.push_back(logits[static_cast<std::size_t>(row * classes + j)] / temperature);
+    for (Index j = 0; j < classes; ++j)
+        out.push_back(logits[static_cast<std::size_t>(row * classes + j)] / temperature);
     for (const double v : out) total += std::exp(v);
     for (double& v : out) v -= std::log(total);
     return out;
 }
 
-double reference_loss(const Values& teacher, const Values& student, Index rows, Index classes, double temperature, double kd_weight) {
+double reference_loss(const Values& teacher, const Values& student, Index rows, Index classes, double temperature,
+                      double kd_weight) {
     double total = 0;
     for (Index i = 0; i < rows; ++i) {
-        const Values t = log_softmax(teacher, i, classes, temperature), s = log_softmax(student, i, classes, temperature);
+        const Values t = log_softmax(teacher, i, classes, temperature),
+                     s = log_softmax(student, i, classes, temperature);
         for (std::size_t j = 0; j < t.size(); ++j) total += std::exp(t[j]) * (t[j] - s[j]);
     }
     return kd_weight * temperature * temperature * total / static_cast<double>(rows * classes);
@@ -39,8 +44,11 @@ TEST_CASE_TEMPLATE("distillation loss and its gradient", D, PROMPTKD_TEST_DEVICE
             const Values teacher = numbers(rows * classes, 1, 3), student = numbers(rows * classes, 2, 3);
             Tensor<D> t(device, teacher), s(device, student), gradient(device, student);
             Buffer<D, T> row_loss(device, rows), loss(device, 1);
-            distillation_loss(device, t.read(), s.read(), gradient.data(), row_loss.data(), loss.data(), rows, classes, temperature, 1000);
-            const auto at = [&](const Values& x) { return reference_loss(teacher, x, rows, classes, temperature, 1000); };
+            distillation_loss(device, t.read(), s.read(), gradient.data(), row_loss.data(), loss.data(), rows, classes,
+                              temperature, 1000);
+            const auto at = [&](const Values& x) {
+                return reference_loss(teacher, x, rows, classes, temperature, 1000);
+            };
             CHECK(difference(loss.to_host(), {at(student)}) < rounding<T>);
             CHECK(difference(gradient.to_host(), numeric_gradient(student, at)) < std::max(1e-8, rounding<T>));
         }

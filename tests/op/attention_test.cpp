@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/devices.hpp"
 
+#include <doctest/doctest.h>
+
 #include <promptkd/op/attention.hpp>
 
 using namespace promptkd;
@@ -24,7 +26,8 @@ struct Case {
     /// Sequence and token of query r. A prefix row may be counted to any sequence: causal, it sees the prefix alone.
     std::pair<Index, Index> query(Index r) const {
         if (selects()) return {r, s.prefix + (selected.empty() ? 0 : selected[static_cast<std::size_t>(r)])};
-        return r < s.prefix ? std::pair<Index, Index>{0, r} : std::pair<Index, Index>{(r - s.prefix) / s.length, s.prefix + (r - s.prefix) % s.length};
+        return r < s.prefix ? std::pair<Index, Index>{0, r}
+                            : std::pair<Index, Index>{(r - s.prefix) / s.length, s.prefix + (r - s.prefix) % s.length};
     }
 };
 
@@ -41,14 +44,16 @@ Values attention(const Case& c, const Values& q, const Values& k, const Values& 
             for (Index u = 0; u < visible; ++u) {
                 double score = 0;
                 for (Index e = 0; e < c.head_dim; ++e)
-                    score += q[static_cast<std::size_t>(r * d + h * c.head_dim + e)] * k[static_cast<std::size_t>(c.row(i, u) * d + h * c.head_dim + e)];
+                    score += q[static_cast<std::size_t>(r * d + h * c.head_dim + e)] *
+                             k[static_cast<std::size_t>(c.row(i, u) * d + h * c.head_dim + e)];
                 total += p[static_cast<std::size_t>(u)] = std::exp(score / std::sqrt(static_cast<double>(c.head_dim)));
             }
             for (Index u = 0; u < tokens; ++u) {
                 p[static_cast<std::size_t>(u)] /= total;
                 for (Index e = 0; e < c.head_dim; ++e)
                     o[static_cast<std::size_t>(r * d + h * c.head_dim + e)] +=
-                        p[static_cast<std::size_t>(u)] * v[static_cast<std::size_t>(c.row(i, u) * d + h * c.head_dim + e)];
+                        p[static_cast<std::size_t>(u)] *
+                        v[static_cast<std::size_t>(c.row(i, u) * d + h * c.head_dim + e)];
             }
             if (probabilities) probabilities->insert(probabilities->end(), p.begin(), p.end());
         }
@@ -56,19 +61,23 @@ Values attention(const Case& c, const Values& q, const Values& k, const Values& 
 }
 
 std::vector<Case> cases() {
-    return {{{0, 2, 5, false}, {}, false},         {{0, 3, 4, false}, {}, true},         {{0, 2, 5, true}, {}, false},
-            {{0, 3, 5, true}, {4, 0, 2}, false},   {{3, 2, 4, true}, {}, false},         {{3, 3, 4, true}, {3, 1, 0}, false},
-            {{1, 2, 1, true}, {0, 0}, false, 3, 2}, {{0, 1, 40, false}, {}, false, 1, 16}, {{4, 2, 20, true}, {}, false, 2, 3}};
+    return {{{0, 2, 5, false}, {}, false},          {{0, 3, 4, false}, {}, true},
+            {{0, 2, 5, true}, {}, false},           {{0, 3, 5, true}, {4, 0, 2}, false},
+            {{3, 2, 4, true}, {}, false},           {{3, 3, 4, true}, {3, 1, 0}, false},
+            {{1, 2, 1, true}, {0, 0}, false, 3, 2}, {{0, 1, 40, false}, {}, false, 1, 16},
+            {{4, 2, 20, true}, {}, false, 2, 3}};
 }
 
-/// The operands of a case in device memory: with a selection q apart and k, v side by side, else all three side by side.
+/// The operands of a case in device memory: with a selection q apart and k, v side by side, else all three side by
+/// side.
 template <class D>
 struct Setup {
     using T = typename D::Scalar;
     D device = make_device<D>();
     const Case& c;
     Index d = c.width(), rows = c.s.rows(), queries = c.queries();
-    Values q = numbers(queries * d, 1, 1.5), k = numbers(rows * d, 2, 1.5), v = numbers(rows * d, 3), d_o = numbers(queries * d, 4);
+    Values q = numbers(queries * d, 1, 1.5), k = numbers(rows * d, 2, 1.5), v = numbers(rows * d, 3),
+           d_o = numbers(queries * d, 4);
     Buffer<D, std::int32_t> positions{device, c.selected};
     Selection selection{c.selected.empty() ? nullptr : positions.data()};
     AttentionShape shape;
@@ -77,7 +86,8 @@ struct Setup {
     Buffer<D, T> probabilities, o;
 
     explicit Setup(const Case& which) : c(which) {
-        shape.sequences = c.s, shape.selection = c.selects() ? &selection : nullptr, shape.heads = c.heads, shape.head_dim = c.head_dim, shape.o_ld = d;
+        shape.sequences = c.s, shape.selection = c.selects() ? &selection : nullptr, shape.heads = c.heads,
+        shape.head_dim = c.head_dim, shape.o_ld = d;
         shape.q_ld = c.selects() ? d : 3 * d, shape.kv_ld = c.selects() ? 2 * d : 3 * d;
         if (c.selects()) {
             packed.emplace_back(device, as<T>(q));
@@ -99,7 +109,8 @@ struct Setup {
     }
 
     void forward() {
-        attention_forward(device, shape, static_cast<const T*>(pq), static_cast<const T*>(pk), static_cast<const T*>(pv), probabilities.data(), o.data());
+        attention_forward(device, shape, static_cast<const T*>(pq), static_cast<const T*>(pk),
+                          static_cast<const T*>(pv), probabilities.data(), o.data());
     }
 };
 
@@ -128,8 +139,9 @@ TEST_CASE_TEMPLATE("attention backward: prefix, causal, selection", D, PROMPTKD_
         T *out_q = dq.data(), *out_k = c.selects() ? d_kv.data() : dq.data() + d, *out_v = out_k + d;
         Arena<D> arena(x.device);
         planned(x.device, arena, [&] {
-            attention_backward(x.device, arena, x.shape, static_cast<const T*>(x.pq), static_cast<const T*>(x.pk), static_cast<const T*>(x.pv),
-                               static_cast<const T*>(x.probabilities.data()), d_o.read(), out_q, out_k, out_v);
+            attention_backward(x.device, arena, x.shape, static_cast<const T*>(x.pq), static_cast<const T*>(x.pk),
+                               static_cast<const T*>(x.pv), static_cast<const T*>(x.probabilities.data()), d_o.read(),
+                               out_q, out_k, out_v);
         });
         const Values gq = numeric_gradient(x.q, [&](const Values& q) { return dot(attention(c, q, x.k, x.v), x.d_o); });
         const Values gk = numeric_gradient(x.k, [&](const Values& k) { return dot(attention(c, x.q, k, x.v), x.d_o); });

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/devices.hpp"
 
+#include <doctest/doctest.h>
+
 #include <promptkd/op/elementwise.hpp>
 #include <promptkd/op/reduce.hpp>
 
@@ -42,7 +44,8 @@ TEST_CASE_TEMPLATE("gelu backward", D, PROMPTKD_TEST_DEVICES) {
     for (const Gelu kind : {Gelu::quick, Gelu::exact})
         for (const Index n : {5, 50}) {
             const std::vector<double> x = numbers(n, 2, 2), dy = numbers(n, 3);
-            const auto want = numeric_gradient(x, [&](const auto& v) { return dot(mapped(v, [&](double u) { return gelu(kind, u); }), dy); });
+            const auto want = numeric_gradient(
+                x, [&](const auto& v) { return dot(mapped(v, [&](double u) { return gelu(kind, u); }), dy); });
             Tensor<D> in(device, x), d(device, dy);
             gelu_backward(device, kind, in.read(), d.data(), n);
             CHECK(difference(d.to_host(), want) < std::max(1e-9, rounding<typename D::Scalar>));

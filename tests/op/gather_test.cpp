@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/devices.hpp"
 
+#include <doctest/doctest.h>
+
 #include <promptkd/op/patches.hpp>
 #include <promptkd/op/sequences.hpp>
 
@@ -86,28 +88,34 @@ TEST_CASE_TEMPLATE("patches in the order of a convolution's weight", D, PROMPTKD
                 for (Index channel = 0; channel < 3; ++channel)
                     for (Index y = 0; y < patch; ++y)
                         for (Index x = 0; x < patch; ++x)
-                            want.push_back(images[static_cast<std::size_t>(((b * 3 + channel) * resolution + gy * patch + y) * resolution + gx * patch + x)]);
+                            want.push_back(images[static_cast<std::size_t>(
+                                ((b * 3 + channel) * resolution + gy * patch + y) * resolution + gx * patch + x)]);
     Tensor<D> in(device, images), out(device, want);
     device.zero(out.data(), want.size() * sizeof(typename D::Scalar));
     extract_patches(device, in.read(), out.data(), batch, grid, patch, resolution);
     CHECK(difference(out.to_host(), want) == 0);
 }
 
-TEST_CASE_TEMPLATE("tokens: class token, patches, prompts; positions under all but the prompts", D, PROMPTKD_TEST_DEVICES) {
+TEST_CASE_TEMPLATE("tokens: class token, patches, prompts; positions under all but the prompts", D,
+                   PROMPTKD_TEST_DEVICES) {
     D device = make_device<D>();
     const Index batch = 2, cells = 4, d = 18;
     for (const Index count : {0, 3}) {
-        const Values patches = numbers(batch * cells * d, 7), first = numbers(d, 8), positions = numbers((cells + 1) * d, 9), p = numbers(3 * d, 10);
+        const Values patches = numbers(batch * cells * d, 7), first = numbers(d, 8),
+                     positions = numbers((cells + 1) * d, 9), p = numbers(3 * d, 10);
         Values want;
         for (Index b = 0; b < batch; ++b)
             for (Index t = 0; t < 1 + cells + count; ++t)
                 for (Index j = 0; j < d; ++j)
-                    want.push_back(t == 0      ? first[static_cast<std::size_t>(j)] + element(positions, 0, j, d)
-                                   : t > cells ? element(p, t - cells - 1, j, d)
-                                               : element(patches, b * cells + t - 1, j, d) + element(positions, t, j, d));
-        Tensor<D> in(device, patches), token(device, first), place(device, positions), prompt(device, p), out(device, want);
+                    want.push_back(t == 0 ? first[static_cast<std::size_t>(j)] + element(positions, 0, j, d)
+                                   : t > cells
+                                       ? element(p, t - cells - 1, j, d)
+                                       : element(patches, b * cells + t - 1, j, d) + element(positions, t, j, d));
+        Tensor<D> in(device, patches), token(device, first), place(device, positions), prompt(device, p),
+            out(device, want);
         device.zero(out.data(), want.size() * sizeof(typename D::Scalar));
-        assemble_tokens(device, in.read(), token.read(), place.read(), count ? prompt.read() : nullptr, count, out.data(), batch, cells, d);
+        assemble_tokens(device, in.read(), token.read(), place.read(), count ? prompt.read() : nullptr, count,
+                        out.data(), batch, cells, d);
         CHECK(difference(out.to_host(), want) < rounding<typename D::Scalar>);
     }
 }

@@ -20,7 +20,8 @@ std::vector<T> packed(const S* x, int rows, int columns, int ld, bool transpose)
 /// What cuBLAS computes for one product of a call, by its documentation: accumulated in T, rounded once.
 template <class T, class S, class R>
 void column_major_product(const BlasCall& x, const S* a, const S* b, const R* c, R* d) {
-    const std::vector<T> left = packed<T>(a, x.m, x.k, x.lda, x.transpose_a), right = packed<T>(b, x.k, x.n, x.ldb, x.transpose_b);
+    const std::vector<T> left = packed<T>(a, x.m, x.k, x.lda, x.transpose_a),
+                         right = packed<T>(b, x.k, x.n, x.ldb, x.transpose_b);
     const T alpha = static_cast<T>(x.alpha), beta = static_cast<T>(x.beta);
     const T* bias = static_cast<const T*>(x.bias);
     const auto m = static_cast<std::size_t>(x.m);
@@ -28,14 +29,16 @@ void column_major_product(const BlasCall& x, const S* a, const S* b, const R* c,
     for (int j = 0; j < x.n; ++j) {
         std::fill(sums.begin(), sums.end(), T(0));
         for (int l = 0; l < x.k; ++l) {
-            const T weight = right[static_cast<std::size_t>(j) * static_cast<std::size_t>(x.k) + static_cast<std::size_t>(l)];
+            const T weight =
+                right[static_cast<std::size_t>(j) * static_cast<std::size_t>(x.k) + static_cast<std::size_t>(l)];
             const T* column = left.data() + static_cast<std::size_t>(l) * m;
             for (std::size_t i = 0; i < m; ++i) sums[i] += column[i] * weight;
         }
         const Index at = static_cast<Index>(j) * x.ldc;
         for (std::size_t i = 0; i < m; ++i) {
             T value = alpha * sums[i];
-            if (beta != T(0)) value += beta * static_cast<T>(c[at + static_cast<Index>(i)]);  // with β = 0, C is not read
+            if (beta != T(0))
+                value += beta * static_cast<T>(c[at + static_cast<Index>(i)]);  // with β = 0, C is not read
             if (bias) value += bias[i];
             d[at + static_cast<Index>(i)] = R(value);
         }
@@ -46,7 +49,8 @@ void column_major_product(const BlasCall& x, const S* a, const S* b, const R* c,
 template <class T, class S, class R>
 void column_major_batch(const BlasCall& x) {
     for (int i = 0; i < x.batch; ++i)
-        column_major_product<T>(x, static_cast<const S*>(x.a) + i * x.stride_a, static_cast<const S*>(x.b) + i * x.stride_b,
+        column_major_product<T>(x, static_cast<const S*>(x.a) + i * x.stride_a,
+                                static_cast<const S*>(x.b) + i * x.stride_b,
                                 static_cast<const R*>(x.c) + i * x.stride_c, static_cast<R*>(x.d) + i * x.stride_c);
 }
 
@@ -61,7 +65,8 @@ void column_major(const BlasCall& x) {
         if (is(DType::f16, DType::f32)) return column_major_batch<T, half, float>(x);
         if (is(DType::bf16, DType::f32)) return column_major_batch<T, bf16, float>(x);
     }
-    fail("cuBLAS has no product of ", name_of(x.factor_type), " into ", name_of(x.result_type), " computed in ", name_of(dtype_of<T>));
+    fail("cuBLAS has no product of ", name_of(x.factor_type), " into ", name_of(x.result_type), " computed in ",
+         name_of(dtype_of<T>));
 }
 
 }  // namespace promptkd::test

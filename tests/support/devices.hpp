@@ -6,8 +6,6 @@
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/device/memory.hpp>
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <random>
@@ -25,8 +23,10 @@ inline constexpr double rounding = std::is_same_v<T, float> ? 2e-5 : 1e-12;
 /// Two threads, so that work is divided, whatever the machine.
 template <class D>
 D make_device() {
-    if constexpr (requires { D(2).threads(); }) return D(2);
-    else return D();
+    if constexpr (requires { D(2).threads(); })
+        return D(2);
+    else
+        return D();
 }
 
 /// n normal numbers, the same in every run, rounded to A: references in double then start from equal values.
@@ -44,8 +44,10 @@ template <class A>
 std::vector<A> as(const std::vector<double>& x) {
     std::vector<A> out;
     for (const double value : x) {
-        if constexpr (std::is_same_v<A, double>) out.push_back(value);
-        else out.push_back(A(static_cast<float>(value)));
+        if constexpr (std::is_same_v<A, double>)
+            out.push_back(value);
+        else
+            out.push_back(A(static_cast<float>(value)));
     }
     return out;
 }

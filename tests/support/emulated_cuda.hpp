@@ -35,8 +35,8 @@ private:
     Index n_, at_ = 0, step_ = 1;
 };
 
-/// A block of virtual threads as a Team: lanes in scattered order; reductions as a block makes them, each thread its strided
-/// share, then a tree.
+/// A block of virtual threads as a Team: lanes in scattered order; reductions as a block makes them, each thread its
+/// strided share, then a tree.
 template <class T>
 class EmulatedTeam {
 public:
@@ -83,7 +83,8 @@ private:
 
 /// A model of the CUDA device on the host, as strict as a process can make it:
 /// - device memory faults when the host touches it, starts as NaN, and overruns are noticed;
-/// - everything is queued as in a stream and runs when the host waits (synchronize, download). Uploads read the host's memory
+/// - everything is queued as in a stream and runs when the host waits (synchronize, download). Uploads read the host's
+/// memory
 ///   at that time: a buffer that changed in between is an error, as it would be wrong data on a GPU;
 /// - lanes and rows run one by one in scattered order, reductions as trees;
 /// - kernels given a host address, copies that leave an allocation, and products that cuBLAS would reject are errors;
@@ -104,7 +105,8 @@ public:
     void* allocate(std::size_t bytes) { return memory_.allocate(bytes); }
     void release(void* p) {
         finish_quietly();
-        if (!memory_.release(static_cast<char*>(p))) errors_.push_back("something wrote behind the end of an allocation");
+        if (!memory_.release(static_cast<char*>(p)))
+            errors_.push_back("something wrote behind the end of an allocation");
     }
 
     void upload(void* to, const void* from, std::size_t bytes) {
@@ -114,7 +116,8 @@ public:
         const std::uint64_t before = checksum(from, bytes);
         enqueue([=] {
             require(readable(from, bytes) && checksum(from, bytes) == before,
-                    "emulated CUDA: the host memory of an upload of ", bytes, " bytes changed before the copy ran; synchronize first");
+                    "emulated CUDA: the host memory of an upload of ", bytes,
+                    " bytes changed before the copy ran; synchronize first");
             std::memcpy(to, from, bytes);
         });
     }
@@ -182,7 +185,8 @@ public:
 
     /// One call of the column-major library.
     void blas(const BlasCall& call) {
-        for (const void* p : {call.a, call.b, call.c, static_cast<const void*>(call.d)}) require_device(p, 1, "product with");
+        for (const void* p : {call.a, call.b, call.c, static_cast<const void*>(call.d)})
+            require_device(p, 1, "product with");
         if (call.bias) require_device(call.bias, static_cast<std::size_t>(call.m) * sizeof(T), "product with bias");
         enqueue([call] { column_major<T>(call); });
     }
@@ -210,14 +214,15 @@ private:
     }
 
     void require_device(const void* p, std::size_t bytes, const char* what) const {
-        require(memory_.contains(p, bytes), "emulated CUDA: ", what, " ", p, ", ", bytes, " bytes, which is not inside one allocation of device memory");
+        require(memory_.contains(p, bytes), "emulated CUDA: ", what, " ", p, ", ", bytes,
+                " bytes, which is not inside one allocation of device memory");
     }
     void require_host(const void* p, const char* what) const {
         require(!memory_.in_range(p), "emulated CUDA: ", what, " ", p, ", which is device memory");
     }
 
-    /// A kernel's arguments are copied bit by bit and must not lead to host memory. (Only where the compiler can clear the
-    /// bytes between members: what is left in those may look like an address.)
+    /// A kernel's arguments are copied bit by bit and must not lead to host memory. (Only where the compiler can clear
+    /// the bytes between members: what is left in those may look like an address.)
     template <class F>
     void check_functor([[maybe_unused]] F f) const {
         static_assert(std::is_trivially_copyable_v<F>, "a kernel's arguments are copied bit by bit");
@@ -236,7 +241,8 @@ private:
     /// Whether pages are mapped at [p, p + bytes).
     static bool readable(const void* p, std::size_t bytes) {
         constexpr std::uintptr_t page = 4096;
-        const std::uintptr_t first = reinterpret_cast<std::uintptr_t>(p) / page * page, last = reinterpret_cast<std::uintptr_t>(p) + bytes;
+        const std::uintptr_t first = reinterpret_cast<std::uintptr_t>(p) / page * page,
+                             last = reinterpret_cast<std::uintptr_t>(p) + bytes;
         std::vector<unsigned char> resident((last - first + page - 1) / page);
         return mincore(reinterpret_cast<void*>(first), last - first, resident.data()) == 0;
     }
@@ -253,7 +259,8 @@ private:
         return hash;
     }
 
-    static constexpr std::uintptr_t lowest_host_address = 0x500000000000;  // stack, heap and libraries of x86-64 lie above
+    static constexpr std::uintptr_t lowest_host_address =
+        0x500000000000;  // stack, heap and libraries of x86-64 lie above
 
     ProtectedMemory memory_;
     std::vector<std::function<void()>> queue_;

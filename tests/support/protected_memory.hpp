@@ -4,16 +4,16 @@
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/error.hpp>
 
-#include <cstring>
-#include <map>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <cstring>
+#include <map>
 
 namespace promptkd::test {
 
-/// Memory that the process may touch only while it is open: every allocation has pages of its own in one reserved range, with
-/// inaccessible pages around it, and addresses are never used twice. It starts as NaN; the bytes between its end and the end
-/// of its page are watched.
+/// Memory that the process may touch only while it is open: every allocation has pages of its own in one reserved
+/// range, with inaccessible pages around it, and addresses are never used twice. It starts as NaN; the bytes between
+/// its end and the end of its page are watched.
 class ProtectedMemory {
 public:
     ProtectedMemory() {
@@ -56,7 +56,8 @@ public:
     /// Makes all allocations accessible or not.
     void open(bool on) {
         open_ = on;
-        for (const auto& [user, block] : blocks_) protect(block.first, block.pages, on ? PROT_READ | PROT_WRITE : PROT_NONE);
+        for (const auto& [user, block] : blocks_)
+            protect(block.first, block.pages, on ? PROT_READ | PROT_WRITE : PROT_NONE);
     }
 
     bool in_range(const void* p) const { return p >= base_ && p < base_ + reserved; }
@@ -77,7 +78,9 @@ private:
     };
     static constexpr std::size_t reserved = std::size_t{1} << 38, page = 4096;
 
-    static void protect(char* p, std::size_t n, int mode) { require(mprotect(p, n, mode) == 0, "emulated CUDA: mprotect failed"); }
+    static void protect(char* p, std::size_t n, int mode) {
+        require(mprotect(p, n, mode) == 0, "emulated CUDA: mprotect failed");
+    }
 
     char *base_, *next_;
     bool open_ = false;

@@ -8,8 +8,9 @@
 
 namespace promptkd::test {
 
-/// A CLIP model of random fp64 weights, small enough for finite differences: images 8×8 in four patches, width 12, three heads,
-/// three blocks; texts of eight tokens from a vocabulary of 20, width 10, two heads, two blocks; embeddings of 6.
+/// A CLIP model of random fp64 weights, small enough for finite differences: images 8×8 in four patches, width 12,
+/// three heads, three blocks; texts of eight tokens from a vocabulary of 20, width 10, two heads, two blocks;
+/// embeddings of 6.
 inline TensorMap tiny_clip(const char* gelu = "quick", unsigned seed = 1) {
     TensorMap map;
     map.source = "tiny CLIP";
@@ -19,7 +20,9 @@ inline TensorMap tiny_clip(const char* gelu = "quick", unsigned seed = 1) {
         for (double& v : values) v += mean;
         map.tensors[name] = make_tensor(std::move(values), shape);
     };
-    const auto norm = [&](const std::string& name, Index d) { add(name + ".weight", {d}, 0.2, 1), add(name + ".bias", {d}, 0.2); };
+    const auto norm = [&](const std::string& name, Index d) {
+        add(name + ".weight", {d}, 0.2, 1), add(name + ".bias", {d}, 0.2);
+    };
     const auto blocks = [&](const std::string& prefix, Index d, Index layers) {
         for (Index i = 0; i < layers; ++i) {
             const std::string p = prefix + "resblocks." + std::to_string(i) + ".";
@@ -30,7 +33,8 @@ inline TensorMap tiny_clip(const char* gelu = "quick", unsigned seed = 1) {
             add(p + "mlp.c_proj.weight", {d, 4 * d}, 0.2), add(p + "mlp.c_proj.bias", {d}, 0.3);
         }
     };
-    add("visual.conv1.weight", {12, 3, 4, 4}, 0.2), add("visual.class_embedding", {12}, 0.5), add("visual.positional_embedding", {5, 12}, 0.5);
+    add("visual.conv1.weight", {12, 3, 4, 4}, 0.2), add("visual.class_embedding", {12}, 0.5),
+        add("visual.positional_embedding", {5, 12}, 0.5);
     norm("visual.ln_pre", 12), norm("visual.ln_post", 12), add("visual.proj", {12, 6}, 0.4);
     blocks("visual.transformer.", 12, 3);
     add("token_embedding.weight", {20, 10}, 0.5), add("positional_embedding", {8, 10}, 0.3);
