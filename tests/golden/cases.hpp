@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "learner_case.hpp"
 #include "numbers_case.hpp"
 #include "optimizer_case.hpp"
 #include "preprocess_case.hpp"
@@ -22,6 +23,8 @@ template <class D>
 CaseCheck<D> find_check(const std::string& kind) {
     if (kind == "zero_shot") return &check_zero_shot<D>;
     if (kind == "promptkd") return &check_promptkd<D>;
+    for (const char* learner : {"coop", "vpt", "ivlp", "maple", "promptsrc"})
+        if (kind == learner) return &check_learner<D>;
     return nullptr;
 }
 
