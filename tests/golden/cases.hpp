@@ -10,6 +10,8 @@
 #include "tokenizer_case.hpp"
 #include "zero_shot_case.hpp"
 
+#include "../support/emulated_cuda.hpp"
+
 #include <promptkd/device/cpu.hpp>
 
 namespace promptkd::test {
@@ -28,6 +30,15 @@ CaseCheck<D> find_check(const std::string& kind) {
     return nullptr;
 }
 
+/// What a checking device has noticed besides: memory that was not released, overruns.
+template <class D>
+void check_device(const D& device, Report& report) {
+    if constexpr (requires { device.live_allocations(); }) {
+        report.check(device.live_allocations() == 0, concat(device.live_allocations(), " allocations were not released"));
+        for (const std::string& error : device.errors()) report.check(false, error);
+    }
+}
+
 /// Calls f(device, name) for every device under test; true when all calls returned true. The golden results are fp32, so are
 /// the devices; Cpu<double> is added with PROMPTKD_GOLDEN_DOUBLE=1.
 template <class F>
@@ -36,6 +47,10 @@ bool for_each_device(const F& f) {
     {
         static Cpu<float> device;
         all = f(device, "Cpu<float>") && all;
+    }
+    {
+        static EmulatedCuda<float> device;
+        all = f(device, "EmulatedCuda<float>") && all;
     }
     if (std::getenv("PROMPTKD_GOLDEN_DOUBLE")) {
         static Cpu<double> device;
