@@ -53,7 +53,7 @@ void run_file(const std::filesystem::path& path) {
     const bool known = for_each_device([&](auto& device, const char* device_name) {
         using D = std::remove_reference_t<decltype(device)>;
         const CaseCheck<D> check = find_check<D>(kind->second);
-        if (check) run(name + " on " + device_name, [&](Report& r) { check(device, c, r); });
+        if (check) run(name + " on " + device_name, [&](Report& r) { check(device, c, r), check_device(device, r); });
         return check != nullptr;
     });
     if (!known) run(name, [&](Report& r) { r.check(false, "unknown kind '" + kind->second + "'"); });
