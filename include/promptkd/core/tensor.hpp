@@ -68,6 +68,7 @@ struct HostTensor {
     Shape shape;
     const std::byte* bytes = nullptr;
     std::shared_ptr<const void> owner;
+    bool mapped = false;  ///< the bytes lie in a read-only mapping of a file: pages may be given back and read again
 
     Index count() const { return count_of(shape); }
     std::size_t size_bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
