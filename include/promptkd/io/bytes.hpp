@@ -4,9 +4,6 @@
 #include <promptkd/core/tensor.hpp>
 #include <promptkd/io/file.hpp>
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -36,15 +33,6 @@ inline std::uint64_t read_le(std::string_view text, std::size_t offset, std::siz
     std::uint64_t value = 0;
     for (std::size_t i = n; i-- > 0;) value = value << 8 | static_cast<std::uint8_t>(text[offset + i]);
     return value;
-}
-
-/// Gives the memory pages that lie wholly inside these bytes back to the system; they are read again from the file when
-/// touched. Only for a read-only mapping of a file.
-inline void drop_pages(const void* bytes, std::size_t size) {
-    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const std::uintptr_t first = (reinterpret_cast<std::uintptr_t>(bytes) + page - 1) / page * page;
-    const std::uintptr_t last = (reinterpret_cast<std::uintptr_t>(bytes) + size) / page * page;
-    if (last > first) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 }  // namespace detail

@@ -56,7 +56,9 @@ public:
 
     /// A vector, always in the device's Scalar.
     const T* vector(const HostTensor& tensor) {
-        return static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
+        const T* values = static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
+        detail::release_pages(tensor);
+        return values;
     }
 
     /// A matrix (rows × columns), stored as the store's WeightStorage says.
@@ -72,6 +74,7 @@ public:
                 m.data = place(values.data(), values.size() * sizeof(W));
             });
         }
+        detail::release_pages(tensor);  // the file's pages and the device's copy must not stay in memory together
         return m;
     }
 
