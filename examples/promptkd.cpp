@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <csignal>
 #include <iostream>
 
 namespace {
@@ -78,6 +79,7 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
     try {
         return run({argv + 1, argv + argc});
     } catch (const std::bad_alloc&) {

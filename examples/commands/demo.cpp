@@ -135,7 +135,7 @@ struct Demo {
             device.upload(pixels.data(), converted.data(), converted.size() * sizeof(T));
             const std::vector<T> p = student.probabilities(pixels.data(), 1);
             const auto best = std::max_element(p.begin(), p.end());
-            items.push_back({detail::encode_png(image), student.class_names()[static_cast<std::size_t>(best - p.begin())], test.class_names[static_cast<std::size_t>(test.label(i))],
+            items.push_back({encode_png(image), student.class_names()[static_cast<std::size_t>(best - p.begin())], test.class_names[static_cast<std::size_t>(test.label(i))],
                              static_cast<double>(*best)});
         }
         write_gallery(common.out + "/predictions.svg", items);

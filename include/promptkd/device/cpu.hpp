@@ -22,6 +22,7 @@ class Cpu {
 public:
     using Scalar = T;
     using Activation = A;
+    static constexpr bool host_memory = true;  ///< device memory is host memory
 
     /// `threads` = 0: all cores.
     explicit Cpu(int threads = 0) : pool_(threads), products_(static_cast<std::size_t>(pool_.size())) {}
@@ -78,12 +79,30 @@ public:
         if (planning_ || g.m == 0 || g.n == 0) return;
         const Index products = g.batch * g.outer;
         if (products > 1) return many_products(g, products);
+        if (g.b.type == dtype_of<T>) return one_product(g);
+        Gemm wide = g;  // frozen 16-bit weights: widened once for all threads
+        wide.b.data = widened(g.b, g.b.transposed ? g.n : g.k, g.b.transposed ? g.k : g.n);
+        wide.b.type = dtype_of<T>, wide.b.ld = g.b.transposed ? g.k : g.n;
+        one_product(wide);
+    }
+
+private:
+    static constexpr std::size_t alignment = 256;
+    static constexpr Index min_elements = 8192;     // below this, starting a thread costs more than it saves
+    static constexpr double min_flops = 4e5;        // likewise for products
+
+    static Index round_up(Index x, Index unit) { return (x + unit - 1) / unit * unit; }
+
+    Index chunk_of(Index n, Index unit, Index minimum) const {
+        const Index parts = 4 * pool_.size();
+        return std::max(round_up(minimum, unit), round_up((n + parts - 1) / parts, unit));
+    }
+
+    void one_product(const Gemm& g) {
         const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
-        const bool by_columns = g.n >= g.m || g.b.type != dtype_of<T>;
-        const Index extent = by_columns ? g.n : g.m, unit = 48;
-        const Index parts = work < min_flops ? 1 : pool_.size();
-        Index chunk = round_up((extent + parts - 1) / parts, unit);
-        if (g.b.type != dtype_of<T>) chunk = std::min(chunk, widened_columns);
+        const bool by_columns = g.n >= g.m;
+        const Index extent = by_columns ? g.n : g.m, parts = work < min_flops ? 1 : pool_.size();
+        const Index chunk = round_up((extent + parts - 1) / parts, 48);
         pool_.run((extent + chunk - 1) / chunk, [&](Index c, int worker) {
             detail::ProductBlock<T> block(g, 0, 0, products_[static_cast<std::size_t>(worker)]);
             const Index first = c * chunk, length = std::min(chunk, extent - first);
@@ -91,17 +110,14 @@ public:
         });
     }
 
-private:
-    static constexpr std::size_t alignment = 256;
-    static constexpr Index min_elements = 8192;     // below this, starting a thread costs more than it saves
-    static constexpr double min_flops = 4e5;        // likewise for products
-    static constexpr Index widened_columns = 384;   // 16-bit weights are widened this many rows at a time
-
-    static Index round_up(Index x, Index unit) { return (x + unit - 1) / unit * unit; }
-
-    Index chunk_of(Index n, Index unit, Index minimum) const {
-        const Index parts = 4 * pool_.size();
-        return std::max(round_up(minimum, unit), round_up((n + parts - 1) / parts, unit));
+    /// `rows` lines of `columns` of a 16-bit matrix in type T, contiguous; valid until the next call.
+    const T* widened(const Operand& x, Index rows, Index columns) {
+        T* to = wide_.at_least(rows * columns);
+        const Index chunk = std::max<Index>(1, std::max(min_elements / columns, rows / (4 * pool_.size())));
+        pool_.run((rows + chunk - 1) / chunk, [&](Index c, int) {
+            for (Index i = c * chunk; i < std::min(rows, (c + 1) * chunk); ++i) detail::widen(x.data, x.type, i * x.ld, columns, to + i * columns);
+        });
+        return to;
     }
 
     void many_products(const Gemm& g, Index products) {
@@ -117,6 +133,7 @@ private:
 
     ThreadPool pool_;
     std::vector<detail::ProductThread<T>> products_;
+    detail::GrowingBuffer<T> wide_;
     bool planning_ = false;
 };
 

@@ -56,6 +56,19 @@ struct ProductThread {
     GrowingBuffer<T> wide_a, wide_b, wide_c;
 };
 
+/// to[i] = from[i] widened to T, i < n; Eigen converts 16-bit types with the processor's own instructions.
+template <class T>
+void widen(const void* from, DType type, Index first, Index n, T* to) {
+    Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>> wide(to, n);
+    const auto run = [&](auto tag) {
+        using W = decltype(tag);
+        wide = Eigen::Map<const Eigen::Array<W, Eigen::Dynamic, 1>>(static_cast<const W*>(from) + first, n).template cast<T>();
+    };
+    if (type == DType::f16) run(Eigen::half{});
+    else if (type == DType::bf16) run(Eigen::bfloat16{});
+    else fail("product: a factor of type ", name_of(type), " cannot be used on a device that computes in ", name_of(dtype_of<T>));
+}
+
 /// A stored matrix of type T as Eigen's product sees it: pointer, leading dimension, stored transposed or not.
 template <class T>
 struct Stored {
@@ -87,13 +100,7 @@ Stored<T> block_of(const Operand& x, const void* base, Index row0, Index rows, I
     if (x.type == dtype_of<T>) return {static_cast<const T*>(base) + first, x.ld, x.transposed};
     const Index lines = x.transposed ? columns : rows, length = x.transposed ? rows : columns;
     T* wide = buffer.at_least(lines * length);
-    const auto widen = [&](auto* stored) {
-        for (Index i = 0; i < lines; ++i)
-            for (Index j = 0; j < length; ++j) wide[i * length + j] = static_cast<T>(stored[first + i * x.ld + j]);
-    };
-    if (x.type == DType::f16) widen(static_cast<const half*>(base));
-    else if (x.type == DType::bf16) widen(static_cast<const bf16*>(base));
-    else fail("product: a factor of type ", name_of(x.type), " cannot be used on a device that computes in ", name_of(dtype_of<T>));
+    for (Index i = 0; i < lines; ++i) widen(base, x.type, first + i * x.ld, length, wide + i * length);
     return {wide, length, x.transposed};
 }
 

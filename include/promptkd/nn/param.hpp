@@ -47,7 +47,8 @@ enum class WeightStorage {
     bf16     ///< rounded to bfloat16
 };
 
-/// Owns the frozen weights of a model in device memory. Each is converted once, on its way to the device.
+/// Owns the frozen weights of a model in device memory. Each is converted once, on its way to the device; a device that
+/// computes in host memory (D::host_memory) reads matrices that need no conversion where they are, in the mapped file.
 template <Device D>
 class FrozenStore {
 public:
@@ -66,7 +67,7 @@ public:
         const DType type = stored_type(tensor.dtype);
         FrozenMatrix m{nullptr, type, rows, columns};
         if (type == tensor.dtype) {
-            m.data = place(tensor.bytes, tensor.size_bytes());
+            m.data = readable_in_place(tensor) ? share(tensor) : place(tensor.bytes, tensor.size_bytes());
         } else {
             detail::with_type(type, [&](auto tag) {
                 using W = decltype(tag);
@@ -93,6 +94,20 @@ private:
         }
     }
 
+    static bool readable_in_place(const HostTensor& tensor) {
+        if constexpr (requires { D::host_memory; }) {
+            return D::host_memory && tensor.owner && reinterpret_cast<std::uintptr_t>(tensor.bytes) % size_of(tensor.dtype) == 0;
+        } else {
+            return false;
+        }
+    }
+
+    const void* share(const HostTensor& tensor) {
+        owners_.push_back(tensor.owner);
+        bytes_ += tensor.size_bytes();
+        return tensor.bytes;
+    }
+
     const void* place(const void* host, std::size_t bytes) {
         buffers_.emplace_back(*device_, static_cast<Index>(bytes));
         device_->upload(buffers_.back().data(), host, bytes);
@@ -104,6 +119,7 @@ private:
     D* device_;
     WeightStorage storage_;
     std::vector<Buffer<D, char>> buffers_;
+    std::vector<std::shared_ptr<const void>> owners_;
     std::size_t bytes_ = 0;
 };
 

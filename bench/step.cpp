@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// One whole step on random weights of the published sizes: encode_image, encode_text or promptkd. Prints one JSON line with the
+// fields of the PyTorch script that compare.py runs it against.
+#include "support/profile.hpp"
+#include "support/random_model.hpp"
+
+#include <promptkd/device/cpu.hpp>
+#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/train/distiller.hpp>
+
+#include <CLI/CLI.hpp>
+
+namespace promptkd::bench {
+
+namespace {
+
+template <class T>
+std::vector<T> random_values(Index n) {
+    std::vector<T> values(static_cast<std::size_t>(n));
+    RandomStream random(3, 4);
+    for (T& x : values) x = static_cast<T>(random.normal());
+    return values;
+}
+
+/// "a photo of a <2 words>.": SOT, 7 random ids, EOT, zero padded. The first four ids are the same in every text.
+TokenRows random_texts(Index n) {
+    TokenRows rows{{}, n, 77};
+    RandomStream random(5, 6);
+    for (Index i = 0; i < n; ++i) {
+        std::vector<std::int32_t> ids(77, 0);
+        ids[0] = 49406, ids[8] = 49407;
+        const std::int32_t prompt[] = {320, 1125, 539, 320};
+        for (std::size_t t = 1; t <= 7; ++t) ids[t] = t <= 4 ? prompt[t - 1] : static_cast<std::int32_t>(random.below(49000));
+        rows.ids.insert(rows.ids.end(), ids.begin(), ids.end());
+    }
+    return rows;
+}
+
+template <class D>
+Timings encode_image(D& device, const StepOptions& o) {
+    using T = typename D::Scalar;
+    const RandomModel weights(model_size(o.model), false);
+    const ClipModel<D> model(device, weights.map());
+    FrozenImageTower<D> tower(device, model, nullptr, o.batch);
+    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * tower.resolution() * tower.resolution()));
+    return measure([&] { tower.encode_raw(images.data(), o.batch), device.synchronize(); }, o.repeat);
+}
+
+template <class D>
+Timings encode_text(D& device, const StepOptions& o) {
+    const RandomModel weights(model_size(o.model), true);
+    const ClipModel<D> model(device, weights.map());
+    const TokenRows texts = random_texts(o.classes);
+    return measure([&] { encode_texts(device, model, texts); }, o.repeat);
+}
+
+template <class D>
+Timings promptkd_step(D& device, const StepOptions& o) {
+    using T = typename D::Scalar;
+    const RandomModel teacher_weights(model_size(o.teacher), true), student_weights(model_size(o.model), false);
+    const ClipModel<D> teacher_model(device, teacher_weights.map()), student_model(device, student_weights.map());
+    const std::vector<T> vectors = class_vectors(device, teacher_model, random_texts(o.classes));
+    ParamSet<D> prompts(device);
+    add_visual_prompts(prompts, o.ctx, o.depth, teacher_model.vision().width());
+    prompts.bind(true);
+    for (const std::string& name : prompts.names()) initialize_normal(prompts, name, 1);
+    TensorMap learned;
+    prompts.save(learned);
+    FrozenImageTower<D> teacher(device, teacher_model, &learned, o.batch);
+    StudentConfig shape;
+    shape.prompts = o.ctx, shape.depth = o.depth, shape.embed = teacher.embed();
+    Student<D> student(device, student_model, shape, o.batch);
+    student.initialize(1);
+    Distiller<D> distiller(student, &teacher, vectors, {});
+    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * teacher.resolution() * teacher.resolution()));
+    return measure(
+        [&] {
+            if (o.published) class_vectors(device, teacher_model, random_texts(o.classes));
+            distiller.step(images.data(), o.batch, 0.005);
+            distiller.loss();
+        },
+        o.repeat);
+}
+
+int run(int argc, char** argv) {
+    StepOptions options;
+    CLI::App app{"One whole step on random weights of a published size"};
+    add_step_options(app, options, {"encode_image", "encode_text", "promptkd"});
+    bool profile = false;
+    app.add_flag("--profile", profile, "print time and rate of every kind of operation, set-up included, to standard error");
+    CLI11_PARSE(app, argc, argv);
+    require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
+    Profiled<Cpu<float>> device(options.threads);
+    const Timings timings = options.task == "encode_image"  ? encode_image(device, options)
+                            : options.task == "encode_text" ? encode_text(device, options)
+                                                            : promptkd_step(device, options);
+    if (profile) device.print(stderr);
+    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
+    return 0;
+}
+
+}  // namespace
+
+}  // namespace promptkd::bench
+
+int main(int argc, char** argv) {
+    try {
+        return promptkd::bench::run(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "step: " << error.what() << std::endl;
+        return 1;
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/device/device.hpp>
+
+#include <chrono>
+#include <cxxabi.h>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <typeinfo>
+#include <vector>
+#include <algorithm>
+
+namespace promptkd::bench {
+
+/// A device that also counts the time and the floating-point operations of each kind of launch.
+template <Device D>
+class Profiled : public D {
+public:
+    using D::D;
+
+    template <class F>
+    void map(Index n, const F& f) {
+        const Timer timer(*this, name_of_type<F>(), 0);
+        D::map(n, f);
+    }
+    template <class F>
+    void rows(Index n, Index cost, const F& f) {
+        const Timer timer(*this, name_of_type<F>(), 0);
+        D::rows(n, cost, f);
+    }
+    void gemm(const Gemm& g) {
+        const char* kind = g.batch * g.outer > 1 ? "products, batched" : g.b.type == dtype_of<typename D::Scalar> ? "products" : "products, 16-bit weights";
+        const Timer timer(*this, kind, 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) * static_cast<double>(g.batch * g.outer));
+        D::gemm(g);
+    }
+
+    void reset() { entries_.clear(); }
+
+    /// One line an operation, the slowest first.
+    void print(std::FILE* out) const {
+        std::vector<std::pair<std::string, Entry>> all(entries_.begin(), entries_.end());
+        std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+        double total = 0;
+        for (const auto& entry : all) total += entry.second.seconds;
+        for (const auto& [name, e] : all)
+            std::fprintf(out, "%6.2f %%  %9.4f s  %7lld calls  %8.1f GFLOP/s  %s\n", 100 * e.seconds / total, e.seconds, static_cast<long long>(e.calls),
+                         e.flops / std::max(e.seconds, 1e-12) * 1e-9, name.c_str());
+    }
+    double flops() const {
+        double total = 0;
+        for (const auto& entry : entries_) total += entry.second.flops;
+        return total;
+    }
+
+private:
+    struct Entry {
+        double seconds = 0, flops = 0;
+        Index calls = 0;
+    };
+
+    using Clock = std::chrono::steady_clock;
+
+    class Timer {
+    public:
+        Timer(Profiled& owner, const std::string& name, double flops) : owner_(owner), name_(name), flops_(flops), start_(Clock::now()) {}
+        ~Timer() {
+            if (owner_.is_planning()) return;
+            Entry& e = owner_.entries_[name_];
+            e.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
+            e.flops += flops_;
+            ++e.calls;
+        }
+
+    private:
+        Profiled& owner_;
+        std::string name_;
+        double flops_;
+        Clock::time_point start_;
+    };
+
+    template <class F>
+    static const std::string& name_of_type() {
+        static const std::string name = [] {
+            int status = 0;
+            char* text = abi::__cxa_demangle(typeid(F).name(), nullptr, nullptr, &status);
+            std::string s = text ? text : typeid(F).name();
+            std::free(text);
+            const std::size_t at = s.find("detail::");
+            return at == std::string::npos ? s : s.substr(at + 8);
+        }();
+        return name;
+    }
+
+    std::map<std::string, Entry> entries_;
+};
+
+}  // namespace promptkd::bench

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "measure.hpp"
+
+#include <promptkd/core/tensor.hpp>
+
+namespace promptkd::bench {
+
+/// CLIP weights of a published size with random values, in OpenAI's key names and types (half matrices). Every tensor has memory
+/// of its own, as in a mapped file: a model that reads it in place occupies what a real one does.
+class RandomModel {
+public:
+    RandomModel(const ModelSize& size, bool with_text) : size_(size) {
+        map_.source = std::string("random ") + size.name;
+        const Index vocabulary = 49408, context = 77;
+        const Index d = size.vision_width, grid = size.resolution / size.patch;
+        add("visual.conv1.weight", {d, 3, size.patch, size.patch});
+        add("visual.class_embedding", {d});
+        add("visual.positional_embedding", {grid * grid + 1, d});
+        add("visual.proj", {d, size.embedding});
+        for (const char* norm : {"visual.ln_pre", "visual.ln_post"}) add_norm(norm, d);
+        add_blocks("visual.transformer.", size.vision_layers, d);
+        map_.metadata["vision_heads"] = std::to_string(size.vision_heads);
+        map_.tensors["logit_scale"] = make_tensor(std::vector<float>{4.6052f}, {});
+        if (!with_text) return;
+        add("token_embedding.weight", {vocabulary, size.text_width});
+        add("positional_embedding", {context, size.text_width});
+        add("text_projection", {size.text_width, size.embedding});
+        add_norm("ln_final", size.text_width);
+        add_blocks("transformer.", size.text_layers, size.text_width);
+        map_.metadata["text_heads"] = std::to_string(size.text_heads);
+    }
+
+    const TensorMap& map() const { return map_; }
+
+private:
+    /// Uniform values of deviation 0.02, as half.
+    void add(const std::string& name, Shape shape) {
+        std::vector<half> values(static_cast<std::size_t>(count_of(shape)));
+        for (half& x : values) {
+            state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+            x = half(0.07f * (static_cast<float>(state_ >> 40) / 16777216.0f - 0.5f));
+        }
+        map_.tensors[name] = make_tensor(std::move(values), std::move(shape));
+    }
+    void add_norm(const std::string& name, Index d) {
+        map_.tensors[name + ".weight"] = make_tensor(std::vector<float>(static_cast<std::size_t>(d), 1.0f), {d});
+        add(name + ".bias", {d});
+    }
+    void add_blocks(const std::string& prefix, Index layers, Index d) {
+        for (Index i = 0; i < layers; ++i) {
+            const std::string p = prefix + "resblocks." + std::to_string(i) + ".";
+            add_norm(p + "ln_1", d), add_norm(p + "ln_2", d);
+            add(p + "attn.in_proj_weight", {3 * d, d}), add(p + "attn.in_proj_bias", {3 * d});
+            add(p + "attn.out_proj.weight", {d, d}), add(p + "attn.out_proj.bias", {d});
+            add(p + "mlp.c_fc.weight", {4 * d, d}), add(p + "mlp.c_fc.bias", {4 * d});
+            add(p + "mlp.c_proj.weight", {d, 4 * d}), add(p + "mlp.c_proj.bias", {d});
+        }
+    }
+
+    ModelSize size_;
+    TensorMap map_;
+    std::uint64_t state_ = 1;
+};
+
+}  // namespace promptkd::bench

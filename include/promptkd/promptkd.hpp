@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Everything that runs on the CPU. Include single headers instead where compile time matters.
+
+#include <promptkd/clip/model.hpp>
+#include <promptkd/clip/preprocess.hpp>
+#include <promptkd/clip/tokenizer.hpp>
+#include <promptkd/data/open.hpp>
+#include <promptkd/device/cpu.hpp>
+#include <promptkd/io/image.hpp>
+#include <promptkd/io/safetensors.hpp>
+#include <promptkd/optim/adam.hpp>
+#include <promptkd/train/bundle.hpp>
+#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/train/distillation_run.hpp>
