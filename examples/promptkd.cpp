@@ -62,7 +62,7 @@ int run(const std::vector<std::string>& arguments) {
     app.require_subcommand(1);
     promptkd::cli::Action action;
     for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_distill, &promptkd::cli::add_evaluate,
-                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect})
+                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
     try {
         std::vector<std::string> reversed = with_config(arguments);

@@ -115,7 +115,7 @@ inline std::optional<Place> huggingface_place(const std::string& name) {
     return std::nullopt;
 }
 
-inline HostTensor transposed(const HostTensor& tensor, const std::string& name, const std::string& source) {
+inline HostTensor transposed_matrix(const HostTensor& tensor, const std::string& name, const std::string& source) {
     require(tensor.shape.size() == 2, source, ": tensor '", name, "' has shape ", to_string(tensor.shape), ", expected a matrix");
     return transpose(tensor);
 }
@@ -161,7 +161,7 @@ inline TensorMap from_huggingface(const TensorMap& in) {
         if (detail::ends_with(name, "position_ids")) continue;
         const std::optional<detail::Place> place = detail::openai_place(name);
         if (place && place->third >= 0) attention[place->name][static_cast<std::size_t>(place->third)] = &tensor;
-        else if (place && place->transposed) out.tensors[place->name] = detail::transposed(tensor, name, in.source);
+        else if (place && place->transposed) out.tensors[place->name] = detail::transposed_matrix(tensor, name, in.source);
         else out.tensors[place ? place->name : name] = tensor;
     }
     for (const auto& [name, parts] : attention) out.tensors[name] = detail::stack_thirds(parts, name, in.source);
@@ -176,7 +176,7 @@ inline TensorMap to_huggingface(const TensorMap& in) {
         const std::optional<detail::Place> place = detail::huggingface_place(name);
         require(place.has_value(), in.source, ": tensor '", name, "' would be lost: Hugging Face's CLIP has no place for it");
         if (place->third < 0) {
-            out.tensors[place->name] = place->transposed ? detail::transposed(tensor, name, in.source) : tensor;
+            out.tensors[place->name] = place->transposed ? detail::transposed_matrix(tensor, name, in.source) : tensor;
             continue;
         }
         require(!tensor.shape.empty() && tensor.shape[0] % 3 == 0, in.source, ": tensor '", name, "' has shape ", to_string(tensor.shape),

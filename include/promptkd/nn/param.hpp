@@ -67,7 +67,11 @@ public:
         const DType type = stored_type(tensor.dtype);
         FrozenMatrix m{nullptr, type, rows, columns};
         if (type == tensor.dtype) {
-            m.data = readable_in_place(tensor) ? share(tensor) : place(tensor.bytes, tensor.size_bytes());
+            if (readable_in_place(tensor)) {
+                m.data = share(tensor);
+                return m;
+            }
+            m.data = place(tensor.bytes, tensor.size_bytes());
         } else {
             detail::with_type(type, [&](auto tag) {
                 using W = decltype(tag);
