@@ -13,7 +13,7 @@ namespace promptkd::cli {
 
 /// A whole distillation as a user describes it: files in, bundle and results out.
 struct DistillJob {
-    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, pattern = "a photo of a {}.";
+    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern = "a photo of a {}.";
     StudentConfig shape;
     DistillationConfig loss;
     DistillationRunConfig run;
@@ -30,17 +30,17 @@ class DistillSession {
 public:
     using T = typename D::Scalar;
 
-    DistillSession(D& device, const DistillJob& job) : device_(device), job_(job), student_map_(read_weights(job.student)) {
+    DistillSession(D& device, const DistillJob& job) : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
         if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
         train_ = open_dataset(job.data, Split::train, names_);
         require(!train_.class_names.empty(), job.data, ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
         names_ = train_.class_names;
         if (job.images > 0) train_ = take(train_, job.images);
         open_evaluation();
-        const TensorMap teacher_map = read_weights(job.teacher);
+        const TensorMap teacher_map = load_weights(job.teacher, settled(job, job.teacher_config));
         teacher_model_.emplace(device, teacher_map);
         student_model_.emplace(device, detail::image_branch(student_map_));
-        if (!job.teacher_prompts.empty()) prompts_ = read_weights(job.teacher_prompts);
+        if (!job.teacher_prompts.empty()) prompts_ = load_prompts(job.teacher_prompts);
         vectors_ = make_class_vectors();
         build();
     }
@@ -111,6 +111,12 @@ private:
         } catch (const Error& error) {  // nobody asked for an evaluation
             if (job_.output) job_.output->text() << "the student will not be evaluated: " << error.what() << std::endl;
         }
+    }
+
+    static WeightsOptions settled(const DistillJob& job, const std::string& config) {
+        WeightsOptions options;
+        options.activation = job.activation, options.config = config;
+        return options;
     }
 
     std::vector<T> make_class_vectors() {
