@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "cocoop_case.hpp"
 #include "learner_case.hpp"
 #include "numbers_case.hpp"
 #include "optimizer_case.hpp"
@@ -24,8 +25,9 @@ using CaseCheck = void (*)(D&, const GoldenCase&, Report&);
 /// The check of a case of `kind`, null for a kind that is not known.
 template <class D>
 CaseCheck<D> find_check(const std::string& kind) {
-    if (kind == "zero_shot") return &check_zero_shot<D>;
+    if (kind == "zero_shot" || kind == "zero_shot_resnet") return &check_zero_shot<D>;
     if (kind == "promptkd") return &check_promptkd<D>;
+    if (kind == "cocoop") return &check_cocoop<D>;
     for (const char* learner : {"coop", "vpt", "ivlp", "maple", "promptsrc"})
         if (kind == learner) return &check_learner<D>;
     return nullptr;

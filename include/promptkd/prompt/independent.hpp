@@ -18,7 +18,7 @@ class Ivlp : public PromptLearner<D> {
 public:
     Ivlp(D& device, const ClipModel<D>& model, const IndependentPrompts& sizes) : PromptLearner<D>(device) {
         require(sizes.visual > 0 || sizes.text > 0, "independent prompts need at least one vector in one branch");
-        require_depth("visual", sizes.visual_depth, model.vision().layers());
+        if (sizes.visual > 0) require_depth("visual", sizes.visual_depth, model.vision().layers());
         this->visual_ = add_visual_prompts(this->params_, sizes.visual, sizes.visual_depth, model.vision().width());
         if (sizes.text > 0) {
             require_depth("text", sizes.text_depth, model.text().config().layers);

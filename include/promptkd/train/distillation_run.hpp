@@ -32,7 +32,6 @@ struct DistillationRunConfig {
 struct DistillationRunResult {
     Progress progress;
     double first_loss = 0, last_loss = 0;
-    Index unreadable = 0;   ///< images skipped in the last epoch
     double wait_seconds = 0;  ///< of the time, spent waiting for the loader
 };
 
@@ -58,6 +57,7 @@ public:
         if (!config_.out.empty()) {
             make_directories(config_.out);
             log = std::make_unique<StepLog>(config_.out + "/log.jsonl", at.step);
+            result.first_loss = log->first_loss(), result.last_loss = log->last_loss();
         }
         LoaderOptions loading;
         loading.batch = config_.batch, loading.resolution = student_.model().vision().resolution(), loading.augmentation = config_.augmentation;
@@ -101,7 +101,7 @@ private:
             ++at.step, ++steps;
         }
         require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
-        result.unreadable = loader.unreadable();
+        at.unreadable = std::max(at.unreadable, loader.unreadable());
         ++at.epoch;
     }
 

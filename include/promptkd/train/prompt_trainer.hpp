@@ -19,10 +19,36 @@ struct SelfRegulation {
     double text_weight = 25, image_weight = 10, logit_weight = 1;
 };
 
+/// What a training loop needs of any learner's trainer: gradients of a batch, the update, the loss, and logits for evaluation.
+template <Device D>
+class LearnerTrainer {
+public:
+    using T = typename D::Scalar;
+    virtual ~LearnerTrainer() = default;
+
+    /// Gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch), added to what is there unless `first`.
+    virtual void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) = 0;
+    /// Makes the class vectors of the present prompts ready for logits().
+    virtual void begin_evaluation() = 0;
+    /// logits (batch, classes) of device images with the present prompts.
+    virtual void logits(const T* images, Index batch, T* out) = 0;
+    virtual Index classes() const = 0;
+    virtual PromptLearner<D>& learner() = 0;
+    virtual Optimizer<D>& optimizer() = 0;
+    /// The last micro-batch's loss (waits for the device).
+    virtual double loss() = 0;
+
+    /// One step with learning rate `rate`.
+    void step(const T* images, const std::int32_t* labels, Index batch, double rate) {
+        accumulate(images, labels, batch, true);
+        optimizer().step(rate);
+    }
+};
+
 /// Trains any prompt learner that has one text branch for all images (CoOp, VPT, IVLP, MaPLe, PromptSRC): both encoders, cross-entropy
 /// over cosine logits, PromptSRC's self-regulation where asked for, and the update. Nothing is allocated after the constructor.
 template <Device D>
-class PromptTrainer {
+class PromptTrainer final : public LearnerTrainer<D> {
 public:
     using T = typename D::Scalar;
 
@@ -32,7 +58,7 @@ public:
         : device_(device), model_(model), learner_(learner), optimizer_(make_optimizer(learner.params(), optimizer)),
           text_(device, model.text(), tokens, layout, learner.deep_text_prompts(), class_chunk, savings), regulation_(regulation), max_batch_(max_batch),
           table_(model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, max_batch)), arena_(device), loss_(device, 1),
-          text_features_(device, text_.classes() * model.text().embed()) {
+          text_features_(device, text_.classes() * model.text().embed()), image_features_(device, max_batch * model.vision().embed()) {
         const Index embed = model.vision().embed();
         if (regulated()) {
             require(static_cast<Index>(regulation.frozen_text.size()) == text_.classes() * embed, "self-regulation: ", regulation.frozen_text.size(),
@@ -43,22 +69,15 @@ public:
         }
         {
             PlanningScope<D> planning(device);
-            step(nullptr, nullptr, max_batch, 0);
-            class_features();
-            encode(nullptr, max_batch, nullptr);
+            this->step(nullptr, nullptr, max_batch, 0);
+            begin_evaluation();
+            logits(nullptr, max_batch, nullptr);
         }
         arena_.bind();
         if (!learner.context()) class_features();  // constant: computed once
     }
 
-    /// One step on device images (batch, 3, r, r) and labels (batch) with learning rate `rate`.
-    void step(const T* images, const std::int32_t* labels, Index batch, double rate) {
-        accumulate(images, labels, batch, true);
-        update(rate);
-    }
-
-    /// Gradients of one micro-batch, added to what is there unless `first`.
-    void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) {
+    void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) override {
         require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
         const Index embed = model_.vision().embed(), classes = text_.classes();
         arena_.reset();
@@ -85,14 +104,17 @@ public:
         learner_.backward_prompts();
     }
 
-    /// The optimizer's update from the accumulated gradients.
-    void update(double rate) { optimizer_->step(rate); }
-
-    /// The last micro-batch's loss (waits for the device).
-    double loss() {
+    double loss() override {
         T value = 0;
         device_.download(&value, loss_.data(), sizeof value);
         return static_cast<double>(value);
+    }
+
+    void begin_evaluation() override { class_features(); }
+
+    void logits(const T* images, Index batch, T* out) override {
+        encode(images, batch, image_features_.data());
+        logits_of(image_features_.data(), text_features_.data(), out, batch);
     }
 
     /// Normalised class vectors (classes, embed) of the present prompts, in device memory; call before encode().
@@ -117,12 +139,9 @@ public:
         cosine_logits(device_, u, w, logits, batch, text_.classes(), model_.vision().embed(), model_.logit_scale());
     }
 
-    Optimizer<D>& optimizer() { return *optimizer_; }
-    PromptLearner<D>& learner() { return learner_; }
-    const ClipModel<D>& model() const { return model_; }
-    Index classes() const { return text_.classes(); }
-    Index max_batch() const { return max_batch_; }
-    D& device() { return device_; }
+    Optimizer<D>& optimizer() override { return *optimizer_; }
+    PromptLearner<D>& learner() override { return learner_; }
+    Index classes() const override { return text_.classes(); }
     std::size_t arena_bytes() const { return arena_.peak(); }
 
 private:
@@ -179,7 +198,7 @@ private:
     Index max_batch_;
     PlacementTable<D> table_;
     Arena<D> arena_;
-    Buffer<D, T> loss_, text_features_, frozen_text_, frozen_logits_;
+    Buffer<D, T> loss_, text_features_, image_features_, frozen_text_, frozen_logits_;
     std::unique_ptr<FrozenImageTower<D>> frozen_images_;
     const T* frozen_u_ = nullptr;
     VisionTape<D> vision_tape_;
