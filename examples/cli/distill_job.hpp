@@ -16,7 +16,7 @@ struct DistillJob {
     std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern = "a photo of a {}.";
     StudentConfig shape;
     DistillationConfig loss;
-    DistillationRunConfig run;
+    TrainingLoopConfig run;
     Index images = 0;
     bool fresh = false;
     nlohmann::json config;  ///< the resolved options, written beside the results
@@ -52,8 +52,8 @@ public:
     const Dataset& training_data() const { return train_; }
 
     /// Trains with progress on standard error.
-    DistillationRunResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
-        DistillationRunConfig run = job_.run;
+    TrainingResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
+        TrainingLoopConfig run = job_.run;
         const Index batches = train_.size() / run.batch;
         const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch) : batches * run.schedule.max_epoch;
         run.resume = wants_resume(steps);
@@ -69,8 +69,7 @@ public:
         };
         run.on_epoch = on_epoch;
         run.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str()); };
-        DistillationRun<D> loop(*distiller_, *student_, train_, run);
-        return loop.run();
+        return run_distillation(*distiller_, *student_, train_, run);
     }
 
     /// Normalised student features of `data` in evaluation mode.
@@ -182,7 +181,7 @@ private:
 };
 
 /// What a run's result.json says about the training.
-inline nlohmann::json training_json(const DistillationRunResult& r, const Dataset& data) {
+inline nlohmann::json training_json(const TrainingResult& r, const Dataset& data) {
     return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.first_loss},
             {"last_loss", r.last_loss}, {"images", data.size()}, {"unreadable", r.progress.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
 }

@@ -40,7 +40,7 @@ struct Distill {
         DistillSession<D> session(device, job);
         common.output.text() << session.training_data().size() << " images, " << session.class_names().size() << " classes, "
                              << session.student().params().size() << " learnable values" << std::endl;
-        const DistillationRunResult trained = session.train();
+        const TrainingResult trained = session.train();
         session.write_student(common.out + "/bundle.safetensors");
         nlohmann::json result = nlohmann::json::object();
         if (const auto& data = session.evaluation_data()) {
