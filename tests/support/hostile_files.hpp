@@ -59,7 +59,7 @@ struct ZipPart {
     std::string name, data;
     long long size = -1, crc = -1, offset = -1;  ///< −1: the truth
     bool deflate = false;
-    std::string local_name;  ///< empty: the same name
+    std::string local_name = {};  ///< empty: the same name
 };
 
 inline std::string deflated(const std::string& data) {
