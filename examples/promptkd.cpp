@@ -43,14 +43,18 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
     return before;
 }
 
+/// A message without line breaks: those of a hostile file name, or of a library.
+std::string one_line(std::string what) {
+    while (!what.empty() && what.back() == '\n') what.pop_back();
+    for (char& c : what)
+        if (static_cast<unsigned char>(c) < 32) c = ' ';
+    return what;
+}
+
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     const std::string name = "promptkd" + (chosen.empty() ? "" : " " + chosen.front()->get_name());
-    std::string what = error.what();
-    while (!what.empty() && what.back() == '\n') what.pop_back();
-    for (char& c : what)
-        if (c == '\n') c = ' ';
-    std::cerr << name << ": " << what << "; see " << name << " --help" << std::endl;
+    std::cerr << name << ": " << one_line(error.what()) << "; see " << name << " --help" << std::endl;
     return 2;
 }
 
@@ -58,12 +62,14 @@ int run(const std::vector<std::string>& arguments) {
     CLI::App app{"Prompt learning and prompt-driven distillation for CLIP.", "promptkd"};
     app.set_version_flag("--version", std::string("promptkd ") + promptkd::version);
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    app.footer("Every command: --config FILE reads options from a JSON object; options given on the command line win.");
+    const std::string configuration = "--config FILE reads options from a JSON object; options given on the command line win.";
+    app.footer("Every command: " + configuration + "\nExit status: 0 done, 1 failed, 2 bad usage.");
     app.require_subcommand(1);
     promptkd::cli::Action action;
-    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_distill, &promptkd::cli::add_evaluate,
+    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train, &promptkd::cli::add_distill, &promptkd::cli::add_evaluate,
                            &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
+    for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {
         std::vector<std::string> reversed = with_config(arguments);
         std::reverse(reversed.begin(), reversed.end());
@@ -85,7 +91,7 @@ int main(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
         std::cerr << "promptkd: out of memory" << std::endl;
     } catch (const std::exception& error) {
-        std::cerr << "promptkd: " << error.what() << std::endl;
+        std::cerr << "promptkd: " << one_line(error.what()) << std::endl;
     }
     return 1;
 }

@@ -16,7 +16,7 @@ struct DistillJob {
     std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern = "a photo of a {}.";
     StudentConfig shape;
     DistillationConfig loss;
-    DistillationRunConfig run;
+    TrainingLoopConfig run;
     Index images = 0;
     bool fresh = false;
     nlohmann::json config;  ///< the resolved options, written beside the results
@@ -36,6 +36,7 @@ public:
         require(!train_.class_names.empty(), job.data, ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
         names_ = train_.class_names;
         if (job.images > 0) train_ = take(train_, job.images);
+        open_evaluation();
         const TensorMap teacher_map = load_weights(job.teacher, settled(job, job.teacher_config));
         teacher_model_.emplace(device, teacher_map);
         student_model_.emplace(device, detail::image_branch(student_map_));
@@ -51,11 +52,12 @@ public:
     const Dataset& training_data() const { return train_; }
 
     /// Trains with progress on standard error.
-    DistillationRunResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
-        DistillationRunConfig run = job_.run;
+    TrainingResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
+        TrainingLoopConfig run = job_.run;
         const Index batches = train_.size() / run.batch;
         const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch) : batches * run.schedule.max_epoch;
         run.resume = wants_resume(steps);
+        write_config();
         ProgressLine line("distil", "steps", steps);
         Index first = -1;
         run.on_step = [&](const StepRecord& r) {
@@ -67,8 +69,7 @@ public:
         };
         run.on_epoch = on_epoch;
         run.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str()); };
-        DistillationRun<D> loop(*distiller_, *student_, train_, run);
-        return loop.run();
+        return run_distillation(*distiller_, *student_, train_, run);
     }
 
     /// Normalised student features of `data` in evaluation mode.
@@ -89,22 +90,28 @@ public:
     }
 
     /// The labelled images to evaluate on: --evaluate, else the test part of --data where it is labelled.
-    std::optional<Dataset> evaluation_data() const {
-        if (!job_.evaluation.empty()) {
-            Dataset data = open_dataset(job_.evaluation, Split::test, names_, FolderLabels::required);
-            require(data.labelled(), job_.evaluation, ": --evaluate needs labelled images");
-            return data;
-        }
-        Dataset data = open_dataset(job_.data, Split::test, names_);
-        if (data.labelled()) return data;
-        return std::nullopt;
-    }
+    const std::optional<Dataset>& evaluation_data() const { return evaluation_; }
 
     void write_student(const std::string& path) const {
-        write_bundle(path, *student_, student_map_, vectors_, names_, {{"teacher", job_.teacher}, {"teacher_prompts", job_.teacher_prompts}, {"data", job_.data}, {"config", job_.config}});
+        write_bundle(path, *student_, student_map_, vectors_, names_, {{"teacher", job_.teacher}, {"teacher_prompts", job_.teacher_prompts}, {"data", job_.data}, {"config", job_.run.identity}});
     }
 
 private:
+    /// Before the training, so that a wrong --evaluate is not found out after it.
+    void open_evaluation() {
+        if (!job_.evaluation.empty()) {
+            evaluation_ = open_dataset(job_.evaluation, Split::test, names_, FolderLabels::required);
+            require(evaluation_->labelled(), job_.evaluation, ": --evaluate needs labelled images");
+            return;
+        }
+        try {
+            Dataset data = open_dataset(job_.data, Split::test, names_);
+            if (data.labelled()) evaluation_ = std::move(data);
+        } catch (const Error& error) {  // nobody asked for an evaluation
+            if (job_.output) job_.output->text() << "the student will not be evaluated: " << error.what() << std::endl;
+        }
+    }
+
     static WeightsOptions settled(const DistillJob& job, const std::string& config) {
         WeightsOptions options;
         options.activation = job.activation, options.config = config;
@@ -139,17 +146,25 @@ private:
         distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, job_.run.batch);
     }
 
+    /// The options beside the results, once it is known that the output folder is this run's.
+    void write_config() const {
+        if (job_.run.out.empty()) return;
+        make_directories(job_.run.out);
+        write_atomically(job_.run.out + "/config.json", job_.config.dump(2) + "\n");
+    }
+
     const TensorMap* prompts() const { return job_.teacher_prompts.empty() ? nullptr : &prompts_; }
 
-    /// An unfinished run with the same settings is continued; another run's checkpoint is an error unless --fresh.
+    /// A run with the same settings is continued, a complete one is not repeated; another run's checkpoint is an error unless --fresh.
     bool wants_resume(Index steps) const {
         if (job_.fresh || job_.run.out.empty() || !has_checkpoint(job_.run.out)) return false;
         Progress at;
         read_checkpoint(job_.run.out, job_.run.identity, at);
-        const bool unfinished = at.step < steps;
-        if (job_.output && (unfinished || job_.run.resume))
-            job_.output->text() << "continuing after epoch " << at.epoch << " (step " << at.step << " of " << steps << ")" << std::endl;
-        return unfinished || job_.run.resume;
+        if (!job_.output) return true;
+        const bool complete = at.step >= steps || at.epoch >= job_.run.schedule.max_epoch;
+        if (complete) job_.output->text() << "already trained for " << at.step << " steps; --fresh trains again" << std::endl;
+        else job_.output->text() << "continuing after epoch " << at.epoch << " (step " << at.step << " of " << steps << ")" << std::endl;
+        return true;
     }
 
     D& device_;
@@ -157,6 +172,7 @@ private:
     TensorMap student_map_, prompts_;
     std::vector<std::string> names_;
     Dataset train_;
+    std::optional<Dataset> evaluation_;
     std::optional<ClipModel<D>> teacher_model_, student_model_;
     std::vector<T> vectors_;
     std::optional<FrozenImageTower<D>> teacher_;
@@ -165,9 +181,9 @@ private:
 };
 
 /// What a run's result.json says about the training.
-inline nlohmann::json training_json(const DistillationRunResult& r, const Dataset& data) {
+inline nlohmann::json training_json(const TrainingResult& r, const Dataset& data) {
     return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.first_loss},
-            {"last_loss", r.last_loss}, {"images", data.size()}, {"unreadable", r.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
+            {"last_loss", r.last_loss}, {"images", data.size()}, {"unreadable", r.progress.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
 }
 
 }  // namespace promptkd::cli

@@ -19,7 +19,6 @@ struct Demo {
     int run() {
         common.out = common.out.empty() ? "promptkd-demo" : common.out;
         make_directories(common.out);
-        write_atomically(common.out + "/config.json", config.dump(2) + "\n");
         with_device(common, [&](auto& device) { demonstrate(device); });
         return 0;
     }
@@ -40,7 +39,7 @@ struct Demo {
         j.run.augmentation = Augmentation::flip;
         j.run.loader_threads = 1;
         j.run.identity = config;
-        for (const char* key : {"out", "threads"}) j.run.identity.erase(key);
+        for (const char* key : {"out", "threads", "assets", "test-images"}) j.run.identity.erase(key);
         j.fresh = true;
         j.output = &common.output;
         j.config = config;
@@ -94,7 +93,7 @@ struct Demo {
             accuracies[1].points.emplace_back(static_cast<double>(at.epoch) / total, r.novel.accuracy);
             curve.push_back({{"epoch", at.epoch}, {"base", r.base.accuracy}, {"new", r.novel.accuracy}, {"images", probe.size()}});
         };
-        const DistillationRunResult trained = session.train(on_step, on_epoch);
+        const TrainingResult trained = session.train(on_step, on_epoch);
         report["student_distilled"] = evaluation_json(device, session.features(test, "student, distilled"), session.class_vectors(), test.class_names, "");
         print_row("student, distilled (after)", report["student_distilled"]);
         report["training"] = training_json(trained, session.training_data());

@@ -17,8 +17,7 @@ struct Distill {
 
     int run() {
         finish_options();
-        make_directories(common.out);
-        write_atomically(common.out + "/config.json", job.config.dump(2) + "\n");
+        make_directories(common.out);  // before the long part: an output folder that cannot be written is an early error
         with_device(common, [&](auto& device) { distill(device); });
         return 0;
     }
@@ -41,10 +40,10 @@ struct Distill {
         DistillSession<D> session(device, job);
         common.output.text() << session.training_data().size() << " images, " << session.class_names().size() << " classes, "
                              << session.student().params().size() << " learnable values" << std::endl;
-        const DistillationRunResult trained = session.train();
+        const TrainingResult trained = session.train();
         session.write_student(common.out + "/bundle.safetensors");
         nlohmann::json result = nlohmann::json::object();
-        if (const auto data = session.evaluation_data()) {
+        if (const auto& data = session.evaluation_data()) {
             result = evaluation_json(device, session.features(*data, "evaluate"), session.class_vectors(), session.class_names(), "");
             common.output.text() << evaluation_line(result) << std::endl;
         }
@@ -105,8 +104,8 @@ void add_distill(CLI::App& app, Action& action) {
     add_model_options(c, *o);
     add_run_options(c, *o);
     c.add_option("--out", o->common.out, "folder for log.jsonl, bundle.safetensors, checkpoint/ and result.json")->required();
-    c.add_flag("--resume", o->job.run.resume, "continue the run in --out even when it is complete (an unfinished one is continued anyway)");
-    c.add_flag("--fresh", o->job.fresh, "start again, whatever --out holds");
+    CLI::Option* resume = c.add_flag("--resume", o->job.run.resume, "continue the run that --out holds with the same settings (the default)");
+    c.add_flag("--fresh", o->job.fresh, "start again, whatever --out holds")->excludes(resume);
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] { o->job.config = resolved(c), action = [o] { return o->run(); }; });

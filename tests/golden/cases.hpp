@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "cocoop_case.hpp"
+#include "learner_case.hpp"
 #include "numbers_case.hpp"
 #include "optimizer_case.hpp"
 #include "preprocess_case.hpp"
@@ -8,7 +10,12 @@
 #include "tokenizer_case.hpp"
 #include "zero_shot_case.hpp"
 
+#include "../support/emulated_cuda.hpp"
+
 #include <promptkd/device/cpu.hpp>
+#if defined(__CUDACC__)
+#include <promptkd/cuda.hpp>
+#endif
 
 namespace promptkd::test {
 
@@ -18,24 +25,56 @@ using CaseCheck = void (*)(D&, const GoldenCase&, Report&);
 /// The check of a case of `kind`, null for a kind that is not known.
 template <class D>
 CaseCheck<D> find_check(const std::string& kind) {
-    if (kind == "zero_shot") return &check_zero_shot<D>;
+    if (kind == "zero_shot" || kind == "zero_shot_resnet") return &check_zero_shot<D>;
     if (kind == "promptkd") return &check_promptkd<D>;
+    if (kind == "cocoop") return &check_cocoop<D>;
+    for (const char* learner : {"coop", "vpt", "ivlp", "maple", "promptsrc"})
+        if (kind == learner) return &check_learner<D>;
     return nullptr;
 }
 
+/// What a checking device has noticed besides: memory that was not released, overruns.
+template <class D>
+void check_device(const D& device, Report& report) {
+    if constexpr (requires { device.live_allocations(); }) {
+        report.check(device.live_allocations() == 0, concat(device.live_allocations(), " allocations were not released"));
+        for (const std::string& error : device.errors()) report.check(false, error);
+    }
+}
+
+/// The bounds of mixed precision: activations and frozen weights in 16 bits, everything learnable in fp32. PromptKD's later
+/// gradients say little there: behind BatchNorm over five images, a value that changes sign switches a whole row on or off.
+template <class D>
+Bounds bounds_of() {
+    using A = typename D::Activation;
+    if (std::is_same_v<A, bf16>) return {3e-2, 0.4, 4, 0.2};
+    if (std::is_same_v<A, half>) return {2e-2, 0.06, 2, 0.02};
+    return {};
+}
+
+/// Calls f(device, name) on one device that lives as long as the program.
+template <class D, class F>
+bool on_device(const F& f, const char* name) {
+    static D device;
+    return f(device, name);
+}
+
 /// Calls f(device, name) for every device under test; true when all calls returned true. The golden results are fp32, so are
-/// the devices; Cpu<double> is added with PROMPTKD_GOLDEN_DOUBLE=1.
+/// the devices; Cpu<double> is added with PROMPTKD_GOLDEN_DOUBLE=1. Compiled by nvcc, the cases run on the GPU.
 template <class F>
 bool for_each_device(const F& f) {
     bool all = true;
-    {
-        static Cpu<float> device;
-        all = f(device, "Cpu<float>") && all;
-    }
-    if (std::getenv("PROMPTKD_GOLDEN_DOUBLE")) {
-        static Cpu<double> device;
-        all = f(device, "Cpu<double>") && all;
-    }
+#if defined(__CUDACC__)
+    all = on_device<Cuda<float>>(f, "Cuda<float>") && all;
+    all = on_device<Cuda<float, bf16>>(f, "Cuda<float, bf16>") && all;
+    all = on_device<Cuda<float, half>>(f, "Cuda<float, half>") && all;
+#else
+    all = on_device<Cpu<float>>(f, "Cpu<float>") && all;
+    all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>") && all;
+    all = on_device<EmulatedCuda<float, bf16>>(f, "EmulatedCuda<float, bf16>") && all;
+    all = on_device<EmulatedCuda<float, half>>(f, "EmulatedCuda<float, half>") && all;
+    if (std::getenv("PROMPTKD_GOLDEN_DOUBLE")) all = on_device<Cpu<double>>(f, "Cpu<double>") && all;
+#endif
     return all;
 }
 

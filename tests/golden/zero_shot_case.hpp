@@ -31,7 +31,7 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
     const std::vector<T> images = c.map.at("images").to<T>();
     const Index batch = c.shape("images")[0], embed = model.vision().embed();
     Buffer<D, T> pixels(device, images), features(device, batch * embed);
-    const Index tokens = 1 + model.vision().config().cells(), width = model.vision().width();
+    const Index tokens = model.vision().is_transformer() ? 1 + model.vision().config().cells() : 0, width = model.vision().width();
     std::vector<std::pair<Index, std::vector<A>>> records;
     const auto encode_images = [&] {
         model.vision().forward(device, arena, pixels.data(), batch, nullptr, Placement{}, features.data(), nullptr,

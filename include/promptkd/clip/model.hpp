@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/image_encoder.hpp>
 #include <promptkd/clip/text.hpp>
-#include <promptkd/clip/vision.hpp>
 
 #include <cmath>
 #include <memory>
@@ -28,7 +28,7 @@ public:
                 text_->embed());
     }
 
-    const VisionTransformer<D>& vision() const { return vision_; }
+    const ImageEncoder<D>& vision() const { return vision_; }
     bool has_text() const { return text_.has_value(); }
     /// Throws Error when the file had no text branch.
     const TextTransformer<D>& text() const {
@@ -43,7 +43,7 @@ public:
 
 private:
     std::unique_ptr<FrozenStore<D>> store_;
-    VisionTransformer<D> vision_;
+    ImageEncoder<D> vision_;
     std::optional<TextTransformer<D>> text_;
     double logit_scale_ = 1;
     std::string source_;

@@ -60,6 +60,9 @@ struct ProbeRows {
 /// EmulatedCuda. `Scalar` is the type of parameters, statistics and losses; `Activation` that of stored activations.
 ///
 /// Memory: allocate/release at set-up only; upload/download between host and device, copy on the device, zero.
+///   Work is queued in order. upload may read the host's memory later: leave it unchanged until synchronize() or a
+///   download, both of which wait for everything before. A device whose products need factors of one type has
+///   `static constexpr bool one_factor_type = true`; frozen matrices are then stored as Activation.
 /// map(n, f): f(lane) over lanes that together cover [0, n) once.
 /// rows(n, cost, f): f(team, row) once for each row < n. `cost` estimates the elements touched a row. A Team offers
 ///   each(n, g): g(lane) over lanes that cover [0, n);

@@ -20,6 +20,7 @@ public:
     }
     Buffer(D& device, const std::vector<T>& values) : Buffer(device, static_cast<Index>(values.size())) {
         if (size_ > 0) device.upload(data_, values.data(), values.size() * sizeof(T));
+        device.synchronize();
     }
     Buffer(Buffer&& other) noexcept { swap(other); }
     Buffer& operator=(Buffer&& other) noexcept {

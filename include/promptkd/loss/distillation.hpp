@@ -16,12 +16,14 @@ struct DistillationLoss {
     T *row_loss, *d_student;
     Index classes;
     T inverse_temperature, d_scale;
+    bool add;
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const T *qt = teacher + row * classes, *qs = student + row * classes;
         T* out = d_student + row * classes;
         const T inverse = inverse_temperature, scale = d_scale;
+        const bool accumulate = add;
         const T top_t = team.max(classes, [qt](const auto& lane) { return lane.load(qt); });
         const T top_s = team.max(classes, [qs](const auto& lane) { return lane.load(qs); });
         const T sum_t = exponentials(team, qt, top_t, inverse), sum_s = exponentials(team, qs, top_s, inverse);
@@ -31,7 +33,9 @@ struct DistillationLoss {
             using V = LaneValue<decltype(lane)>;
             const V lt = lane.load(qt) * inverse - lane.fill(log_t), ls = lane.load(qs) * inverse - lane.fill(log_s);
             const V pt = exp(lt), ps = exp(ls);
-            lane.store(out, lane.value((ps - pt) * scale));
+            V d = (ps - pt) * scale;
+            if (accumulate) d = d + lane.load(out);
+            lane.store(out, d);
             return lane.value(pt * (lt - ls));
         });
         team.once([this, row, loss] { row_loss[row] = loss; });
@@ -54,15 +58,16 @@ struct DistillationLoss {
 /// elements and divided by rows·classes.
 ///
 /// teacher, student: logits (rows, classes). Writes the loss to *loss (device memory) and its gradient with respect to the
-/// student's logits, kd_weight·τ/(rows·classes)·(p_s − p_t), to d_student. `row_loss` is scratch for `rows` values.
+/// student's logits, kd_weight·τ/(rows·classes)·(p_s − p_t), to d_student; with `add` both are added to what is there.
+/// `row_loss` is scratch for `rows` values.
 template <Device D, class T>
 void distillation_loss(D& device, const T* teacher, const T* student, T* d_student, T* row_loss, T* loss, Index rows, Index classes,
-                       double temperature, double kd_weight) {
+                       double temperature, double kd_weight, bool add = false) {
     const double share = kd_weight / static_cast<double>(rows * classes);
     device.rows(rows, 8 * classes,
                 detail::DistillationLoss<T>{teacher, student, row_loss, d_student, classes, static_cast<T>(1 / temperature),
-                                            static_cast<T>(share * temperature)});
-    sum(device, row_loss, loss, rows, share * temperature * temperature);
+                                            static_cast<T>(share * temperature), add});
+    sum(device, row_loss, loss, rows, share * temperature * temperature, add);
 }
 
 }  // namespace promptkd

@@ -39,7 +39,7 @@ struct FrozenNorm {
     const T *weight = nullptr, *bias = nullptr;
 };
 
-/// How frozen matrices are kept in device memory.
+/// How frozen matrices are kept in device memory (on a device with one_factor_type always as its Activation).
 enum class WeightStorage {
     native,  ///< 16-bit matrices of the file stay 16-bit and are widened as they are used
     wide,    ///< everything in the device's Scalar
@@ -88,6 +88,7 @@ public:
 
 private:
     DType stored_type(DType file) const {
+        if constexpr (requires { requires D::one_factor_type; }) return dtype_of<typename D::Activation>;
         switch (storage_) {
             case WeightStorage::f16: return DType::f16;
             case WeightStorage::bf16: return DType::bf16;

@@ -137,7 +137,7 @@ void attention_backward(D& device, Arena<D>& arena, const AttentionShape& shape,
     detail::AttentionProducts<D, A> products(device, shape);
     products.mix_transposed(probabilities, d_o, shape.o_ld, dv, shape.kv_ld, 1);
     products.scores(d_o, shape.o_ld, v, ds, 1);
-    softmax_backward(device, probabilities, ds, shape.heads * shape.queries(), shape.sequences.tokens());
+    attention_softmax_backward(device, shape.sequences, shape.selection, probabilities, ds, shape.heads);
     products.mix(ds, k, dq, shape.q_ld, shape.scale());
     products.mix_transposed(ds, q, shape.q_ld, dk, shape.kv_ld, shape.scale());
 }

@@ -103,7 +103,24 @@ struct ReluBackward {
     }
 };
 
+template <class T>
+struct AddScaled {
+    const T* x;
+    T* y;
+    T alpha;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        lane.store(y, lane.value(lane.load(y) + lane.load(x) * alpha));
+    }
+};
+
 }  // namespace detail
+
+/// y += alpha·x, n elements.
+template <Device D, class T>
+void add_scaled(D& device, double alpha, const T* x, T* y, Index n) {
+    device.map(n, detail::AddScaled<T>{x, y, static_cast<T>(alpha)});
+}
 
 /// y[i] = x[i] converted between stored types, i < n.
 template <Device D, class From, class To>

@@ -15,8 +15,8 @@ struct Sequences {
     Index length = 0;
     bool causal = false;
 
-    Index rows() const { return prefix + count * length; }
-    Index tokens() const { return prefix + length; }
+    PROMPTKD_HD Index rows() const { return prefix + count * length; }
+    PROMPTKD_HD Index tokens() const { return prefix + length; }
 };
 
 /// One row of each sequence, the only ones that are read after the last block: local position positions[i] in the run of

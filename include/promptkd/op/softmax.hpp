@@ -43,17 +43,22 @@ struct AttentionSoftmax {
 };
 
 template <class T, class A>
-struct SoftmaxBackward {
+struct AttentionSoftmaxBackward {
     const A* probabilities;
     A* grad;  // dP on entry, dS on exit
-    Index keys;
+    Sequences s;
+    bool selected;
+    const std::int32_t* positions;
+    Index queries;
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
+        const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, i % queries);
         const A* p = probabilities + i * keys;
-        A* g = grad + i * keys;
-        const T dot = team.sum(keys, [=](const auto& lane) { return lane.value(lane.load(p) * lane.load(g)); });
-        team.each(keys, [=](const auto& lane) { lane.store(g, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot)))); });
+        A *g = grad + i * keys, *hidden = g + visible;
+        const T dot = team.sum(visible, [=](const auto& lane) { return lane.value(lane.load(p) * lane.load(g)); });
+        team.each(visible, [=](const auto& lane) { lane.store(g, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot)))); });
+        team.each(keys - visible, [hidden](const auto& lane) { lane.store(hidden, lane.fill(0)); });
     }
 };
 
@@ -68,11 +73,13 @@ void attention_softmax(D& device, const Sequences& s, const Selection* selection
                 detail::AttentionSoftmax<T, A>{scores, s, selection != nullptr, selection ? selection->positions : nullptr, queries});
 }
 
-/// dS = P∘(dP − rowsum(P∘dP)), in place in `grad`; `rows` rows of `keys`.
+/// dS = P∘(dP − rowsum(P∘dP)), in place in `grad`, shaped like the scores. Hidden keys are not read and get 0.
 template <Device D, class A>
-void softmax_backward(D& device, const A* probabilities, A* grad, Index rows, Index keys) {
+void attention_softmax_backward(D& device, const Sequences& s, const Selection* selection, const A* probabilities, A* grad, Index heads) {
+    const Index queries = selection ? s.count : s.rows();
     using T = typename D::Scalar;
-    device.rows(rows, 2 * keys, detail::SoftmaxBackward<T, A>{probabilities, grad, keys});
+    device.rows(heads * queries, 3 * s.tokens(), detail::AttentionSoftmaxBackward<T, A>{probabilities, grad, s, selection != nullptr,
+                                                                                        selection ? selection->positions : nullptr, queries});
 }
 
 }  // namespace promptkd

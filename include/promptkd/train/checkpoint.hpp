@@ -14,7 +14,8 @@ namespace promptkd {
 struct Progress {
     Index epoch = 0;
     Index step = 0;
-    double seconds = 0;
+    Index unreadable = 0;  ///< images skipped in the epoch that skipped most
+    double seconds = 0;    ///< spent so far; the one thing here that differs between two equal runs
 };
 
 namespace detail {
@@ -29,6 +30,14 @@ inline std::string first_difference(const nlohmann::json& a, const nlohmann::jso
     return "nothing";
 }
 
+/// Seconds in elapsed.json of the output folder; 0 where there is none: nothing but a report depends on it.
+inline double elapsed_seconds(const std::string& out) {
+    const std::string path = out + "/checkpoint/elapsed.json";
+    if (!std::filesystem::exists(path)) return 0;
+    const auto json = nlohmann::json::parse(read_file(path), nullptr, false);
+    return json.is_object() && json.contains("seconds") && json.at("seconds").is_number() ? json.at("seconds").get<double>() : 0.0;
+}
+
 }  // namespace detail
 
 /// The file of a run's checkpoint inside its output folder.
@@ -40,8 +49,10 @@ inline void write_checkpoint(const std::string& out, TensorMap state, const nloh
     make_directories(out + "/checkpoint");
     state.metadata["format"] = "promptkd.checkpoint";
     state.metadata["config"] = config.dump();
-    state.metadata["progress"] = nlohmann::json{{"epoch", progress.epoch}, {"step", progress.step}, {"seconds", progress.seconds}}.dump();
+    state.metadata["progress"] = nlohmann::json{{"epoch", progress.epoch}, {"step", progress.step}, {"unreadable", progress.unreadable}}.dump();
     write_safetensors(checkpoint_path(out), state);
+    // Beside the checkpoint, so that equal runs write equal checkpoints.
+    write_atomically(out + "/checkpoint/elapsed.json", nlohmann::json{{"epoch", progress.epoch}, {"seconds", progress.seconds}}.dump() + "\n");
 }
 
 /// Whether `out` holds a checkpoint.
@@ -53,12 +64,15 @@ inline TensorMap read_checkpoint(const std::string& out, const nlohmann::json& c
     require(state.metadata.count("config") && state.metadata.count("progress"), state.source, ": not a checkpoint of promptkd");
     const auto stored = nlohmann::json::parse(state.metadata.at("config"), nullptr, false);
     const auto at = nlohmann::json::parse(state.metadata.at("progress"), nullptr, false);
-    require(stored.is_object() && at.is_object() && at.contains("epoch") && at.contains("step"), state.source, ": damaged checkpoint metadata");
+    require(stored.is_object() && at.is_object(), state.source, ": damaged checkpoint metadata");
+    for (const char* key : {"epoch", "step", "unreadable"})
+        require(at.contains(key) && at.at(key).is_number_unsigned(), state.source, ": damaged checkpoint metadata: no '", key, "'");
     require(stored == config, state.source, ": this checkpoint belongs to a run with other settings: ", detail::first_difference(stored, config),
             "; use another --out or the same settings");
     progress.epoch = at.at("epoch").get<Index>();
     progress.step = at.at("step").get<Index>();
-    progress.seconds = at.value("seconds", 0.0);
+    progress.unreadable = at.at("unreadable").get<Index>();
+    progress.seconds = detail::elapsed_seconds(out);
     return state;
 }
 

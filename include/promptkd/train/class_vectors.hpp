@@ -63,6 +63,17 @@ void normalize_rows(std::vector<T>& rows, Index embed) {
     }
 }
 
+/// The mean of `n` consecutive blocks of `values` values: features averaged over templates.
+template <class T>
+std::vector<T> average_rows(const std::vector<T>& blocks, Index n, Index values) {
+    require(static_cast<Index>(blocks.size()) == n * values, "average: ", blocks.size(), " values are not ", n, " blocks of ", values);
+    std::vector<double> total(static_cast<std::size_t>(values));
+    for (std::size_t i = 0; i < blocks.size(); ++i) total[i % total.size()] += static_cast<double>(blocks[i]);
+    std::vector<T> mean;
+    for (const double x : total) mean.push_back(static_cast<T>(x / static_cast<double>(n)));
+    return mean;
+}
+
 /// The class vectors W (count, embed): normalised text features, computed once and shared by teacher and student.
 template <Device D>
 std::vector<typename D::Scalar> class_vectors(D& device, const ClipModel<D>& model, const TokenRows& tokens, const TensorMap* prompts = nullptr) {

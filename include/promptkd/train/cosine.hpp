@@ -27,4 +27,15 @@ void cosine_logits_backward(D& device, const T* d_logits, const T* vectors, T* d
     device.gemm(g);
 }
 
+/// d_vectors (classes, embed) = scale·d_logitsᵀ·features.
+template <Device D, class T>
+void cosine_logits_backward_vectors(D& device, const T* d_logits, const T* features, T* d_vectors, Index rows, Index classes, Index embed, double scale) {
+    Gemm g;
+    g.m = classes, g.n = embed, g.k = rows, g.alpha = scale;
+    g.a = transposed(d_logits, classes);
+    g.b = operand(features, embed);
+    g.c = d_vectors, g.c_type = dtype_of<T>, g.ldc = embed;
+    device.gemm(g);
+}
+
 }  // namespace promptkd

@@ -26,7 +26,8 @@ public:
         : device_(&device), model_(&model), config_(config), params_(device), projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
           max_batch_(max_batch) {
         require(config.embed > 0, "a student needs the size of its class vectors");
-        require_depth("visual", config.depth, model.vision().layers());
+        require(config.prompts == 0 || model.vision().is_transformer(), model.source(), ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
+        if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
         prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
         params_.bind();
         table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/resnet.hpp>
+#include <promptkd/clip/vision.hpp>
+
+#include <variant>
+
+namespace promptkd {
+
+/// A CLIP image encoder of either kind, recognised from its weights. Visual prompts need a vision transformer.
+template <Device D>
+class ImageEncoder {
+public:
+    using T = typename D::Scalar;
+
+    ImageEncoder(FrozenStore<D>& store, const TensorMap& map) : encoder_(make(store, map)) {}
+
+    bool is_transformer() const { return std::holds_alternative<VisionTransformer<D>>(encoder_); }
+    /// Throws std::bad_variant_access for a ResNet; ask is_transformer() first.
+    const VisionTransformer<D>& transformer() const { return std::get<VisionTransformer<D>>(encoder_); }
+    const ModifiedResNet<D>& resnet() const { return std::get<ModifiedResNet<D>>(encoder_); }
+    const VisionConfig& config() const { return transformer().config(); }
+
+    Index resolution() const {
+        return std::visit([](const auto& e) { return e.config().resolution(); }, encoder_);
+    }
+    Index embed() const {
+        return std::visit([](const auto& e) { return e.config().embed; }, encoder_);
+    }
+    /// Width of the visual prompts; 0 for a ResNet, which takes none.
+    Index width() const { return is_transformer() ? transformer().width() : 0; }
+    /// Blocks that can be prompted; 0 for a ResNet.
+    Index layers() const { return is_transformer() ? transformer().layers() : 0; }
+
+    PlacementTable<D> place_prompts(D& device, Index prompts, Index max_batch) const {
+        if (!is_transformer()) return {};
+        return transformer().place_prompts(device, prompts, max_batch);
+    }
+
+    /// See VisionTransformer::forward. A ResNet keeps no tape: there is nothing below it to train.
+    template <class Observer = NoObserver>
+    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts, const Placement& place, T* features,
+                 VisionTape<D>* tape, const Observer& observe = {}) const {
+        if (is_transformer()) transformer().forward(device, arena, images, batch, prompts, place, features, tape, observe);
+        else resnet().forward(device, arena, images, batch, features);
+    }
+
+    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts, const Placement& place, const VisionTape<D>& tape) const {
+        transformer().backward(device, arena, d_features, prompts, place, tape);
+    }
+
+private:
+    using Either = std::variant<VisionTransformer<D>, ModifiedResNet<D>>;
+
+    static Either make(FrozenStore<D>& store, const TensorMap& map) {
+        if (map.contains("visual.attnpool.positional_embedding")) return Either(std::in_place_type<ModifiedResNet<D>>, store, map);
+        return Either(std::in_place_type<VisionTransformer<D>>, store, map);
+    }
+
+    Either encoder_;
+};
+
+}  // namespace promptkd

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/device/device.hpp>
+
+namespace promptkd {
+
+/// Size of a batch of feature maps stored channels last: (batch, height, width, channels), one row a pixel.
+struct MapShape {
+    Index batch = 0, height = 0, width = 0, channels = 0;
+    Index pixels() const { return batch * height * width; }
+};
+
+namespace detail {
+
+template <class T, class A>
+struct ChannelsLast {
+    const T* images;
+    A* out;
+    Index channels, pixels;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const T* from = images + row / pixels * channels * pixels + row % pixels;
+        A* to = out + row * channels;
+        const Index n = channels, step = pixels;
+        team.once([=] {
+            for (Index c = 0; c < n; ++c) to[c] = A(from[c * step]);
+        });
+    }
+};
+
+template <class A>
+struct Neighbourhoods3x3 {
+    const A* x;
+    A* out;
+    MapShape in;
+    Index out_height, out_width, stride;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Index b = row / (out_height * out_width), oy = row / out_width % out_height, ox = row % out_width;
+        A* to = out + row * 9 * in.channels;
+        for (Index k = 0; k < 9; ++k, to += in.channels) {
+            const Index y = oy * stride + k / 3 - 1, px = ox * stride + k % 3 - 1;
+            A* target = to;
+            if (y < 0 || y >= in.height || px < 0 || px >= in.width) {
+                team.each(in.channels, [target](const auto& lane) { lane.store(target, lane.fill(0)); });
+            } else {
+                const A* from = x + ((b * in.height + y) * in.width + px) * in.channels;
+                team.each(in.channels, [target, from](const auto& lane) { lane.store(target, lane.load(from)); });
+            }
+        }
+    }
+};
+
+template <class A>
+struct AveragePool {
+    const A* x;
+    A* out;
+    MapShape in;
+    Index window;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Index h = in.height / window, w = in.width / window;
+        const Index b = row / (h * w), oy = row / w % h, ox = row % w, side = window, line = in.width * in.channels, channels = in.channels;
+        const A* from = x + ((b * in.height + oy * window) * in.width + ox * window) * in.channels;
+        A* to = out + row * in.channels;
+        team.each(channels, [=](const auto& lane) {
+            LaneValue<decltype(lane)> total = lane.fill(0);
+            for (Index y = 0; y < side; ++y)
+                for (Index px = 0; px < side; ++px) total = total + lane.load(from + y * line + px * channels);
+            lane.store(to, lane.value(total / lane.fill(static_cast<float>(side * side))));
+        });
+    }
+};
+
+template <class T, class A>
+struct PoolTokens {
+    const A* x;
+    const T* positions;
+    A* tokens;
+    Index cells, d;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Index b = row / (cells + 1), t = row % (cells + 1), n = cells, width = d;
+        const A* image = x + b * cells * d;
+        const T* position = positions + t * d;
+        A* to = tokens + row * d;
+        team.each(d, [=](const auto& lane) {
+            LaneValue<decltype(lane)> value = lane.fill(0);
+            if (t == 0) {
+                for (Index i = 0; i < n; ++i) value = value + lane.load(image + i * width);
+                value = value / lane.fill(static_cast<float>(n));
+            } else {
+                value = lane.load(image + (t - 1) * width);
+            }
+            lane.store(to, lane.value(value + lane.load(position)));
+        });
+    }
+};
+
+}  // namespace detail
+
+/// out (batch, h, w, c) from images (batch, c, h, w).
+template <Device D, class A>
+void to_channels_last(D& device, const typename D::Scalar* images, A* out, const MapShape& shape) {
+    using T = typename D::Scalar;
+    device.rows(shape.pixels(), shape.channels, detail::ChannelsLast<T, A>{images, out, shape.channels, shape.height * shape.width});
+}
+
+/// out (pixels of the result, 9·channels): the 3×3 neighbourhood (padding 1) of every output pixel, so that a 3×3 convolution with
+/// `stride` is one product with its weight stored as (out, row, column, in).
+template <Device D, class A>
+void gather_neighbourhoods(D& device, const A* x, A* out, const MapShape& in, Index stride) {
+    const Index h = (in.height - 1) / stride + 1, w = (in.width - 1) / stride + 1;
+    device.rows(in.batch * h * w, 9 * in.channels, detail::Neighbourhoods3x3<A>{x, out, in, h, w, stride});
+}
+
+/// out = the mean of every window×window block (stride = window).
+template <Device D, class A>
+void average_pool(D& device, const A* x, A* out, const MapShape& in, Index window) {
+    device.rows(in.batch * (in.height / window) * (in.width / window), window * window * in.channels, detail::AveragePool<A>{x, out, in, window});
+}
+
+/// tokens (batch, 1 + cells, d) = [mean of the cells, cells] + positions: the input of CLIP's attention pool.
+template <Device D, class A>
+void pool_tokens(D& device, const A* x, const typename D::Scalar* positions, A* tokens, Index batch, Index cells, Index d) {
+    using T = typename D::Scalar;
+    device.rows(batch * (cells + 1), 2 * d, detail::PoolTokens<T, A>{x, positions, tokens, cells, d});
+}
+
+}  // namespace promptkd

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/optim/adam.hpp>
+#include <promptkd/optim/sgd.hpp>
+
+#include <memory>
+
+namespace promptkd {
+
+enum class OptimizerKind { sgd, adam, adamw };
+
+/// "sgd", "adam" or "adamw". Throws Error for any other.
+inline OptimizerKind parse_optimizer(const std::string& name) {
+    if (name == "sgd") return OptimizerKind::sgd;
+    if (name == "adam") return OptimizerKind::adam;
+    if (name == "adamw") return OptimizerKind::adamw;
+    fail("unknown optimizer '", name, "'; known: sgd, adam, adamw");
+}
+
+/// Which optimizer, with its settings. The default is the published recipes' SGD.
+struct OptimizerConfig {
+    OptimizerKind kind = OptimizerKind::sgd;
+    SgdConfig sgd;
+    AdamConfig adam;
+};
+
+/// An optimizer over a ParamSet, chosen at run time: one virtual call a step.
+template <Device D>
+class Optimizer {
+public:
+    virtual ~Optimizer() = default;
+    virtual void step(double rate) = 0;
+    virtual void save(TensorMap& map) const = 0;
+    virtual void load(const TensorMap& map) = 0;
+};
+
+namespace detail {
+
+template <Device D, class Rule>
+class OptimizerOf final : public Optimizer<D> {
+public:
+    template <class Config>
+    OptimizerOf(ParamSet<D>& params, const Config& config) : rule_(params, config) {}
+    void step(double rate) override { rule_.step(rate); }
+    void save(TensorMap& map) const override { rule_.save(map); }
+    void load(const TensorMap& map) override { rule_.load(map); }
+
+private:
+    Rule rule_;
+};
+
+}  // namespace detail
+
+/// The optimizer that `config` names, over the bound `params`.
+template <Device D>
+std::unique_ptr<Optimizer<D>> make_optimizer(ParamSet<D>& params, const OptimizerConfig& config) {
+    if (config.kind == OptimizerKind::sgd) return std::make_unique<detail::OptimizerOf<D, Sgd<D>>>(params, config.sgd);
+    AdamConfig adam = config.adam;
+    adam.decoupled = config.kind == OptimizerKind::adamw;
+    return std::make_unique<detail::OptimizerOf<D, Adam<D>>>(params, adam);
+}
+
+}  // namespace promptkd

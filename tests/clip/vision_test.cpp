@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/tiny_clip.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace promptkd;
+using namespace promptkd::test;
+
+namespace {
+
+using Values = std::vector<double>;
+
+/// The tiny image encoder with `tokens` prompts of `depth`; prompts are given and returned as one list.
+template <class D>
+struct Encoder {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    ClipModel<D> model;
+    ParamSet<D> params{device};
+    PromptLayers<T> prompts;
+    PlacementTable<D> table;
+    Index batch;
+    Tensor<D> images;
+
+    Encoder(Index tokens, Index depth, Index n, const char* gelu = "quick")
+        : model(device, tiny_clip(gelu)), batch(n), images(device, numbers(n * 192, 200)) {
+        prompts = add_visual_prompts(params, tokens, depth, 12);
+        params.bind();
+        table = model.vision().place_prompts(device, tokens, n + 1);
+    }
+    Index size() const { return params.size(); }
+
+    Values run(const Values& values, const Values* d_features, Values* gradient) {
+        const std::vector<T> start = as<T>(values);
+        device.upload(params.values(), start.data(), start.size() * sizeof(T));
+        params.clear_gradients();
+        Tensor<D> d(device, d_features ? *d_features : Values(1));
+        Buffer<D, T> features(device, batch * 6);
+        Arena<D> arena(device);
+        planned(device, arena, [&] {
+            VisionTape<D> tape;
+            model.vision().forward(device, arena, images.read(), batch, &prompts, table.view(batch), features.data(),
+                                   d_features ? &tape : nullptr);
+            if (d_features) model.vision().backward(device, arena, d.read(), prompts, table.view(batch), tape);
+        });
+        if (gradient) {
+            std::vector<T> host(start.size());
+            device.download(host.data(), params.gradients(), host.size() * sizeof(T));
+            gradient->assign(host.begin(), host.end());
+        }
+        const std::vector<T> host = features.to_host();
+        return Values(host.begin(), host.end());
+    }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("image encoder: gradients of shallow and deep prompts", D, PROMPTKD_TEST_DEVICES) {
+    const double bound = std::max(1e-7, 10 * rounding<typename D::Scalar>);
+    for (const Index depth : {1, 3}) {
+        const Index batch = 2;
+        const char* gelu = depth == 1 ? "exact" : "quick";
+        Encoder<D> encoder(2, depth, batch, gelu);
+        Encoder<Cpu<double>> reference(2, depth, batch, gelu);
+        const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * 6, 202);
+        Values gradient;
+        const Values features = encoder.run(prompts, &dy, &gradient);
+        CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
+        CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
+        const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
+        CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+    }
+}
+
+TEST_CASE_TEMPLATE("image encoder: an image's features do not depend on its batch", D, PROMPTKD_TEST_DEVICES) {
+    Encoder<D> three(2, 2, 3), one(2, 2, 1);
+    const Values prompts = numbers(three.size(), 203);
+    Values features = three.run(prompts, nullptr, nullptr);
+    features.resize(6);
+    CHECK(difference(one.run(prompts, nullptr, nullptr), features) < rounding<typename D::Scalar>);
+}

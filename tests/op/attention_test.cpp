@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/devices.hpp"
+
+#include <doctest/doctest.h>
+
+#include <promptkd/op/attention.hpp>
+
+using namespace promptkd;
+using namespace promptkd::test;
+
+namespace {
+
+using Values = std::vector<double>;
+
+struct Case {
+    Sequences s;
+    std::vector<std::int32_t> selected;  // local positions; empty: all rows are queries
+    bool class_tokens = false;           // selection without positions: row 0 of every sequence
+    Index heads = 2, head_dim = 5;
+
+    bool selects() const { return class_tokens || !selected.empty(); }
+    Index queries() const { return selects() ? s.count : s.rows(); }
+    Index width() const { return heads * head_dim; }
+    /// Row of token t of sequence i.
+    Index row(Index i, Index t) const { return t < s.prefix ? t : s.prefix + i * s.length + t - s.prefix; }
+    /// Sequence and token of query r. A prefix row may be counted to any sequence: causal, it sees the prefix alone.
+    std::pair<Index, Index> query(Index r) const {
+        if (selects()) return {r, s.prefix + (selected.empty() ? 0 : selected[static_cast<std::size_t>(r)])};
+        return r < s.prefix ? std::pair<Index, Index>{0, r}
+                            : std::pair<Index, Index>{(r - s.prefix) / s.length, s.prefix + (r - s.prefix) % s.length};
+    }
+};
+
+/// Attention by its definition; also the probabilities (heads, queries, tokens).
+Values attention(const Case& c, const Values& q, const Values& k, const Values& v, Values* probabilities = nullptr) {
+    const Index d = c.width(), tokens = c.s.tokens();
+    Values o(static_cast<std::size_t>(c.queries() * d));
+    for (Index h = 0; h < c.heads; ++h)
+        for (Index r = 0; r < c.queries(); ++r) {
+            const auto [i, t] = c.query(r);
+            const Index visible = c.s.causal ? t + 1 : tokens;
+            Values p(static_cast<std::size_t>(tokens), 0.0);
+            double total = 0;
+            for (Index u = 0; u < visible; ++u) {
+                double score = 0;
+                for (Index e = 0; e < c.head_dim; ++e)
+                    score += q[static_cast<std::size_t>(r * d + h * c.head_dim + e)] *
+                             k[static_cast<std::size_t>(c.row(i, u) * d + h * c.head_dim + e)];
+                total += p[static_cast<std::size_t>(u)] = std::exp(score / std::sqrt(static_cast<double>(c.head_dim)));
+            }
+            for (Index u = 0; u < tokens; ++u) {
+                p[static_cast<std::size_t>(u)] /= total;
+                for (Index e = 0; e < c.head_dim; ++e)
+                    o[static_cast<std::size_t>(r * d + h * c.head_dim + e)] +=
+                        p[static_cast<std::size_t>(u)] *
+                        v[static_cast<std::size_t>(c.row(i, u) * d + h * c.head_dim + e)];
+            }
+            if (probabilities) probabilities->insert(probabilities->end(), p.begin(), p.end());
+        }
+    return o;
+}
+
+std::vector<Case> cases() {
+    return {{{0, 2, 5, false}, {}, false},          {{0, 3, 4, false}, {}, true},
+            {{0, 2, 5, true}, {}, false},           {{0, 3, 5, true}, {4, 0, 2}, false},
+            {{3, 2, 4, true}, {}, false},           {{3, 3, 4, true}, {3, 1, 0}, false},
+            {{1, 2, 1, true}, {0, 0}, false, 3, 2}, {{0, 1, 40, false}, {}, false, 1, 16},
+            {{4, 2, 20, true}, {}, false, 2, 3}};
+}
+
+/// The operands of a case in device memory: with a selection q apart and k, v side by side, else all three side by
+/// side.
+template <class D>
+struct Setup {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    const Case& c;
+    Index d = c.width(), rows = c.s.rows(), queries = c.queries();
+    Values q = numbers(queries * d, 1, 1.5), k = numbers(rows * d, 2, 1.5), v = numbers(rows * d, 3),
+           d_o = numbers(queries * d, 4);
+    Buffer<D, std::int32_t> positions{device, c.selected};
+    Selection selection{c.selected.empty() ? nullptr : positions.data()};
+    AttentionShape shape;
+    std::vector<Buffer<D, T>> packed;
+    T *pq = nullptr, *pk = nullptr, *pv = nullptr;
+    Buffer<D, T> probabilities, o;
+
+    explicit Setup(const Case& which) : c(which) {
+        shape.sequences = c.s, shape.selection = c.selects() ? &selection : nullptr, shape.heads = c.heads,
+        shape.head_dim = c.head_dim, shape.o_ld = d;
+        shape.q_ld = c.selects() ? d : 3 * d, shape.kv_ld = c.selects() ? 2 * d : 3 * d;
+        if (c.selects()) {
+            packed.emplace_back(device, as<T>(q));
+            packed.emplace_back(device, as<T>(side_by_side({&k, &v})));
+            pq = packed[0].data(), pk = packed[1].data(), pv = pk + d;
+        } else {
+            packed.emplace_back(device, as<T>(side_by_side({&q, &k, &v})));
+            pq = packed[0].data(), pk = pq + d, pv = pq + 2 * d;
+        }
+        probabilities = Buffer<D, T>(device, shape.scores());
+        o = Buffer<D, T>(device, queries * d);
+    }
+
+    Values side_by_side(std::vector<const Values*> parts) const {
+        Values out;
+        for (Index i = 0; i < rows; ++i)
+            for (const Values* part : parts) out.insert(out.end(), part->begin() + i * d, part->begin() + (i + 1) * d);
+        return out;
+    }
+
+    void forward() {
+        attention_forward(device, shape, static_cast<const T*>(pq), static_cast<const T*>(pk),
+                          static_cast<const T*>(pv), probabilities.data(), o.data());
+    }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("attention forward: prefix, causal, selection", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    for (const Case& c : cases()) {
+        Setup<D> x(c);
+        x.forward();
+        Values p;
+        const Values want = attention(c, x.q, x.k, x.v, &p);
+        CHECK(difference(x.o.to_host(), want) < rounding<T>);
+        CHECK(difference(x.probabilities.to_host(), p) < rounding<T>);
+    }
+}
+
+TEST_CASE_TEMPLATE("attention backward: prefix, causal, selection", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    for (const Case& c : cases()) {
+        Setup<D> x(c);
+        x.forward();
+        const Index d = x.d;
+        Tensor<D> d_o(x.device, x.d_o);
+        Buffer<D, T> dq(x.device, x.queries * x.shape.q_ld), d_kv(x.device, x.rows * x.shape.kv_ld);
+        T *out_q = dq.data(), *out_k = c.selects() ? d_kv.data() : dq.data() + d, *out_v = out_k + d;
+        Arena<D> arena(x.device);
+        planned(x.device, arena, [&] {
+            attention_backward(x.device, arena, x.shape, static_cast<const T*>(x.pq), static_cast<const T*>(x.pk),
+                               static_cast<const T*>(x.pv), static_cast<const T*>(x.probabilities.data()), d_o.read(),
+                               out_q, out_k, out_v);
+        });
+        const Values gq = numeric_gradient(x.q, [&](const Values& q) { return dot(attention(c, q, x.k, x.v), x.d_o); });
+        const Values gk = numeric_gradient(x.k, [&](const Values& k) { return dot(attention(c, x.q, k, x.v), x.d_o); });
+        const Values gv = numeric_gradient(x.v, [&](const Values& v) { return dot(attention(c, x.q, x.k, v), x.d_o); });
+        const double bound = std::max(1e-8, 2 * rounding<T>);
+        if (c.selects()) {
+            CHECK(difference(dq.to_host(), gq) < bound);
+            CHECK(difference(d_kv.to_host(), x.side_by_side({&gk, &gv})) < bound);
+        } else {
+            CHECK(difference(dq.to_host(), x.side_by_side({&gq, &gk, &gv})) < bound);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("attention softmax survives large scores and hides keys", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    const Sequences s{0, 1, 3, true};
+    Tensor<D> scores(device, {500, 999, 999, 88, 90, 999, -1e30, 1000, 1000});
+    attention_softmax(device, s, nullptr, scores.data(), 1);
+    const double e = 1 / (1 + std::exp(-2.0));
+    CHECK(difference(scores.to_host(), {1, 0, 0, 1 - e, e, 0, 0, 0.5, 0.5}) < rounding<T>);
+}
