@@ -103,7 +103,7 @@ struct Demo {
         write_pictures(device, test);
         write_atomically(common.out + "/report.json", report.dump(2) + "\n");
         common.output.write(report);
-        say() << "\n" << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss " << trained.first_loss << " -> " << trained.last_loss
+        say() << "\n" << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss " << trained.progress.first_loss << " -> " << trained.progress.last_loss
               << "\nstudent (one file):  " << common.out << "/bundle.safetensors\ncurves:              " << common.out << "/curves.svg\npredictions:         " << common.out
               << "/predictions.svg\nreport:              " << common.out << "/report.json\nclassify an image:   promptkd classify " << common.out << "/bundle.safetensors IMAGE\n";
     }

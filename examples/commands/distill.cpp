@@ -52,7 +52,7 @@ struct Distill {
         result["config"] = job.config;
         write_atomically(common.out + "/result.json", result.dump(2) + "\n");
         common.output.write(result);
-        common.output.text() << "loss " << trained.first_loss << " -> " << trained.last_loss << " in " << trained.progress.step << " steps; student: " << common.out
+        common.output.text() << "loss " << trained.progress.first_loss << " -> " << trained.progress.last_loss << " in " << trained.progress.step << " steps; student: " << common.out
                              << "/bundle.safetensors" << std::endl;
     }
 };
