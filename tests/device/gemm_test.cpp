@@ -3,8 +3,7 @@
 
 #include <doctest/doctest.h>
 
-using namespace promptkd;
-using namespace promptkd::test;
+namespace promptkd::test {
 
 namespace {
 
@@ -119,7 +118,7 @@ TEST_CASE_TEMPLATE("products: bias and residual", D, PROMPTKD_TEST_DEVICES) {
         }
 }
 
-TEST_CASE_TEMPLATE("products of 16-bit matrices are accumulated in fp32", D, Cpu<float>, EmulatedCuda<float>) {
+TEST_CASE_TEMPLATE("products of 16-bit matrices are accumulated in fp32", D, PROMPTKD_TEST_DEVICES_16_BIT) {
     D device = make_device<D>();
     const auto each = [&](auto type, double unit) {
         using A = decltype(type);
@@ -189,3 +188,5 @@ TEST_CASE("products: what cuBLAS cannot take is refused") {
     wrong = g, wrong.beta = 1, wrong.residual = x.data();
     refuses(wrong, "need beta = 0");
 }
+
+}  // namespace promptkd::test

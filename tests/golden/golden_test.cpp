@@ -17,8 +17,8 @@ int cases = 0, failed = 0;
 
 /// Runs one case, turns exceptions into failures and counts.
 template <class Check>
-void run(const std::string& name, const Check& check) {
-    Report report(name);
+void run(const std::string& name, const Check& check, Bounds bounds = {}) {
+    Report report(name, bounds);
     try {
         check(report);
         report.check(report.comparisons() > 0, "nothing was compared");
@@ -53,7 +53,7 @@ void run_file(const std::filesystem::path& path) {
     const bool known = for_each_device([&](auto& device, const char* device_name) {
         using D = std::remove_reference_t<decltype(device)>;
         const CaseCheck<D> check = find_check<D>(kind->second);
-        if (check) run(name + " on " + device_name, [&](Report& r) { check(device, c, r), check_device(device, r); });
+        if (check) run(name + " on " + device_name, [&](Report& r) { check(device, c, r), check_device(device, r); }, bounds_of<D>());
         return check != nullptr;
     });
     if (!known) run(name, [&](Report& r) { r.check(false, "unknown kind '" + kind->second + "'"); });

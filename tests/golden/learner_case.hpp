@@ -76,7 +76,7 @@ void check_learner(D& device, const GoldenCase& c, Report& report) {
     Buffer<D, std::int32_t> target(device, batch);
 
     for (const bool plain : {true, false}) {  // first without the text branch's savings, then with them, from the same start
-        Report quiet(report.name());
+        Report quiet(report.name(), report.bounds());
         Report& to = plain ? quiet : report;
         learner->params().load_all(subset(c, "init."));
         PromptTrainer<D> trainer(device, model, *learner, texts.tokens, texts.layout, optimizer_config(c), regulation, batch, plain ? 3 : 0, TextSavings{!plain, !plain});

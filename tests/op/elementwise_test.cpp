@@ -6,8 +6,7 @@
 #include <promptkd/op/elementwise.hpp>
 #include <promptkd/op/reduce.hpp>
 
-using namespace promptkd;
-using namespace promptkd::test;
+namespace promptkd::test {
 
 namespace {
 
@@ -116,3 +115,5 @@ TEST_CASE_TEMPLATE("column sums add up, sums replace or add", D, PROMPTKD_TEST_D
         CHECK(difference(total.to_host(), {2.5 * all}) < 10 * rounding<T>);
     }
 }
+
+}  // namespace promptkd::test

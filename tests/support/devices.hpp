@@ -5,6 +5,9 @@
 
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/device/memory.hpp>
+#if defined(__CUDACC__)
+#include <promptkd/cuda.hpp>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -13,8 +16,14 @@
 
 namespace promptkd::test {
 
-/// The devices that every operation is tested on.
+/// The devices that every operation is tested on. Compiled by nvcc, the same tests run on the GPU.
+#if defined(__CUDACC__)
+#define PROMPTKD_TEST_DEVICES promptkd::Cuda<float>, promptkd::Cuda<double>
+#define PROMPTKD_TEST_DEVICES_16_BIT promptkd::Cuda<float>
+#else
 #define PROMPTKD_TEST_DEVICES promptkd::Cpu<float>, promptkd::Cpu<double>, promptkd::test::EmulatedCuda<float>
+#define PROMPTKD_TEST_DEVICES_16_BIT promptkd::Cpu<float>, promptkd::test::EmulatedCuda<float>
+#endif
 
 /// Relative accuracy that a sum of a few hundred products has in T.
 template <class T>

@@ -226,7 +226,7 @@ private:
     template <class F>
     void check_functor([[maybe_unused]] F f) const {
         static_assert(std::is_trivially_copyable_v<F>, "a kernel's arguments are copied bit by bit");
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
         __builtin_clear_padding(&f);
         for (std::size_t at = 0; at + 8 <= sizeof f; at += 8) {
             std::uintptr_t word;

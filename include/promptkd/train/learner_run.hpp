@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/prompt/aggregation.hpp>
+#include <promptkd/train/evaluate.hpp>
+#include <promptkd/train/prompt_trainer.hpp>
+#include <promptkd/train/training_loop.hpp>
+
+#include <optional>
+
+namespace promptkd {
+
+/// A prompt learner as a TrainingLoop trains it: labelled batches, micro-batches where asked for, PromptSRC's aggregation.
+template <Device D>
+class LearnerTarget final : public TrainingTarget {
+public:
+    using T = typename D::Scalar;
+
+    /// `micro_batches` ≥ 1: a batch is worked through in so many parts whose gradients add up to the whole batch's.
+    /// `aggregation`: weights of the epochs, empty for none.
+    LearnerTarget(D& device, LearnerTrainer<D>& trainer, Index batch, Index resolution, Index micro_batches = 1, std::vector<double> aggregation = {})
+        : device_(device), trainer_(trainer), feed_(device, batch, resolution), labels_(device, batch), parts_(micro_batches), image_values_(3 * resolution * resolution) {
+        require(micro_batches >= 1 && batch % micro_batches == 0, "a batch of ", batch, " images cannot be worked through in ", micro_batches, " equal parts");
+        if (!aggregation.empty()) aggregation_.emplace(trainer.learner().params(), std::move(aggregation));
+    }
+
+    double step(const Batch& batch, double rate) override {
+        const T* images = feed_.upload(batch);
+        staged_.assign(batch.labels.begin(), batch.labels.end());
+        for (const std::int32_t label : staged_)
+            require(label >= 0 && label < trainer_.classes(), "a training image has no label among the ", trainer_.classes(), " classes");
+        device_.upload(labels_.data(), staged_.data(), staged_.size() * sizeof(std::int32_t));
+        const Index part = std::max<Index>(1, batch.size / parts_);
+        double loss = 0;
+        for (Index first = 0; first < batch.size; first += part) {
+            trainer_.accumulate(images + first * image_values_, labels_.data() + first, part, first == 0);
+            loss += trainer_.loss();
+        }
+        const Index parts = batch.size / part;
+        if (parts > 1) scale_gradients(1.0 / static_cast<double>(parts));
+        trainer_.optimizer().step(rate);
+        return loss / static_cast<double>(parts);
+    }
+
+    void end_epoch(Index epoch) override {
+        if (aggregation_) aggregation_->add(epoch);
+    }
+
+    /// After the last epoch: the aggregated prompts take the place of the last ones.
+    void finish() {
+        if (aggregation_) aggregation_->apply();
+    }
+
+    void save(TensorMap& state) const override {
+        trainer_.learner().params().save(state);
+        trainer_.optimizer().save(state);
+        if (aggregation_) aggregation_->save(state);
+    }
+    void restore(const TensorMap& state) override {
+        trainer_.learner().params().load_all(state);
+        trainer_.optimizer().load(state);
+        if (aggregation_) aggregation_->load(state);
+    }
+
+private:
+    void scale_gradients(double factor) {
+        ParamSet<D>& params = trainer_.learner().params();
+        add_scaled(device_, factor - 1, static_cast<const T*>(params.gradients()), params.gradients(), params.size());
+    }
+
+    D& device_;
+    LearnerTrainer<D>& trainer_;
+    ImageFeed<D> feed_;
+    Buffer<D, std::int32_t> labels_;
+    std::vector<std::int32_t> staged_;
+    Index parts_, image_values_;
+    std::optional<PromptAggregation<D>> aggregation_;
+};
+
+/// Logits of a labelled data set with the trainer's present prompts → base/new-style metrics among the trainer's own classes.
+template <Device D>
+Metrics evaluate_learner(D& device, LearnerTrainer<D>& trainer, const Dataset& data, Index resolution, Index batch) {
+    using T = typename D::Scalar;
+    const Index classes = trainer.classes();
+    Buffer<D, T> logits(device, batch * classes);
+    EvaluationOptions options;
+    options.batch = batch;
+    trainer.begin_evaluation();
+    const FeatureSet<T> set = collect_features(device, data, resolution, classes, options, [&](const T* images, Index n) {
+        trainer.logits(images, n, logits.data());
+        return static_cast<const T*>(logits.data());
+    });
+    std::vector<Index> best;
+    for (Index i = 0; i < set.size(); ++i) {
+        const auto row = set.values.begin() + static_cast<std::ptrdiff_t>(i * classes);
+        best.push_back(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row);
+    }
+    Metrics metrics = compute_metrics(set.labels, best, classes);
+    metrics.unreadable = set.unreadable;
+    return metrics;
+}
+
+}  // namespace promptkd

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/loader.hpp>
+#include <promptkd/optim/schedule.hpp>
+#include <promptkd/train/checkpoint.hpp>
+#include <promptkd/train/step_log.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+namespace promptkd {
+
+/// How a training runs over a data set.
+struct TrainingLoopConfig {
+    Index batch = 8;
+    Index resolution = 0;  ///< of the images
+    Index max_steps = 0;   ///< stop after so many steps; 0: after schedule.max_epoch epochs
+    ScheduleConfig schedule;
+    Augmentation augmentation = Augmentation::random_resized_crop;
+    bool shuffle = true;  ///< otherwise images in the order of the data set
+    std::uint64_t seed = 1;
+    int loader_threads = 2;
+    std::string out;      ///< output folder; empty: keep no log and no checkpoint
+    bool resume = false;  ///< continue from the checkpoint in `out`, where there is one
+    nlohmann::json identity = nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
+    std::function<void(const StepRecord&)> on_step;
+    std::function<void(const Progress&)> on_epoch;  ///< after each epoch, its checkpoint written
+    std::function<void(const std::string&)> warn;
+};
+
+/// What a run did.
+struct TrainingResult {
+    Progress progress;
+    double wait_seconds = 0;  ///< of the time, spent waiting for the loader
+};
+
+/// What is trained: one step on a batch, and the state that a checkpoint holds.
+class TrainingTarget {
+public:
+    virtual ~TrainingTarget() = default;
+    /// One step with learning rate `rate`; returns the loss.
+    virtual double step(const Batch& batch, double rate) = 0;
+    /// After the last step of epoch `epoch` (from 0).
+    virtual void end_epoch(Index) {}
+    virtual void save(TensorMap& state) const = 0;
+    virtual void restore(const TensorMap& state) = 0;
+};
+
+/// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after each epoch and a
+/// line of log.jsonl for each step. Throws Error for a loss that is not finite, naming the step; the last checkpoint stays.
+class TrainingLoop {
+public:
+    TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config) : target_(target), data_(std::move(data)), config_(config) {
+        validate(config.schedule);
+        require(config.batch >= 1, "batch size must be at least 1, found ", config.batch);
+        require(data_.size() >= config.batch, data_.name, ": ", data_.size(), " images are fewer than one batch of ", config.batch, "; lower the batch size");
+    }
+
+    TrainingResult run() {
+        TrainingResult result;
+        Progress& at = result.progress;
+        if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out)) target_.restore(read_checkpoint(config_.out, config_.identity, at));
+        std::unique_ptr<StepLog> log;
+        if (!config_.out.empty()) {
+            make_directories(config_.out);
+            log = std::make_unique<StepLog>(config_.out + "/log.jsonl", at.step);
+        }
+        BatchLoader loader(data_, loader_options());
+        const auto start = Clock::now();
+        const double before = at.seconds;
+        while (at.epoch < config_.schedule.max_epoch && !finished(at)) {
+            epoch(loader, log.get(), result);
+            at.seconds = before + seconds_since(start);
+            if (log) log->flush();
+            if (!config_.out.empty()) save(at);
+            if (config_.on_epoch) config_.on_epoch(at);
+        }
+        return result;
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    static double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+    bool finished(const Progress& at) const { return config_.max_steps > 0 && at.step >= config_.max_steps; }
+
+    LoaderOptions loader_options() const {
+        LoaderOptions o;
+        o.batch = config_.batch, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
+        o.seed = config_.seed, o.drop_last = true, o.threads = config_.loader_threads, o.warn = config_.warn;
+        return o;
+    }
+
+    void epoch(BatchLoader& loader, StepLog* log, TrainingResult& result) {
+        Progress& at = result.progress;
+        const auto number = static_cast<std::uint32_t>(at.epoch);
+        const double rate = learning_rate(config_.schedule, at.epoch);
+        loader.start(config_.shuffle ? shuffled(data_.size(), config_.seed, number) : in_order(data_.size()), number);
+        Index steps = 0;
+        while (!finished(at)) {
+            const auto asked = Clock::now();
+            const Batch* batch = loader.next();
+            result.wait_seconds += seconds_since(asked);
+            if (!batch) break;
+            const StepRecord record{at.step, at.epoch, rate, target_.step(*batch, rate)};
+            require(std::isfinite(record.loss), "step ", at.step, ": the loss is ", record.loss, "; training stopped",
+                    config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
+            if (at.step == 0) at.first_loss = record.loss;
+            at.last_loss = record.loss;
+            if (log) log->write(record);
+            if (config_.on_step) config_.on_step(record);
+            ++at.step, ++steps;
+        }
+        require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
+        target_.end_epoch(at.epoch);
+        at.unreadable = std::max(at.unreadable, loader.unreadable());
+        ++at.epoch;
+    }
+
+    void save(const Progress& at) {
+        TensorMap state;
+        target_.save(state);
+        write_checkpoint(config_.out, std::move(state), config_.identity, at);
+    }
+
+    TrainingTarget& target_;
+    Dataset data_;
+    TrainingLoopConfig config_;
+};
+
+}  // namespace promptkd
