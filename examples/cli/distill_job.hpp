@@ -13,7 +13,7 @@ namespace promptkd::cli {
 
 /// A whole distillation as a user describes it: files in, bundle and results out.
 struct DistillJob {
-    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern = "a photo of a {}.";
+    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern;
     StudentConfig shape;
     DistillationConfig loss;
     TrainingLoopConfig run;

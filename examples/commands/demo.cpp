@@ -32,6 +32,7 @@ struct Demo {
         j.student = assets + "/fashion_clip_student.safetensors";
         j.vocab = assets + "/fashion_bpe.txt.gz";
         j.data = common.data;
+        j.pattern = "a photo of a {}.";
         j.images = images;
         j.shape.depth = 3;
         j.run.batch = batch, j.run.seed = common.seed, j.run.out = common.out;
