@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <promptkd/data/few_shot_file.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/io/image.hpp>
 
@@ -234,4 +235,68 @@ TEST_CASE("benchmarks: bad roots and split files") {
     tree.file(split, std::string(100000, '['));
     CHECK(contains(error_of(tree, "oxford_flowers"), "nested too deeply"));
     CHECK(contains(error_of(tree, "flowers"), "known: fashion-mnist, folder, list, imagenet, caltech101"));
+}
+
+namespace {
+
+std::string pickled_text(const std::string& text) {
+    return std::string("X") + static_cast<char>(text.size()) + std::string(3, '\0') + text;
+}
+
+/// A list of Datum objects, as Python pickles them with protocol 2: class by name, empty arguments, state.
+std::string pickled_images(const std::vector<std::pair<std::string, int>>& images) {
+    std::string bytes = "](";
+    for (const auto& [path, label] : images) {
+        bytes += "cdassl.data.datasets.base_dataset\nDatum\n)\x81}(" + pickled_text("_impath") + pickled_text(path) +
+                 pickled_text("_label") + "K" + static_cast<char>(label) + "ub";
+    }
+    return bytes + "e";
+}
+
+std::string few_shot_pickle(const std::vector<std::pair<std::string, int>>& images) {
+    return "\x80\x02}(" + pickled_text("train") + pickled_images(images) + pickled_text("val") +
+           pickled_images(images) + "u.";
+}
+
+}  // namespace
+
+TEST_CASE("benchmarks: published few-shot draws") {
+    const Tree tree;
+    for (int c = 0; c < 2; ++c) tree.images("dtd/images/" + std::to_string(c), 6);
+    tree.file("dtd/split_zhou_DescribableTextures.json", split_file({"banded", "blotchy"}));
+    const Dataset train = open(tree, "dtd", Split::train);
+    const std::string draw = "dtd/split_fewshot/shot_1-seed_3.pkl";
+    const auto few = [&] {
+        return read_few_shot(*find_benchmark("dtd"), published_draw("dtd", tree.root(), 1, 3).value(), train);
+    };
+
+    // Paths of another machine: what stands behind the folder of images counts.
+    tree.file(draw, few_shot_pickle({{"/home/somebody/DATA/dtd/images/1/image2.jpg", 1},
+                                     {"/home/somebody/DATA/dtd/images/0/image1.jpg", 0}}));
+    const Dataset drawn = few();
+    REQUIRE(drawn.size() == 2);
+    CHECK(contains(drawn.item_name(0), tree.root() + "/dtd/images/1/image2.jpg"));
+    CHECK(drawn.label(0) == 1);
+    CHECK(drawn.label(1) == 0);
+    CHECK_FALSE(published_draw("dtd", tree.root(), 1, 1));  // no file for this seed
+    CHECK_FALSE(published_draw("fashion-mnist", tree.root(), 1, 3));
+
+    const auto error = [&] {
+        try {
+            few();
+        } catch (const Error& e) {
+            return std::string(e.what());
+        }
+        return std::string("no error");
+    };
+    tree.file(draw, few_shot_pickle({{"/data/dtd/images/1/image5.jpg", 1}}));
+    CHECK(contains(error(), "is not in the training part"));
+    tree.file(draw, few_shot_pickle({{"/data/dtd/images/1/image2.jpg", 0}}));
+    CHECK(contains(error(), "has label 0, but 1 in the split"));
+    tree.file(draw, few_shot_pickle({}));
+    CHECK(contains(error(), "is empty"));
+    tree.file(draw, "\x80\x02}(" + pickled_text("train") + "](K\x01" "eu.");
+    CHECK(contains(error(), "is not an image record"));
+    tree.file(draw, few_shot_pickle({{"/data/dtd/images/1/image2.jpg", 1}}).substr(0, 60));
+    CHECK(contains(error(), "shot_1-seed_3.pkl"));
 }
