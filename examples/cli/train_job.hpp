@@ -3,6 +3,7 @@
 
 #include "models.hpp"
 
+#include <promptkd/data/few_shot_file.hpp>
 #include <promptkd/prompt/context.hpp>
 #include <promptkd/prompt/independent.hpp>
 #include <promptkd/prompt/multimodal.hpp>
@@ -39,8 +40,7 @@ public:
         if (!job.class_names.empty()) names = read_class_names(job.class_names);
         all_ = open_dataset(job.data, Split::train, names, FolderLabels::required);
         if (job.images > 0) all_ = take(all_, job.images);
-        train_ = select_half(all_, parse_half(job.classes));
-        if (job.shots > 0) train_ = draw_few_shot(train_, job.shots, job.loop.seed, job.allow_fewer);
+        train_ = draw_images();
         learner_ = make_learner(train_.classes());
         learner_->initialize(job.loop.seed, initial_context());
         trainer_ = make_trainer(train_.class_names);
@@ -105,6 +105,15 @@ public:
     }
 
 private:
+    /// The half's images, or a few of each class: the published draw of a benchmark where its file is there, else our own.
+    Dataset draw_images() const {
+        const Half half = parse_half(job_.classes);
+        if (job_.shots == 0) return select_half(all_, half);
+        const DataSpec spec = parse_data_spec(job_.data);
+        if (const auto path = published_draw(spec.name, spec.root, job_.shots, job_.loop.seed)) return select_half(read_few_shot(*find_benchmark(spec.name), *path, all_), half);
+        return draw_few_shot(select_half(all_, half), job_.shots, job_.loop.seed, job_.allow_fewer);
+    }
+
     std::unique_ptr<PromptLearner<D>> make_learner(Index classes) {
         const Recipe& r = job_.recipe;
         switch (job_.kind) {

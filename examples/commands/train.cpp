@@ -60,7 +60,7 @@ struct Train {
         result["learner"] = name_of(one.kind);
         result["protocol"] = "published";
         result["training"] = {{"steps", trained.progress.step}, {"epochs", trained.progress.epoch}, {"seconds", trained.progress.seconds},
-                              {"first_loss", trained.first_loss}, {"last_loss", trained.last_loss}, {"images", session.training_data().size()}};
+                              {"first_loss", trained.progress.first_loss}, {"last_loss", trained.progress.last_loss}, {"images", session.training_data().size()}};
         result["config"] = one.loop.identity;
         return result;
     }
