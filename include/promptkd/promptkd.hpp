@@ -10,7 +10,12 @@
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/io/image.hpp>
 #include <promptkd/io/safetensors.hpp>
-#include <promptkd/optim/adam.hpp>
+#include <promptkd/prompt/context.hpp>
+#include <promptkd/prompt/independent.hpp>
+#include <promptkd/prompt/multimodal.hpp>
 #include <promptkd/train/bundle.hpp>
+#include <promptkd/train/class_texts.hpp>
 #include <promptkd/train/class_vectors.hpp>
+#include <promptkd/train/conditional_trainer.hpp>
 #include <promptkd/train/distillation_run.hpp>
+#include <promptkd/train/learner_run.hpp>
