@@ -8,10 +8,13 @@
 #include <promptkd/clip/tokenizer.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
+#include <promptkd/io/convert.hpp>
 #include <promptkd/io/image.hpp>
 #include <promptkd/io/safetensors.hpp>
+#include <promptkd/io/weights_file.hpp>
 #include <promptkd/prompt/context.hpp>
 #include <promptkd/prompt/independent.hpp>
+#include <promptkd/prompt/maple_checkpoint.hpp>
 #include <promptkd/prompt/multimodal.hpp>
 #include <promptkd/train/bundle.hpp>
 #include <promptkd/train/class_texts.hpp>
