@@ -13,10 +13,10 @@ namespace promptkd::cli {
 
 /// A whole distillation as a user describes it: files in, bundle and results out.
 struct DistillJob {
-    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, pattern = "a photo of a {}.";
+    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern = "a photo of a {}.";
     StudentConfig shape;
     DistillationConfig loss;
-    DistillationRunConfig run;
+    TrainingLoopConfig run;
     Index images = 0;
     bool fresh = false;
     nlohmann::json config;  ///< the resolved options, written beside the results
@@ -30,17 +30,17 @@ class DistillSession {
 public:
     using T = typename D::Scalar;
 
-    DistillSession(D& device, const DistillJob& job) : device_(device), job_(job), student_map_(read_weights(job.student)) {
+    DistillSession(D& device, const DistillJob& job) : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
         if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
         train_ = open_dataset(job.data, Split::train, names_);
         require(!train_.class_names.empty(), job.data, ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
         names_ = train_.class_names;
         if (job.images > 0) train_ = take(train_, job.images);
         open_evaluation();
-        const TensorMap teacher_map = read_weights(job.teacher);
+        const TensorMap teacher_map = load_weights(job.teacher, settled(job, job.teacher_config));
         teacher_model_.emplace(device, teacher_map);
         student_model_.emplace(device, detail::image_branch(student_map_));
-        if (!job.teacher_prompts.empty()) prompts_ = read_weights(job.teacher_prompts);
+        if (!job.teacher_prompts.empty()) prompts_ = load_prompts(job.teacher_prompts);
         vectors_ = make_class_vectors();
         build();
     }
@@ -52,8 +52,8 @@ public:
     const Dataset& training_data() const { return train_; }
 
     /// Trains with progress on standard error.
-    DistillationRunResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
-        DistillationRunConfig run = job_.run;
+    TrainingResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
+        TrainingLoopConfig run = job_.run;
         const Index batches = train_.size() / run.batch;
         const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch) : batches * run.schedule.max_epoch;
         run.resume = wants_resume(steps);
@@ -69,8 +69,7 @@ public:
         };
         run.on_epoch = on_epoch;
         run.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str()); };
-        DistillationRun<D> loop(*distiller_, *student_, train_, run);
-        return loop.run();
+        return run_distillation(*distiller_, *student_, train_, run);
     }
 
     /// Normalised student features of `data` in evaluation mode.
@@ -111,6 +110,12 @@ private:
         } catch (const Error& error) {  // nobody asked for an evaluation
             if (job_.output) job_.output->text() << "the student will not be evaluated: " << error.what() << std::endl;
         }
+    }
+
+    static WeightsOptions settled(const DistillJob& job, const std::string& config) {
+        WeightsOptions options;
+        options.activation = job.activation, options.config = config;
+        return options;
     }
 
     std::vector<T> make_class_vectors() {
@@ -176,7 +181,7 @@ private:
 };
 
 /// What a run's result.json says about the training.
-inline nlohmann::json training_json(const DistillationRunResult& r, const Dataset& data) {
+inline nlohmann::json training_json(const TrainingResult& r, const Dataset& data) {
     return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.first_loss},
             {"last_loss", r.last_loss}, {"images", data.size()}, {"unreadable", r.progress.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
 }

@@ -6,7 +6,8 @@
 
 #include <promptkd/clip/tokenizer.hpp>
 #include <promptkd/data/open.hpp>
-#include <promptkd/io/safetensors.hpp>
+#include <promptkd/io/weights_file.hpp>
+#include <promptkd/prompt/maple_checkpoint.hpp>
 #include <promptkd/train/class_vectors.hpp>
 #include <promptkd/train/evaluate.hpp>
 #include <promptkd/train/image_tower.hpp>
@@ -14,8 +15,16 @@
 
 namespace promptkd::cli {
 
-/// Weights, prompts or checkpoints in any format that the library reads.
-inline TensorMap read_weights(const std::string& path) { return read_safetensors(path); }
+/// Weights, prompts or checkpoints in any format that the library reads; warnings go to standard error.
+inline TensorMap load_weights(const std::string& path, WeightsOptions options = {}) {
+    options.warn = [](const std::string& text) { std::fprintf(stderr, "warning: %s\n", text.c_str()); };
+    return promptkd::read_weights(path, options);
+}
+inline TensorMap read_weights(const std::string& path) { return load_weights(path); }
+inline TensorMap load_weights(const Common& c) { return load_weights(c.weights, c.settle); }
+
+/// Learned prompts of any published method as fixed prompts of the two branches.
+inline TensorMap load_prompts(const std::string& path) { return fixed_prompts(load_weights(path)); }
 
 /// The prompt texts `pattern` of `names`, tokenised for a model with these text sizes.
 inline TokenRows tokenize_classes(const Tokenizer& tokenizer, const TextConfig& text, const std::string& source, const std::vector<std::string>& names,

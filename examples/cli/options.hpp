@@ -5,6 +5,7 @@
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/io/file.hpp>
+#include <promptkd/io/weights_file.hpp>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -35,11 +36,19 @@ struct Common {
     std::string weights, vocab, data, classes, device = "cpu", out;
     int threads = 0;
     std::uint64_t seed = 1;
+    WeightsOptions settle;  ///< what weight files do not tell
     Output output;
 };
 
 inline void add_json(CLI::App& app, Common& c) {
     app.add_option("--json", c.output.json, "write the results as JSON to this file ('-': standard output)");
+}
+
+/// What a weight file may leave open.
+inline void add_settling(CLI::App& app, WeightsOptions& settle) {
+    app.add_option("--activation", settle.activation, "activation of the model, where its file does not tell: quick_gelu or gelu")
+        ->check(CLI::IsMember({"quick_gelu", "gelu"}));
+    app.add_option("--model-config", settle.config, "the model's JSON (Hugging Face's config.json, open_clip's), where it is not beside the weights");
 }
 
 inline void add_device(CLI::App& app, Common& c) {

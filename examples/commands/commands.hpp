@@ -13,11 +13,13 @@ using Action = std::function<int()>;
 // Each adds its subcommand to `app`; the chosen one's work is put into `action` while the options are parsed.
 void add_demo(CLI::App& app, Action& action);
 void add_distill(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
 void add_zero_shot(CLI::App& app, Action& action);
 void add_evaluate(CLI::App& app, Action& action);
 void add_classify(CLI::App& app, Action& action);
 void add_encode(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
 
 }  // namespace promptkd::cli

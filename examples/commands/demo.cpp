@@ -93,7 +93,7 @@ struct Demo {
             accuracies[1].points.emplace_back(static_cast<double>(at.epoch) / total, r.novel.accuracy);
             curve.push_back({{"epoch", at.epoch}, {"base", r.base.accuracy}, {"new", r.novel.accuracy}, {"images", probe.size()}});
         };
-        const DistillationRunResult trained = session.train(on_step, on_epoch);
+        const TrainingResult trained = session.train(on_step, on_epoch);
         report["student_distilled"] = evaluation_json(device, session.features(test, "student, distilled"), session.class_vectors(), test.class_names, "");
         print_row("student, distilled (after)", report["student_distilled"]);
         report["training"] = training_json(trained, session.training_data());

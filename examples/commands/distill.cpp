@@ -40,7 +40,7 @@ struct Distill {
         DistillSession<D> session(device, job);
         common.output.text() << session.training_data().size() << " images, " << session.class_names().size() << " classes, "
                              << session.student().params().size() << " learnable values" << std::endl;
-        const DistillationRunResult trained = session.train();
+        const TrainingResult trained = session.train();
         session.write_student(common.out + "/bundle.safetensors");
         nlohmann::json result = nlohmann::json::object();
         if (const auto& data = session.evaluation_data()) {
@@ -77,10 +77,13 @@ void add_run_options(CLI::App& c, Distill& o) {
 
 void add_model_options(CLI::App& c, Distill& o) {
     c.add_option("--teacher", o.job.teacher, "CLIP weights of the teacher")->required();
-    c.add_option("--teacher-prompts", o.job.teacher_prompts, "learned prompts of the teacher");
+    c.add_option("--teacher-prompts", o.job.teacher_prompts, "learned prompts of the teacher: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or PromptSRC");
+    c.add_option("--teacher-config", o.job.teacher_config, "the teacher's JSON (Hugging Face, open_clip), where it is not beside its weights");
     c.add_option("--class-vectors", o.job.class_vectors, "file with the tensor class_vectors (classes, e), instead of the teacher's text branch");
     c.add_option("--student", o.job.student, "CLIP weights of the student's image encoder")->required();
-    c.add_option("--init", o.job.init, "initial prompts and projector instead of random ones");
+    c.add_option("--student-config", o.job.student_config, "the student's JSON, where it is not beside its weights");
+    c.add_option("--activation", o.job.activation, "of a model whose file does not tell: quick_gelu or gelu")->check(CLI::IsMember({"quick_gelu", "gelu"}));
+    c.add_option("--init", o.job.init, "initial prompts and projector instead of random ones: tensors, or a PromptKD student's checkpoint");
     add_vocabulary(c, o.common);
     c.add_option("--data", o.common.data, "unlabelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--evaluate", o.job.evaluation, "labelled images to evaluate on (default: the test part of --data)");

@@ -24,7 +24,7 @@ struct Encode {
 
     template <class D>
     void encode(D& device) const {
-        const TensorMap weights = read_weights(common.weights);
+        const TensorMap weights = load_weights(common);
         const ClipModel<D> model(device, weights);
         TensorMap out;
         if (!tensors.empty()) encode_tensors(device, model, out);
@@ -123,6 +123,7 @@ void add_encode(CLI::App& app, Action& action) {
     auto o = std::make_shared<Encode>();
     CLI::App& c = *app.add_subcommand("encode", "features of images, of texts, or of given tensors");
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
+    add_settling(c, o->common.settle);
     c.add_option("--tensors", o->tensors, "safetensors with 'images' (n, 3, r, r; normalised) and/or 'tokens' (n, context length)");
     c.add_option("--data", o->common.data, "images: folder:ROOT, list:FILE, fashion-mnist:ROOT");
     c.add_option("--texts", o->texts, "file with one text a line");

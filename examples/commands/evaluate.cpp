@@ -15,19 +15,24 @@ namespace {
 
 struct Evaluate {
     Common common;
-    std::string bundle, split = "test";
+    std::string bundle, prompts, class_vectors, class_names, split = "test";
     Index images = 0, batch = 64;
     nlohmann::json config;
 
     int run() const {
+        const bool parts = !common.weights.empty() || !prompts.empty() || !class_vectors.empty();
+        require(parts != !bundle.empty(), "evaluate: give a student bundle, or --weights, --prompts and --class-vectors");
+        require(!parts || (!common.weights.empty() && !prompts.empty() && !class_vectors.empty()),
+                "evaluate: a student in parts needs all of --weights (its CLIP), --prompts (its checkpoint) and --class-vectors");
         with_device(common, [&](auto& device) { evaluate(device); });
         return 0;
     }
 
     template <class D>
     void evaluate(D& device) const {
-        Classifier<D> student(device, read_weights(bundle), batch);
-        Dataset data = open_dataset(common.data, split == "train" ? Split::train : Split::test, student.class_names());
+        const TensorMap whole = bundle.empty() ? assemble() : read_weights(bundle);
+        Classifier<D> student(device, whole, batch);
+        Dataset data = open_dataset(common.data, part(), student.class_names());
         if (images > 0) data = take(data, images);
         const auto features = features_with_progress(device, data, student.resolution(), student.embed(), batch, "evaluate",
                                                      [&](const auto* x, Index n) { return student.encode(x, n); });
@@ -35,6 +40,17 @@ struct Evaluate {
         common.output.text() << evaluation_line(result) << std::endl;
         result["config"] = config;
         common.output.write(result);
+    }
+
+    Split part() const { return split == "train" ? Split::train : Split::test; }
+
+    /// The bundle that CLIP weights, a published student checkpoint and class vectors make together.
+    TensorMap assemble() const {
+        std::vector<std::string> names;
+        if (!class_names.empty()) names = read_class_names(class_names);
+        names = open_dataset(common.data, part(), names).class_names;
+        const HostTensor vectors = read_class_vectors(class_vectors, static_cast<Index>(names.size()));
+        return assemble_bundle(load_weights(common), load_weights(prompts), vectors, names);
     }
 };
 
@@ -105,7 +121,12 @@ struct Classify {
 void add_evaluate(CLI::App& app, Action& action) {
     auto o = std::make_shared<Evaluate>();
     CLI::App& c = *app.add_subcommand("evaluate", "accuracy of a distilled student on labelled images");
-    c.add_option("bundle,--bundle", o->bundle, "student bundle written by distill")->required();
+    c.add_option("bundle,--bundle", o->bundle, "student bundle written by distill");
+    c.add_option("--weights", o->common.weights, "instead of a bundle: CLIP weights of the student");
+    c.add_option("--prompts", o->prompts, "with --weights: checkpoint of a PromptKD student");
+    c.add_option("--class-vectors", o->class_vectors, "with --weights: file with the tensor class_vectors (classes, e) of its teacher");
+    c.add_option("--class-names", o->class_names, "with --weights: file with one class name a line (default: those of --data)");
+    add_settling(c, o->common.settle);
     c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE)")->required();
     c.add_option("--split", o->split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
     c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")->check(CLI::IsMember({"base", "new", "all"}));

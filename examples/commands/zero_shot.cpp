@@ -20,9 +20,9 @@ struct ZeroShot {
 
     template <class D>
     void evaluate(D& device) const {
-        const TensorMap weights = read_weights(common.weights);
+        const TensorMap weights = load_weights(common);
         const ClipModel<D> model(device, weights);
-        const TensorMap learned = prompts.empty() ? TensorMap{} : read_weights(prompts);
+        const TensorMap learned = prompts.empty() ? TensorMap{} : load_prompts(prompts);
         const TensorMap* with = prompts.empty() ? nullptr : &learned;
         std::vector<std::string> names;
         if (!class_names.empty()) names = read_class_names(class_names);
@@ -47,7 +47,8 @@ void add_zero_shot(CLI::App& app, Action& action) {
     auto o = std::make_shared<ZeroShot>();
     CLI::App& c = *app.add_subcommand("zero-shot", "accuracy of a CLIP model from class names alone");
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
-    c.add_option("--prompts", o->prompts, "learned prompts of the image and text branch");
+    add_settling(c, o->common.settle);
+    c.add_option("--prompts", o->prompts, "learned prompts: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or PromptSRC");
     add_vocabulary(c, o->common);
     c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE)")->required();
     c.add_option("--split", o->split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();

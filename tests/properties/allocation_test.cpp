@@ -100,7 +100,7 @@ void run(const char* name) {
     student.initialize(1);
     Distiller<D> distiller(student, &teacher, as<typename D::Scalar>(numbers(5 * 6, 9)), {});
 
-    DistillationRunConfig config;
+    TrainingLoopConfig config;
     config.batch = 4, config.max_steps = 30, config.schedule.max_epoch = 10, config.augmentation = Augmentation::none,
     config.loader_threads = 2;
     std::vector<long> seen;
@@ -111,7 +111,7 @@ void run(const char* name) {
             counting = false;  // the epoch's end may allocate: its order of images, its checkpoint
         if (record.step % 3 == 0) counting = record.step >= 3;
     };
-    DistillationRun<D>(distiller, student, squares(), config).run();
+    run_distillation(distiller, student, squares(), config);
     counting = false;
     check(seen.size() == 30, concat(name, ": 30 steps were run"));
     check(seen.back() == 0, concat(name, ": ", seen.back(), " allocations in the steps from the fourth on"));

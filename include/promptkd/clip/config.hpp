@@ -19,6 +19,7 @@ struct VisionConfig {
 /// Sizes of a text transformer.
 struct TextConfig {
     Index width = 0, layers = 0, heads = 0, vocabulary = 0, context_length = 0, embed = 0;
+    Index end_id = -1;  ///< features are taken at the first token with this id; −1: at the largest id
 };
 
 namespace detail {
@@ -75,7 +76,8 @@ inline VisionConfig vision_config(const TensorMap& map) {
     return c;
 }
 
-/// Sizes of the text transformer in `map`. Heads: metadata `text_heads`, else width / 64.
+/// Sizes of the text transformer in `map`. Heads: metadata `text_heads`, else width / 64. EOT rule: metadata `eot`, a token id or
+/// "argmax" (the default).
 inline TextConfig text_config(const TensorMap& map) {
     TextConfig c;
     c.vocabulary = detail::extent(map, "token_embedding.weight", 2, 0);
@@ -84,6 +86,9 @@ inline TextConfig text_config(const TensorMap& map) {
     c.layers = detail::count_blocks(map, "transformer.");
     c.embed = detail::extent(map, "text_projection", 2, 1);
     c.heads = detail::checked_heads(map, "text", c.width, detail::metadata_integer(map, "text_heads", std::max<Index>(1, c.width / 64)));
+    const auto eot = map.metadata.find("eot");
+    if (eot != map.metadata.end() && eot->second != "argmax") c.end_id = detail::metadata_integer(map, "eot", -1);
+    require(c.end_id < c.vocabulary, map.source, ": metadata 'eot' is token ", c.end_id, " of a vocabulary of ", c.vocabulary);
     return c;
 }
 

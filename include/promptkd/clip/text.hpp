@@ -51,11 +51,13 @@ public:
     const TextConfig& config() const { return config_; }
     Index embed() const { return config_.embed; }
 
-    /// Lays out `tokens` for forward(). `context`: where learnable vectors replace token embeddings (before the position is
+    /// Lays out the texts `given` for forward(). `context`: where learnable vectors replace token embeddings (before the position is
     /// added); `deep_prompts`: how many positions from 1 on are overwritten in the prompted blocks.
     /// Throws Error for ids outside the vocabulary and for prompts that reach a text's end.
-    TextBatch<D> prepare(D& device, const TokenRows& tokens, const ContextLayout& context = {}, Index deep_prompts = 0,
+    TextBatch<D> prepare(D& device, const TokenRows& given, const ContextLayout& context = {}, Index deep_prompts = 0,
                          TextSavings savings = {}) const {
+        TokenRows tokens = given;
+        tokens.end_id = config_.end_id;
         check(tokens, context, deep_prompts);
         TextBatch<D> batch;
         Index longest = 0;
@@ -130,6 +132,7 @@ private:
                 config_.context_length);
         for (Index i = 0; i < tokens.count; ++i) {
             const Index end = tokens.end_of_text(i);
+            require(tokens.end_id < 0 || end > 0, "text ", i, " has no end token (id ", tokens.end_id, ")");
             require(deep_prompts < end, "text ", i, " ends at token ", end, ", inside its ", deep_prompts, " deep prompts");
             for (Index k = 0; k < context.vectors; ++k)
                 require(context.position(i, k) > 0 && context.position(i, k) < end, "text ", i, ": context vector ", k, " at token ",

@@ -10,24 +10,30 @@
 
 namespace promptkd {
 
-/// Tokenised texts: `count` rows of `context_length` ids, SOT first, EOT (the largest id of the row) then padding.
+/// Tokenised texts: `count` rows of `context_length` ids, SOT first, EOT then padding.
 struct TokenRows {
     std::vector<std::int32_t> ids;
     Index count = 0;
     Index context_length = 0;
+    Index end_id = -1;  ///< id of the EOT token; −1: the largest id of each row, as in OpenAI's models
 
     std::int32_t at(Index row, Index t) const { return ids[static_cast<std::size_t>(row * context_length + t)]; }
 
-    /// Position of the largest id of a row: the EOT token.
+    /// Position of the EOT token: of the first `end_id` (0 where a row has none, as in Hugging Face's code), or of the largest id.
     Index end_of_text(Index row) const {
         const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(row * context_length);
+        const auto end = begin + static_cast<std::ptrdiff_t>(context_length);
+        if (end_id >= 0) {
+            const auto it = std::find(begin, end, static_cast<std::int32_t>(end_id));
+            return it == end ? 0 : it - begin;
+        }
         return std::max_element(begin, begin + static_cast<std::ptrdiff_t>(context_length)) - begin;
     }
 
     /// Rows [first, first + n).
     TokenRows slice(Index first, Index n) const {
         TokenRows part;
-        part.count = n, part.context_length = context_length;
+        part.count = n, part.context_length = context_length, part.end_id = end_id;
         part.ids.assign(ids.begin() + static_cast<std::ptrdiff_t>(first * context_length),
                         ids.begin() + static_cast<std::ptrdiff_t>((first + n) * context_length));
         return part;

@@ -6,20 +6,6 @@
 
 namespace promptkd::detail {
 
-/// `tensor` (rows, columns) transposed, in its own element type.
-inline HostTensor transpose(const HostTensor& tensor) {
-    const Index rows = tensor.shape[0], columns = tensor.shape[1];
-    const std::size_t unit = size_of(tensor.dtype);
-    auto bytes = std::make_shared<std::vector<std::byte>>(tensor.size_bytes());
-    for (Index i = 0; i < rows; ++i)
-        for (Index j = 0; j < columns; ++j)
-            std::memcpy(bytes->data() + static_cast<std::size_t>(j * rows + i) * unit,
-                        tensor.bytes + static_cast<std::size_t>(i * columns + j) * unit, unit);
-    HostTensor out{tensor.dtype, {columns, rows}, bytes->data(), nullptr};
-    out.owner = std::move(bytes);
-    return out;
-}
-
 template <Device D>
 FrozenNorm<typename D::Scalar> load_norm(FrozenStore<D>& store, const TensorMap& map, const std::string& name, Index d) {
     return {store.vector(map.at(name + ".weight", {d})), store.vector(map.at(name + ".bias", {d}))};

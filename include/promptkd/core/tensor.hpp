@@ -4,6 +4,9 @@
 #include <promptkd/core/dtype.hpp>
 #include <promptkd/core/error.hpp>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <map>
 #include <memory>
 #include <string>
@@ -68,6 +71,7 @@ struct HostTensor {
     Shape shape;
     const std::byte* bytes = nullptr;
     std::shared_ptr<const void> owner;
+    bool mapped = false;  ///< the bytes lie in a read-only mapping of a file: pages may be given back and read again
 
     Index count() const { return count_of(shape); }
     std::size_t size_bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
@@ -107,6 +111,39 @@ HostTensor make_tensor(std::vector<T> values, Shape shape) {
     tensor.owner = std::move(keeper);
     return tensor;
 }
+
+namespace detail {
+
+/// `tensor` (rows, columns) transposed, in its own element type.
+inline HostTensor transpose(const HostTensor& tensor) {
+    const Index rows = tensor.shape[0], columns = tensor.shape[1];
+    const std::size_t unit = size_of(tensor.dtype);
+    auto bytes = std::make_shared<std::vector<std::byte>>(tensor.size_bytes());
+    for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j < columns; ++j)
+            std::memcpy(bytes->data() + static_cast<std::size_t>(j * rows + i) * unit,
+                        tensor.bytes + static_cast<std::size_t>(i * columns + j) * unit, unit);
+    HostTensor out;
+    out.dtype = tensor.dtype, out.shape = {columns, rows}, out.bytes = bytes->data();
+    out.owner = std::move(bytes);
+    return out;
+}
+
+/// Gives the memory pages that lie wholly inside these bytes back to the system; they are read again from the file when
+/// touched. Only for a read-only mapping of a file.
+inline void drop_pages(const void* bytes, std::size_t size) {
+    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const std::uintptr_t first = (reinterpret_cast<std::uintptr_t>(bytes) + page - 1) / page * page;
+    const std::uintptr_t last = (reinterpret_cast<std::uintptr_t>(bytes) + size) / page * page;
+    if (last > first) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+/// For a tensor in a mapped file: its pages need not stay in memory (it has been copied to where it is used).
+inline void release_pages(const HostTensor& tensor) {
+    if (tensor.mapped) drop_pages(tensor.bytes, tensor.size_bytes());
+}
+
+}  // namespace detail
 
 /// Named tensors and string metadata: what every weight-file reader returns and every writer takes.
 struct TensorMap {

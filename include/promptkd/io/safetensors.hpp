@@ -283,6 +283,7 @@ inline TensorMap read_safetensors(const std::string& path) {
         HostTensor tensor = st::make_checked(entry, data_size, concat(path, ": tensor '", name, "': "));
         tensor.bytes = file->data() + 8 + length + entry.offsets[0];
         tensor.owner = file;
+        tensor.mapped = true;
         map.tensors.emplace(name, std::move(tensor));
     }
     st::check_coverage(header.entries, data_size, path);

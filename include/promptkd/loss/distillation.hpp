@@ -33,9 +33,9 @@ struct DistillationLoss {
             using V = LaneValue<decltype(lane)>;
             const V lt = lane.load(qt) * inverse - lane.fill(log_t), ls = lane.load(qs) * inverse - lane.fill(log_s);
             const V pt = exp(lt), ps = exp(ls);
-            V d = (ps - pt) * scale;
-            if (accumulate) d = d + lane.load(out);
-            lane.store(out, d);
+            // Two stores: g++ 12 -O3 may lose a conditional assignment of a pack.
+            if (accumulate) lane.store(out, lane.value(lane.load(out) + (ps - pt) * scale));
+            else lane.store(out, lane.value((ps - pt) * scale));
             return lane.value(pt * (lt - ls));
         });
         team.once([this, row, loss] { row_loss[row] = loss; });

@@ -57,7 +57,9 @@ public:
 
     /// A vector, always in the device's Scalar.
     const T* vector(const HostTensor& tensor) {
-        return static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
+        const T* values = static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
+        detail::release_pages(tensor);
+        return values;
     }
 
     /// A matrix (rows × columns), stored as the store's WeightStorage says.
@@ -65,7 +67,11 @@ public:
         const DType type = stored_type(tensor.dtype);
         FrozenMatrix m{nullptr, type, rows, columns};
         if (type == tensor.dtype) {
-            m.data = readable_in_place(tensor) ? share(tensor) : place(tensor.bytes, tensor.size_bytes());
+            if (readable_in_place(tensor)) {
+                m.data = share(tensor);
+                return m;
+            }
+            m.data = place(tensor.bytes, tensor.size_bytes());
         } else {
             detail::with_type(type, [&](auto tag) {
                 using W = decltype(tag);
@@ -73,6 +79,7 @@ public:
                 m.data = place(values.data(), values.size() * sizeof(W));
             });
         }
+        detail::release_pages(tensor);  // the file's pages and the device's copy must not stay in memory together
         return m;
     }
 

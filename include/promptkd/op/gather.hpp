@@ -50,12 +50,12 @@ struct CollectPrompts {
         T* out = d_prompts + j * d;
         const std::int32_t* at = place.table + j * place.stride;
         const Index uses = place.uses, width = d;
-        team.each(d, [=](const auto& lane) {
-            LaneValue<decltype(lane)> total = lane.load(out);
-            for (Index b = 0; b < uses; ++b)
-                if (at[b] >= 0) total = total + lane.load(g + static_cast<Index>(at[b]) * width);
-            lane.store(out, total);
-        });
+        // The loop over uses is outside: g++ 12 -O3 may lose a conditional assignment of a pack.
+        for (Index b = 0; b < uses; ++b) {
+            if (at[b] < 0) continue;
+            const A* row = g + static_cast<Index>(at[b]) * width;
+            team.each(width, [=](const auto& lane) { lane.store(out, lane.value(lane.load(out) + lane.load(row))); });
+        }
     }
 };
 

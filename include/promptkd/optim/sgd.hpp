@@ -26,11 +26,16 @@ struct SgdUpdate {
         using V = typename Lane::Value;
         const V p = lane.load(value);
         const V g = lane.load(grad) + p * weight_decay;
-        V m = g;
-        if (!first) m = lane.load(moment) * momentum + g * damping;
+        // Whole branches: g++ 12 -O3 may lose a conditional assignment of a pack.
+        if (first) finish(lane, p, g, g);
+        else finish(lane, p, g, lane.value(lane.load(moment) * momentum + g * damping));
+    }
+
+    template <class Lane, class V>
+    PROMPTKD_HD void finish(const Lane& lane, const V& p, const V& g, const V& m) const {
         lane.store(moment, m);
-        if (nesterov) m = g + m * momentum;
-        lane.store(value, lane.value(p - m * rate));
+        if (nesterov) lane.store(value, lane.value(p - (g + m * momentum) * rate));
+        else lane.store(value, lane.value(p - m * rate));
     }
 };
 

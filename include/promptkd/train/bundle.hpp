@@ -71,6 +71,21 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
     write_safetensors(path, bundle);
 }
 
+/// A bundle in memory from its parts: a CLIP model, what a PromptKD run learned for it (a published student checkpoint, for
+/// example), class vectors (classes, e) and their names. See Classifier.
+inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learned, const HostTensor& class_vectors, const std::vector<std::string>& class_names) {
+    require(learned.contains("VPT_image_trans.conv1.0.weight"), learned.source, ": not a student of PromptKD (no 'VPT_image_trans.conv1.0.weight')");
+    TensorMap bundle = detail::image_branch(model);
+    std::map<std::string, HostTensor> branch;
+    branch.swap(bundle.tensors);
+    for (const auto& [name, tensor] : branch) bundle.tensors[detail::bundle_clip_prefix + name] = tensor;
+    for (const auto& [name, tensor] : learned.tensors) bundle.tensors[name] = tensor;
+    bundle.tensors["class_vectors"] = class_vectors;
+    bundle.metadata["format"] = detail::bundle_format;
+    bundle.metadata["class_names"] = nlohmann::json(class_names).dump();
+    return bundle;
+}
+
 /// A student read back from its bundle: images in, class probabilities out. Needs no text encoder, teacher or vocabulary.
 template <Device D>
 class Classifier {
