@@ -72,6 +72,8 @@ int run(const std::vector<std::string>& arguments) {
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {
         std::vector<std::string> reversed = with_config(arguments);
+        if (!reversed.empty() && reversed.front().rfind('-', 0) != 0 && app.get_subcommand_no_throw(reversed.front()) == nullptr)
+            throw CLI::ExtrasError("promptkd", {reversed.front()});
         std::reverse(reversed.begin(), reversed.end());
         app.parse(reversed);
     } catch (const CLI::Success& success) {

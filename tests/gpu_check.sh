@@ -106,7 +106,7 @@ stage_6() {
 stage_7() {
     step=$(program step_cuda)
     : >"$out/bench.jsonl"
-    for task in encode_image encode_text promptkd; do
+    for task in encode_image encode_text promptkd promptsrc; do
         for dtype in fp32 tf32 fp16 bf16; do
             for batch in 8 64 256; do
                 [ "$task" = encode_text ] && [ $batch -ne 8 ] && continue

@@ -13,7 +13,7 @@ namespace promptkd::cli {
 
 /// A whole distillation as a user describes it: files in, bundle and results out.
 struct DistillJob {
-    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern = "a photo of a {}.";
+    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern;
     StudentConfig shape;
     DistillationConfig loss;
     TrainingLoopConfig run;
@@ -41,6 +41,8 @@ public:
         teacher_model_.emplace(device, teacher_map);
         student_model_.emplace(device, detail::image_branch(student_map_));
         if (!job.teacher_prompts.empty()) prompts_ = load_prompts(job.teacher_prompts);
+        require(teacher_model_->vision().resolution() == student_model_->vision().resolution(), "the teacher sees images of ", teacher_model_->vision().resolution(),
+                " pixels and the student of ", student_model_->vision().resolution(), "; both must see the same view");
         vectors_ = make_class_vectors();
         build();
     }
@@ -119,7 +121,7 @@ private:
     }
 
     std::vector<T> make_class_vectors() {
-        if (!job_.class_vectors.empty()) return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size())).template to<T>();
+        if (!job_.class_vectors.empty()) return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size()), teacher_model_->vision().embed()).template to<T>();
         Common vocabulary;
         vocabulary.vocab = job_.vocab;
         const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(vocabulary));
@@ -130,10 +132,6 @@ private:
     void build() {
         StudentConfig shape = job_.shape;
         shape.embed = static_cast<Index>(vectors_.size() / names_.size());
-        require(shape.embed == teacher_model_->vision().embed(), "the class vectors have ", shape.embed, " values, but the teacher's features ",
-                teacher_model_->vision().embed(), "; use the class vectors of this teacher");
-        require(teacher_model_->vision().resolution() == student_model_->vision().resolution(), "the teacher sees images of ", teacher_model_->vision().resolution(),
-                " pixels and the student of ", student_model_->vision().resolution(), "; both must see the same view");
         const Index capacity = std::max(job_.run.batch, job_.evaluation_batch);
         teacher_.emplace(device_, *teacher_model_, prompts(), job_.run.batch);
         student_.emplace(device_, *student_model_, shape, capacity);
@@ -182,8 +180,8 @@ private:
 
 /// What a run's result.json says about the training.
 inline nlohmann::json training_json(const TrainingResult& r, const Dataset& data) {
-    return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.first_loss},
-            {"last_loss", r.last_loss}, {"images", data.size()}, {"unreadable", r.progress.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
+    return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.progress.first_loss},
+            {"last_loss", r.progress.last_loss}, {"images", data.size()}, {"unreadable", r.progress.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
 }
 
 }  // namespace promptkd::cli

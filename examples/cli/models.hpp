@@ -8,6 +8,7 @@
 #include <promptkd/data/open.hpp>
 #include <promptkd/io/weights_file.hpp>
 #include <promptkd/prompt/maple_checkpoint.hpp>
+#include <promptkd/train/class_texts.hpp>
 #include <promptkd/train/class_vectors.hpp>
 #include <promptkd/train/evaluate.hpp>
 #include <promptkd/train/image_tower.hpp>
@@ -26,26 +27,20 @@ inline TensorMap load_weights(const Common& c) { return load_weights(c.weights, 
 /// Learned prompts of any published method as fixed prompts of the two branches.
 inline TensorMap load_prompts(const std::string& path) { return fixed_prompts(load_weights(path)); }
 
-/// The prompt texts `pattern` of `names`, tokenised for a model with these text sizes.
-inline TokenRows tokenize_classes(const Tokenizer& tokenizer, const TextConfig& text, const std::string& source, const std::vector<std::string>& names,
-                                  const std::string& pattern) {
-    tokenizer.require_fits(text.vocabulary, source);
-    TokenRows rows;
-    rows.context_length = text.context_length;
-    for (const std::string& name : names) {
-        const auto ids = tokenizer.tokenize(prompt_text(pattern, name), text.context_length);
-        rows.ids.insert(rows.ids.end(), ids.begin(), ids.end());
-        ++rows.count;
-    }
-    return rows;
-}
-
-/// Class vectors from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes.
-inline HostTensor read_class_vectors(const std::string& path, Index classes) {
+/// Class vectors (classes, embed) from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes or are
+/// not normalised.
+inline HostTensor read_class_vectors(const std::string& path, Index classes, Index embed) {
     const TensorMap map = read_weights(path);
     const HostTensor& vectors = map.at("class_vectors");
-    require(vectors.shape.size() == 2 && vectors.shape[0] == classes, path, ": 'class_vectors' has shape ", to_string(vectors.shape), ", expected (", classes,
-            ", embedding size) for ", classes, " class names");
+    require(vectors.shape == Shape{classes, embed}, path, ": 'class_vectors' has shape ", to_string(vectors.shape), ", expected ", to_string(Shape{classes, embed}),
+            " for ", classes, " class names and the teacher's ", embed, " features");
+    const std::vector<double> values = vectors.to<double>();
+    for (Index i = 0; i < classes; ++i) {
+        double square = 0;
+        for (Index j = 0; j < vectors.shape[1]; ++j) square += std::pow(values[static_cast<std::size_t>(i * vectors.shape[1] + j)], 2);
+        require(std::abs(square - 1) < 1e-2, path, ": row ", i, " of 'class_vectors' has length ", std::sqrt(square),
+                ", expected 1: class vectors are normalised text features");
+    }
     return vectors;
 }
 

@@ -3,6 +3,7 @@
 
 #include "models.hpp"
 
+#include <promptkd/data/few_shot_file.hpp>
 #include <promptkd/prompt/context.hpp>
 #include <promptkd/prompt/independent.hpp>
 #include <promptkd/prompt/multimodal.hpp>
@@ -15,6 +16,7 @@ namespace promptkd::cli {
 
 /// A whole few-shot training of a prompt learner as a user describes it.
 struct TrainJob {
+    WeightsOptions settle;  ///< what the weight file does not tell
     LearnerKind kind = LearnerKind::promptsrc;
     std::string weights, vocab, data, class_names, evaluation, classes = "base", context_words = "a photo of a", position = "end";
     Recipe recipe;
@@ -34,13 +36,12 @@ public:
     using T = typename D::Scalar;
 
     TrainSession(D& device, const TrainJob& job)
-        : device_(device), job_(job), tokenizer_(Tokenizer::from_file(job.vocab)), map_(read_weights(job.weights)), model_(device, map_) {
+        : device_(device), job_(job), tokenizer_(Tokenizer::from_file(job.vocab)), map_(load_weights(job.weights, job.settle)), model_(device, map_) {
         std::vector<std::string> names;
         if (!job.class_names.empty()) names = read_class_names(job.class_names);
         all_ = open_dataset(job.data, Split::train, names, FolderLabels::required);
         if (job.images > 0) all_ = take(all_, job.images);
-        train_ = select_half(all_, parse_half(job.classes));
-        if (job.shots > 0) train_ = draw_few_shot(train_, job.shots, job.loop.seed, job.allow_fewer);
+        train_ = draw_images();
         learner_ = make_learner(train_.classes());
         learner_->initialize(job.loop.seed, initial_context());
         trainer_ = make_trainer(train_.class_names);
@@ -105,6 +106,15 @@ public:
     }
 
 private:
+    /// The half's images, or a few of each class: the published draw of a benchmark where its file is there, else our own.
+    Dataset draw_images() const {
+        const Half half = parse_half(job_.classes);
+        if (job_.shots == 0) return select_half(all_, half);
+        const DataSpec spec = parse_data_spec(job_.data);
+        if (const auto path = published_draw(spec.name, spec.root, job_.shots, job_.loop.seed)) return select_half(read_few_shot(*find_benchmark(spec.name), *path, all_), half);
+        return draw_few_shot(select_half(all_, half), job_.shots, job_.loop.seed, job_.allow_fewer);
+    }
+
     std::unique_ptr<PromptLearner<D>> make_learner(Index classes) {
         const Recipe& r = job_.recipe;
         switch (job_.kind) {

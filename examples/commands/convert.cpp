@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd convert` and `promptkd inspect`: weight files of any origin. No device is involved.
 #include "../cli/models.hpp"
+#include "../cli/inspect_data.hpp"
 #include "commands.hpp"
 
 #include <promptkd/io/convert.hpp>
@@ -102,6 +103,11 @@ struct Inspect {
     Common common;
 
     int run() {
+        require(common.data.empty() != common.weights.empty(), "inspect: give a weight file or --data NAME:ROOT");
+        if (!common.data.empty()) {
+            inspect_data(common.data, common.output);
+            return 0;
+        }
         common.settle.require_activation = false;
         const TensorMap map = load_weights(common);
         const nlohmann::json info = Description(map).json();
@@ -129,8 +135,9 @@ void add_convert(CLI::App& app, Action& action) {
 
 void add_inspect(CLI::App& app, Action& action) {
     auto o = std::make_shared<Inspect>();
-    CLI::App& c = *app.add_subcommand("inspect", "format, architecture, sizes, types, learner, missing and unknown tensors of a weight file");
-    c.add_option("file,--weights", o->common.weights, "weights, checkpoint, prompts or student bundle; a file or a folder")->required();
+    CLI::App& c = *app.add_subcommand("inspect", "format, architecture, sizes, types, learner, missing and unknown tensors of a weight file; or what a data set holds");
+    c.add_option("file,--weights", o->common.weights, "weights, checkpoint, prompts or student bundle; a file or a folder");
+    c.add_option("--data", o->common.data, "NAME:ROOT: sizes of a data set, a benchmark's beside the published ones, and what is missing");
     add_settling(c, o->common.settle);
     add_json(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });

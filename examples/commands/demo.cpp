@@ -32,6 +32,7 @@ struct Demo {
         j.student = assets + "/fashion_clip_student.safetensors";
         j.vocab = assets + "/fashion_bpe.txt.gz";
         j.data = common.data;
+        j.pattern = "a photo of a {}.";
         j.images = images;
         j.shape.depth = 3;
         j.run.batch = batch, j.run.seed = common.seed, j.run.out = common.out;
@@ -103,7 +104,7 @@ struct Demo {
         write_pictures(device, test);
         write_atomically(common.out + "/report.json", report.dump(2) + "\n");
         common.output.write(report);
-        say() << "\n" << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss " << trained.first_loss << " -> " << trained.last_loss
+        say() << "\n" << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss " << trained.progress.first_loss << " -> " << trained.progress.last_loss
               << "\nstudent (one file):  " << common.out << "/bundle.safetensors\ncurves:              " << common.out << "/curves.svg\npredictions:         " << common.out
               << "/predictions.svg\nreport:              " << common.out << "/report.json\nclassify an image:   promptkd classify " << common.out << "/bundle.safetensors IMAGE\n";
     }

@@ -31,6 +31,8 @@ struct Distill {
         job.run.shuffle = order == "shuffled";
         job.run.seed = common.seed, job.run.out = common.out;
         job.vocab = common.vocab, job.data = common.data, job.output = &common.output;
+        if (job.pattern.empty()) job.pattern = default_template(common.data);
+        job.config["template"] = job.pattern;
         job.run.identity = job.config;
         for (const char* key : {"out", "threads", "resume", "fresh", "evaluate", "loader-threads"}) job.run.identity.erase(key);
     }
@@ -52,7 +54,7 @@ struct Distill {
         result["config"] = job.config;
         write_atomically(common.out + "/result.json", result.dump(2) + "\n");
         common.output.write(result);
-        common.output.text() << "loss " << trained.first_loss << " -> " << trained.last_loss << " in " << trained.progress.step << " steps; student: " << common.out
+        common.output.text() << "loss " << trained.progress.first_loss << " -> " << trained.progress.last_loss << " in " << trained.progress.step << " steps; student: " << common.out
                              << "/bundle.safetensors" << std::endl;
     }
 };
@@ -88,7 +90,7 @@ void add_model_options(CLI::App& c, Distill& o) {
     c.add_option("--data", o.common.data, "unlabelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--evaluate", o.job.evaluation, "labelled images to evaluate on (default: the test part of --data)");
     c.add_option("--class-names", o.job.class_names, "file with one class name a line (default: those of --data)");
-    c.add_option("--template", o.job.pattern, "prompt text with {} for the class name")->capture_default_str();
+    c.add_option("--template", o.job.pattern, "prompt text with {} for the class name (default: the published one of the data set)");
     c.add_option("--prompts", o.job.shape.prompts, "visual prompts; 0: projector only")->check(CLI::NonNegativeNumber)->capture_default_str();
     c.add_option("--depth", o.job.shape.depth, "blocks with prompts, the input counted")->check(CLI::NonNegativeNumber)->capture_default_str();
     c.add_option("--projector-layers", o.job.shape.projector_layers, "1, 2 or 3")->check(CLI::Range(1, 3))->capture_default_str();

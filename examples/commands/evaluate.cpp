@@ -127,7 +127,7 @@ void add_evaluate(CLI::App& app, Action& action) {
     c.add_option("--class-vectors", o->class_vectors, "with --weights: file with the tensor class_vectors (classes, e) of its teacher");
     c.add_option("--class-names", o->class_names, "with --weights: file with one class name a line (default: those of --data)");
     add_settling(c, o->common.settle);
-    c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE)")->required();
+    c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")->required();
     c.add_option("--split", o->split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
     c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--images", o->images, "only the first so many images; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();

@@ -9,11 +9,13 @@ namespace {
 
 struct ZeroShot {
     Common common;
-    std::string prompts, class_names, pattern = "a photo of a {}.", split = "test";
+    std::string prompts, class_names, pattern, split = "test";
     Index images = 0, batch = 64;
     nlohmann::json config;
 
-    int run() const {
+    int run() {
+        if (pattern.empty()) pattern = default_template(common.data);
+        config["template"] = pattern;
         with_device(common, [&](auto& device) { evaluate(device); });
         return 0;
     }
@@ -50,11 +52,11 @@ void add_zero_shot(CLI::App& app, Action& action) {
     add_settling(c, o->common.settle);
     c.add_option("--prompts", o->prompts, "learned prompts: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or PromptSRC");
     add_vocabulary(c, o->common);
-    c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE)")->required();
+    c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")->required();
     c.add_option("--split", o->split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
     c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--class-names", o->class_names, "file with one class name a line");
-    c.add_option("--template", o->pattern, "prompt text with {} for the class name")->capture_default_str();
+    c.add_option("--template", o->pattern, "prompt text with {} for the class name (default: the published one of the data set)");
     c.add_option("--images", o->images, "only the first so many images; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
     c.add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
     add_device(c, o->common);

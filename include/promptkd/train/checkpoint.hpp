@@ -15,6 +15,7 @@ struct Progress {
     Index epoch = 0;
     Index step = 0;
     Index unreadable = 0;  ///< images skipped in the epoch that skipped most
+    double first_loss = 0, last_loss = 0;
     double seconds = 0;    ///< spent so far; the one thing here that differs between two equal runs
 };
 
@@ -49,7 +50,9 @@ inline void write_checkpoint(const std::string& out, TensorMap state, const nloh
     make_directories(out + "/checkpoint");
     state.metadata["format"] = "promptkd.checkpoint";
     state.metadata["config"] = config.dump();
-    state.metadata["progress"] = nlohmann::json{{"epoch", progress.epoch}, {"step", progress.step}, {"unreadable", progress.unreadable}}.dump();
+    state.metadata["progress"] = nlohmann::json{{"epoch", progress.epoch}, {"step", progress.step}, {"unreadable", progress.unreadable},
+                                                {"first_loss", progress.first_loss}, {"last_loss", progress.last_loss}}
+                                     .dump();
     write_safetensors(checkpoint_path(out), state);
     // Beside the checkpoint, so that equal runs write equal checkpoints.
     write_atomically(out + "/checkpoint/elapsed.json", nlohmann::json{{"epoch", progress.epoch}, {"seconds", progress.seconds}}.dump() + "\n");
@@ -67,11 +70,14 @@ inline TensorMap read_checkpoint(const std::string& out, const nlohmann::json& c
     require(stored.is_object() && at.is_object(), state.source, ": damaged checkpoint metadata");
     for (const char* key : {"epoch", "step", "unreadable"})
         require(at.contains(key) && at.at(key).is_number_unsigned(), state.source, ": damaged checkpoint metadata: no '", key, "'");
+    for (const char* key : {"first_loss", "last_loss"})
+        require(at.contains(key) && at.at(key).is_number(), state.source, ": damaged checkpoint metadata: no '", key, "'");
     require(stored == config, state.source, ": this checkpoint belongs to a run with other settings: ", detail::first_difference(stored, config),
             "; use another --out or the same settings");
     progress.epoch = at.at("epoch").get<Index>();
     progress.step = at.at("step").get<Index>();
     progress.unreadable = at.at("unreadable").get<Index>();
+    progress.first_loss = at.at("first_loss").get<double>(), progress.last_loss = at.at("last_loss").get<double>();
     progress.seconds = detail::elapsed_seconds(out);
     return state;
 }

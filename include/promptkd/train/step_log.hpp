@@ -26,16 +26,13 @@ public:
         std::string kept;
         if (steps > 0) {
             const std::string old = read_file(path);
-            std::size_t begin = 0, end = 0;
+            std::size_t end = 0;
             for (Index i = 0; i < steps; ++i) {
-                begin = end;
                 end = old.find('\n', end);
                 require(end != std::string::npos, path, ": holds fewer than the ", steps, " steps of the checkpoint; delete the output folder and start again");
                 ++end;
-                if (i == 0) first_loss_ = loss_of(old.substr(0, end));
             }
             kept = old.substr(0, end);
-            last_loss_ = loss_of(old.substr(begin, end - begin));
         }
         write_atomically(path, kept);
         file_ = std::fopen(path.c_str(), "a");
@@ -53,23 +50,11 @@ public:
         require(n > 0, "cannot write '", path_, "': the disk may be full");
     }
 
-    /// Loss of the first and the last line that were kept.
-    double first_loss() const { return first_loss_; }
-    double last_loss() const { return last_loss_; }
-
     /// Hands everything to the operating system. Throws Error when the disk is full.
     void flush() { require(std::fflush(file_) == 0, "cannot write '", path_, "': the disk may be full"); }
 
 private:
-    double loss_of(const std::string& line) const {
-        const auto record = nlohmann::json::parse(line, nullptr, false);
-        require(record.is_object() && record.contains("loss") && record.at("loss").is_number(), path_,
-                ": a line is no step of a run; delete the output folder and start again");
-        return record.at("loss").get<double>();
-    }
-
     std::string path_;
-    double first_loss_ = 0, last_loss_ = 0;
     std::FILE* file_ = nullptr;
 };
 

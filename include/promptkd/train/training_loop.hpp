@@ -33,7 +33,6 @@ struct TrainingLoopConfig {
 /// What a run did.
 struct TrainingResult {
     Progress progress;
-    double first_loss = 0, last_loss = 0;
     double wait_seconds = 0;  ///< of the time, spent waiting for the loader
 };
 
@@ -67,7 +66,6 @@ public:
         if (!config_.out.empty()) {
             make_directories(config_.out);
             log = std::make_unique<StepLog>(config_.out + "/log.jsonl", at.step);
-            result.first_loss = log->first_loss(), result.last_loss = log->last_loss();
         }
         BatchLoader loader(data_, loader_options());
         const auto start = Clock::now();
@@ -110,8 +108,8 @@ private:
             const StepRecord record{at.step, at.epoch, rate, target_.step(*batch, rate)};
             require(std::isfinite(record.loss), "step ", at.step, ": the loss is ", record.loss, "; training stopped",
                     config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
-            if (at.step == 0) result.first_loss = record.loss;
-            result.last_loss = record.loss;
+            if (at.step == 0) at.first_loss = record.loss;
+            at.last_loss = record.loss;
             if (log) log->write(record);
             if (config_.on_step) config_.on_step(record);
             ++at.step, ++steps;
