@@ -81,6 +81,15 @@ inline void widen_halves(const std::byte* bytes, float* out, std::size_t n) {
     }
 }
 
+/// `n` unaligned elements of `From` as `To`.
+template <class From, class To>
+void convert_elements(const std::byte* bytes, To* out, std::size_t n) {
+    if constexpr (std::is_same_v<From, To>) std::memcpy(out, bytes, n * sizeof(To));
+    else if constexpr (std::is_same_v<From, half> && std::is_same_v<To, float>) widen_halves(bytes, out, n);
+    else
+        for (std::size_t i = 0; i < n; ++i) out[i] = load_as<To, From>(bytes, static_cast<Index>(i));
+}
+
 }  // namespace detail
 
 /// A read-only, contiguous, row-major tensor in host memory, possibly inside a mapped file. `owner` keeps the bytes
@@ -101,13 +110,7 @@ struct HostTensor {
         if (n == 0) return;
         detail::with_type(dtype, [&](auto tag) {
             using From = decltype(tag);
-            if constexpr (std::is_same_v<From, T>) {
-                std::memcpy(out, bytes + static_cast<std::size_t>(first) * sizeof(T), static_cast<std::size_t>(n) * sizeof(T));
-            } else if constexpr (std::is_same_v<From, half> && std::is_same_v<T, float>) {
-                detail::widen_halves(bytes + static_cast<std::size_t>(first) * sizeof(half), out, static_cast<std::size_t>(n));
-            } else {
-                for (Index i = 0; i < n; ++i) out[i] = detail::load_as<T, From>(bytes, first + i);
-            }
+            detail::convert_elements<From>(bytes + static_cast<std::size_t>(first) * sizeof(From), out, static_cast<std::size_t>(n));
         });
     }
 
