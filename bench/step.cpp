@@ -11,6 +11,10 @@
 #include <promptkd/train/distiller.hpp>
 #include <promptkd/train/prompt_trainer.hpp>
 
+#if defined(__CUDACC__)
+#include <promptkd/cuda.hpp>
+#endif
+
 #include <CLI/CLI.hpp>
 
 namespace promptkd::bench {
@@ -120,22 +124,46 @@ Timings coop_step(D& device, const StepOptions& o) {
     return learner_step(device, o, model, learner, false);
 }
 
+template <class D>
+Timings run_task(D& device, const StepOptions& options) {
+    if (options.task == "encode_image") return encode_image(device, options);
+    if (options.task == "encode_text") return encode_text(device, options);
+    if (options.task == "promptsrc") return promptsrc_step(device, options);
+    if (options.task == "coop") return coop_step(device, options);
+    return promptkd_step(device, options);
+}
+
+#if defined(__CUDACC__)
+template <class D>
+void run_on(D&& device, const StepOptions& options) {
+    const Timings timings = run_task(device, options);
+    std::cout << step_report(options, timings, {{"device", device.name()}}).dump() << std::endl;
+}
+
+/// The program step_cuda: the same tasks on the GPU.
+void run_step(const StepOptions& options, bool) {
+    if (options.dtype == "bf16") return run_on(Cuda<float, bf16>(), options);
+    if (options.dtype == "fp16") return run_on(Cuda<float, half>(), options);
+    run_on(Cuda<float>(CudaOptions{0, options.dtype == "tf32"}), options);
+}
+#else
+void run_step(const StepOptions& options, bool profile) {
+    require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
+    Profiled<Cpu<float>> device(options.threads);
+    const Timings timings = run_task(device, options);
+    if (profile) device.print(stderr);
+    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
+}
+#endif
+
 int run(int argc, char** argv) {
     StepOptions options;
     CLI::App app{"One whole step on random weights of a published size"};
     add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop"});
     bool profile = false;
-    app.add_flag("--profile", profile, "print time and rate of every kind of operation, set-up included, to standard error");
+    app.add_flag("--profile", profile, "on the CPU: print time and rate of every kind of operation, set-up included, to standard error");
     CLI11_PARSE(app, argc, argv);
-    require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
-    Profiled<Cpu<float>> device(options.threads);
-    const Timings timings = options.task == "encode_image"  ? encode_image(device, options)
-                            : options.task == "encode_text" ? encode_text(device, options)
-                            : options.task == "promptsrc"   ? promptsrc_step(device, options)
-                            : options.task == "coop"        ? coop_step(device, options)
-                                                            : promptkd_step(device, options);
-    if (profile) device.print(stderr);
-    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
+    run_step(options, profile);
     return 0;
 }
 

@@ -41,10 +41,10 @@ struct ScalarLane {
 
 /// Quotient and remainder of a row number, for functors. In 32 bits, which rows never exceed: on a GPU a 64-bit division is a
 /// subroutine, around which registers are spilled.
-struct Split {
+struct Division {
     Index quotient, remainder;
 };
-PROMPTKD_HD inline Split split(Index row, Index by) {
+PROMPTKD_HD inline Division divide(Index row, Index by) {
     const auto a = static_cast<std::uint32_t>(row), b = static_cast<std::uint32_t>(by);
     return {static_cast<Index>(a / b), static_cast<Index>(a % b)};
 }

@@ -20,7 +20,7 @@ struct ChannelsLast {
     Index channels, pixels;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Split pixel = split(row, pixels);
+        const Division pixel = divide(row, pixels);
         const T* from = images + pixel.quotient * channels * pixels + pixel.remainder;
         A* to = out + row * channels;
         const Index n = channels, step = pixels;
@@ -38,11 +38,11 @@ struct Neighbourhoods3x3 {
     Index out_height, out_width, stride;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Split line = split(row, out_width), image = split(line.quotient, out_height);
+        const Division line = divide(row, out_width), image = divide(line.quotient, out_height);
         const Index b = image.quotient, oy = image.remainder, ox = line.remainder;
         A* to = out + row * 9 * in.channels;
         for (Index k = 0; k < 9; ++k, to += in.channels) {
-            const Split tap = split(k, 3);
+            const Division tap = divide(k, 3);
             const Index y = oy * stride + tap.quotient - 1, px = ox * stride + tap.remainder - 1;
             A* target = to;
             if (y < 0 || y >= in.height || px < 0 || px >= in.width) {
@@ -63,8 +63,8 @@ struct AveragePool {
     Index window;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Index h = split(in.height, window).quotient, w = split(in.width, window).quotient;
-        const Split across = split(row, w), image = split(across.quotient, h);
+        const Index h = divide(in.height, window).quotient, w = divide(in.width, window).quotient;
+        const Division across = divide(row, w), image = divide(across.quotient, h);
         const Index b = image.quotient, oy = image.remainder, ox = across.remainder, side = window, line = in.width * in.channels, channels = in.channels;
         const A* from = x + ((b * in.height + oy * window) * in.width + ox * window) * in.channels;
         A* to = out + row * in.channels;
@@ -85,7 +85,7 @@ struct PoolTokens {
     Index cells, d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Split token = split(row, cells + 1);
+        const Division token = divide(row, cells + 1);
         const Index b = token.quotient, t = token.remainder, n = cells, width = d;
         const A* image = x + b * cells * d;
         const T* position = positions + t * d;

@@ -27,7 +27,7 @@ struct PlacePrompts {
     Index d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Split use = split(i, place.uses);
+        const Division use = divide(i, place.uses);
         const Index j = use.quotient, at = place.table[j * place.stride + use.remainder];
         if (at < 0) return;
         A* row = x + at * d;
@@ -67,7 +67,7 @@ struct ClearRows {
     Index d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Split use = split(i, place.uses);
+        const Division use = divide(i, place.uses);
         const Index at = place.table[use.quotient * place.stride + use.remainder];
         if (at < 0) return;
         A* row = x + at * d;

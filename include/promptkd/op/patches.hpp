@@ -14,12 +14,12 @@ struct ExtractPatches {
     Index grid, patch, resolution;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Split cell = split(row, grid * grid), place = split(cell.remainder, grid);
+        const Division cell = divide(row, grid * grid), place = divide(cell.remainder, grid);
         const Index image = cell.quotient, y0 = place.quotient * patch, x0 = place.remainder * patch;
         const T* base = images + image * 3 * resolution * resolution;
         A* out = patches + row * 3 * patch * patch;
         for (Index line = 0; line < 3 * patch; ++line) {
-            const Split channel = split(line, patch);
+            const Division channel = divide(line, patch);
             const T* from = base + (channel.quotient * resolution + y0 + channel.remainder) * resolution + x0;
             A* to = out + line * patch;
             team.each(patch, [from, to](const auto& lane) { lane.store(to, lane.load(from)); });
@@ -35,7 +35,7 @@ struct AssembleTokens {
     Index cells, prompt_count, d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Split token = split(row, 1 + cells + prompt_count);
+        const Division token = divide(row, 1 + cells + prompt_count);
         const Index image = token.quotient, t = token.remainder;
         A* out = x + row * d;
         if (t > cells) {
