@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// One whole step on random weights of the published sizes: encode_image, encode_text or promptkd. Prints one JSON line with the
+// One whole step on random weights of the published sizes: encode_image, encode_text, promptkd, promptsrc or coop. Prints one JSON line with the
 // fields of the PyTorch script that compare.py runs it against.
 #include "support/profile.hpp"
 #include "support/random_model.hpp"
 
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/train/class_vectors.hpp>
+#include <promptkd/prompt/context.hpp>
+#include <promptkd/prompt/independent.hpp>
 #include <promptkd/train/distiller.hpp>
+#include <promptkd/train/prompt_trainer.hpp>
+
+#if defined(__CUDACC__)
+#include <promptkd/cuda.hpp>
+#endif
 
 #include <CLI/CLI.hpp>
 
@@ -82,20 +89,81 @@ Timings promptkd_step(D& device, const StepOptions& o) {
         o.repeat);
 }
 
+/// A learner on random images and labels; `regulated`: with PromptSRC's losses.
+template <class D>
+Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model, PromptLearner<D>& learner, bool regulated) {
+    using T = typename D::Scalar;
+    learner.initialize(1, {});
+    const TokenRows texts = random_texts(o.classes);
+    SelfRegulation<T> regulation;
+    if (regulated) {
+        regulation.frozen_text = random_values<T>(o.classes * model.text().embed());
+        normalize_rows(regulation.frozen_text, model.text().embed());
+    }
+    PromptTrainer<D> trainer(device, model, learner, texts, ContextLayout::after_start(o.classes, o.ctx), {}, regulation, o.batch);
+    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * model.vision().resolution() * model.vision().resolution()));
+    std::vector<std::int32_t> labels;
+    for (int i = 0; i < o.batch; ++i) labels.push_back(i % o.classes);
+    Buffer<D, std::int32_t> targets(device, labels);
+    return measure([&] { trainer.step(images.data(), targets.data(), o.batch, 0.0025), trainer.loss(); }, o.repeat);
+}
+
+template <class D>
+Timings promptsrc_step(D& device, const StepOptions& o) {
+    const RandomModel weights(model_size(o.model), true);
+    const ClipModel<D> model(device, weights.map());
+    Ivlp<D> learner(device, model, {o.ctx, o.depth, o.ctx, o.depth});
+    return learner_step(device, o, model, learner, true);
+}
+
+template <class D>
+Timings coop_step(D& device, const StepOptions& o) {
+    const RandomModel weights(model_size(o.model), true);
+    const ClipModel<D> model(device, weights.map());
+    CoOp<D> learner(device, model, o.ctx);
+    return learner_step(device, o, model, learner, false);
+}
+
+template <class D>
+Timings run_task(D& device, const StepOptions& options) {
+    if (options.task == "encode_image") return encode_image(device, options);
+    if (options.task == "encode_text") return encode_text(device, options);
+    if (options.task == "promptsrc") return promptsrc_step(device, options);
+    if (options.task == "coop") return coop_step(device, options);
+    return promptkd_step(device, options);
+}
+
+#if defined(__CUDACC__)
+template <class D>
+void run_on(D&& device, const StepOptions& options) {
+    const Timings timings = run_task(device, options);
+    std::cout << step_report(options, timings, {{"device", device.name()}}).dump() << std::endl;
+}
+
+/// The program step_cuda: the same tasks on the GPU.
+void run_step(const StepOptions& options, bool) {
+    if (options.dtype == "bf16") return run_on(Cuda<float, bf16>(), options);
+    if (options.dtype == "fp16") return run_on(Cuda<float, half>(), options);
+    run_on(Cuda<float>(CudaOptions{0, options.dtype == "tf32"}), options);
+}
+#else
+void run_step(const StepOptions& options, bool profile) {
+    require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
+    Profiled<Cpu<float>> device(options.threads);
+    const Timings timings = run_task(device, options);
+    if (profile) device.print(stderr);
+    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
+}
+#endif
+
 int run(int argc, char** argv) {
     StepOptions options;
     CLI::App app{"One whole step on random weights of a published size"};
-    add_step_options(app, options, {"encode_image", "encode_text", "promptkd"});
+    add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop"});
     bool profile = false;
-    app.add_flag("--profile", profile, "print time and rate of every kind of operation, set-up included, to standard error");
+    app.add_flag("--profile", profile, "on the CPU: print time and rate of every kind of operation, set-up included, to standard error");
     CLI11_PARSE(app, argc, argv);
-    require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
-    Profiled<Cpu<float>> device(options.threads);
-    const Timings timings = options.task == "encode_image"  ? encode_image(device, options)
-                            : options.task == "encode_text" ? encode_text(device, options)
-                                                            : promptkd_step(device, options);
-    if (profile) device.print(stderr);
-    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
+    run_step(options, profile);
     return 0;
 }
 

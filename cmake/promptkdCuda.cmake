@@ -31,7 +31,12 @@ else()
 endif()
 
 if(promptkd_cuda_found)
-    promptkd_component(cuda CUDA::cudart CUDA::cublas)
+    promptkd_component(cuda CUDA::cudart CUDA::cublas CUDA::cublasLt)
+    if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+        target_compile_features(promptkd_cuda INTERFACE cuda_std_20)
+    else()  # CMake before 3.26 does not know that nvcc has it
+        target_compile_options(promptkd_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+    endif()
 elseif(PROMPTKD_CUDA STREQUAL "ON")
     message(FATAL_ERROR "PROMPTKD_CUDA=ON, but this is missing: ${promptkd_cuda_found_MISSING}")
 else()

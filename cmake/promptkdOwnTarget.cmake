@@ -11,6 +11,8 @@ function(promptkd_own)
     foreach(target IN LISTS ARGN)
         target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic>
                                                  $<$<AND:$<BOOL:${PROMPTKD_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:-Werror>)
+        # GCC 12 warns about "text" + std::to_string(i), wrongly (GCC bug 105651).
+        target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
         set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
         target_link_libraries(${target} PRIVATE promptkd::promptkd promptkd::io CLI11::CLI11)
         foreach(component xtensor onednn)

@@ -27,7 +27,10 @@ if(PROMPTKD_NATIVE)
     include(CheckCXXCompilerFlag)
     check_cxx_compiler_flag(-march=native PROMPTKD_HAS_MARCH_NATIVE)
     if(PROMPTKD_HAS_MARCH_NATIVE)
-        target_compile_options(promptkd_core INTERFACE "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-march=native>>")
+        # nvcc's host code too: Eigen's alignment follows the instruction set, so all units of a program must agree.
+        target_compile_options(promptkd_core INTERFACE
+                               "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-march=native>>"
+                               "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=native>>")
     endif()
 endif()
 

@@ -8,6 +8,7 @@
 #include <promptkd/data/open.hpp>
 #include <promptkd/io/weights_file.hpp>
 #include <promptkd/prompt/maple_checkpoint.hpp>
+#include <promptkd/train/class_texts.hpp>
 #include <promptkd/train/class_vectors.hpp>
 #include <promptkd/train/evaluate.hpp>
 #include <promptkd/train/image_tower.hpp>
@@ -25,20 +26,6 @@ inline TensorMap load_weights(const Common& c) { return load_weights(c.weights, 
 
 /// Learned prompts of any published method as fixed prompts of the two branches.
 inline TensorMap load_prompts(const std::string& path) { return fixed_prompts(load_weights(path)); }
-
-/// The prompt texts `pattern` of `names`, tokenised for a model with these text sizes.
-inline TokenRows tokenize_classes(const Tokenizer& tokenizer, const TextConfig& text, const std::string& source, const std::vector<std::string>& names,
-                                  const std::string& pattern) {
-    tokenizer.require_fits(text.vocabulary, source);
-    TokenRows rows;
-    rows.context_length = text.context_length;
-    for (const std::string& name : names) {
-        const auto ids = tokenizer.tokenize(prompt_text(pattern, name), text.context_length);
-        rows.ids.insert(rows.ids.end(), ids.begin(), ids.end());
-        ++rows.count;
-    }
-    return rows;
-}
 
 /// Class vectors (classes, embed; 0: any size) from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes or are
 /// not normalised.

@@ -7,6 +7,10 @@
 #include <promptkd/io/file.hpp>
 #include <promptkd/io/weights_file.hpp>
 
+#if defined(PROMPTKD_PROGRAM_CUDA)  // then every source of the program is compiled by nvcc
+#include <promptkd/cuda.hpp>
+#endif
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -33,7 +37,7 @@ struct Output {
 
 /// Options that several commands share.
 struct Common {
-    std::string weights, vocab, data, classes, device = "cpu", out;
+    std::string weights, vocab, data, classes, device = "cpu", precision = "fp32", out;
     int threads = 0;
     std::uint64_t seed = 1;
     WeightsOptions settle;  ///< what weight files do not tell
@@ -53,6 +57,9 @@ inline void add_settling(CLI::App& app, WeightsOptions& settle) {
 
 inline void add_device(CLI::App& app, Common& c) {
     app.add_option("--device", c.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+    app.add_option("--precision", c.precision, "on the GPU: products in fp32 or tf32, or activations and frozen weights in fp16 or bf16")
+        ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}))
+        ->capture_default_str();
     app.add_option("--threads", c.threads, "CPU threads; 0: all cores")->check(CLI::NonNegativeNumber)->capture_default_str();
 }
 
@@ -68,10 +75,27 @@ inline std::string vocabulary_path(const Common& c) {
     return path;
 }
 
+#if defined(PROMPTKD_PROGRAM_CUDA)
+/// Runs f(device) on the GPU in the precision that --precision names. Throws Error in one line where there is no GPU.
+template <class F>
+void with_gpu(const Common& c, F&& f) {
+    const auto run = [&](auto&& device) { f(device); };
+    if (c.precision == "fp16") return run(Cuda<float, half>());
+    if (c.precision == "bf16") return run(Cuda<float, bf16>());
+    run(Cuda<float>(CudaOptions{0, c.precision == "tf32"}));
+}
+#else
+template <class F>
+void with_gpu(const Common&, F&&) {
+    fail("--device cuda: this program was built without the CUDA backend; configure with -DPROMPTKD_CUDA=ON");
+}
+#endif
+
 /// Runs f(device) on the device that --device names.
 template <class F>
 void with_device(const Common& c, F&& f) {
-    require(c.device == "cpu", "--device cuda: this program was built without the CUDA backend; configure with -DPROMPTKD_CUDA=ON");
+    if (c.device == "cuda") return with_gpu(c, f);
+    require(c.precision == "fp32", "--precision ", c.precision, " needs --device cuda; the CPU computes in fp32");
     Cpu<float> device(c.threads);
     f(device);
 }

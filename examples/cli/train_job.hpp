@@ -16,6 +16,7 @@ namespace promptkd::cli {
 
 /// A whole few-shot training of a prompt learner as a user describes it.
 struct TrainJob {
+    WeightsOptions settle;  ///< what the weight file does not tell
     LearnerKind kind = LearnerKind::promptsrc;
     std::string weights, vocab, data, class_names, evaluation, classes = "base", context_words = "a photo of a", position = "end";
     Recipe recipe;
@@ -35,7 +36,7 @@ public:
     using T = typename D::Scalar;
 
     TrainSession(D& device, const TrainJob& job)
-        : device_(device), job_(job), tokenizer_(Tokenizer::from_file(job.vocab)), map_(read_weights(job.weights)), model_(device, map_) {
+        : device_(device), job_(job), tokenizer_(Tokenizer::from_file(job.vocab)), map_(load_weights(job.weights, job.settle)), model_(device, map_) {
         std::vector<std::string> names;
         if (!job.class_names.empty()) names = read_class_names(job.class_names);
         all_ = open_dataset(job.data, Split::train, names, FolderLabels::required);

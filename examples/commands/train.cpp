@@ -85,7 +85,7 @@ struct Train {
         job.loop.augmentation = parse_augmentation(augment);
         job.optimizer.kind = parse_optimizer(optimizer);
         job.optimizer.sgd.momentum = momentum, job.optimizer.sgd.weight_decay = job.optimizer.adam.weight_decay = weight_decay;
-        job.weights = common.weights, job.vocab = vocabulary_path(common), job.data = common.data, job.output = &common.output;
+        job.weights = common.weights, job.settle = common.settle, job.vocab = vocabulary_path(common), job.data = common.data, job.output = &common.output;
         job.config["lr"] = r.lr, job.config["epochs"] = r.epochs, job.config["batch"] = r.batch, job.config["context"] = r.text;
         job.config["visual-prompts"] = r.visual, job.config["depth"] = r.depth;
         job.loop.identity = job.config;
@@ -165,6 +165,7 @@ void add_train(CLI::App& app, Action& action) {
     CLI::App& c = *app.add_subcommand("train", "train a prompt learner on a few labelled images: coop, cocoop, vpt, ivlp, maple or promptsrc");
     c.add_option("learner", o->learner, "coop, cocoop, vpt, ivlp, maple or promptsrc")->required()->check(CLI::IsMember({"coop", "cocoop", "vpt", "ivlp", "maple", "promptsrc"}));
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
+    add_settling(c, o->common.settle);
     add_vocabulary(c, o->common);
     c.add_option("--data", o->common.data, "labelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--evaluate", o->job.evaluation, "labelled images to test on (default: the test part of --data)");

@@ -51,6 +51,13 @@ TEST_CASE_TEMPLATE("distillation loss and its gradient", D, PROMPTKD_TEST_DEVICE
             };
             CHECK(difference(loss.to_host(), {at(student)}) < rounding<T>);
             CHECK(difference(gradient.to_host(), numeric_gradient(student, at)) < std::max(1e-8, rounding<T>));
+            const Values before = numbers(rows * classes, 3);
+            Values want = numeric_gradient(student, at);
+            for (std::size_t i = 0; i < want.size(); ++i) want[i] += before[i];
+            Tensor<D> sum(device, before);  // `add`: to the gradient and to the loss
+            distillation_loss(device, t.read(), s.read(), sum.data(), row_loss.data(), loss.data(), rows, classes,
+                              temperature, 1000, true);
+            CHECK(difference(sum.to_host(), want) < std::max(1e-8, rounding<T>));
         }
 }
 

@@ -11,8 +11,9 @@
 
 namespace promptkd::test {
 
-/// Bounds that replace smaller ones of the golden data on a device that computes in 16 bits: for losses; for the gradients and
-/// the updated parameters of the first step; of later steps, where differences have fed back; for everything else.
+/// Bounds that replace smaller ones of the golden data on a device that computes in 16 bits: for losses; for the
+/// gradients and the updated parameters of the first step; of later steps, where differences have fed back; for
+/// everything else.
 struct Bounds {
     double loss = 0, gradients = 0, later = 0, values = 0;
 
@@ -47,7 +48,8 @@ public:
 
     template <class A, class B>
     void close(const std::string& what, const std::vector<A>& got, const std::vector<B>& want, double tolerance) {
-        if (got.size() != want.size()) return check(false, concat(what, ": ", got.size(), " values, expected ", want.size()));
+        if (got.size() != want.size())
+            return check(false, concat(what, ": ", got.size(), " values, expected ", want.size()));
         close(what, got.data(), want.data(), static_cast<Index>(want.size()), tolerance);
     }
 

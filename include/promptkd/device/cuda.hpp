@@ -17,9 +17,9 @@ struct CudaOptions {
 };
 
 /// An NVIDIA GPU: one stream, its own memory pool, cuBLAS and cuBLASLt. T is float or double; A, the type of stored
-/// activations and frozen weights, is T, half or bf16 (products then accumulate in fp32). Only nvcc can compile this header.
-/// Everything is queued on the stream; download() and synchronize() wait. Not for use by several host threads at once.
-/// The constructor throws Error in one line when there is no usable GPU.
+/// activations and frozen weights, is T, half or bf16 (products then accumulate in fp32). Only nvcc can compile this
+/// header. Everything is queued on the stream; download() and synchronize() wait. Not for use by several host threads
+/// at once. The constructor throws Error in one line when there is no usable GPU.
 template <class T = float, class A = T>
 class Cuda {
 public:
@@ -29,9 +29,10 @@ public:
 
     explicit Cuda(CudaOptions options = {}) : options_(options) {
         detail::choose_cuda_device(options_.device);
-        detail::cuda_check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, options_.device), "cudaDeviceGetAttribute",
+        detail::cuda_check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, options_.device),
+                           "cudaDeviceGetAttribute", options_.device);
+        detail::cuda_check(cudaStreamCreateWithFlags(&stream_.handle, cudaStreamNonBlocking), "cudaStreamCreate",
                            options_.device);
-        detail::cuda_check(cudaStreamCreateWithFlags(&stream_.handle, cudaStreamNonBlocking), "cudaStreamCreate", options_.device);
         pool_ = std::make_unique<detail::CudaPool>(options_.device);
         staging_ = std::make_unique<detail::CudaStaging>(options_.device);
         products_ = std::make_unique<detail::CudaProducts>(options_.device, stream_.handle, options_.tf32);
@@ -46,7 +47,8 @@ public:
     /// The GPU's name, for reports.
     std::string name() const {
         cudaDeviceProp properties{};
-        detail::cuda_check(cudaGetDeviceProperties(&properties, options_.device), "cudaGetDeviceProperties", options_.device);
+        detail::cuda_check(cudaGetDeviceProperties(&properties, options_.device), "cudaGetDeviceProperties",
+                           options_.device);
         return properties.name;
     }
     const CudaOptions& options() const { return options_; }
@@ -74,13 +76,14 @@ public:
     void copy(void* to, const void* from, std::size_t bytes) {
         if (planning_ || bytes == 0) return;
         use();
-        detail::cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.handle), "cudaMemcpyAsync", options_.device, " of ",
-                           bytes, " bytes");
+        detail::cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.handle),
+                           "cudaMemcpyAsync", options_.device, " of ", bytes, " bytes");
     }
     void zero(void* p, std::size_t bytes) {
         if (planning_ || bytes == 0) return;
         use();
-        detail::cuda_check(cudaMemsetAsync(p, 0, bytes, stream_.handle), "cudaMemsetAsync", options_.device, " of ", bytes, " bytes");
+        detail::cuda_check(cudaMemsetAsync(p, 0, bytes, stream_.handle), "cudaMemsetAsync", options_.device, " of ",
+                           bytes, " bytes");
     }
     /// Waits for everything queued. Throws Error for what went wrong in it.
     void synchronize() {
@@ -96,18 +99,22 @@ public:
     void map(Index n, const F& f) {
         if (planning_ || n <= 0) return;
         use();
-        detail::map_kernel<T, F><<<blocks((n + detail::cuda_block - 1) / detail::cuda_block), detail::cuda_block, 0, stream_.handle>>>(n, f);
+        detail::map_kernel<T, F>
+            <<<blocks((n + detail::cuda_block - 1) / detail::cuda_block), detail::cuda_block, 0, stream_.handle>>>(n,
+                                                                                                                   f);
         launched("map", n);
     }
 
-    /// f(team, row) for every row < n: a warp a row where there are enough rows or little to do in each, else a block a row.
+    /// f(team, row) for every row < n: a warp a row where there are enough rows or little to do in each, else a block a
+    /// row.
     template <class F>
     void rows(Index n, Index cost, const F& f) {
         if (planning_ || n <= 0) return;
         use();
         const Index warps = detail::cuda_block / 32;
         if (cost <= little_work || n >= many_rows * processors_)
-            detail::warp_rows_kernel<T, F><<<blocks((n + warps - 1) / warps), detail::cuda_block, 0, stream_.handle>>>(n, f);
+            detail::warp_rows_kernel<T, F>
+                <<<blocks((n + warps - 1) / warps), detail::cuda_block, 0, stream_.handle>>>(n, f);
         else
             detail::block_rows_kernel<T, F><<<blocks(n), detail::cuda_block, 0, stream_.handle>>>(n, f);
         launched("rows", n);
@@ -120,8 +127,8 @@ public:
         run_blas(*this, g);
     }
 
-    /// One call of the column-major library. Where it cannot add C ≠ D and the bias in one pass, they are added in passes of
-    /// their own.
+    /// One call of the column-major library. Where it cannot add C ≠ D and the bias in one pass, they are added in
+    /// passes of their own.
     void blas(const BlasCall& x) {
         if (products_->run(x)) return;
         BlasCall plain = x;
@@ -130,15 +137,17 @@ public:
             const std::size_t unit = size_of(x.result_type), line = static_cast<std::size_t>(x.ldc) * unit;
             for (int i = 0; i < x.batch; ++i) {
                 const std::size_t at = static_cast<std::size_t>(i * x.stride_c) * unit;
-                detail::cuda_check(cudaMemcpy2DAsync(static_cast<char*>(x.d) + at, line, static_cast<const char*>(x.c) + at, line,
-                                                     static_cast<std::size_t>(x.m) * unit, static_cast<std::size_t>(x.n), cudaMemcpyDeviceToDevice,
-                                                     stream_.handle),
-                                   "cudaMemcpy2DAsync", options_.device);
+                detail::cuda_check(
+                    cudaMemcpy2DAsync(static_cast<char*>(x.d) + at, line, static_cast<const char*>(x.c) + at, line,
+                                      static_cast<std::size_t>(x.m) * unit, static_cast<std::size_t>(x.n),
+                                      cudaMemcpyDeviceToDevice, stream_.handle),
+                    "cudaMemcpy2DAsync", options_.device);
             }
         }
         products_->plain(plain);
         if (x.bias)
-            rows(x.n, x.m, detail::AddBias<T, float>{static_cast<const T*>(x.bias), static_cast<float*>(x.d), x.m, x.ldc});
+            rows(x.n, x.m,
+                 detail::AddBias<T, float>{static_cast<const T*>(x.bias), static_cast<float*>(x.d), x.m, x.ldc});
     }
 
 private:
@@ -155,9 +164,13 @@ private:
     void use() const { detail::cuda_check(cudaSetDevice(options_.device), "cudaSetDevice", options_.device); }
 
     /// Enough blocks to fill the GPU several times; the kernels step through the rest.
-    unsigned blocks(Index wanted) const { return static_cast<unsigned>(std::min<Index>(wanted, Index{32} * processors_)); }
+    unsigned blocks(Index wanted) const {
+        return static_cast<unsigned>(std::min<Index>(wanted, Index{32} * processors_));
+    }
 
-    void launched(const char* what, Index n) { detail::cuda_check(cudaGetLastError(), "kernel launch", options_.device, " (", what, " over ", n, ")"); }
+    void launched(const char* what, Index n) {
+        detail::cuda_check(cudaGetLastError(), "kernel launch", options_.device, " (", what, " over ", n, ")");
+    }
 
     CudaOptions options_;
     int processors_ = 1;

@@ -17,8 +17,11 @@ template <class... Context>
 void cuda_check(cudaError_t status, const char* call, int device, const Context&... context) {
     if (status == cudaSuccess) return;
     (void)cudaGetLastError();  // errors that are not sticky must not reappear at the next check
-    const char* advice = status == cudaErrorNoKernelImageForDevice ? "; this program was built for other GPUs, add this one's to CMAKE_CUDA_ARCHITECTURES" : "";
-    fail("CUDA device ", device, ": ", call, " failed: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")", context..., advice);
+    const char* advice = status == cudaErrorNoKernelImageForDevice
+                             ? "; this program was built for other GPUs, add this one's to CMAKE_CUDA_ARCHITECTURES"
+                             : "";
+    fail("CUDA device ", device, ": ", call, " failed: ", cudaGetErrorString(status), " (", cudaGetErrorName(status),
+         ")", context..., advice);
 }
 
 template <class... Context>
@@ -37,11 +40,13 @@ inline void choose_cuda_device(int device) {
         (void)cudaRuntimeGetVersion(&runtime);
         require(status != cudaErrorNoDevice && !(status == cudaErrorInsufficientDriver && driver == 0),
                 "no NVIDIA GPU with a driver was found; use the CPU (--device cpu)");
-        require(status != cudaErrorInsufficientDriver, "the NVIDIA driver is too old: it supports CUDA ", cuda_version_text(driver),
-                ", this program needs ", cuda_version_text(runtime), "; update the driver or use the CPU (--device cpu)");
+        require(status != cudaErrorInsufficientDriver, "the NVIDIA driver is too old: it supports CUDA ",
+                cuda_version_text(driver), ", this program needs ", cuda_version_text(runtime),
+                "; update the driver or use the CPU (--device cpu)");
         cuda_check(status, "cudaGetDeviceCount", device);
     }
-    require(device >= 0 && device < count, "there is no CUDA device ", device, "; this machine has ", count, " (0 … ", count - 1, ")");
+    require(device >= 0 && device < count, "there is no CUDA device ", device, "; this machine has ", count, " (0 … ",
+            count - 1, ")");
     cuda_check(cudaSetDevice(device), "cudaSetDevice", device);
 }
 

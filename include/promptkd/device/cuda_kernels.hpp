@@ -7,8 +7,8 @@
 
 namespace promptkd {
 
-/// `Threads` consecutive threads of a block (a warp, or the whole block) that work on one row. Reductions give every thread the
-/// same value: partial sums of the warps are combined in the same order by all.
+/// `Threads` consecutive threads of a block (a warp, or the whole block) that work on one row. Reductions give every
+/// thread the same value: partial sums of the warps are combined in the same order by all.
 template <class T, int Threads>
 class CudaTeam {
 public:
@@ -44,13 +44,16 @@ public:
 
 private:
     static __device__ void barrier() {
-        if constexpr (Threads == 32) __syncwarp();
-        else __syncthreads();
+        if constexpr (Threads == 32)
+            __syncwarp();
+        else
+            __syncthreads();
     }
 
     template <class Combine>
     __device__ T reduce(T value, const Combine& combine) {
-        for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+        for (int offset = 16; offset > 0; offset /= 2)
+            value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
         if constexpr (Threads == 32) {
             __syncwarp();  // orders what the lanes wrote, as the block's barrier does
         } else {

@@ -19,7 +19,8 @@ public:
         properties.location.id = device;
         cuda_check(cudaMemPoolCreate(&pool_, &properties), "cudaMemPoolCreate", device_);
         std::uint64_t keep = UINT64_MAX;
-        cuda_check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute", device_);
+        cuda_check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute",
+                   device_);
     }
     ~CudaPool() { cudaMemPoolDestroy(pool_); }
     CudaPool(const CudaPool&) = delete;
@@ -32,7 +33,8 @@ public:
             (void)cudaGetLastError();
             std::size_t available = 0, total = 0;
             (void)cudaMemGetInfo(&available, &total);
-            fail("CUDA device ", device_, ": out of memory: ", bytes, " bytes requested, ", available, " of ", total, " free; use a smaller batch");
+            fail("CUDA device ", device_, ": out of memory: ", bytes, " bytes requested, ", available, " of ", total,
+                 " free; use a smaller batch");
         }
         cuda_check(status, "cudaMallocFromPoolAsync", device_, " for ", bytes, " bytes");
         return p;
@@ -48,8 +50,10 @@ private:
 class CudaStaging {
 public:
     explicit CudaStaging(int device) : device_(device) {
-        cuda_check(cudaHostAlloc(reinterpret_cast<void**>(&memory_), 2 * half_bytes, cudaHostAllocDefault), "cudaHostAlloc", device_);
-        for (cudaEvent_t& event : free_) cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate", device_);
+        cuda_check(cudaHostAlloc(reinterpret_cast<void**>(&memory_), 2 * half_bytes, cudaHostAllocDefault),
+                   "cudaHostAlloc", device_);
+        for (cudaEvent_t& event : free_)
+            cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate", device_);
     }
     ~CudaStaging() {
         for (cudaEvent_t event : free_) cudaEventDestroy(event);

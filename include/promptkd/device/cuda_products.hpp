@@ -12,16 +12,21 @@ namespace promptkd::detail {
 
 inline cudaDataType_t cuda_type(DType type) {
     switch (type) {
-        case DType::f64: return CUDA_R_64F;
-        case DType::f32: return CUDA_R_32F;
-        case DType::f16: return CUDA_R_16F;
-        case DType::bf16: return CUDA_R_16BF;
-        default: fail("product: cuBLAS is not used with type ", name_of(type));
+        case DType::f64:
+            return CUDA_R_64F;
+        case DType::f32:
+            return CUDA_R_32F;
+        case DType::f16:
+            return CUDA_R_16F;
+        case DType::bf16:
+            return CUDA_R_16BF;
+        default:
+            fail("product: cuBLAS is not used with type ", name_of(type));
     }
 }
 
-/// Products on one stream: cuBLAS, and cuBLASLt where a bias or another matrix is added in the same pass. The algorithm that
-/// cuBLASLt's heuristic chooses is kept for every shape.
+/// Products on one stream: cuBLAS, and cuBLASLt where a bias or another matrix is added in the same pass. The algorithm
+/// that cuBLASLt's heuristic chooses is kept for every shape.
 class CudaProducts {
 public:
     CudaProducts(int device, cudaStream_t stream, bool tf32) : device_(device), stream_(stream), tf32_(tf32) {
@@ -48,10 +53,11 @@ public:
     /// The call without bias and with C = D.
     void plain(const BlasCall& x) {
         const Scale alpha(x.alpha, x.factor_type), beta(x.beta, x.factor_type);
-        cuda_check(cublasGemmStridedBatchedEx(blas_, operation(x.transpose_a), operation(x.transpose_b), x.m, x.n, x.k, alpha.get(), x.a,
-                                              cuda_type(x.factor_type), x.lda, x.stride_a, x.b, cuda_type(x.factor_type), x.ldb, x.stride_b,
-                                              beta.get(), x.d, cuda_type(x.result_type), x.ldc, x.stride_c, x.batch, compute(x.factor_type),
-                                              CUBLAS_GEMM_DEFAULT),
+        cuda_check(cublasGemmStridedBatchedEx(blas_, operation(x.transpose_a), operation(x.transpose_b), x.m, x.n, x.k,
+                                              alpha.get(), x.a, cuda_type(x.factor_type), x.lda, x.stride_a, x.b,
+                                              cuda_type(x.factor_type), x.ldb, x.stride_b, beta.get(), x.d,
+                                              cuda_type(x.result_type), x.ldc, x.stride_c, x.batch,
+                                              compute(x.factor_type), CUBLAS_GEMM_DEFAULT),
                    "cublasGemmStridedBatchedEx", device_, describe(x));
     }
 
@@ -59,7 +65,8 @@ private:
     /// α or β in the type that the product computes in.
     class Scale {
     public:
-        Scale(double value, DType type) : wide_(value), narrow_(static_cast<float>(value)), is_wide_(type == DType::f64) {}
+        Scale(double value, DType type)
+            : wide_(value), narrow_(static_cast<float>(value)), is_wide_(type == DType::f64) {}
         const void* get() const { return is_wide_ ? static_cast<const void*>(&wide_) : &narrow_; }
 
     private:
@@ -69,7 +76,8 @@ private:
     };
 
     /// Everything that the choice of an algorithm depends on; the last number is the alignment of all pointers.
-    using Key = std::tuple<bool, bool, int, int, int, int, int, int, DType, DType, int, Index, Index, Index, bool, bool, unsigned>;
+    using Key = std::tuple<bool, bool, int, int, int, int, int, int, DType, DType, int, Index, Index, Index, bool, bool,
+                           unsigned>;
 
     struct Plan {
         cublasLtMatmulDescOpaque_t product;
@@ -86,30 +94,35 @@ private:
     }
 
     static std::string describe(const BlasCall& x) {
-        return concat(" for ", x.batch, " column-major product(s) ", x.m, "×", x.n, "×", x.k, " of ", name_of(x.factor_type), " into ",
-                      name_of(x.result_type), ", leading dimensions ", x.lda, ", ", x.ldb, ", ", x.ldc);
+        return concat(" for ", x.batch, " column-major product(s) ", x.m, "×", x.n, "×", x.k, " of ",
+                      name_of(x.factor_type), " into ", name_of(x.result_type), ", leading dimensions ", x.lda, ", ",
+                      x.ldb, ", ", x.ldc);
     }
 
     static unsigned alignment(const BlasCall& x) {
         std::uintptr_t bits = 256;
-        for (const void* p : {x.a, x.b, x.c, static_cast<const void*>(x.d), x.bias}) bits |= reinterpret_cast<std::uintptr_t>(p);
+        for (const void* p : {x.a, x.b, x.c, static_cast<const void*>(x.d), x.bias})
+            bits |= reinterpret_cast<std::uintptr_t>(p);
         return static_cast<unsigned>(bits & (~bits + 1));
     }
 
     bool fused(const BlasCall& x) {
         const unsigned aligned = alignment(x);
-        const Key key{x.transpose_a, x.transpose_b, x.m, x.n, x.k, x.lda, x.ldb, x.ldc, x.factor_type, x.result_type, x.batch, x.stride_a,
-                      x.stride_b, x.stride_c, x.bias != nullptr, x.beta != 0, aligned};
+        const Key key{x.transpose_a, x.transpose_b, x.m,        x.n,           x.k,
+                      x.lda,         x.ldb,         x.ldc,      x.factor_type, x.result_type,
+                      x.batch,       x.stride_a,    x.stride_b, x.stride_c,    x.bias != nullptr,
+                      x.beta != 0,   aligned};
         auto at = plans_.find(key);
         if (at == plans_.end()) at = plans_.emplace(key, make_plan(x, aligned)).first;
         Plan& plan = at->second;
         if (!plan.found) return false;
         if (x.bias)
-            cuda_check(cublasLtMatmulDescSetAttribute(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x.bias, sizeof x.bias),
+            cuda_check(cublasLtMatmulDescSetAttribute(&plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x.bias,
+                                                      sizeof x.bias),
                        "cublasLtMatmulDescSetAttribute", device_);
         const Scale alpha(x.alpha, x.factor_type), beta(x.beta, x.factor_type);
-        cuda_check(cublasLtMatmul(lt_, &plan.product, alpha.get(), x.a, &plan.a, x.b, &plan.b, beta.get(), x.c, &plan.c, x.d, &plan.c,
-                                  &plan.algorithm, workspace_, workspace_bytes, stream_),
+        cuda_check(cublasLtMatmul(lt_, &plan.product, alpha.get(), x.a, &plan.a, x.b, &plan.b, beta.get(), x.c, &plan.c,
+                                  x.d, &plan.c, &plan.algorithm, workspace_, workspace_bytes, stream_),
                    "cublasLtMatmul", device_, describe(x));
         return true;
     }
@@ -118,7 +131,8 @@ private:
         Plan plan;
         const cublasOperation_t op_a = operation(x.transpose_a), op_b = operation(x.transpose_b);
         const cublasLtEpilogue_t epilogue = x.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-        cuda_check(cublasLtMatmulDescInit(&plan.product, compute(x.factor_type), x.factor_type == DType::f64 ? CUDA_R_64F : CUDA_R_32F),
+        cuda_check(cublasLtMatmulDescInit(&plan.product, compute(x.factor_type),
+                                          x.factor_type == DType::f64 ? CUDA_R_64F : CUDA_R_32F),
                    "cublasLtMatmulDescInit", device_);
         set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, op_a);
         set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, op_b);
@@ -130,13 +144,14 @@ private:
         cublasLtMatmulPreferenceOpaque_t preference;
         cuda_check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit", device_);
         prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-        for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                                     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+        for (const auto attribute :
+             {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+              CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
             prefer(preference, attribute, static_cast<std::uint32_t>(aligned));
         cublasLtMatmulHeuristicResult_t result{};
         int found = 0;
-        const cublasStatus_t status =
-            cublasLtMatmulAlgoGetHeuristic(lt_, &plan.product, &plan.a, &plan.b, &plan.c, &plan.c, &preference, 1, &result, &found);
+        const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(lt_, &plan.product, &plan.a, &plan.b, &plan.c,
+                                                                     &plan.c, &preference, 1, &result, &found);
         plan.found = status == CUBLAS_STATUS_SUCCESS && found > 0 && result.state == CUBLAS_STATUS_SUCCESS;
         plan.algorithm = result.algo;
         return plan;
@@ -144,21 +159,26 @@ private:
 
     template <class V>
     void set(cublasLtMatmulDescOpaque_t& product, cublasLtMatmulDescAttributes_t attribute, const V& value) {
-        cuda_check(cublasLtMatmulDescSetAttribute(&product, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute", device_);
+        cuda_check(cublasLtMatmulDescSetAttribute(&product, attribute, &value, sizeof value),
+                   "cublasLtMatmulDescSetAttribute", device_);
     }
     template <class V>
-    void prefer(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceAttributes_t attribute, const V& value) {
-        cuda_check(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute",
-                   device_);
+    void prefer(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceAttributes_t attribute,
+                const V& value) {
+        cuda_check(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
+                   "cublasLtMatmulPreferenceSetAttribute", device_);
     }
-    void layout(cublasLtMatrixLayoutOpaque_t& matrix, DType type, int rows, int columns, int ld, int batch, std::int64_t stride) {
-        cuda_check(cublasLtMatrixLayoutInit(&matrix, cuda_type(type), static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(columns), ld),
+    void layout(cublasLtMatrixLayoutOpaque_t& matrix, DType type, int rows, int columns, int ld, int batch,
+                std::int64_t stride) {
+        cuda_check(cublasLtMatrixLayoutInit(&matrix, cuda_type(type), static_cast<std::uint64_t>(rows),
+                                            static_cast<std::uint64_t>(columns), ld),
                    "cublasLtMatrixLayoutInit", device_);
         if (batch == 1) return;
         const std::int32_t count = batch;
         cuda_check(cublasLtMatrixLayoutSetAttribute(&matrix, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
                    "cublasLtMatrixLayoutSetAttribute", device_);
-        cuda_check(cublasLtMatrixLayoutSetAttribute(&matrix, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
+        cuda_check(cublasLtMatrixLayoutSetAttribute(&matrix, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
+                                                    sizeof stride),
                    "cublasLtMatrixLayoutSetAttribute", device_);
     }
 

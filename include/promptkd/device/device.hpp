@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 namespace promptkd {
@@ -37,6 +38,16 @@ struct ScalarLane {
     /// `value` where condition > 0, otherwise 0.
     PROMPTKD_HD static T where_positive(T condition, T value) { return condition > 0 ? value : T(0); }
 };
+
+/// Quotient and remainder of a row number, for functors. In 32 bits, which rows never exceed: on a GPU a 64-bit division is a
+/// subroutine, around which registers are spilled.
+struct Division {
+    Index quotient, remainder;
+};
+PROMPTKD_HD inline Division divide(Index row, Index by) {
+    const auto a = static_cast<std::uint32_t>(row), b = static_cast<std::uint32_t>(by);
+    return {static_cast<Index>(a / b), static_cast<Index>(a % b)};
+}
 
 /// The value type of a lane inside a generic lambda: `LaneValue<decltype(lane)>`.
 template <class Lane>

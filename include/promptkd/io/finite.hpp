@@ -11,34 +11,44 @@ namespace promptkd {
 
 namespace detail {
 
-/// Whether one of `n` numbers has all exponent bits set (infinity or NaN). `Word` has the width of the number.
-template <class Word>
-bool has_full_exponent(const std::byte* bytes, std::size_t n, Word exponent) {
-    constexpr std::size_t chunk = 4096 / sizeof(Word);
-    Word buffer[chunk];
-    Word found = 0;
-    for (std::size_t i = 0; i < n; i += chunk) {
-        const std::size_t length = std::min(chunk, n - i);
-        std::memcpy(buffer, bytes + i * sizeof(Word), length * sizeof(Word));
-        for (std::size_t j = 0; j < length; ++j) found |= static_cast<Word>((buffer[j] & exponent) == exponent);
+/// Whether one of the numbers in `bytes` has all exponent bits set (infinity or NaN). `exponent` is the mask of those bits repeated
+/// over 64 bits; adding their lowest one carries into the (cleared) sign bit exactly where all are set.
+inline bool has_full_exponent(const std::byte* bytes, std::size_t size, std::uint64_t exponent, std::uint64_t lowest, std::uint64_t sign) {
+    std::uint64_t found = 0;
+    std::size_t at = 0;
+    for (; at + 64 <= size; at += 64) {
+        std::uint64_t words[8];
+        std::memcpy(words, bytes + at, sizeof words);
+        for (const std::uint64_t word : words) found |= (word & exponent) + lowest;
     }
-    return found != 0;
+    for (; at < size; at += 8) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, bytes + at, std::min<std::size_t>(8, size - at));
+        found |= (word & exponent) + lowest;
+    }
+    return (found & sign) != 0;
+}
+
+inline bool has_full_exponent(DType type, const std::byte* bytes, std::size_t size) {
+    switch (type) {
+        case DType::f64: return has_full_exponent(bytes, size, 0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000);
+        case DType::f32: return has_full_exponent(bytes, size, 0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000);
+        case DType::f16: return has_full_exponent(bytes, size, 0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000);
+        case DType::bf16: return has_full_exponent(bytes, size, 0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000);
+        default: return false;
+    }
 }
 
 }  // namespace detail
 
 /// Whether all values are finite. Pages of a mapped file are given back behind the reader.
 inline bool all_finite(const HostTensor& tensor) {
-    constexpr std::size_t step = std::size_t{1} << 20;  // elements
-    const std::size_t unit = size_of(tensor.dtype), count = static_cast<std::size_t>(tensor.count());
-    for (std::size_t i = 0; i < count && is_floating(tensor.dtype); i += step) {
-        const std::byte* bytes = tensor.bytes + i * unit;
-        const std::size_t n = std::min(step, count - i);
-        const bool bad = tensor.dtype == DType::f64   ? detail::has_full_exponent<std::uint64_t>(bytes, n, 0x7ff0000000000000u)
-                         : tensor.dtype == DType::f32 ? detail::has_full_exponent<std::uint32_t>(bytes, n, 0x7f800000u)
-                         : tensor.dtype == DType::f16 ? detail::has_full_exponent<std::uint16_t>(bytes, n, 0x7c00u)
-                                                      : detail::has_full_exponent<std::uint16_t>(bytes, n, 0x7f80u);
-        if (tensor.mapped) detail::drop_pages(bytes, n * unit);
+    constexpr std::size_t step = std::size_t{1} << 20;  // bytes
+    const std::size_t size = is_floating(tensor.dtype) ? tensor.size_bytes() : 0;
+    for (std::size_t at = 0; at < size; at += step) {
+        const std::size_t n = std::min(step, size - at);
+        const bool bad = detail::has_full_exponent(tensor.dtype, tensor.bytes + at, n);
+        if (tensor.mapped) detail::drop_pages(tensor.bytes + at, n);
         if (bad) return false;
     }
     return true;

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <promptkd/core/tensor.hpp>
+#include <promptkd/io/crc32.hpp>
 #include <promptkd/io/file.hpp>
 #include <promptkd/io/pickle_opcodes.hpp>
 #include <promptkd/io/torch_tensors.hpp>
-
-#include <zlib.h>
 
 #include <limits>
 #include <string>
@@ -95,7 +94,7 @@ public:
     explicit StoredZipWriter(AtomicFile& file) : file_(file) {}
 
     void add(const std::string& name, const void* bytes, std::size_t size) {
-        const uLong sum = crc32_z(crc32_z(0, nullptr, 0), static_cast<const Bytef*>(bytes), size);
+        const std::uint32_t sum = crc32_of(0, bytes, size);
         require(size < limit && at_ < limit - size, "a checkpoint of more than 4 GiB cannot be written in this layout; write safetensors");
         const std::size_t start = at_ + 30 + name.size() + 4, padding = (64 - start % 64) % 64;
         std::string common;

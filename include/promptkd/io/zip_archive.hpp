@@ -2,10 +2,10 @@
 #pragma once
 
 #include <promptkd/io/bytes.hpp>
+#include <promptkd/io/crc32.hpp>
 #include <promptkd/io/zip_directory.hpp>
 
 #include <zip.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <map>
@@ -19,14 +19,14 @@ namespace detail {
 
 /// CRC-32 of `bytes`; a mapped file's pages are dropped behind the reader, so that checking a file does not make it resident.
 inline std::uint32_t checked_sum(const std::byte* bytes, std::size_t size, bool mapped) {
-    constexpr std::size_t chunk = std::size_t{8} << 20;
-    uLong sum = crc32_z(0, nullptr, 0);
+    constexpr std::size_t chunk = std::size_t{1} << 20;
+    std::uint32_t sum = 0;
     for (std::size_t at = 0; at < size; at += chunk) {
         const std::size_t n = std::min(chunk, size - at);
-        sum = crc32_z(sum, reinterpret_cast<const Bytef*>(bytes + at), n);
+        sum = crc32_of(sum, bytes + at, n);
         if (mapped) drop_pages(bytes + at, n);
     }
-    return static_cast<std::uint32_t>(sum);
+    return sum;
 }
 
 }  // namespace detail

@@ -75,6 +75,13 @@ public:
         } else {
             detail::with_type(type, [&](auto tag) {
                 using W = decltype(tag);
+                if (writes_in_place()) {  // no second copy of the converted matrix
+                    buffers_.emplace_back(*device_, tensor.count() * static_cast<Index>(sizeof(W)));
+                    tensor.copy_to(reinterpret_cast<W*>(buffers_.back().data()), 0, tensor.count());
+                    bytes_ += static_cast<std::size_t>(tensor.count()) * sizeof(W);
+                    m.data = buffers_.back().data();
+                    return;
+                }
                 const std::vector<W> values = tensor.to<W>();
                 m.data = place(values.data(), values.size() * sizeof(W));
             });
@@ -97,6 +104,11 @@ private:
                 [[fallthrough]];
             default: return dtype_of<T>;
         }
+    }
+
+    static constexpr bool writes_in_place() {
+        if constexpr (requires { D::host_memory; }) return D::host_memory;
+        else return false;
     }
 
     static bool readable_in_place(const HostTensor& tensor) {

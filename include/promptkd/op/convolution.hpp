@@ -20,7 +20,8 @@ struct ChannelsLast {
     Index channels, pixels;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const T* from = images + row / pixels * channels * pixels + row % pixels;
+        const Division pixel = divide(row, pixels);
+        const T* from = images + pixel.quotient * channels * pixels + pixel.remainder;
         A* to = out + row * channels;
         const Index n = channels, step = pixels;
         team.once([=] {
@@ -37,10 +38,12 @@ struct Neighbourhoods3x3 {
     Index out_height, out_width, stride;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Index b = row / (out_height * out_width), oy = row / out_width % out_height, ox = row % out_width;
+        const Division line = divide(row, out_width), image = divide(line.quotient, out_height);
+        const Index b = image.quotient, oy = image.remainder, ox = line.remainder;
         A* to = out + row * 9 * in.channels;
         for (Index k = 0; k < 9; ++k, to += in.channels) {
-            const Index y = oy * stride + k / 3 - 1, px = ox * stride + k % 3 - 1;
+            const Division tap = divide(k, 3);
+            const Index y = oy * stride + tap.quotient - 1, px = ox * stride + tap.remainder - 1;
             A* target = to;
             if (y < 0 || y >= in.height || px < 0 || px >= in.width) {
                 team.each(in.channels, [target](const auto& lane) { lane.store(target, lane.fill(0)); });
@@ -60,8 +63,9 @@ struct AveragePool {
     Index window;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Index h = in.height / window, w = in.width / window;
-        const Index b = row / (h * w), oy = row / w % h, ox = row % w, side = window, line = in.width * in.channels, channels = in.channels;
+        const Index h = divide(in.height, window).quotient, w = divide(in.width, window).quotient;
+        const Division across = divide(row, w), image = divide(across.quotient, h);
+        const Index b = image.quotient, oy = image.remainder, ox = across.remainder, side = window, line = in.width * in.channels, channels = in.channels;
         const A* from = x + ((b * in.height + oy * window) * in.width + ox * window) * in.channels;
         A* to = out + row * in.channels;
         team.each(channels, [=](const auto& lane) {
@@ -81,7 +85,8 @@ struct PoolTokens {
     Index cells, d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Index b = row / (cells + 1), t = row % (cells + 1), n = cells, width = d;
+        const Division token = divide(row, cells + 1);
+        const Index b = token.quotient, t = token.remainder, n = cells, width = d;
         const A* image = x + b * cells * d;
         const T* position = positions + t * d;
         A* to = tokens + row * d;

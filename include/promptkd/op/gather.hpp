@@ -27,7 +27,8 @@ struct PlacePrompts {
     Index d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Index j = i / place.uses, at = place.table[j * place.stride + i % place.uses];
+        const Division use = divide(i, place.uses);
+        const Index j = use.quotient, at = place.table[j * place.stride + use.remainder];
         if (at < 0) return;
         A* row = x + at * d;
         const T* p = prompts + j * d;
@@ -66,7 +67,8 @@ struct ClearRows {
     Index d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Index at = place.table[(i / place.uses) * place.stride + i % place.uses];
+        const Division use = divide(i, place.uses);
+        const Index at = place.table[use.quotient * place.stride + use.remainder];
         if (at < 0) return;
         A* row = x + at * d;
         team.each(d, [=](const auto& lane) { lane.store(row, lane.fill(0)); });

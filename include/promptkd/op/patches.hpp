@@ -14,12 +14,13 @@ struct ExtractPatches {
     Index grid, patch, resolution;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Index cells = grid * grid, image = row / cells, cell = row % cells;
-        const Index y0 = cell / grid * patch, x0 = cell % grid * patch;
+        const Division cell = divide(row, grid * grid), place = divide(cell.remainder, grid);
+        const Index image = cell.quotient, y0 = place.quotient * patch, x0 = place.remainder * patch;
         const T* base = images + image * 3 * resolution * resolution;
         A* out = patches + row * 3 * patch * patch;
         for (Index line = 0; line < 3 * patch; ++line) {
-            const T* from = base + (line / patch * resolution + y0 + line % patch) * resolution + x0;
+            const Division channel = divide(line, patch);
+            const T* from = base + (channel.quotient * resolution + y0 + channel.remainder) * resolution + x0;
             A* to = out + line * patch;
             team.each(patch, [from, to](const auto& lane) { lane.store(to, lane.load(from)); });
         }
@@ -34,7 +35,8 @@ struct AssembleTokens {
     Index cells, prompt_count, d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Index tokens = 1 + cells + prompt_count, image = row / tokens, t = row % tokens;
+        const Division token = divide(row, 1 + cells + prompt_count);
+        const Index image = token.quotient, t = token.remainder;
         A* out = x + row * d;
         if (t > cells) {
             const T* prompt = prompts + (t - cells - 1) * d;

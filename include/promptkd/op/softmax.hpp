@@ -13,7 +13,7 @@ namespace detail {
 PROMPTKD_HD inline Index visible_keys(const Sequences& s, bool selected, const std::int32_t* positions, Index r) {
     if (!s.causal) return s.prefix + s.length;
     if (selected) return s.prefix + (positions ? static_cast<Index>(positions[r]) : 0) + 1;
-    return r < s.prefix ? r + 1 : s.prefix + (r - s.prefix) % s.length + 1;
+    return r < s.prefix ? r + 1 : s.prefix + divide(r - s.prefix, s.length).remainder + 1;
 }
 
 template <class T, class A>
@@ -26,7 +26,7 @@ struct AttentionSoftmax {
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, i % queries);
+        const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, divide(i, queries).remainder);
         A* row = scores + i * keys;
         const T top = team.max(visible, [row](const auto& lane) { return lane.load(row); });
         const T total = team.sum(visible, [row, top](const auto& lane) {
@@ -53,7 +53,7 @@ struct AttentionSoftmaxBackward {
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
-        const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, i % queries);
+        const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, divide(i, queries).remainder);
         const A* p = probabilities + i * keys;
         A *g = grad + i * keys, *hidden = g + visible;
         const T dot = team.sum(visible, [=](const auto& lane) { return lane.value(lane.load(p) * lane.load(g)); });

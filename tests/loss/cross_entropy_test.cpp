@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/devices.hpp"
+
+#include <promptkd/loss/cross_entropy.hpp>
+
+#include <doctest/doctest.h>
+
+using namespace promptkd;
+using namespace promptkd::test;
+
+TEST_CASE_TEMPLATE("cross-entropy and its gradient", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    using Values = std::vector<double>;
+    D device = make_device<D>();
+    for (const Index classes : {2, 16, 43}) {
+        const Index rows = 4;
+        const std::vector<std::int32_t> labels = {0, 1, static_cast<std::int32_t>(classes - 1), 1};
+        const Values logits = numbers(rows * classes, 1, 4);
+        const auto at = [&](const Values& x) {
+            double total = 0;
+            for (Index i = 0; i < rows; ++i) {
+                double sum = 0;
+                for (Index j = 0; j < classes; ++j) sum += std::exp(x[static_cast<std::size_t>(i * classes + j)]);
+                total += std::log(sum) - x[static_cast<std::size_t>(i * classes + labels[static_cast<std::size_t>(i)])];
+            }
+            return total / 8;
+        };
+        Tensor<D> x(device, logits), gradient(device, logits), row_loss(device, Values(4)), loss(device, {3.0});
+        Buffer<D, std::int32_t> truth(device, labels);
+        cross_entropy_loss(device, x.read(), static_cast<const std::int32_t*>(truth.data()), gradient.data(),
+                           row_loss.data(), loss.data(), rows, classes, 8, true);
+        CHECK(difference(loss.to_host(), {at(logits) + 3}) < rounding<T>);
+        CHECK(difference(gradient.to_host(), numeric_gradient(logits, at)) < std::max(1e-8, rounding<T>));
+        cross_entropy_loss(device, x.read(), static_cast<const std::int32_t*>(truth.data()), gradient.data(),
+                           row_loss.data(), loss.data(), rows, classes);
+        CHECK(difference(loss.to_host(), {2 * at(logits)}) < rounding<T>);
+    }
+}

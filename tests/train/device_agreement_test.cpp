@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole distillation run, loader included, gives the same losses on the CPU and on the emulated CUDA device, which fails when
+// the loader reuses an image buffer before its copy ran.
+#include "support/tiny_clip.hpp"
+
+#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/train/distillation_run.hpp>
+
+#include <doctest/doctest.h>
+
+namespace promptkd::test {
+
+namespace {
+
+/// Sixteen 8×8 images that need no decoding.
+struct Patterns : ImageSource {
+    Index size() const override { return 16; }
+    std::string name(Index i) const override { return "pattern " + std::to_string(i); }
+    void load(Index i, Image& out) const override {
+        out.height = out.width = 8;
+        out.pixels.resize(192);
+        for (std::size_t p = 0; p < 192; ++p) out.pixels[p] = static_cast<std::uint8_t>((p * 11 + static_cast<std::size_t>(i) * 37) % 251);
+    }
+};
+
+template <class D>
+std::vector<double> losses(D& device) {
+    Dataset data;
+    data.name = "patterns";
+    data.source = std::make_shared<Patterns>();
+    for (Index i = 0; i < 16; ++i) data.items.push_back({i, -1});
+    const ClipModel<D> teacher_model(device, tiny_clip("quick", 5)), student_model(device, tiny_clip());
+    StudentConfig shape;
+    shape.prompts = 2, shape.depth = 3, shape.embed = 6;
+    FrozenImageTower<D> teacher(device, teacher_model, nullptr, 4);
+    Student<D> student(device, student_model, shape, 4);
+    student.initialize(1);
+    std::vector<typename D::Scalar> vectors = as<typename D::Scalar>(numbers(5 * 6, 9));
+    normalize_rows(vectors, 6);
+    Distiller<D> distiller(student, &teacher, vectors, {});
+    TrainingLoopConfig config;
+    config.batch = 4, config.schedule.max_epoch = 3, config.loader_threads = 2;
+    std::vector<double> values;
+    config.on_step = [&](const StepRecord& record) { values.push_back(record.loss); };
+    run_distillation(distiller, student, data, config);
+    return values;
+}
+
+}  // namespace
+
+TEST_CASE("a distillation run gives the same losses on the CPU and on the emulated CUDA device") {
+    Cpu<double> exact(2);
+    Cpu<float> cpu(2);
+    EmulatedCuda<float> emulated;
+    EmulatedCuda<double> emulated_double;
+    EmulatedCuda<float, bf16> brief;
+    const std::vector<double> want = losses(exact);
+    CHECK(want.size() == 12);
+    CHECK(difference(losses(cpu), want) < 1e-3);
+    CHECK(difference(losses(emulated), want) < 1e-3);
+    CHECK(difference(losses(emulated_double), want) < 1e-10);
+    CHECK(difference(losses(brief), want) < 0.2);
+    CHECK(emulated.live_allocations() == 0);
+    CHECK(emulated.errors().empty());
+    CHECK(emulated_double.errors().empty());
+}
+
+}  // namespace promptkd::test
