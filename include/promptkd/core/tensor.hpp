@@ -81,6 +81,20 @@ inline void widen_halves(const std::byte* bytes, float* out, std::size_t n) {
     }
 }
 
+/// Elements `first … first+n-1` of an unaligned array of `From`, as `To`. A function of its own: inside a generic lambda nvcc
+/// compiles the branches that `if constexpr` discards.
+template <class To, class From>
+void copy_as(const std::byte* bytes, Index first, Index n, To* out) {
+    const std::byte* from = bytes + static_cast<std::size_t>(first) * sizeof(From);
+    if constexpr (std::is_same_v<From, To>) {
+        std::memcpy(out, from, static_cast<std::size_t>(n) * sizeof(To));
+    } else if constexpr (std::is_same_v<From, half> && std::is_same_v<To, float>) {
+        widen_halves(from, out, static_cast<std::size_t>(n));
+    } else {
+        for (Index i = 0; i < n; ++i) out[i] = load_as<To, From>(from, i);
+    }
+}
+
 }  // namespace detail
 
 /// A read-only, contiguous, row-major tensor in host memory, possibly inside a mapped file. `owner` keeps the bytes
@@ -100,14 +114,7 @@ struct HostTensor {
     void copy_to(T* out, Index first, Index n) const {
         if (n == 0) return;
         detail::with_type(dtype, [&](auto tag) {
-            using From = decltype(tag);
-            if constexpr (std::is_same_v<From, T>) {
-                std::memcpy(out, bytes + static_cast<std::size_t>(first) * sizeof(T), static_cast<std::size_t>(n) * sizeof(T));
-            } else if constexpr (std::is_same_v<From, half> && std::is_same_v<T, float>) {
-                detail::widen_halves(bytes + static_cast<std::size_t>(first) * sizeof(half), out, static_cast<std::size_t>(n));
-            } else {
-                for (Index i = 0; i < n; ++i) out[i] = detail::load_as<T, From>(bytes, first + i);
-            }
+            detail::copy_as<T, decltype(tag)>(bytes, first, n, out);
         });
     }
 
