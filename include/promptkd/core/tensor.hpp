@@ -81,13 +81,18 @@ inline void widen_halves(const std::byte* bytes, float* out, std::size_t n) {
     }
 }
 
-/// `n` unaligned elements of `From` as `To`.
-template <class From, class To>
-void convert_elements(const std::byte* bytes, To* out, std::size_t n) {
-    if constexpr (std::is_same_v<From, To>) std::memcpy(out, bytes, n * sizeof(To));
-    else if constexpr (std::is_same_v<From, half> && std::is_same_v<To, float>) widen_halves(bytes, out, n);
-    else
-        for (std::size_t i = 0; i < n; ++i) out[i] = load_as<To, From>(bytes, static_cast<Index>(i));
+/// Elements `first … first+n-1` of an unaligned array of `From`, as `To`. A function of its own: inside a generic lambda nvcc
+/// compiles the branches that `if constexpr` discards.
+template <class To, class From>
+void copy_as(const std::byte* bytes, Index first, Index n, To* out) {
+    const std::byte* from = bytes + static_cast<std::size_t>(first) * sizeof(From);
+    if constexpr (std::is_same_v<From, To>) {
+        std::memcpy(out, from, static_cast<std::size_t>(n) * sizeof(To));
+    } else if constexpr (std::is_same_v<From, half> && std::is_same_v<To, float>) {
+        widen_halves(from, out, static_cast<std::size_t>(n));
+    } else {
+        for (Index i = 0; i < n; ++i) out[i] = load_as<To, From>(from, i);
+    }
 }
 
 }  // namespace detail
@@ -109,8 +114,7 @@ struct HostTensor {
     void copy_to(T* out, Index first, Index n) const {
         if (n == 0) return;
         detail::with_type(dtype, [&](auto tag) {
-            using From = decltype(tag);
-            detail::convert_elements<From>(bytes + static_cast<std::size_t>(first) * sizeof(From), out, static_cast<std::size_t>(n));
+            detail::copy_as<T, decltype(tag)>(bytes, first, n, out);
         });
     }
 
