@@ -1,14 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs every test.
-usage="usage: sh tests/run.sh [--all] [--offline]
-  --all      also clang, the sanitizers, and the CUDA backend's compilation where nvcc is found
+usage="usage: sh tests/run.sh [--all] [--cuda] [--offline]
+  --all      also clang (everything built; unit, golden and header tests run) and the sanitizers (unit, golden, fuzz)
+  --cuda     also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
   --offline  fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
 all=no
+cuda=no
 offline=no
 for option in "$@"; do
     case $option in
     --all) all=yes ;;
+    --cuda) cuda=yes ;;
     --offline) offline=yes ;;
     -h | --help) echo "$usage" && exit 0 ;;
     *) echo "run.sh: unknown option $option" >&2 && echo "$usage" >&2 && exit 2 ;;
@@ -111,14 +114,14 @@ fi
 
 preset release
 if [ "$all" = yes ]; then
-    preset clang
+    preset clang --label-regex '^(unit|golden|header)$'
     preset asan --label-regex '^(unit|golden|fuzz)$'
-    nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
-    if [ -n "$nvcc" ] && [ -f include/promptkd/cuda.hpp ]; then
-        export CUDACXX="$nvcc"
-        stage "cuda-compile: configure" configure cuda-compile
-        stage "cuda-compile: build" build cuda-compile
-    fi
+fi
+if [ "$cuda" = yes ]; then
+    CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
+    export CUDACXX
+    stage "cuda-compile: configure" configure cuda-compile
+    stage "cuda-compile: build" build cuda-compile
 fi
 print_summary
 echo "PASSED"

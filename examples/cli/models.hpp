@@ -27,13 +27,14 @@ inline TensorMap load_weights(const Common& c) { return load_weights(c.weights, 
 /// Learned prompts of any published method as fixed prompts of the two branches.
 inline TensorMap load_prompts(const std::string& path) { return fixed_prompts(load_weights(path)); }
 
-/// Class vectors (classes, embed) from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes or are
+/// Class vectors (classes, embed; 0: any size) from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes or are
 /// not normalised.
-inline HostTensor read_class_vectors(const std::string& path, Index classes, Index embed) {
+inline HostTensor read_class_vectors(const std::string& path, Index classes, Index embed = 0) {
     const TensorMap map = read_weights(path);
     const HostTensor& vectors = map.at("class_vectors");
-    require(vectors.shape == Shape{classes, embed}, path, ": 'class_vectors' has shape ", to_string(vectors.shape), ", expected ", to_string(Shape{classes, embed}),
-            " for ", classes, " class names and the teacher's ", embed, " features");
+    const Index size = embed > 0 || vectors.shape.size() != 2 ? embed : vectors.shape[1];
+    require(vectors.shape == Shape{classes, size}, path, ": 'class_vectors' has shape ", to_string(vectors.shape), ", expected ",
+            to_string(Shape{classes, size}), " for ", classes, " class names", embed > 0 ? " and this teacher" : "");
     const std::vector<double> values = vectors.to<double>();
     for (Index i = 0; i < classes; ++i) {
         double square = 0;

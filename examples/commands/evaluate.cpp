@@ -49,8 +49,10 @@ struct Evaluate {
         std::vector<std::string> names;
         if (!class_names.empty()) names = read_class_names(class_names);
         names = open_dataset(common.data, part(), names).class_names;
-        const HostTensor vectors = read_class_vectors(class_vectors, static_cast<Index>(names.size()));
-        return assemble_bundle(load_weights(common), load_weights(prompts), vectors, names);
+        const TensorMap learned = load_weights(prompts);
+        const HostTensor& bias = learned.at("VPT_image_trans.conv1.0.bias");
+        const HostTensor vectors = read_class_vectors(class_vectors, static_cast<Index>(names.size()), bias.count());
+        return assemble_bundle(load_weights(common), learned, vectors, names);
     }
 };
 

@@ -25,7 +25,7 @@ check "bad usage leaves no output folder" test ! -e out
 head -c 100000 "$student" >cut.safetensors
 refuse 1 'cut.safetensors: .*truncated' inspect cut.safetensors
 head -c 5 "$student" >cut.safetensors
-refuse 1 'too few for a safetensors file' inspect cut.safetensors
+refuse 1 'too few for a safetensors file\|none of the known formats' inspect cut.safetensors
 head -c 400 "$student" >cut.safetensors
 refuse 1 'truncated: header of' inspect cut.safetensors
 : >empty.safetensors
@@ -47,7 +47,7 @@ refuse 1 'HTML page' inspect page.safetensors
 printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >pointer.safetensors
 refuse 1 'Git LFS pointer' inspect pointer.safetensors
 refuse 1 'absent.safetensors' inspect absent.safetensors
-refuse 1 'it is a folder' inspect .
+refuse 1 'no weights in this folder' inspect .
 
 # --- weights that are no model ---------------------------------------------------------------------------------------
 sed 's/"visual\.ln_post\.bias"/"visual.ln_past.bias"/' "$student" >missing.safetensors

@@ -18,7 +18,7 @@ run 0 inspect "$teacher" --json info.json
 for figure in width:128 patch:4 resolution:28 vocabulary:838 context_length:32; do
     check "inspect: ${figure%:*}" grep -q '"'"${figure%:*}"'": '"${figure#*:}" info.json
 done
-check "inspect: kind" grep -q '^kind: CLIP$' stdout
+check "inspect: kind" grep -q '^kind: CLIP model$' stdout
 run 0 inspect "$assets/fashion_teacher_prompts.safetensors"
 check "inspect: prompts" grep -q '^text_prompts: {"depth":3,"vectors":4}$' stdout
 

@@ -90,15 +90,15 @@ struct PoolTokens {
         const A* image = x + b * cells * d;
         const T* position = positions + t * d;
         A* to = tokens + row * d;
+        if (t > 0) {
+            const A* from = image + (t - 1) * width;
+            team.each(d, [=](const auto& lane) { lane.store(to, lane.value(lane.load(from) + lane.load(position))); });
+            return;
+        }
         team.each(d, [=](const auto& lane) {
-            LaneValue<decltype(lane)> value = lane.fill(0);
-            if (t == 0) {
-                for (Index i = 0; i < n; ++i) value = value + lane.load(image + i * width);
-                value = value / lane.fill(static_cast<float>(n));
-            } else {
-                value = lane.load(image + (t - 1) * width);
-            }
-            lane.store(to, lane.value(value + lane.load(position)));
+            LaneValue<decltype(lane)> total = lane.fill(0);
+            for (Index i = 0; i < n; ++i) total = total + lane.load(image + i * width);
+            lane.store(to, lane.value(total / lane.fill(static_cast<float>(n)) + lane.load(position)));
         });
     }
 };
