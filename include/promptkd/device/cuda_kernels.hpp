@@ -73,16 +73,17 @@ private:
 namespace detail {
 
 inline constexpr int cuda_block = 256;
+// The second number of __launch_bounds__ lets the compiler use 64 registers; left alone it spills to stay at 32.
 
 template <class T, class F>
-__global__ void __launch_bounds__(cuda_block) map_kernel(Index n, F f) {
+__global__ void __launch_bounds__(cuda_block, 4) map_kernel(Index n, F f) {
     const Index step = static_cast<Index>(gridDim.x) * cuda_block;
     for (Index i = static_cast<Index>(blockIdx.x) * cuda_block + threadIdx.x; i < n; i += step) f(ScalarLane<T>{i});
 }
 
 /// A warp a row, eight rows a block.
 template <class T, class F>
-__global__ void __launch_bounds__(cuda_block) warp_rows_kernel(Index n, F f) {
+__global__ void __launch_bounds__(cuda_block, 4) warp_rows_kernel(Index n, F f) {
     CudaTeam<T, 32> team(static_cast<int>(threadIdx.x % 32), nullptr);
     const Index warps = cuda_block / 32, step = static_cast<Index>(gridDim.x) * warps;
     for (Index row = static_cast<Index>(blockIdx.x) * warps + threadIdx.x / 32; row < n; row += step) f(team, row);
@@ -90,7 +91,7 @@ __global__ void __launch_bounds__(cuda_block) warp_rows_kernel(Index n, F f) {
 
 /// A block a row.
 template <class T, class F>
-__global__ void __launch_bounds__(cuda_block) block_rows_kernel(Index n, F f) {
+__global__ void __launch_bounds__(cuda_block, 4) block_rows_kernel(Index n, F f) {
     __shared__ T shared[cuda_block / 32];
     CudaTeam<T, cuda_block> team(static_cast<int>(threadIdx.x), shared);
     for (Index row = blockIdx.x; row < n; row += gridDim.x) f(team, row);

@@ -18,12 +18,13 @@ struct ExtractPatches {
         const Index image = cell.quotient, y0 = place.quotient * patch, x0 = place.remainder * patch;
         const T* base = images + image * 3 * resolution * resolution;
         A* out = patches + row * 3 * patch * patch;
-        for (Index line = 0; line < 3 * patch; ++line) {
-            const Division channel = divide(line, patch);
-            const T* from = base + (channel.quotient * resolution + y0 + channel.remainder) * resolution + x0;
-            A* to = out + line * patch;
-            team.each(patch, [from, to](const auto& lane) { lane.store(to, lane.load(from)); });
-        }
+        const T* from = base + y0 * resolution + x0;
+        for (int channel = 0; channel < 3; ++channel, from += (resolution - patch) * resolution)
+            for (Index y = 0; y < patch; ++y, from += resolution, out += patch) {
+                const T* line = from;
+                A* to = out;
+                team.each(patch, [line, to](const auto& lane) { lane.store(to, lane.load(line)); });
+            }
     }
 };
 
