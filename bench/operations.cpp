@@ -28,7 +28,8 @@ std::vector<T> values(Index n) {
 }
 
 void rate(benchmark::State& state, double flops) {
-    state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+    state.counters["GFLOP/s"] =
+        benchmark::Counter(flops * 1e-9 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 /// x·Wᵀ with the weight stored as W: arguments rows, out, in.
@@ -43,16 +44,23 @@ void product(benchmark::State& state) {
     for (auto _ : state) device().gemm(g);
     rate(state, 2.0 * static_cast<double>(m * n * k));
 }
-BENCHMARK_TEMPLATE(product, float)->Args({1608, 2304, 768})->Args({1608, 3072, 768})->Args({1608, 768, 3072})->Args({432, 384, 128})->UseRealTime();
+BENCHMARK_TEMPLATE(product, float)
+    ->Args({1608, 2304, 768})
+    ->Args({1608, 3072, 768})
+    ->Args({1608, 768, 3072})
+    ->Args({432, 384, 128})
+    ->UseRealTime();
 BENCHMARK_TEMPLATE(product, half)->Args({1608, 3072, 768})->Args({1608, 768, 3072})->UseRealTime();
 
 void attention(benchmark::State& state) {
     const Index batch = 8, tokens = state.range(0), d = 768;
     AttentionShape shape;
-    shape.sequences = {0, batch, tokens, false}, shape.heads = 12, shape.head_dim = 64, shape.q_ld = shape.kv_ld = 3 * d, shape.o_ld = d;
+    shape.sequences = {0, batch, tokens, false}, shape.heads = 12, shape.head_dim = 64,
+    shape.q_ld = shape.kv_ld = 3 * d, shape.o_ld = d;
     const auto qkv = values(batch * tokens * 3 * d);
     std::vector<float> p(static_cast<std::size_t>(shape.scores())), o(static_cast<std::size_t>(batch * tokens * d));
-    for (auto _ : state) attention_forward(device(), shape, qkv.data(), qkv.data() + d, qkv.data() + 2 * d, p.data(), o.data());
+    for (auto _ : state)
+        attention_forward(device(), shape, qkv.data(), qkv.data() + d, qkv.data() + 2 * d, p.data(), o.data());
     rate(state, 4.0 * static_cast<double>(batch * tokens * tokens * d));
 }
 BENCHMARK(attention)->Arg(50)->Arg(201)->UseRealTime();
@@ -61,7 +69,8 @@ void layer_norm(benchmark::State& state) {
     const Index rows = 1608, d = 768;
     const auto x = values(rows * d), w = values(d), b = values(d);
     std::vector<float> y(x.size()), mean(static_cast<std::size_t>(rows)), rstd(mean);
-    for (auto _ : state) layer_norm_forward(device(), x.data(), d, w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, d);
+    for (auto _ : state)
+        layer_norm_forward(device(), x.data(), d, w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, d);
     state.SetItemsProcessed(state.iterations() * rows * d);
 }
 BENCHMARK(layer_norm)->UseRealTime();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One whole step on random weights of the published sizes: encode_image, encode_text, promptkd, promptsrc or coop. Prints one JSON line with the
-// fields of the PyTorch script that compare.py runs it against.
+// One whole step on random weights of the published sizes: encode_image, encode_text, promptkd, promptsrc or coop.
+// Prints one JSON line with the fields of the PyTorch script that compare.py runs it against.
 #include "support/profile.hpp"
 #include "support/random_model.hpp"
 
@@ -37,7 +37,8 @@ TokenRows random_texts(Index n) {
         std::vector<std::int32_t> ids(77, 0);
         ids[0] = 49406, ids[8] = 49407;
         const std::int32_t prompt[] = {320, 1125, 539, 320};
-        for (std::size_t t = 1; t <= 7; ++t) ids[t] = t <= 4 ? prompt[t - 1] : static_cast<std::int32_t>(random.below(49000));
+        for (std::size_t t = 1; t <= 7; ++t)
+            ids[t] = t <= 4 ? prompt[t - 1] : static_cast<std::int32_t>(random.below(49000));
         rows.ids.insert(rows.ids.end(), ids.begin(), ids.end());
     }
     return rows;
@@ -91,7 +92,8 @@ Timings promptkd_step(D& device, const StepOptions& o) {
 
 /// A learner on random images and labels; `regulated`: with PromptSRC's losses.
 template <class D>
-Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model, PromptLearner<D>& learner, bool regulated) {
+Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model, PromptLearner<D>& learner,
+                     bool regulated) {
     using T = typename D::Scalar;
     learner.initialize(1, {});
     const TokenRows texts = random_texts(o.classes);
@@ -100,8 +102,10 @@ Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model,
         regulation.frozen_text = random_values<T>(o.classes * model.text().embed());
         normalize_rows(regulation.frozen_text, model.text().embed());
     }
-    PromptTrainer<D> trainer(device, model, learner, texts, ContextLayout::after_start(o.classes, o.ctx), {}, regulation, o.batch);
-    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * model.vision().resolution() * model.vision().resolution()));
+    PromptTrainer<D> trainer(device, model, learner, texts, ContextLayout::after_start(o.classes, o.ctx), {},
+                             regulation, o.batch);
+    Buffer<D, T> images(device,
+                        random_values<T>(o.batch * 3 * model.vision().resolution() * model.vision().resolution()));
     std::vector<std::int32_t> labels;
     for (int i = 0; i < o.batch; ++i) labels.push_back(i % o.classes);
     Buffer<D, std::int32_t> targets(device, labels);
@@ -149,7 +153,7 @@ void run_step(const StepOptions& options, bool) {
 #else
 void run_step(const StepOptions& options, bool profile) {
     require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
-    Profiled<Cpu<float>> device(options.threads);
+    Profiled<Cpu<float> > device(options.threads);
     const Timings timings = run_task(device, options);
     if (profile) device.print(stderr);
     std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
@@ -161,7 +165,8 @@ int run(int argc, char** argv) {
     CLI::App app{"One whole step on random weights of a published size"};
     add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop"});
     bool profile = false;
-    app.add_flag("--profile", profile, "on the CPU: print time and rate of every kind of operation, set-up included, to standard error");
+    app.add_flag("--profile", profile,
+                 "on the CPU: print time and rate of every kind of operation, set-up included, to standard error");
     CLI11_PARSE(app, argc, argv);
     run_step(options, profile);
     return 0;

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 
@@ -18,9 +19,12 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
     std::vector<std::string> before, after;
     std::string path;
     for (std::size_t i = 0; i < given.size(); ++i) {
-        if (given[i] == "--config" && i + 1 < given.size()) path = given[++i];
-        else if (given[i].rfind("--config=", 0) == 0) path = given[i].substr(9);
-        else after.push_back(given[i]);
+        if (given[i] == "--config" && i + 1 < given.size())
+            path = given[++i];
+        else if (given[i].rfind("--config=", 0) == 0)
+            path = given[i].substr(9);
+        else
+            after.push_back(given[i]);
     }
     if (path.empty()) return after;
     const nlohmann::json config = nlohmann::json::parse(promptkd::read_file(path), nullptr, false);
@@ -35,7 +39,8 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
         std::string joined;
         if (value.is_array())
             for (const auto& part : value) joined += (joined.empty() ? "" : ",") + text(part);
-        else joined = text(value);
+        else
+            joined = text(value);
         before.push_back("--" + key + "=" + joined);
     }
     if (!after.empty()) before.insert(before.begin(), after.front()), after.erase(after.begin());
@@ -62,17 +67,25 @@ int run(const std::vector<std::string>& arguments) {
     CLI::App app{"Prompt learning and prompt-driven distillation for CLIP.", "promptkd"};
     app.set_version_flag("--version", std::string("promptkd ") + promptkd::version);
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    const std::string configuration = "--config FILE reads options from a JSON object; options given on the command line win.";
+    const std::string configuration =
+        "--config FILE reads options from a JSON object; options given on the command line win.";
     app.footer("Every command: " + configuration + "\nExit status: 0 done, 1 failed, 2 bad usage.");
     app.require_subcommand(1);
     promptkd::cli::Action action;
-    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train, &promptkd::cli::add_distill, &promptkd::cli::add_evaluate,
-                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
+    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
+                           &promptkd::cli::add_distill, &promptkd::cli::add_evaluate, &promptkd::cli::add_classify,
+                           &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect,
+                           &promptkd::cli::add_convert})
         add(app, action);
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {
         std::vector<std::string> reversed = with_config(arguments);
-        if (!reversed.empty() && reversed.front().rfind('-', 0) != 0 && app.get_subcommand_no_throw(reversed.front()) == nullptr)
+        const auto known = [&](const std::string& name) {
+            const auto commands = app.get_subcommands({});
+            return std::any_of(commands.begin(), commands.end(),
+                               [&](const CLI::App* command) { return command->get_name() == name; });
+        };
+        if (!reversed.empty() && reversed.front().rfind('-', 0) != 0 && !known(reversed.front()))
             throw CLI::ExtrasError("promptkd", {reversed.front()});
         std::reverse(reversed.begin(), reversed.end());
         app.parse(reversed);

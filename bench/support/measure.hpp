@@ -71,7 +71,9 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
     app.add_option("--ctx", options.ctx, "prompts a layer")->check(positive)->capture_default_str();
     app.add_option("--threads", options.threads, "threads")->check(positive)->capture_default_str();
     app.add_option("--repeat", options.repeat, "timed steps")->check(positive)->capture_default_str();
-    app.add_option("--dtype", options.dtype, "arithmetic")->check(one_of({"fp32", "tf32", "fp16", "bf16"}))->capture_default_str();
+    app.add_option("--dtype", options.dtype, "arithmetic")
+        ->check(one_of({"fp32", "tf32", "fp16", "bf16"}))
+        ->capture_default_str();
     app.add_flag("--published", options.published, "recompute the teacher's class vectors in every step");
 }
 

@@ -32,8 +32,12 @@ public:
         D::rows(n, cost, f);
     }
     void gemm(const Gemm& g) {
-        const char* kind = g.batch * g.outer > 1 ? "products, batched" : g.b.type == dtype_of<typename D::Scalar> ? "products" : "products, 16-bit weights";
-        const Timer timer(*this, kind, 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) * static_cast<double>(g.batch * g.outer));
+        const char* kind = g.batch * g.outer > 1                      ? "products, batched"
+                           : g.b.type == dtype_of<typename D::Scalar> ? "products"
+                                                                      : "products, 16-bit weights";
+        const Timer timer(*this, kind,
+                          2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
+                              static_cast<double>(g.batch * g.outer));
         D::gemm(g);
     }
 
@@ -42,12 +46,13 @@ public:
     /// One line an operation, the slowest first.
     void print(std::FILE* out) const {
         std::vector<std::pair<std::string, Entry>> all(entries_.begin(), entries_.end());
-        std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+        std::sort(all.begin(), all.end(),
+                  [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
         double total = 0;
         for (const auto& entry : all) total += entry.second.seconds;
         for (const auto& [name, e] : all)
-            std::fprintf(out, "%6.2f %%  %9.4f s  %7lld calls  %8.1f GFLOP/s  %s\n", 100 * e.seconds / total, e.seconds, static_cast<long long>(e.calls),
-                         e.flops / std::max(e.seconds, 1e-12) * 1e-9, name.c_str());
+            std::fprintf(out, "%6.2f %%  %9.4f s  %7lld calls  %8.1f GFLOP/s  %s\n", 100 * e.seconds / total, e.seconds,
+                         static_cast<long long>(e.calls), e.flops / std::max(e.seconds, 1e-12) * 1e-9, name.c_str());
     }
     double flops() const {
         double total = 0;
@@ -65,7 +70,8 @@ private:
 
     class Timer {
     public:
-        Timer(Profiled& owner, const std::string& name, double flops) : owner_(owner), name_(name), flops_(flops), start_(Clock::now()) {}
+        Timer(Profiled& owner, const std::string& name, double flops)
+            : owner_(owner), name_(name), flops_(flops), start_(Clock::now()) {}
         ~Timer() {
             if (owner_.is_planning()) return;
             Entry& e = owner_.entries_[name_];

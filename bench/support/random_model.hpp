@@ -7,8 +7,8 @@
 
 namespace promptkd::bench {
 
-/// CLIP weights of a published size with random values, in OpenAI's key names and types (half matrices). Every tensor has memory
-/// of its own, as in a mapped file: a model that reads it in place occupies what a real one does.
+/// CLIP weights of a published size with random values, in OpenAI's key names and types (half matrices). Every tensor
+/// has memory of its own, as in a mapped file: a model that reads it in place occupies what a real one does.
 class RandomModel {
 public:
     RandomModel(const ModelSize& size, bool with_text) : size_(size) {

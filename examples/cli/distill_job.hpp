@@ -13,7 +13,8 @@ namespace promptkd::cli {
 
 /// A whole distillation as a user describes it: files in, bundle and results out.
 struct DistillJob {
-    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names, activation, teacher_config, student_config, pattern;
+    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names,
+        activation, teacher_config, student_config, pattern;
     StudentConfig shape;
     DistillationConfig loss;
     TrainingLoopConfig run;
@@ -30,10 +31,12 @@ class DistillSession {
 public:
     using T = typename D::Scalar;
 
-    DistillSession(D& device, const DistillJob& job) : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
+    DistillSession(D& device, const DistillJob& job)
+        : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
         if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
         train_ = open_dataset(job.data, Split::train, names_);
-        require(!train_.class_names.empty(), job.data, ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
+        require(!train_.class_names.empty(), job.data,
+                ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
         names_ = train_.class_names;
         if (job.images > 0) train_ = take(train_, job.images);
         open_evaluation();
@@ -41,8 +44,9 @@ public:
         teacher_model_.emplace(device, teacher_map);
         student_model_.emplace(device, detail::image_branch(student_map_));
         if (!job.teacher_prompts.empty()) prompts_ = load_prompts(job.teacher_prompts);
-        require(teacher_model_->vision().resolution() == student_model_->vision().resolution(), "the teacher sees images of ", teacher_model_->vision().resolution(),
-                " pixels and the student of ", student_model_->vision().resolution(), "; both must see the same view");
+        require(teacher_model_->vision().resolution() == student_model_->vision().resolution(),
+                "the teacher sees images of ", teacher_model_->vision().resolution(), " pixels and the student of ",
+                student_model_->vision().resolution(), "; both must see the same view");
         vectors_ = make_class_vectors();
         build();
     }
@@ -54,10 +58,12 @@ public:
     const Dataset& training_data() const { return train_; }
 
     /// Trains with progress on standard error.
-    TrainingResult train(const std::function<void(const StepRecord&)>& on_step = {}, const std::function<void(const Progress&)>& on_epoch = {}) {
+    TrainingResult train(const std::function<void(const StepRecord&)>& on_step = {},
+                         const std::function<void(const Progress&)>& on_epoch = {}) {
         TrainingLoopConfig run = job_.run;
         const Index batches = train_.size() / run.batch;
-        const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch) : batches * run.schedule.max_epoch;
+        const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch)
+                                              : batches * run.schedule.max_epoch;
         run.resume = wants_resume(steps);
         write_config();
         ProgressLine line("distil", "steps", steps);
@@ -70,7 +76,9 @@ public:
             if (on_step) on_step(r);
         };
         run.on_epoch = on_epoch;
-        run.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str()); };
+        run.warn = [&](const std::string& text) {
+            line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
+        };
         return run_distillation(*distiller_, *student_, train_, run);
     }
 
@@ -84,18 +92,23 @@ public:
             student_->forward_inference(arena, nullptr, job_.evaluation_batch, out.data());
         }
         arena.bind();
-        return features_with_progress(device_, data, student_model_->vision().resolution(), embed, job_.evaluation_batch, what, [&](const T* x, Index n) {
-            arena.reset();
-            student_->forward_inference(arena, x, n, out.data());
-            return static_cast<const T*>(out.data());
-        });
+        return features_with_progress(device_, data, student_model_->vision().resolution(), embed,
+                                      job_.evaluation_batch, what, [&](const T* x, Index n) {
+                                          arena.reset();
+                                          student_->forward_inference(arena, x, n, out.data());
+                                          return static_cast<const T*>(out.data());
+                                      });
     }
 
     /// The labelled images to evaluate on: --evaluate, else the test part of --data where it is labelled.
     const std::optional<Dataset>& evaluation_data() const { return evaluation_; }
 
     void write_student(const std::string& path) const {
-        write_bundle(path, *student_, student_map_, vectors_, names_, {{"teacher", job_.teacher}, {"teacher_prompts", job_.teacher_prompts}, {"data", job_.data}, {"config", job_.run.identity}});
+        write_bundle(path, *student_, student_map_, vectors_, names_,
+                     {{"teacher", job_.teacher},
+                      {"teacher_prompts", job_.teacher_prompts},
+                      {"data", job_.data},
+                      {"config", job_.run.identity}});
     }
 
 private:
@@ -121,11 +134,15 @@ private:
     }
 
     std::vector<T> make_class_vectors() {
-        if (!job_.class_vectors.empty()) return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size()), teacher_model_->vision().embed()).template to<T>();
+        if (!job_.class_vectors.empty())
+            return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size()),
+                                      teacher_model_->vision().embed())
+                .template to<T>();
         Common vocabulary;
         vocabulary.vocab = job_.vocab;
         const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(vocabulary));
-        const TokenRows tokens = tokenize_classes(tokenizer, teacher_model_->text().config(), job_.teacher, names_, job_.pattern);
+        const TokenRows tokens =
+            tokenize_classes(tokenizer, teacher_model_->text().config(), job_.teacher, names_, job_.pattern);
         return promptkd::class_vectors(device_, *teacher_model_, tokens, prompts());
     }
 
@@ -153,15 +170,19 @@ private:
 
     const TensorMap* prompts() const { return job_.teacher_prompts.empty() ? nullptr : &prompts_; }
 
-    /// A run with the same settings is continued, a complete one is not repeated; another run's checkpoint is an error unless --fresh.
+    /// A run with the same settings is continued, a complete one is not repeated; another run's checkpoint is an error
+    /// unless --fresh.
     bool wants_resume(Index steps) const {
         if (job_.fresh || job_.run.out.empty() || !has_checkpoint(job_.run.out)) return false;
         Progress at;
         read_checkpoint(job_.run.out, job_.run.identity, at);
         if (!job_.output) return true;
         const bool complete = at.step >= steps || at.epoch >= job_.run.schedule.max_epoch;
-        if (complete) job_.output->text() << "already trained for " << at.step << " steps; --fresh trains again" << std::endl;
-        else job_.output->text() << "continuing after epoch " << at.epoch << " (step " << at.step << " of " << steps << ")" << std::endl;
+        if (complete)
+            job_.output->text() << "already trained for " << at.step << " steps; --fresh trains again" << std::endl;
+        else
+            job_.output->text() << "continuing after epoch " << at.epoch << " (step " << at.step << " of " << steps
+                                << ")" << std::endl;
         return true;
     }
 
@@ -180,8 +201,14 @@ private:
 
 /// What a run's result.json says about the training.
 inline nlohmann::json training_json(const TrainingResult& r, const Dataset& data) {
-    return {{"steps", r.progress.step}, {"epochs", r.progress.epoch}, {"seconds", r.progress.seconds}, {"first_loss", r.progress.first_loss},
-            {"last_loss", r.progress.last_loss}, {"images", data.size()}, {"unreadable", r.progress.unreadable}, {"loader_wait_seconds", r.wait_seconds}};
+    return {{"steps", r.progress.step},
+            {"epochs", r.progress.epoch},
+            {"seconds", r.progress.seconds},
+            {"first_loss", r.progress.first_loss},
+            {"last_loss", r.progress.last_loss},
+            {"images", data.size()},
+            {"unreadable", r.progress.unreadable},
+            {"loader_wait_seconds", r.wait_seconds}};
 }
 
 }  // namespace promptkd::cli

@@ -27,18 +27,20 @@ inline TensorMap load_weights(const Common& c) { return load_weights(c.weights, 
 /// Learned prompts of any published method as fixed prompts of the two branches.
 inline TensorMap load_prompts(const std::string& path) { return fixed_prompts(load_weights(path)); }
 
-/// Class vectors (classes, embed; 0: any size) from a file (tensor `class_vectors`). Throws Error when they do not belong to these classes or are
-/// not normalised.
+/// Class vectors (classes, embed; 0: any size) from a file (tensor `class_vectors`). Throws Error when they do not
+/// belong to these classes or are not normalised.
 inline HostTensor read_class_vectors(const std::string& path, Index classes, Index embed = 0) {
     const TensorMap map = read_weights(path);
     const HostTensor& vectors = map.at("class_vectors");
     const Index size = embed > 0 || vectors.shape.size() != 2 ? embed : vectors.shape[1];
-    require(vectors.shape == Shape{classes, size}, path, ": 'class_vectors' has shape ", to_string(vectors.shape), ", expected ",
-            to_string(Shape{classes, size}), " for ", classes, " class names", embed > 0 ? " and this teacher" : "");
+    require(vectors.shape == Shape{classes, size}, path, ": 'class_vectors' has shape ", to_string(vectors.shape),
+            ", expected ", to_string(Shape{classes, size}), " for ", classes, " class names",
+            embed > 0 ? " and this teacher" : "");
     const std::vector<double> values = vectors.to<double>();
     for (Index i = 0; i < classes; ++i) {
         double square = 0;
-        for (Index j = 0; j < vectors.shape[1]; ++j) square += std::pow(values[static_cast<std::size_t>(i * vectors.shape[1] + j)], 2);
+        for (Index j = 0; j < vectors.shape[1]; ++j)
+            square += std::pow(values[static_cast<std::size_t>(i * vectors.shape[1] + j)], 2);
         require(std::abs(square - 1) < 1e-2, path, ": row ", i, " of 'class_vectors' has length ", std::sqrt(square),
                 ", expected 1: class vectors are normalised text features");
     }
@@ -47,8 +49,8 @@ inline HostTensor read_class_vectors(const std::string& path, Index classes, Ind
 
 /// {"accuracy", …} of one half, or for an empty `classes` those of all classes with "base", "new" and "harmonic_mean".
 template <Device D, class T>
-nlohmann::json evaluation_json(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, const std::vector<std::string>& names,
-                               const std::string& classes) {
+nlohmann::json evaluation_json(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors,
+                               const std::vector<std::string>& names, const std::string& classes) {
     const Index n = static_cast<Index>(names.size());
     if (!classes.empty()) {
         const Half half = parse_half(classes);
@@ -70,18 +72,19 @@ nlohmann::json evaluation_json(D& device, const FeatureSet<T>& set, const std::v
 inline std::string evaluation_line(const nlohmann::json& r) {
     char text[160];
     if (r.contains("harmonic_mean"))
-        std::snprintf(text, sizeof text, "base %.2f   new %.2f   harmonic mean %.2f   all %.2f   (%lld images)", r["base"].get<double>(), r["new"].get<double>(),
-                      r["harmonic_mean"].get<double>(), r["all"].get<double>(), static_cast<long long>(r["n"].get<Index>()));
+        std::snprintf(text, sizeof text, "base %.2f   new %.2f   harmonic mean %.2f   all %.2f   (%lld images)",
+                      r["base"].get<double>(), r["new"].get<double>(), r["harmonic_mean"].get<double>(),
+                      r["all"].get<double>(), static_cast<long long>(r["n"].get<Index>()));
     else
-        std::snprintf(text, sizeof text, "accuracy %.2f   macro-F1 %.2f   (%lld images)", r["accuracy"].get<double>(), r["macro_f1"].get<double>(),
-                      static_cast<long long>(r["n"].get<Index>()));
+        std::snprintf(text, sizeof text, "accuracy %.2f   macro-F1 %.2f   (%lld images)", r["accuracy"].get<double>(),
+                      r["macro_f1"].get<double>(), static_cast<long long>(r["n"].get<Index>()));
     return text;
 }
 
 /// Features of a data set through `encode`, with progress.
 template <Device D, class Encode>
-FeatureSet<typename D::Scalar> features_with_progress(D& device, const Dataset& data, Index resolution, Index embed, Index batch, const std::string& what,
-                                                      Encode&& encode) {
+FeatureSet<typename D::Scalar> features_with_progress(D& device, const Dataset& data, Index resolution, Index embed,
+                                                      Index batch, const std::string& what, Encode&& encode) {
     ProgressLine line(what, "images", data.size());
     EvaluationOptions options;
     options.batch = batch;

@@ -30,8 +30,10 @@ struct Output {
     /// Writes `value` to the file named by --json (or to standard output for "-"); nothing when the option is absent.
     void write(const nlohmann::json& value) const {
         if (json.empty()) return;
-        if (json == "-") std::cout << value.dump(2) << std::endl;
-        else write_atomically(json, value.dump(2) + "\n");
+        if (json == "-")
+            std::cout << value.dump(2) << std::endl;
+        else
+            write_atomically(json, value.dump(2) + "\n");
     }
 };
 
@@ -50,28 +52,35 @@ inline void add_json(CLI::App& app, Common& c) {
 
 /// What a weight file may leave open.
 inline void add_settling(CLI::App& app, WeightsOptions& settle) {
-    app.add_option("--activation", settle.activation, "activation of the model, where its file does not tell: quick_gelu or gelu")
+    app.add_option("--activation", settle.activation,
+                   "activation of the model, where its file does not tell: quick_gelu or gelu")
         ->check(CLI::IsMember({"quick_gelu", "gelu"}));
-    app.add_option("--model-config", settle.config, "the model's JSON (Hugging Face's config.json, open_clip's), where it is not beside the weights");
+    app.add_option("--model-config", settle.config,
+                   "the model's JSON (Hugging Face's config.json, open_clip's), where it is not beside the weights");
 }
 
 inline void add_device(CLI::App& app, Common& c) {
     app.add_option("--device", c.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
-    app.add_option("--precision", c.precision, "on the GPU: products in fp32 or tf32, or activations and frozen weights in fp16 or bf16")
+    app.add_option("--precision", c.precision,
+                   "on the GPU: products in fp32 or tf32, or activations and frozen weights in fp16 or bf16")
         ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
-    app.add_option("--threads", c.threads, "CPU threads; 0: all cores")->check(CLI::NonNegativeNumber)->capture_default_str();
+    app.add_option("--threads", c.threads, "CPU threads; 0: all cores")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
 }
 
 inline void add_vocabulary(CLI::App& app, Common& c) {
-    app.add_option("--vocab", c.vocab, "BPE merges of the model's tokenizer, .gz or plain (default: environment PROMPTKD_VOCAB)");
+    app.add_option("--vocab", c.vocab,
+                   "BPE merges of the model's tokenizer, .gz or plain (default: environment PROMPTKD_VOCAB)");
 }
 
 /// The merges file: --vocab, else PROMPTKD_VOCAB. Throws Error when there is neither.
 inline std::string vocabulary_path(const Common& c) {
     if (!c.vocab.empty()) return c.vocab;
     const char* path = std::getenv("PROMPTKD_VOCAB");
-    require(path && *path, "no vocabulary: give the BPE merges file with --vocab FILE or in the environment variable PROMPTKD_VOCAB");
+    require(path && *path,
+            "no vocabulary: give the BPE merges file with --vocab FILE or in the environment variable PROMPTKD_VOCAB");
     return path;
 }
 

@@ -14,7 +14,12 @@ namespace promptkd::cli {
 class ProgressLine {
 public:
     ProgressLine(std::string what, std::string unit, Index total)
-        : what_(std::move(what)), unit_(std::move(unit)), total_(total), terminal_(isatty(2) != 0), start_(Clock::now()), shown_(start_) {}
+        : what_(std::move(what)),
+          unit_(std::move(unit)),
+          total_(total),
+          terminal_(isatty(2) != 0),
+          start_(Clock::now()),
+          shown_(start_) {}
     ~ProgressLine() { finish(); }
     ProgressLine(const ProgressLine&) = delete;
     ProgressLine& operator=(const ProgressLine&) = delete;
@@ -25,11 +30,12 @@ public:
         const bool last = done >= total_;
         if (!last && seconds(shown_, now) < (terminal_ ? 0.2 : 10.0)) return;
         shown_ = now;
-        const double elapsed = seconds(start_, now), rate = elapsed > 0 ? static_cast<double>(done - first) / elapsed : 0;
+        const double elapsed = seconds(start_, now),
+                     rate = elapsed > 0 ? static_cast<double>(done - first) / elapsed : 0;
         const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
-        std::fprintf(stderr, "%s%s %lld/%lld %s, %.1f/s, %s left%s%s%s", terminal_ ? "\r" : "", what_.c_str(), static_cast<long long>(done),
-                     static_cast<long long>(total_), unit_.c_str(), rate, duration(left).c_str(), note.empty() ? "" : ", ", note.c_str(),
-                     terminal_ ? "\x1b[K" : "\n");
+        std::fprintf(stderr, "%s%s %lld/%lld %s, %.1f/s, %s left%s%s%s", terminal_ ? "\r" : "", what_.c_str(),
+                     static_cast<long long>(done), static_cast<long long>(total_), unit_.c_str(), rate,
+                     duration(left).c_str(), note.empty() ? "" : ", ", note.c_str(), terminal_ ? "\x1b[K" : "\n");
         std::fflush(stderr);
         open_ = terminal_;
     }
@@ -43,13 +49,18 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    static double seconds(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double>(b - a).count(); }
+    static double seconds(Clock::time_point a, Clock::time_point b) {
+        return std::chrono::duration<double>(b - a).count();
+    }
 
     static std::string duration(double s) {
         char text[32];
-        if (s < 90) std::snprintf(text, sizeof text, "%.0f s", s);
-        else if (s < 5400) std::snprintf(text, sizeof text, "%.0f min", s / 60);
-        else std::snprintf(text, sizeof text, "%.1f h", s / 3600);
+        if (s < 90)
+            std::snprintf(text, sizeof text, "%.0f s", s);
+        else if (s < 5400)
+            std::snprintf(text, sizeof text, "%.0f min", s / 60);
+        else
+            std::snprintf(text, sizeof text, "%.1f h", s / 3600);
         return text;
     }
 

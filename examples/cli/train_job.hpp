@@ -18,7 +18,8 @@ namespace promptkd::cli {
 struct TrainJob {
     WeightsOptions settle;  ///< what the weight file does not tell
     LearnerKind kind = LearnerKind::promptsrc;
-    std::string weights, vocab, data, class_names, evaluation, classes = "base", context_words = "a photo of a", position = "end";
+    std::string weights, vocab, data, class_names, evaluation, classes = "base", context_words = "a photo of a",
+                                                               position = "end";
     Recipe recipe;
     bool class_specific = false, allow_fewer = false, fresh = false;
     Index shots = 16, images = 0, class_chunk = 0, micro_batches = 1, evaluation_batch = 50;
@@ -36,7 +37,11 @@ public:
     using T = typename D::Scalar;
 
     TrainSession(D& device, const TrainJob& job)
-        : device_(device), job_(job), tokenizer_(Tokenizer::from_file(job.vocab)), map_(load_weights(job.weights, job.settle)), model_(device, map_) {
+        : device_(device),
+          job_(job),
+          tokenizer_(Tokenizer::from_file(job.vocab)),
+          map_(load_weights(job.weights, job.settle)),
+          model_(device, map_) {
         std::vector<std::string> names;
         if (!job.class_names.empty()) names = read_class_names(job.class_names);
         all_ = open_dataset(job.data, Split::train, names, FolderLabels::required);
@@ -56,7 +61,9 @@ public:
         loop.resolution = model_.vision().resolution();
         const Index steps = loop.schedule.max_epoch * (train_.size() / std::max<Index>(1, loop.batch));
         std::vector<double> gaussian;
-        if (job_.recipe.gaussian_deviation > 0) gaussian = gaussian_weights(loop.schedule.max_epoch, job_.recipe.gaussian_mean, job_.recipe.gaussian_deviation);
+        if (job_.recipe.gaussian_deviation > 0)
+            gaussian =
+                gaussian_weights(loop.schedule.max_epoch, job_.recipe.gaussian_mean, job_.recipe.gaussian_deviation);
         LearnerTarget<D> target(device_, *trainer_, loop.batch, loop.resolution, job_.micro_batches, gaussian);
         ProgressLine line(name_of(job_.kind), "steps", steps);
         Index first = -1;
@@ -66,7 +73,9 @@ public:
             std::snprintf(note, sizeof note, "epoch %lld, loss %.4f", static_cast<long long>(r.epoch + 1), r.loss);
             line.update(r.step + 1, note, first);
         };
-        loop.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str()); };
+        loop.warn = [&](const std::string& text) {
+            line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
+        };
         loop.resume = !job_.fresh;
         TrainingLoop run(target, train_, loop);
         const TrainingResult result = run.run();
@@ -106,22 +115,29 @@ public:
     }
 
 private:
-    /// The half's images, or a few of each class: the published draw of a benchmark where its file is there, else our own.
+    /// The half's images, or a few of each class: the published draw of a benchmark where its file is there, else our
+    /// own.
     Dataset draw_images() const {
         const Half half = parse_half(job_.classes);
         if (job_.shots == 0) return select_half(all_, half);
         const DataSpec spec = parse_data_spec(job_.data);
-        if (const auto path = published_draw(spec.name, spec.root, job_.shots, job_.loop.seed)) return select_half(read_few_shot(*find_benchmark(spec.name), *path, all_), half);
+        if (const auto path = published_draw(spec.name, spec.root, job_.shots, job_.loop.seed))
+            return select_half(read_few_shot(*find_benchmark(spec.name), *path, all_), half);
         return draw_few_shot(select_half(all_, half), job_.shots, job_.loop.seed, job_.allow_fewer);
     }
 
     std::unique_ptr<PromptLearner<D>> make_learner(Index classes) {
         const Recipe& r = job_.recipe;
         switch (job_.kind) {
-            case LearnerKind::coop: return std::make_unique<CoOp<D>>(device_, model_, r.text, job_.class_specific ? classes : 0);
-            case LearnerKind::cocoop: return std::make_unique<CoCoOp<D>>(device_, model_, r.text);
-            case LearnerKind::maple: return std::make_unique<MaPLe<D>>(device_, model_, r.text, r.depth);
-            default: return std::make_unique<Ivlp<D>>(device_, model_, IndependentPrompts{r.visual, r.depth, r.text, r.depth});
+            case LearnerKind::coop:
+                return std::make_unique<CoOp<D>>(device_, model_, r.text, job_.class_specific ? classes : 0);
+            case LearnerKind::cocoop:
+                return std::make_unique<CoCoOp<D>>(device_, model_, r.text);
+            case LearnerKind::maple:
+                return std::make_unique<MaPLe<D>>(device_, model_, r.text, r.depth);
+            default:
+                return std::make_unique<Ivlp<D>>(device_, model_,
+                                                 IndependentPrompts{r.visual, r.depth, r.text, r.depth});
         }
     }
 
@@ -132,7 +148,8 @@ private:
         if (job_.context_words.empty() || job_.recipe.text == 0) return {};
         std::vector<std::int32_t> ids = word_ids();
         const auto n = static_cast<std::size_t>(job_.recipe.text);
-        require(ids.size() >= n, "the context words '", job_.context_words, "' are ", ids.size(), " tokens, fewer than the ", n,
+        require(ids.size() >= n, "the context words '", job_.context_words, "' are ", ids.size(),
+                " tokens, fewer than the ", n,
                 " context vectors; give more words, or --context-words \"\" for random vectors");
         ids.resize(n);
         return model_.text().embed_tokens(ids);
@@ -152,7 +169,8 @@ private:
         if (n == 0) return out;
         const ContextPosition position = parse_context_position(job_.position);
         std::vector<Index> lengths;
-        for (const std::string& name : names) lengths.push_back(static_cast<Index>(tokenizer_.encode(readable_name(name)).size()));
+        for (const std::string& name : names)
+            lengths.push_back(static_cast<Index>(tokenizer_.encode(readable_name(name)).size()));
         return arrange_context(std::move(out.tokens), n, lengths, position, job_.class_specific);
     }
 
@@ -160,11 +178,13 @@ private:
         const ContextTexts t = texts(names);
         const Index batch = std::max(job_.loop.batch, job_.evaluation_batch);
         if (job_.kind == LearnerKind::cocoop)
-            return std::make_unique<ConditionalTrainer<D>>(device_, model_, static_cast<CoCoOp<D>&>(*learner_), t.tokens, t.layout, job_.optimizer, batch, job_.class_chunk);
+            return std::make_unique<ConditionalTrainer<D>>(device_, model_, static_cast<CoCoOp<D>&>(*learner_),
+                                                           t.tokens, t.layout, job_.optimizer, batch, job_.class_chunk);
         SelfRegulation<T> regulation;
         if (job_.kind == LearnerKind::promptsrc) regulation.frozen_text = frozen_text(names);
         regulation.text_weight = job_.text_weight, regulation.image_weight = job_.image_weight;
-        return std::make_unique<PromptTrainer<D>>(device_, model_, *learner_, t.tokens, t.layout, job_.optimizer, regulation, batch, job_.class_chunk);
+        return std::make_unique<PromptTrainer<D>>(device_, model_, *learner_, t.tokens, t.layout, job_.optimizer,
+                                                  regulation, batch, job_.class_chunk);
     }
 
     /// PromptSRC's w_frozen: raw features averaged over its templates, then normalised.
@@ -172,7 +192,8 @@ private:
         std::vector<T> all;
         Index count = 0;
         for (const char* pattern : promptsrc_templates) {
-            const std::vector<T> part = encode_texts(device_, model_, tokenize_classes(tokenizer_, model_.text().config(), job_.weights, names, pattern));
+            const std::vector<T> part = encode_texts(
+                device_, model_, tokenize_classes(tokenizer_, model_.text().config(), job_.weights, names, pattern));
             all.insert(all.end(), part.begin(), part.end());
             ++count;
         }

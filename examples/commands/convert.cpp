@@ -18,8 +18,12 @@ struct Convert {
     int run() const {
         const TensorMap map = load_weights(common);
         convert_weights(map, parse_weights_target(target), common.out);
-        common.output.text() << common.out << ": " << name_of(classify_weights(map)) << ", " << map.tensors.size() << " tensors, layout " << target << std::endl;
-        common.output.write({{"file", common.out}, {"kind", name_of(classify_weights(map))}, {"tensors", map.tensors.size()}, {"layout", target}});
+        common.output.text() << common.out << ": " << name_of(classify_weights(map)) << ", " << map.tensors.size()
+                             << " tensors, layout " << target << std::endl;
+        common.output.write({{"file", common.out},
+                             {"kind", name_of(classify_weights(map))},
+                             {"tensors", map.tensors.size()},
+                             {"layout", target}});
         return 0;
     }
 };
@@ -43,7 +47,8 @@ private:
     void count() {
         std::map<std::string, Index> types;
         Index parameters = 0;
-        for (const auto& [name, tensor] : map_.tensors) types[name_of(tensor.dtype)] += tensor.count(), parameters += tensor.count();
+        for (const auto& [name, tensor] : map_.tensors)
+            types[name_of(tensor.dtype)] += tensor.count(), parameters += tensor.count();
         info_["parameters"] = parameters;
         info_["dtypes"] = types;
     }
@@ -52,7 +57,9 @@ private:
         const Inventory inventory = clip_inventory(model);
         info_["missing"] = inventory.missing, info_["unknown"] = inventory.unknown;
         const auto gelu = model.metadata.find("gelu");
-        info_["activation"] = gelu == model.metadata.end() ? "unknown: --activation or --model-config decides" : gelu->second == "quick" ? "quick_gelu" : "gelu";
+        info_["activation"] = gelu == model.metadata.end() ? "unknown: --activation or --model-config decides"
+                              : gelu->second == "quick"    ? "quick_gelu"
+                                                           : "gelu";
         try {
             if (model.contains("visual.class_embedding")) describe_vision(vision_config(model));
             if (model.contains("token_embedding.weight")) describe_text(text_config(model));
@@ -61,11 +68,17 @@ private:
         }
     }
     void describe_vision(const VisionConfig& v) {
-        info_["vision"] = {{"width", v.width}, {"layers", v.layers}, {"heads", v.heads}, {"patch", v.patch}, {"resolution", v.resolution()}, {"embed", v.embed}};
+        info_["vision"] = {{"width", v.width}, {"layers", v.layers},           {"heads", v.heads},
+                           {"patch", v.patch}, {"resolution", v.resolution()}, {"embed", v.embed}};
     }
     void describe_text(const TextConfig& t) {
-        info_["text"] = {{"width", t.width}, {"layers", t.layers}, {"heads", t.heads}, {"vocabulary", t.vocabulary}, {"context_length", t.context_length},
-                         {"embed", t.embed}, {"eot", t.end_id < 0 ? nlohmann::json("argmax") : nlohmann::json(t.end_id)}};
+        info_["text"] = {{"width", t.width},
+                         {"layers", t.layers},
+                         {"heads", t.heads},
+                         {"vocabulary", t.vocabulary},
+                         {"context_length", t.context_length},
+                         {"embed", t.embed},
+                         {"eot", t.end_id < 0 ? nlohmann::json("argmax") : nlohmann::json(t.end_id)}};
     }
 
     void describe_bundle() {
@@ -112,7 +125,8 @@ struct Inspect {
         const TensorMap map = load_weights(common);
         const nlohmann::json info = Description(map).json();
         if (common.output.json != "-")
-            for (const auto& [key, value] : info.items()) std::cout << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+            for (const auto& [key, value] : info.items())
+                std::cout << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
         common.output.write(info);
         return 0;
     }
@@ -122,10 +136,15 @@ struct Inspect {
 
 void add_convert(CLI::App& app, Action& action) {
     auto o = std::make_shared<Convert>();
-    CLI::App& c = *app.add_subcommand("convert", "rewrite weights or learned parameters in another layout, values unchanged");
-    c.add_option("in,--weights", o->common.weights, "weights or checkpoint: .pt, .safetensors, .bin, .pth.tar, or a folder")->required();
+    CLI::App& c =
+        *app.add_subcommand("convert", "rewrite weights or learned parameters in another layout, values unchanged");
+    c.add_option("in,--weights", o->common.weights,
+                 "weights or checkpoint: .pt, .safetensors, .bin, .pth.tar, or a folder")
+        ->required();
     c.add_option("out,--out", o->common.out, "file to write (huggingface: a folder)")->required();
-    c.add_option("--to", o->target, "openai (safetensors), huggingface, open_clip (safetensors and JSON), or checkpoint (the published trainers' torch.save layout)")
+    c.add_option("--to", o->target,
+                 "openai (safetensors), huggingface, open_clip (safetensors and JSON), or checkpoint (the published "
+                 "trainers' torch.save layout)")
         ->required()
         ->check(CLI::IsMember({"openai", "huggingface", "open_clip", "checkpoint"}));
     add_settling(c, o->common.settle);
@@ -135,9 +154,13 @@ void add_convert(CLI::App& app, Action& action) {
 
 void add_inspect(CLI::App& app, Action& action) {
     auto o = std::make_shared<Inspect>();
-    CLI::App& c = *app.add_subcommand("inspect", "format, architecture, sizes, types, learner, missing and unknown tensors of a weight file; or what a data set holds");
-    c.add_option("file,--weights", o->common.weights, "weights, checkpoint, prompts or student bundle; a file or a folder");
-    c.add_option("--data", o->common.data, "NAME:ROOT: sizes of a data set, a benchmark's beside the published ones, and what is missing");
+    CLI::App& c = *app.add_subcommand("inspect",
+                                      "format, architecture, sizes, types, learner, missing and unknown tensors of a "
+                                      "weight file; or what a data set holds");
+    c.add_option("file,--weights", o->common.weights,
+                 "weights, checkpoint, prompts or student bundle; a file or a folder");
+    c.add_option("--data", o->common.data,
+                 "NAME:ROOT: sizes of a data set, a benchmark's beside the published ones, and what is missing");
     add_settling(c, o->common.settle);
     add_json(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `promptkd demo`: PromptKD from end to end on real images (Fashion-MNIST) with two small CLIP models, in about a minute or two.
+// `promptkd demo`: PromptKD from end to end on real images (Fashion-MNIST) with two small CLIP models, in about a
+// minute or two.
 #include "../cli/distill_job.hpp"
 #include "../cli/svg.hpp"
 #include "commands.hpp"
@@ -49,18 +50,22 @@ struct Demo {
 
     /// Zero-shot accuracy of a model; `prompts` may be null.
     template <class D>
-    nlohmann::json zero_shot(D& device, const ClipModel<D>& model, const TensorMap* prompts, const Dataset& test, const Tokenizer& tokenizer, const std::string& what) const {
-        const TokenRows tokens = tokenize_classes(tokenizer, model.text().config(), model.source(), test.class_names, "a photo of a {}.");
+    nlohmann::json zero_shot(D& device, const ClipModel<D>& model, const TensorMap* prompts, const Dataset& test,
+                             const Tokenizer& tokenizer, const std::string& what) const {
+        const TokenRows tokens =
+            tokenize_classes(tokenizer, model.text().config(), model.source(), test.class_names, "a photo of a {}.");
         const auto vectors = promptkd::class_vectors(device, model, tokens, prompts);
         FrozenImageTower<D> tower(device, model, prompts, 100);
-        const auto set = features_with_progress(device, test, tower.resolution(), tower.embed(), 100, what, [&](const auto* x, Index n) { return tower.encode(x, n); });
+        const auto set = features_with_progress(device, test, tower.resolution(), tower.embed(), 100, what,
+                                                [&](const auto* x, Index n) { return tower.encode(x, n); });
         return evaluation_json(device, set, vectors, test.class_names, "");
     }
 
     template <class D>
     void demonstrate(D& device) const {
         const DistillJob j = job();
-        say() << "PromptKD on Fashion-MNIST: a CLIP student learns from " << images << " unlabelled images under a prompted teacher.\n";
+        say() << "PromptKD on Fashion-MNIST: a CLIP student learns from " << images
+              << " unlabelled images under a prompted teacher.\n";
         const Tokenizer tokenizer = Tokenizer::from_file(j.vocab);
         Dataset test = open_dataset(common.data, Split::test);
         if (test_images > 0) test = take(test, test_images);
@@ -69,8 +74,10 @@ struct Demo {
         DistillSession<D> session(device, j);
         {
             const ClipModel<D> student(device, student_map);
-            report["teacher_zero_shot"] = zero_shot(device, session.teacher_model(), nullptr, test, tokenizer, "teacher, zero-shot");
-            report["teacher_prompted"] = zero_shot(device, session.teacher_model(), &prompts, test, tokenizer, "teacher, prompted");
+            report["teacher_zero_shot"] =
+                zero_shot(device, session.teacher_model(), nullptr, test, tokenizer, "teacher, zero-shot");
+            report["teacher_prompted"] =
+                zero_shot(device, session.teacher_model(), &prompts, test, tokenizer, "teacher, prompted");
             report["student_zero_shot"] = zero_shot(device, student, nullptr, test, tokenizer, "student, zero-shot");
         }
         print_row("teacher, zero-shot", report["teacher_zero_shot"], true);
@@ -84,38 +91,51 @@ struct Demo {
         double mean = 0;
         const auto on_step = [&](const StepRecord& r) {
             mean += r.loss;
-            if ((r.step + 1) % 50 == 0) losses.emplace_back(static_cast<double>(r.step + 1) / (static_cast<double>(steps_an_epoch) * total), mean / 50), mean = 0;
+            if ((r.step + 1) % 50 == 0)
+                losses.emplace_back(static_cast<double>(r.step + 1) / (static_cast<double>(steps_an_epoch) * total),
+                                    mean / 50),
+                    mean = 0;
         };
         const Dataset probe = take(test, 2000);
         nlohmann::json curve = nlohmann::json::array();
         const auto on_epoch = [&](const Progress& at) {
-            const auto r = evaluate_base_new_all(device, session.features(probe, "evaluate"), session.class_vectors(), probe.classes());
+            const auto r = evaluate_base_new_all(device, session.features(probe, "evaluate"), session.class_vectors(),
+                                                 probe.classes());
             accuracies[0].points.emplace_back(static_cast<double>(at.epoch) / total, r.base.accuracy);
             accuracies[1].points.emplace_back(static_cast<double>(at.epoch) / total, r.novel.accuracy);
-            curve.push_back({{"epoch", at.epoch}, {"base", r.base.accuracy}, {"new", r.novel.accuracy}, {"images", probe.size()}});
+            curve.push_back(
+                {{"epoch", at.epoch}, {"base", r.base.accuracy}, {"new", r.novel.accuracy}, {"images", probe.size()}});
         };
         const TrainingResult trained = session.train(on_step, on_epoch);
-        report["student_distilled"] = evaluation_json(device, session.features(test, "student, distilled"), session.class_vectors(), test.class_names, "");
+        report["student_distilled"] = evaluation_json(device, session.features(test, "student, distilled"),
+                                                      session.class_vectors(), test.class_names, "");
         print_row("student, distilled (after)", report["student_distilled"]);
         report["training"] = training_json(trained, session.training_data());
         report["curve"] = curve;
         session.write_student(common.out + "/bundle.safetensors");
-        write_curves(common.out + "/curves.svg", {{"mean of 50 steps", "#6a1b9a", losses}}, accuracies, "training progress, " + std::to_string(epochs) + " epochs");
+        write_curves(common.out + "/curves.svg", {{"mean of 50 steps", "#6a1b9a", losses}}, accuracies,
+                     "training progress, " + std::to_string(epochs) + " epochs");
         write_pictures(device, test);
         write_atomically(common.out + "/report.json", report.dump(2) + "\n");
         common.output.write(report);
-        say() << "\n" << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss " << trained.progress.first_loss << " -> " << trained.progress.last_loss
-              << "\nstudent (one file):  " << common.out << "/bundle.safetensors\ncurves:              " << common.out << "/curves.svg\npredictions:         " << common.out
-              << "/predictions.svg\nreport:              " << common.out << "/report.json\nclassify an image:   promptkd classify " << common.out << "/bundle.safetensors IMAGE\n";
+        say() << "\n"
+              << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss "
+              << trained.progress.first_loss << " -> " << trained.progress.last_loss
+              << "\nstudent (one file):  " << common.out << "/bundle.safetensors\ncurves:              " << common.out
+              << "/curves.svg\npredictions:         " << common.out
+              << "/predictions.svg\nreport:              " << common.out
+              << "/report.json\nclassify an image:   promptkd classify " << common.out << "/bundle.safetensors IMAGE\n";
     }
 
     void print_row(const char* name, const nlohmann::json& r, bool heading = false) const {
         char line[120];
         if (heading) {
-            std::snprintf(line, sizeof line, "\n%-30s %7s %7s %7s %7s\n", "test accuracy, %", "base", "new", "H", "all");
+            std::snprintf(line, sizeof line, "\n%-30s %7s %7s %7s %7s\n", "test accuracy, %", "base", "new", "H",
+                          "all");
             say() << line;
         }
-        std::snprintf(line, sizeof line, "%-30s %7.2f %7.2f %7.2f %7.2f", name, r["base"].get<double>(), r["new"].get<double>(), r["harmonic_mean"].get<double>(), r["all"].get<double>());
+        std::snprintf(line, sizeof line, "%-30s %7.2f %7.2f %7.2f %7.2f", name, r["base"].get<double>(),
+                      r["new"].get<double>(), r["harmonic_mean"].get<double>(), r["all"].get<double>());
         say() << line << std::endl;
     }
 
@@ -135,8 +155,8 @@ struct Demo {
             device.upload(pixels.data(), converted.data(), converted.size() * sizeof(T));
             const std::vector<T> p = student.probabilities(pixels.data(), 1);
             const auto best = std::max_element(p.begin(), p.end());
-            items.push_back({encode_png(image), student.class_names()[static_cast<std::size_t>(best - p.begin())], test.class_names[static_cast<std::size_t>(test.label(i))],
-                             static_cast<double>(*best)});
+            items.push_back({encode_png(image), student.class_names()[static_cast<std::size_t>(best - p.begin())],
+                             test.class_names[static_cast<std::size_t>(test.label(i))], static_cast<double>(*best)});
         }
         write_gallery(common.out + "/predictions.svg", items);
     }
@@ -152,10 +172,14 @@ void add_demo(CLI::App& app, Action& action) {
     c.add_option("--out", o->common.out, "folder for the results (default: promptkd-demo)");
     c.add_option("--data", o->common.data, "the images (Debian package dataset-fashion-mnist)")->capture_default_str();
     c.add_option("--assets", o->assets, "folder with the demo's CLIP models")->capture_default_str();
-    c.add_option("--images", o->images, "unlabelled training images")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--images", o->images, "unlabelled training images")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     c.add_option("--epochs", o->epochs, "passes over them")->check(CLI::PositiveNumber)->capture_default_str();
     c.add_option("--batch", o->batch, "images a step")->check(CLI::PositiveNumber)->capture_default_str();
-    c.add_option("--test-images", o->test_images, "only the first so many test images; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+    c.add_option("--test-images", o->test_images, "only the first so many test images; 0: all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     c.add_option("--seed", o->common.seed, "of initial values, order and augmentation")->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);

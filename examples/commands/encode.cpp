@@ -27,9 +27,12 @@ struct Encode {
         const TensorMap weights = load_weights(common);
         const ClipModel<D> model(device, weights);
         TensorMap out;
-        if (!tensors.empty()) encode_tensors(device, model, out);
-        else if (!texts.empty()) encode_lines(device, model, out);
-        else encode_images(device, model, out);
+        if (!tensors.empty())
+            encode_tensors(device, model, out);
+        else if (!texts.empty())
+            encode_lines(device, model, out);
+        else
+            encode_images(device, model, out);
         write(out);
     }
 
@@ -43,29 +46,33 @@ struct Encode {
         if (in.contains("images")) {
             const HostTensor& images = in.at("images");
             const Index r = model.vision().resolution();
-            require(images.shape.size() == 4 && images.shape[1] == 3 && images.shape[2] == r && images.shape[3] == r, tensors, ": 'images' has shape ",
-                    to_string(images.shape), ", expected (n, 3, ", r, ", ", r, ")");
+            require(images.shape.size() == 4 && images.shape[1] == 3 && images.shape[2] == r && images.shape[3] == r,
+                    tensors, ": 'images' has shape ", to_string(images.shape), ", expected (n, 3, ", r, ", ", r, ")");
             image_features = encode_pixels(device, model, images);
             out.tensors["image_features"] = make_tensor(image_features, {images.shape[0], embed});
         }
         if (in.contains("tokens")) {
             const HostTensor& ids = in.at("tokens");
-            require(ids.shape.size() == 2 && !is_floating(ids.dtype), tensors, ": 'tokens' must be (n, context length) integers, found ", name_of(ids.dtype), " ",
+            require(ids.shape.size() == 2 && !is_floating(ids.dtype), tensors,
+                    ": 'tokens' must be (n, context length) integers, found ", name_of(ids.dtype), " ",
                     to_string(ids.shape));
             const TokenRows rows{ids.to<std::int32_t>(), ids.shape[0], ids.shape[1]};
             text_features = promptkd::encode_texts(device, model, rows);
             out.tensors["text_features"] = make_tensor(text_features, {rows.count, embed});
         }
         if (image_features.empty() || text_features.empty()) return;
-        const Index n = static_cast<Index>(image_features.size()) / embed, classes = static_cast<Index>(text_features.size()) / embed;
+        const Index n = static_cast<Index>(image_features.size()) / embed,
+                    classes = static_cast<Index>(text_features.size()) / embed;
         normalize_rows(image_features, embed), normalize_rows(text_features, embed);
         Buffer<D, T> u(device, image_features), w(device, text_features), logits(device, n * classes);
-        cosine_logits(device, static_cast<const T*>(u.data()), static_cast<const T*>(w.data()), logits.data(), n, classes, embed, model.logit_scale());
+        cosine_logits(device, static_cast<const T*>(u.data()), static_cast<const T*>(w.data()), logits.data(), n,
+                      classes, embed, model.logit_scale());
         out.tensors["logits"] = make_tensor(logits.to_host(), {n, classes});
     }
 
     template <class D>
-    std::vector<typename D::Scalar> encode_pixels(D& device, const ClipModel<D>& model, const HostTensor& images) const {
+    std::vector<typename D::Scalar> encode_pixels(D& device, const ClipModel<D>& model,
+                                                  const HostTensor& images) const {
         using T = typename D::Scalar;
         FrozenImageTower<D> tower(device, model, nullptr, std::min(batch, images.shape[0]));
         const Index n = images.shape[0], size = 3 * tower.resolution() * tower.resolution();
@@ -77,7 +84,8 @@ struct Encode {
             device.upload(pixels.data(), host.data(), static_cast<std::size_t>(rows * size) * sizeof(T));
             const T* features = tower.encode_raw(pixels.data(), rows);
             all.resize(static_cast<std::size_t>((first + rows) * tower.embed()));
-            device.download(all.data() + first * tower.embed(), features, static_cast<std::size_t>(rows * tower.embed()) * sizeof(T));
+            device.download(all.data() + first * tower.embed(), features,
+                            static_cast<std::size_t>(rows * tower.embed()) * sizeof(T));
         }
         return all;
     }
@@ -86,7 +94,8 @@ struct Encode {
     void encode_lines(D& device, const ClipModel<D>& model, TensorMap& out) const {
         const std::vector<std::string> lines = read_class_names(texts);
         const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(common));
-        const TokenRows rows = tokenize_classes(tokenizer, model.text().config(), common.weights, lines, pattern.empty() ? "{}" : pattern);
+        const TokenRows rows =
+            tokenize_classes(tokenizer, model.text().config(), common.weights, lines, pattern.empty() ? "{}" : pattern);
         auto features = promptkd::encode_texts(device, model, rows);
         if (normalize) normalize_rows(features, model.text().embed());
         out.tensors["text_features"] = make_tensor(std::move(features), {rows.count, model.text().embed()});
@@ -97,8 +106,9 @@ struct Encode {
     void encode_images(D& device, const ClipModel<D>& model, TensorMap& out) const {
         const Dataset data = open_dataset(common.data, Split::test, {}, FolderLabels::none);
         FrozenImageTower<D> tower(device, model, nullptr, batch);
-        auto set = features_with_progress(device, data, tower.resolution(), tower.embed(), batch, "encode",
-                                          [&](const auto* x, Index n) { return normalize ? tower.encode(x, n) : tower.encode_raw(x, n); });
+        auto set = features_with_progress(
+            device, data, tower.resolution(), tower.embed(), batch, "encode",
+            [&](const auto* x, Index n) { return normalize ? tower.encode(x, n) : tower.encode_raw(x, n); });
         nlohmann::json files = nlohmann::json::array();
         for (const Index i : set.indices) files.push_back(data.item_name(i));
         out.tensors["image_features"] = make_tensor(std::move(set.values), {set.size(), tower.embed()});
@@ -110,10 +120,12 @@ struct Encode {
         if (!npy) {
             write_safetensors(common.out, out);
         } else {
-            require(out.tensors.size() == 1, "encode: a .npy file holds one array, this result has ", out.tensors.size(), "; write .safetensors");
+            require(out.tensors.size() == 1, "encode: a .npy file holds one array, this result has ",
+                    out.tensors.size(), "; write .safetensors");
             write_npy(common.out, out.tensors.begin()->second);
         }
-        for (const auto& [name, tensor] : out.tensors) common.output.text() << common.out << ": " << name << " " << to_string(tensor.shape) << std::endl;
+        for (const auto& [name, tensor] : out.tensors)
+            common.output.text() << common.out << ": " << name << " " << to_string(tensor.shape) << std::endl;
     }
 };
 
@@ -124,7 +136,8 @@ void add_encode(CLI::App& app, Action& action) {
     CLI::App& c = *app.add_subcommand("encode", "features of images, of texts, or of given tensors");
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_settling(c, o->common.settle);
-    c.add_option("--tensors", o->tensors, "safetensors with 'images' (n, 3, r, r; normalised) and/or 'tokens' (n, context length)");
+    c.add_option("--tensors", o->tensors,
+                 "safetensors with 'images' (n, 3, r, r; normalised) and/or 'tokens' (n, context length)");
     c.add_option("--data", o->common.data, "images: folder:ROOT, list:FILE, fashion-mnist:ROOT");
     c.add_option("--texts", o->texts, "file with one text a line");
     c.add_option("--template", o->pattern, "with --texts: prompt text with {} for the line");

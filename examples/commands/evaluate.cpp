@@ -21,9 +21,11 @@ struct Evaluate {
 
     int run() const {
         const bool parts = !common.weights.empty() || !prompts.empty() || !class_vectors.empty();
-        require(parts != !bundle.empty(), "evaluate: give a student bundle, or --weights, --prompts and --class-vectors");
+        require(parts != !bundle.empty(),
+                "evaluate: give a student bundle, or --weights, --prompts and --class-vectors");
         require(!parts || (!common.weights.empty() && !prompts.empty() && !class_vectors.empty()),
-                "evaluate: a student in parts needs all of --weights (its CLIP), --prompts (its checkpoint) and --class-vectors");
+                "evaluate: a student in parts needs all of --weights (its CLIP), --prompts (its checkpoint) and "
+                "--class-vectors");
         with_device(common, [&](auto& device) { evaluate(device); });
         return 0;
     }
@@ -34,9 +36,11 @@ struct Evaluate {
         Classifier<D> student(device, whole, batch);
         Dataset data = open_dataset(common.data, part(), student.class_names());
         if (images > 0) data = take(data, images);
-        const auto features = features_with_progress(device, data, student.resolution(), student.embed(), batch, "evaluate",
-                                                     [&](const auto* x, Index n) { return student.encode(x, n); });
-        nlohmann::json result = evaluation_json(device, features, student.class_vectors(), student.class_names(), common.classes);
+        const auto features =
+            features_with_progress(device, data, student.resolution(), student.embed(), batch, "evaluate",
+                                   [&](const auto* x, Index n) { return student.encode(x, n); });
+        nlohmann::json result =
+            evaluation_json(device, features, student.class_vectors(), student.class_names(), common.classes);
         common.output.text() << evaluation_line(result) << std::endl;
         result["config"] = config;
         common.output.write(result);
@@ -88,7 +92,8 @@ struct Classify {
             }
             const std::vector<T> converted(pixels.begin(), pixels.end());
             device.upload(images.data(), converted.data(), converted.size() * sizeof(T));
-            answers.push_back({{"file", file}, {"top", ranked(student.class_names(), student.probabilities(images.data(), 1))}});
+            answers.push_back(
+                {{"file", file}, {"top", ranked(student.class_names(), student.probabilities(images.data(), 1))}});
             print(answers.back());
         }
         common.output.write(answers);
@@ -102,7 +107,8 @@ struct Classify {
         std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
         order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
         nlohmann::json list = nlohmann::json::array();
-        for (const std::size_t k : order) list.push_back({{"class", names[k]}, {"probability", static_cast<double>(p[k])}});
+        for (const std::size_t k : order)
+            list.push_back({{"class", names[k]}, {"probability", static_cast<double>(p[k])}});
         return list;
     }
 
@@ -126,13 +132,20 @@ void add_evaluate(CLI::App& app, Action& action) {
     c.add_option("bundle,--bundle", o->bundle, "student bundle written by distill");
     c.add_option("--weights", o->common.weights, "instead of a bundle: CLIP weights of the student");
     c.add_option("--prompts", o->prompts, "with --weights: checkpoint of a PromptKD student");
-    c.add_option("--class-vectors", o->class_vectors, "with --weights: file with the tensor class_vectors (classes, e) of its teacher");
-    c.add_option("--class-names", o->class_names, "with --weights: file with one class name a line (default: those of --data)");
+    c.add_option("--class-vectors", o->class_vectors,
+                 "with --weights: file with the tensor class_vectors (classes, e) of its teacher");
+    c.add_option("--class-names", o->class_names,
+                 "with --weights: file with one class name a line (default: those of --data)");
     add_settling(c, o->common.settle);
-    c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")->required();
+    c.add_option("--data", o->common.data,
+                 "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")
+        ->required();
     c.add_option("--split", o->split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
-    c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")->check(CLI::IsMember({"base", "new", "all"}));
-    c.add_option("--images", o->images, "only the first so many images; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+    c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")
+        ->check(CLI::IsMember({"base", "new", "all"}));
+    c.add_option("--images", o->images, "only the first so many images; 0: all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     c.add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);
@@ -143,7 +156,9 @@ void add_classify(CLI::App& app, Action& action) {
     auto o = std::make_shared<Classify>();
     CLI::App& c = *app.add_subcommand("classify", "the most likely classes of images, from a student bundle alone");
     c.add_option("bundle,--bundle", o->bundle, "student bundle written by distill")->required();
-    c.add_option("images", o->files, "image files (PNG, JPEG)")->required()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    c.add_option("images", o->files, "image files (PNG, JPEG)")
+        ->required()
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);

@@ -31,11 +31,13 @@ struct ZeroShot {
         Dataset data = open_dataset(common.data, split == "train" ? Split::train : Split::test, names);
         if (images > 0) data = take(data, images);
         const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(common));
-        const TokenRows tokens = tokenize_classes(tokenizer, model.text().config(), common.weights, data.class_names, pattern);
+        const TokenRows tokens =
+            tokenize_classes(tokenizer, model.text().config(), common.weights, data.class_names, pattern);
         const auto vectors = promptkd::class_vectors(device, model, tokens, with);
         FrozenImageTower<D> tower(device, model, with, batch);
-        const auto features = features_with_progress(device, data, tower.resolution(), tower.embed(), batch, "zero-shot",
-                                                     [&](const auto* x, Index n) { return tower.encode(x, n); });
+        const auto features =
+            features_with_progress(device, data, tower.resolution(), tower.embed(), batch, "zero-shot",
+                                   [&](const auto* x, Index n) { return tower.encode(x, n); });
         nlohmann::json result = evaluation_json(device, features, vectors, data.class_names, common.classes);
         common.output.text() << evaluation_line(result) << std::endl;
         result["config"] = config;
@@ -50,14 +52,21 @@ void add_zero_shot(CLI::App& app, Action& action) {
     CLI::App& c = *app.add_subcommand("zero-shot", "accuracy of a CLIP model from class names alone");
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_settling(c, o->common.settle);
-    c.add_option("--prompts", o->prompts, "learned prompts: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or PromptSRC");
+    c.add_option("--prompts", o->prompts,
+                 "learned prompts: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or PromptSRC");
     add_vocabulary(c, o->common);
-    c.add_option("--data", o->common.data, "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")->required();
+    c.add_option("--data", o->common.data,
+                 "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")
+        ->required();
     c.add_option("--split", o->split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
-    c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")->check(CLI::IsMember({"base", "new", "all"}));
+    c.add_option("--classes", o->common.classes, "base, new or all (default: the three and their harmonic mean)")
+        ->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--class-names", o->class_names, "file with one class name a line");
-    c.add_option("--template", o->pattern, "prompt text with {} for the class name (default: the published one of the data set)");
-    c.add_option("--images", o->images, "only the first so many images; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+    c.add_option("--template", o->pattern,
+                 "prompt text with {} for the class name (default: the published one of the data set)");
+    c.add_option("--images", o->images, "only the first so many images; 0: all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     c.add_option("--batch", o->batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);

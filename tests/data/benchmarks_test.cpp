@@ -295,7 +295,9 @@ TEST_CASE("benchmarks: published few-shot draws") {
     CHECK(contains(error(), "has label 0, but 1 in the split"));
     tree.file(draw, few_shot_pickle({}));
     CHECK(contains(error(), "is empty"));
-    tree.file(draw, "\x80\x02}(" + pickled_text("train") + "](K\x01" "eu.");
+    tree.file(draw, "\x80\x02}(" + pickled_text("train") +
+                        "](K\x01"
+                        "eu.");
     CHECK(contains(error(), "is not an image record"));
     tree.file(draw, few_shot_pickle({{"/data/dtd/images/1/image2.jpg", 1}}).substr(0, 60));
     CHECK(contains(error(), "shot_1-seed_3.pkl"));

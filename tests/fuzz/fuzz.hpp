@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// One harness a reader. With -DPROMPTKD_FUZZ=ON (clang) these are libFuzzer programs; else a small main runs the seeds and random
-// mutations of them for PROMPTKD_FUZZ_SECONDS (default 5), and `NAME --write DIR` writes the seeds as a corpus for libFuzzer.
+// One harness a reader. With -DPROMPTKD_FUZZ=ON (clang) these are libFuzzer programs; else a small main runs the seeds
+// and random mutations of them for PROMPTKD_FUZZ_SECONDS (default 5), and `NAME --write DIR` writes the seeds as a
+// corpus for libFuzzer.
 
 #include <promptkd/core/rng.hpp>
 #include <promptkd/io/file.hpp>
@@ -40,7 +41,9 @@ public:
         if (!file_.valid()) std::abort();
     }
     const std::string& write(const std::uint8_t* data, std::size_t size) {
-        if (::ftruncate(file_.get(), 0) != 0 || (size > 0 && ::pwrite(file_.get(), data, size, 0) != static_cast<ssize_t>(size))) std::abort();
+        if (::ftruncate(file_.get(), 0) != 0 ||
+            (size > 0 && ::pwrite(file_.get(), data, size, 0) != static_cast<ssize_t>(size)))
+            std::abort();
         return path_;
     }
 
@@ -51,20 +54,36 @@ private:
 
 /// A changed copy of `seed`: bits, bytes, numbers, cuts, repeats, and parts of `other`.
 inline std::string mutate(std::string bytes, const std::string& other, RandomStream& random) {
-    const auto below = [&](std::size_t n) { return n == 0 ? std::size_t{0} : static_cast<std::size_t>(random.below(static_cast<std::uint32_t>(n))); };
+    const auto below = [&](std::size_t n) {
+        return n == 0 ? std::size_t{0} : static_cast<std::size_t>(random.below(static_cast<std::uint32_t>(n)));
+    };
     for (std::size_t changes = 1 + below(8); changes > 0; --changes) {
         const std::size_t at = below(bytes.size());
         switch (bytes.empty() ? 4 : below(8)) {
-            case 0: bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8))); break;
-            case 1: bytes[at] = static_cast<char>(random.next()); break;
-            case 2: bytes.resize(at); break;
-            case 3: bytes.erase(at, 1 + below(16)); break;
-            case 4: bytes.insert(at, 1 + below(16), static_cast<char>(random.next())); break;
-            case 5: bytes.insert(at, bytes.substr(below(bytes.size()), 1 + below(64))); break;
+            case 0:
+                bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8)));
+                break;
+            case 1:
+                bytes[at] = static_cast<char>(random.next());
+                break;
+            case 2:
+                bytes.resize(at);
+                break;
+            case 3:
+                bytes.erase(at, 1 + below(16));
+                break;
+            case 4:
+                bytes.insert(at, 1 + below(16), static_cast<char>(random.next()));
+                break;
+            case 5:
+                bytes.insert(at, bytes.substr(below(bytes.size()), 1 + below(64)));
+                break;
             case 6: {
-                constexpr std::uint64_t numbers[] = {0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff};
+                constexpr std::uint64_t numbers[] = {
+                    0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff};
                 const std::uint64_t number = numbers[below(std::size(numbers))];
-                for (std::size_t i = 0; i < (std::size_t{1} << below(4)) && at + i < bytes.size(); ++i) bytes[at + i] = static_cast<char>(number >> (8 * i));
+                for (std::size_t i = 0; i < (std::size_t{1} << below(4)) && at + i < bytes.size(); ++i)
+                    bytes[at + i] = static_cast<char>(number >> (8 * i));
                 break;
             }
             default:
@@ -74,7 +93,9 @@ inline std::string mutate(std::string bytes, const std::string& other, RandomStr
     return bytes;
 }
 
-inline void run(const std::string& bytes) { LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()); }
+inline void run(const std::string& bytes) {
+    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+}
 
 /// The main of a build without libFuzzer.
 inline int main_without_libfuzzer(int argc, char** argv) {
@@ -89,7 +110,8 @@ inline int main_without_libfuzzer(int argc, char** argv) {
     for (const std::string& input : inputs) run(input);
     run("");
     const char* seconds = std::getenv("PROMPTKD_FUZZ_SECONDS");
-    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds ? std::atof(seconds) : 5.0);
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds ? std::atof(seconds) : 5.0);
     std::uint64_t rounds = 0;
     for (; std::chrono::steady_clock::now() < end; ++rounds) {
         RandomStream random(1, rounds);

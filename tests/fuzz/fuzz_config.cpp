@@ -8,9 +8,10 @@ using namespace promptkd;
 
 std::vector<std::string> promptkd::fuzz::seeds() {
     const std::string formats = std::string(PROMPTKD_TEST_DATA) + "/formats/";
-    return {read_file(formats + "hf_gelu/config.json"), read_file(formats + "open_clip_gelu.json"),
-            R"({"model_cfg":{"embed_dim":8,"vision_cfg":{"width":80,"head_width":20,"layers":[3,4]},"text_cfg":{"pool_type":"eos","eos_id":7}},"preprocess_cfg":{}})",
-            R"({"metadata":{"total_size":1},"weight_map":{"a":"x-1.safetensors","b":"x-2.safetensors"}})"};
+    return {
+        read_file(formats + "hf_gelu/config.json"), read_file(formats + "open_clip_gelu.json"),
+        R"({"model_cfg":{"embed_dim":8,"vision_cfg":{"width":80,"head_width":20,"layers":[3,4]},"text_cfg":{"pool_type":"eos","eos_id":7}},"preprocess_cfg":{}})",
+        R"({"metadata":{"total_size":1},"weight_map":{"a":"x-1.safetensors","b":"x-2.safetensors"}})"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -20,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::tolerate_errors([&] {
         if (const auto config = read_model_config(path)) {
             TensorMap map;
-            map.tensors["visual.class_embedding"] = map.tensors["token_embedding.weight"] = make_tensor<float>({1}, {1, 1});
+            map.tensors["visual.class_embedding"] = map.tensors["token_embedding.weight"] =
+                make_tensor<float>({1}, {1, 1});
             apply_model_config(*config, map);
         }
     });

@@ -9,7 +9,9 @@ using namespace promptkd;
 std::vector<std::string> promptkd::fuzz::seeds() {
     const std::string images = std::string(PROMPTKD_TEST_DATA) + "/golden/images/";
     std::vector<std::string> all;
-    for (const char* name : {"02_RGB_40x40.png", "05_P_97x83.png", "06_RGB_160x120.jpg", "07_L_99x101.jpg", "08_L_28x28.png"}) all.push_back(read_file(images + name));
+    for (const char* name :
+         {"02_RGB_40x40.png", "05_P_97x83.png", "06_RGB_160x120.jpg", "07_L_99x101.jpg", "08_L_28x28.png"})
+        all.push_back(read_file(images + name));
     Image tiny(2, 3);
     all.push_back(encode_png(tiny));
     return all;

@@ -8,7 +8,8 @@ using namespace promptkd;
 std::vector<std::string> promptkd::fuzz::seeds() {
     const std::string assets = PROMPTKD_ASSETS;
     const std::string merges = read_text_file(assets + "/fashion_bpe.txt.gz");
-    return {read_file(assets + "/fashion_bpe.txt.gz"), merges, "#version\na b</w>\nab c</w>\n", "T<p>&amp;amp;It\xE2\x80\x99s 12 caf\xC3\xA9\xEF\xAC\x81 <|endoftext|></p>"};
+    return {read_file(assets + "/fashion_bpe.txt.gz"), merges, "#version\na b</w>\nab c</w>\n",
+            "T<p>&amp;amp;It\xE2\x80\x99s 12 caf\xC3\xA9\xEF\xAC\x81 <|endoftext|></p>"};
 }
 
 /// "T…": a text for a fixed vocabulary; anything else: a merges file, with which a text is then encoded.

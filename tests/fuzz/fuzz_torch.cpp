@@ -11,7 +11,8 @@ std::vector<std::string> promptkd::fuzz::seeds() {
     const std::string formats = std::string(PROMPTKD_TEST_DATA) + "/formats/";
     std::vector<std::string> all;
     TensorMap map;
-    for (const char* name : {"prompt_learner.ctx", "prompt_learner.proj.weight", "prompt_learner.compound_prompts_text.0", "visual.conv1.weight"})
+    for (const char* name : {"prompt_learner.ctx", "prompt_learner.proj.weight",
+                             "prompt_learner.compound_prompts_text.0", "visual.conv1.weight"})
         map.tensors[name] = make_tensor<float>({1, 2, 3, 4}, {2, 2});
     map.tensors["prompt_learner.proj.bias"] = make_tensor<half>({half(1.0f), half(2.0f)}, {2});
     const std::string name = "/tmp/promptkd-fuzz-" + std::to_string(::getpid());
@@ -32,7 +33,8 @@ std::vector<std::string> promptkd::fuzz::seeds() {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static fuzz::InputFile file;
-    if (size > 0 && data[0] == 'P' && !(size > 1 && data[1] == 'K')) {  // a bare pickle, whose storages have any size that is asked for
+    if (size > 0 && data[0] == 'P' &&
+        !(size > 1 && data[1] == 'K')) {  // a bare pickle, whose storages have any size that is asked for
         const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
         fuzz::tolerate_errors([&] {
             const Pickle pickle = Pickle::parse(bytes, "fuzz");

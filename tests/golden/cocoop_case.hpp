@@ -13,10 +13,12 @@ void check_cocoop(D& device, const GoldenCase& c, Report& report) {
     using T = typename D::Scalar;
     const ClipModel<D> model(device, c.model("model"));
     const TokenRows tokens = token_rows(c, "tokens");
-    const Index steps = c.shape("images")[0], batch = c.shape("images")[1], pixels = c.map.at("images").count() / steps, n = c.config.at("n_ctx");
+    const Index steps = c.shape("images")[0], batch = c.shape("images")[1], pixels = c.map.at("images").count() / steps,
+                n = c.config.at("n_ctx");
     CoCoOp<D> learner(device, model, n);
     learner.params().load_all(subset(c, "init."));
-    ConditionalTrainer<D> trainer(device, model, learner, tokens, ContextLayout::after_start(tokens.count, n), optimizer_config(c), batch);
+    ConditionalTrainer<D> trainer(device, model, learner, tokens, ContextLayout::after_start(tokens.count, n),
+                                  optimizer_config(c), batch);
     const std::vector<T> images = c.map.at("images").to<T>();
     const std::vector<std::int32_t> labels = c.map.at("labels").to<std::int32_t>();
     Buffer<D, T> input(device, pixels), logits(device, batch * trainer.classes());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs every golden case of a directory on every device: `golden_test`, PROMPTKD_GOLDEN_DIR=… (default: tests/data/golden),
-// PROMPTKD_VERBOSE=1 to see the margins. Prints "N cases, M failed" and exits 1 when one failed.
+// Runs every golden case of a directory on every device: `golden_test`, PROMPTKD_GOLDEN_DIR=… (default:
+// tests/data/golden), PROMPTKD_VERBOSE=1 to see the margins. Prints "N cases, M failed" and exits 1 when one failed.
 #include "cases.hpp"
 
 #include <promptkd/device/cpu.hpp>
@@ -28,8 +28,8 @@ void run(const std::string& name, const Check& check, Bounds bounds = {}) {
     ++cases;
     if (report.failures() > 0) ++failed;
     if (report.failures() > 0 || std::getenv("PROMPTKD_VERBOSE"))
-        std::printf("%s %s: %d comparisons, worst at %.3g of its bound\n", report.failures() ? "FAIL" : "ok  ", name.c_str(), report.comparisons(),
-                    report.worst());
+        std::printf("%s %s: %d comparisons, worst at %.3g of its bound\n", report.failures() ? "FAIL" : "ok  ",
+                    name.c_str(), report.comparisons(), report.worst());
 }
 
 std::string vocabulary() {
@@ -43,17 +43,22 @@ void run_file(const std::filesystem::path& path) {
         if (std::getenv("PROMPTKD_OFFLINE") && !std::filesystem::exists(vocabulary())) return;
         return run(name, [&](Report& r) { check_tokenizer(path.string(), vocabulary(), r); });
     }
-    if (name.rfind("numbers", 0) == 0 && path.extension() == ".json") return run(name, [&](Report& r) { check_all_numbers(path.string(), r); });
+    if (name.rfind("numbers", 0) == 0 && path.extension() == ".json")
+        return run(name, [&](Report& r) { check_all_numbers(path.string(), r); });
     if (path.extension() != ".safetensors") return;
     GoldenCase c{directory, read_safetensors(path.string()), nullptr};
     const auto kind = c.map.metadata.find("kind");
     if (kind == c.map.metadata.end()) return;  // a model
     c.config = nlohmann::json::parse(c.map.metadata.at("config"));
-    if (kind->second == "preprocess") return run(name, [&](Report& r) { check_preprocess(c.map, directory + "/images", r); });
+    if (kind->second == "preprocess")
+        return run(name, [&](Report& r) { check_preprocess(c.map, directory + "/images", r); });
     const bool known = for_each_device([&](auto& device, const char* device_name) {
         using D = std::remove_reference_t<decltype(device)>;
         const CaseCheck<D> check = find_check<D>(kind->second);
-        if (check) run(name + " on " + device_name, [&](Report& r) { check(device, c, r), check_device(device, r); }, bounds_of<D>());
+        if (check)
+            run(
+                name + " on " + device_name, [&](Report& r) { check(device, c, r), check_device(device, r); },
+                bounds_of<D>());
         return check != nullptr;
     });
     if (!known) run(name, [&](Report& r) { r.check(false, "unknown kind '" + kind->second + "'"); });

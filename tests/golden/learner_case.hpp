@@ -15,12 +15,14 @@ namespace promptkd::test {
 inline OptimizerConfig optimizer_config(const GoldenCase& c) {
     OptimizerConfig config;
     const nlohmann::json& sgd = c.config.at("sgd");
-    config.sgd = {sgd.at("momentum"), sgd.at("weight_decay"), sgd.value("dampening", 0.0), sgd.value("nesterov", false)};
+    config.sgd = {sgd.at("momentum"), sgd.at("weight_decay"), sgd.value("dampening", 0.0),
+                  sgd.value("nesterov", false)};
     return config;
 }
 
 template <class D>
-std::unique_ptr<PromptLearner<D>> make_golden_learner(D& device, const ClipModel<D>& model, const GoldenCase& c, const std::string& kind, ContextTexts& texts) {
+std::unique_ptr<PromptLearner<D>> make_golden_learner(D& device, const ClipModel<D>& model, const GoldenCase& c,
+                                                      const std::string& kind, ContextTexts& texts) {
     texts.tokens = token_rows(c, "tokens");
     const Index classes = texts.tokens.count;
     if (kind == "coop") {
@@ -36,7 +38,8 @@ std::unique_ptr<PromptLearner<D>> make_golden_learner(D& device, const ClipModel
         return std::make_unique<MaPLe<D>>(device, model, c.config.at("n_ctx"), c.config.at("depth"));
     }
     const nlohmann::json& d = c.config.at("design");
-    const IndependentPrompts sizes{d.value("vision_ctx", 0), d.value("vision_depth", 0), d.value("language_ctx", 0), d.value("language_depth", 0)};
+    const IndependentPrompts sizes{d.value("vision_ctx", 0), d.value("vision_depth", 0), d.value("language_ctx", 0),
+                                   d.value("language_depth", 0)};
     if (sizes.text > 0 && sizes.text_depth > 0) texts.layout = ContextLayout::after_start(classes, sizes.text);
     return std::make_unique<Ivlp<D>>(device, model, sizes);
 }
@@ -75,25 +78,31 @@ void check_learner(D& device, const GoldenCase& c, Report& report) {
     Buffer<D, T> input(device, pixels), features(device, batch * model.vision().embed());
     Buffer<D, std::int32_t> target(device, batch);
 
-    for (const bool plain : {true, false}) {  // first without the text branch's savings, then with them, from the same start
+    for (const bool plain :
+         {true, false}) {  // first without the text branch's savings, then with them, from the same start
         Report quiet(report.name(), report.bounds());
         Report& to = plain ? quiet : report;
         learner->params().load_all(subset(c, "init."));
-        PromptTrainer<D> trainer(device, model, *learner, texts.tokens, texts.layout, optimizer_config(c), regulation, batch, plain ? 3 : 0, TextSavings{!plain, !plain});
+        PromptTrainer<D> trainer(device, model, *learner, texts.tokens, texts.layout, optimizer_config(c), regulation,
+                                 batch, plain ? 3 : 0, TextSavings{!plain, !plain});
         std::optional<PromptAggregation<D>> aggregation;
-        if (kind == "promptsrc") aggregation.emplace(learner->params(), gaussian_weights(steps, c.config.at("gpa_mean"), c.config.at("gpa_std")));
+        if (kind == "promptsrc")
+            aggregation.emplace(learner->params(),
+                                gaussian_weights(steps, c.config.at("gpa_mean"), c.config.at("gpa_std")));
         Buffer<D, T> logits(device, batch * trainer.classes());
         for (Index i = 0; i < steps; ++i) {
             const std::string step = "step" + std::to_string(i) + ".";
             device.upload(input.data(), images.data() + i * pixels, static_cast<std::size_t>(pixels) * sizeof(T));
-            device.upload(target.data(), labels.data() + i * batch, static_cast<std::size_t>(batch) * sizeof(std::int32_t));
+            device.upload(target.data(), labels.data() + i * batch,
+                          static_cast<std::size_t>(batch) * sizeof(std::int32_t));
             device.synchronize();
             if (i == 0 && c.has("step0.logits")) {
                 const T* w = trainer.class_features();
                 trainer.encode(input.data(), batch, features.data());
                 trainer.logits_of(features.data(), w, logits.data(), batch);
                 to.close("step0.logits", logits.to_host(), c.values("step0.logits"), 1e-4);
-                if (c.has("step0.image_features")) to.close("step0.image_features", features.to_host(), c.values("step0.image_features"), 1e-4);
+                if (c.has("step0.image_features"))
+                    to.close("step0.image_features", features.to_host(), c.values("step0.image_features"), 1e-4);
             }
             trainer.step(input.data(), target.data(), batch, c.values(step + "lr").at(0));
             to.close(step + "loss", std::vector<double>{trainer.loss()}, c.values(step + "loss"), 1e-5);
@@ -103,7 +112,8 @@ void check_learner(D& device, const GoldenCase& c, Report& report) {
             check_parameters(learner->params(), c, step + "after.", false, 1e-4, to);
         }
         check_parameters(learner->params(), c, "gpa.", false, 1e-4, to);
-        if (aggregation && c.has("gpa_weights")) to.close("gpa_weights", aggregation->weights(), c.values("gpa_weights"), 1e-5);
+        if (aggregation && c.has("gpa_weights"))
+            to.close("gpa_weights", aggregation->weights(), c.values("gpa_weights"), 1e-5);
         device.upload(input.data(), images.data(), static_cast<std::size_t>(pixels) * sizeof(T));
         const T* w = trainer.class_features();
         trainer.encode(input.data(), batch, features.data());

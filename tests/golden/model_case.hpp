@@ -16,7 +16,9 @@ struct GoldenCase {
     TensorMap map;
     nlohmann::json config;
 
-    TensorMap model(const char* key) const { return read_safetensors(directory + "/" + config.at(key).get<std::string>() + ".safetensors"); }
+    TensorMap model(const char* key) const {
+        return read_safetensors(directory + "/" + config.at(key).get<std::string>() + ".safetensors");
+    }
     bool has(const std::string& name) const { return map.contains(name); }
     const Shape& shape(const std::string& name) const { return map.at(name).shape; }
     std::vector<double> values(const std::string& name) const { return map.at(name).to<double>(); }

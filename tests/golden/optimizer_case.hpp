@@ -11,13 +11,15 @@ namespace promptkd::test {
 
 /// Runs one optimizer trajectory of numbers.json on the library's optimizer, in float as the published results are.
 template <class Optimizer>
-void follow_trajectory(Optimizer& optimizer, ParamSet<Cpu<float>>& params, const nlohmann::json& entry, const std::string& name, Report& report) {
+void follow_trajectory(Optimizer& optimizer, ParamSet<Cpu<float>>& params, const nlohmann::json& entry,
+                       const std::string& name, Report& report) {
     const double lr = entry.at("config").at("lr");
     for (std::size_t i = 0; i < entry.at("grads").size(); ++i) {
         const auto grad = entry.at("grads")[i].get<std::vector<float>>();
         std::copy(grad.begin(), grad.end(), params.gradients());
         optimizer.step(lr);
-        report.close(concat(name, " after step ", i), params.values_of("p"), entry.at("values")[i].get<std::vector<double>>(), 1e-6);
+        report.close(concat(name, " after step ", i), params.values_of("p"),
+                     entry.at("values")[i].get<std::vector<double>>(), 1e-6);
     }
 }
 
@@ -34,12 +36,13 @@ inline void check_optimizers(const nlohmann::json& numbers, Report& report) {
         params.set("p", init);
         const std::string name = entry.at("name");
         if (name == "sgd") {
-            Sgd<Cpu<float>> optimizer(params, {config.value("momentum", 0.0), config.value("weight_decay", 0.0), config.value("dampening", 0.0),
-                                               config.value("nesterov", false)});
+            Sgd<Cpu<float>> optimizer(params, {config.value("momentum", 0.0), config.value("weight_decay", 0.0),
+                                               config.value("dampening", 0.0), config.value("nesterov", false)});
             follow_trajectory(optimizer, params, entry, name, report);
         } else if (name == "adam" || name == "adamw") {
             const auto betas = config.at("betas").get<std::vector<double>>();
-            Adam<Cpu<float>> optimizer(params, {betas.at(0), betas.at(1), config.value("eps", 1e-8), config.value("weight_decay", 0.0), name == "adamw"});
+            Adam<Cpu<float>> optimizer(params, {betas.at(0), betas.at(1), config.value("eps", 1e-8),
+                                                config.value("weight_decay", 0.0), name == "adamw"});
             follow_trajectory(optimizer, params, entry, name, report);
         } else {
             report.check(false, "unknown optimizer '" + name + "'");

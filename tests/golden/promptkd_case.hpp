@@ -18,7 +18,8 @@ inline TensorMap subset(const GoldenCase& c, const std::string& prefix) {
 }
 
 template <class D>
-void check_parameters(ParamSet<D>& params, const GoldenCase& c, const std::string& prefix, bool gradients, double tolerance, Report& report) {
+void check_parameters(ParamSet<D>& params, const GoldenCase& c, const std::string& prefix, bool gradients,
+                      double tolerance, Report& report) {
     for (const std::string& name : params.names()) {
         if (!c.has(prefix + name)) continue;
         const auto got = gradients ? params.gradients_of(name) : params.values_of(name);
@@ -26,8 +27,10 @@ void check_parameters(ParamSet<D>& params, const GoldenCase& c, const std::strin
         if (gradients && name == "VPT_image_trans.conv1.0.bias") {  // BatchNorm removes it: zero up to rounding
             double largest = 0, weight = 0;
             for (const auto g : got) largest = std::max(largest, std::abs(static_cast<double>(g)));
-            for (const double g : c.values(prefix + "VPT_image_trans.conv1.0.weight")) weight = std::max(weight, std::abs(g));
-            report.check(largest <= 1e-4 * weight, concat(prefix, name, ": ", largest, " is not zero up to rounding (", weight, ")"));
+            for (const double g : c.values(prefix + "VPT_image_trans.conv1.0.weight"))
+                weight = std::max(weight, std::abs(g));
+            report.check(largest <= 1e-4 * weight,
+                         concat(prefix, name, ": ", largest, " is not zero up to rounding (", weight, ")"));
         } else {
             report.close(prefix + name, got, want, tolerance);
         }
@@ -60,7 +63,8 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     Distiller<D> distiller(student, &teacher, vectors, settings);
 
     const std::vector<T> images = c.map.at("images").to<T>();
-    Buffer<D, T> input(device, pixels), features(device, batch * teacher.embed()), logits(device, batch * distiller.classes());
+    Buffer<D, T> input(device, pixels), features(device, batch * teacher.embed()),
+        logits(device, batch * distiller.classes());
     const auto download = [&](const T* p, Index n) {
         std::vector<T> host(static_cast<std::size_t>(n));
         device.download(host.data(), p, host.size() * sizeof(T));
@@ -71,14 +75,19 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
         device.upload(input.data(), images.data() + i * pixels, static_cast<std::size_t>(pixels) * sizeof(T));
         device.synchronize();
         if (i == 0) {
-            report.close("teacher_image_features", download(teacher.encode(input.data(), batch), batch * teacher.embed()), c.values("teacher_image_features"), 1e-4);
-            report.close("teacher_logits", download(distiller.teacher_logits(input.data(), batch), batch * distiller.classes()), c.values("teacher_logits"), 1e-4);
+            report.close("teacher_image_features",
+                         download(teacher.encode(input.data(), batch), batch * teacher.embed()),
+                         c.values("teacher_image_features"), 1e-4);
+            report.close("teacher_logits",
+                         download(distiller.teacher_logits(input.data(), batch), batch * distiller.classes()),
+                         c.values("teacher_logits"), 1e-4);
         }
         distiller.step(input.data(), batch, c.values(step + "lr").at(0));
         const double loss = distiller.loss();
         report.close(step + "loss", std::vector<double>{loss}, c.values(step + "loss"), 1e-5);
         if (c.has(step + "student_features"))
-            report.close(step + "student_features", download(distiller.student_features(), batch * teacher.embed()), c.values(step + "student_features"), 1e-4);
+            report.close(step + "student_features", download(distiller.student_features(), batch * teacher.embed()),
+                         c.values(step + "student_features"), 1e-4);
         check_parameters(student.params(), c, step + "grad.", true, 1e-3, report);
         check_parameters(student.params(), c, step + "after.", false, 1e-3, report);
     }
@@ -87,7 +96,8 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     student.save(state);
     for (const auto& [name, tensor] : state.tensors) {
         if (name.find("running_") == std::string::npos || !c.has("final." + name)) continue;
-        report.close("final." + name, tensor.template to<double>(), c.values("final." + name), name.find("running_var") != std::string::npos ? 1e-4 : 1e-3);
+        report.close("final." + name, tensor.template to<double>(), c.values("final." + name),
+                     name.find("running_var") != std::string::npos ? 1e-4 : 1e-3);
     }
     device.upload(input.data(), images.data(), static_cast<std::size_t>(pixels) * sizeof(T));
     Arena<D> arena(device);
@@ -101,10 +111,13 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
         const char* name;
         Index first, count;
     };
-    for (const Half half : {Half{"final.logits_all", 0, classes}, Half{"final.logits_base", 0, base}, Half{"final.logits_new", base, classes - base}}) {
-        const std::vector<T> part(vectors.begin() + half.first * embed, vectors.begin() + (half.first + half.count) * embed);
+    for (const Half half : {Half{"final.logits_all", 0, classes}, Half{"final.logits_base", 0, base},
+                            Half{"final.logits_new", base, classes - base}}) {
+        const std::vector<T> part(vectors.begin() + half.first * embed,
+                                  vectors.begin() + (half.first + half.count) * embed);
         Buffer<D, T> w(device, part);
-        cosine_logits(device, static_cast<const T*>(features.data()), static_cast<const T*>(w.data()), logits.data(), batch, half.count, embed, student.logit_scale());
+        cosine_logits(device, static_cast<const T*>(features.data()), static_cast<const T*>(w.data()), logits.data(),
+                      batch, half.count, embed, student.logit_scale());
         report.close(half.name, download(logits.data(), batch * half.count), c.values(half.name), 1e-4);
     }
 }

@@ -31,7 +31,8 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
     const std::vector<T> images = c.map.at("images").to<T>();
     const Index batch = c.shape("images")[0], embed = model.vision().embed();
     Buffer<D, T> pixels(device, images), features(device, batch * embed);
-    const Index tokens = model.vision().is_transformer() ? 1 + model.vision().config().cells() : 0, width = model.vision().width();
+    const Index tokens = model.vision().is_transformer() ? 1 + model.vision().config().cells() : 0,
+                width = model.vision().width();
     std::vector<std::pair<Index, std::vector<A>>> records;
     const auto encode_images = [&] {
         model.vision().forward(device, arena, pixels.data(), batch, nullptr, Placement{}, features.data(), nullptr,
@@ -54,7 +55,8 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
         records.clear();
         const Index rows = prepared.sequences.rows(), d = model.text().config().width;
         const auto encode_texts = [&] {
-            model.text().forward(device, arena, prepared, nullptr, nullptr, encoded.data(), nullptr, Recorder<D>{&device, rows * d, &records});
+            model.text().forward(device, arena, prepared, nullptr, nullptr, encoded.data(), nullptr,
+                                 Recorder<D>{&device, rows * d, &records});
         };
         plan(device, arena, encode_texts);
         encode_texts();
@@ -75,7 +77,8 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
         for (Index j = 0; j < texts.count; ++j) {
             double dot = 0, uu = 0, ww = 0;
             for (Index e = 0; e < embed; ++e) {
-                const double u = image_features[static_cast<std::size_t>(i * embed + e)], w = text_features[static_cast<std::size_t>(j * embed + e)];
+                const double u = image_features[static_cast<std::size_t>(i * embed + e)],
+                             w = text_features[static_cast<std::size_t>(j * embed + e)];
                 dot += u * w, uu += u * u, ww += w * w;
             }
             logits.push_back(model.logit_scale() * dot / std::sqrt(uu * ww));

@@ -24,7 +24,8 @@ Pickle parse(const std::string& bytes) {
 }
 
 /// Checks that the pickle is refused with the file, the byte of the opcode, and `expected`.
-void check_refused(const std::string& bytes, std::size_t offset, const std::string& expected, const PickleLimits& limits = {}) {
+void check_refused(const std::string& bytes, std::size_t offset, const std::string& expected,
+                   const PickleLimits& limits = {}) {
     const std::string message = error_of([&] { Pickle::parse(bytes, "some.pt", nullptr, limits); });
     CAPTURE(message);
     CHECK(message.find("some.pt: pickle: byte " + std::to_string(offset) + ": ") == 0);
@@ -32,9 +33,11 @@ void check_refused(const std::string& bytes, std::size_t offset, const std::stri
 }
 
 TEST_CASE("pickle: numbers, texts and bytes of every protocol") {
-    const std::string bytes = proto + "(" + "K\x07" + "M" + little_endian(1000, 2) + "J" + little_endian(0xfffffffe, 4) + "\x8a\x02" + little_endian(0xff7f, 2) +
-                              "\x8a" + std::string(1, '\0') + "\x8a\x08" + little_endian(1ull << 62, 8) + std::string("G\x40\x09\x21\xfb\x54\x44\x2d\x18", 9) + "N\x88\x89" + text("ab") + "\x8c\x01" + "c" +
-                              "U\x01z" + "C\x02xy" + "\x8d" + little_endian(1, 8) + "u" + "t.";
+    const std::string bytes = proto + "(" + "K\x07" + "M" + little_endian(1000, 2) + "J" +
+                              little_endian(0xfffffffe, 4) + "\x8a\x02" + little_endian(0xff7f, 2) + "\x8a" +
+                              std::string(1, '\0') + "\x8a\x08" + little_endian(1ull << 62, 8) +
+                              std::string("G\x40\x09\x21\xfb\x54\x44\x2d\x18", 9) + "N\x88\x89" + text("ab") +
+                              "\x8c\x01" + "c" + "U\x01z" + "C\x02xy" + "\x8d" + little_endian(1, 8) + "u" + "t.";
     const Pickle p = parse(bytes);
     const auto& items = p[p.root()].items;
     REQUIRE(p[p.root()].kind == Kind::tuple);
@@ -54,8 +57,23 @@ TEST_CASE("pickle: numbers, texts and bytes of every protocol") {
 }
 
 TEST_CASE("pickle: containers, memo and protocol 4") {
-    const std::string inner = "\x8c\x01" "a" "\x94" "K\x01" "\x8c\x01" "b" "]" "(K\x02K\x03" "e" "h" + std::string(1, '\0') + "\x86";
-    const std::string bytes = "\x80\x04\x95" + little_endian(inner.size(), 8) + "}(" + inner + "\x8c\x01" "c" "\x8f(K\x05\x90" "u.";
+    const std::string inner =
+        "\x8c\x01"
+        "a"
+        "\x94"
+        "K\x01"
+        "\x8c\x01"
+        "b"
+        "]"
+        "(K\x02K\x03"
+        "e"
+        "h" +
+        std::string(1, '\0') + "\x86";
+    const std::string bytes = "\x80\x04\x95" + little_endian(inner.size(), 8) + "}(" + inner +
+                              "\x8c\x01"
+                              "c"
+                              "\x8f(K\x05\x90"
+                              "u.";
     const Pickle p = parse(bytes);
     const Pickle::Ref b = p.find(p.root(), "b");
     REQUIRE(b != 0);
@@ -86,7 +104,8 @@ TEST_CASE("pickle: dictionaries of the collections module are dictionaries") {
     }
     const Pickle pairs = parse(proto + "ccollections\nOrderedDict\n]]" + "(" + text("a") + "K\x09" + "ea\x85R.");
     CHECK(pairs[pairs.find(pairs.root(), "a")].integer == 9);
-    const Pickle factory = parse(proto + "ccollections\ndefaultdict\nc__builtin__\ndict\n\x85R" + text("a") + "K\x09s.");
+    const Pickle factory =
+        parse(proto + "ccollections\ndefaultdict\nc__builtin__\ndict\n\x85R" + text("a") + "K\x09s.");
     CHECK(factory[factory.find(factory.root(), "a")].integer == 9);
 }
 
@@ -106,7 +125,8 @@ TEST_CASE("pickle: where it ends is reported") {
 }
 
 TEST_CASE("pickle: every truncation is refused") {
-    const std::string bytes = proto + "}(" + text("key") + "cos\nsystem\n" + text("x") + "\x85RX\x02" + std::string(3, '\0') + "abG" + std::string(8, '\0') + "u.";
+    const std::string bytes = proto + "}(" + text("key") + "cos\nsystem\n" + text("x") + "\x85RX\x02" +
+                              std::string(3, '\0') + "abG" + std::string(8, '\0') + "u.";
     for (std::size_t n = 0; n < bytes.size(); ++n) CHECK_THROWS_AS(parse(bytes.substr(0, n)), Error);
 }
 
@@ -120,7 +140,10 @@ TEST_CASE("pickle: opcodes out of order are refused with their byte") {
     check_refused(proto + "K\x01(a", 5, "too short");
     check_refused(proto + "](a", 4, "too short");  // a value below the mark may not be taken
     check_refused(proto + "K\x01s", 4, "too short");
-    check_refused(proto + "K\x01K\x02" "a", 6, "cannot hold them");
+    check_refused(proto +
+                      "K\x01K\x02"
+                      "a",
+                  6, "cannot hold them");
     check_refused(proto + "}(K\x01u", 6, "a key but no value");
     check_refused(proto + "K\x01)R", 5, "no global");
     check_refused(proto + "cos\nsystem\nK\x01R", 15, "no tuple");
@@ -133,11 +156,14 @@ TEST_CASE("pickle: opcodes out of order are refused with their byte") {
 TEST_CASE("pickle: unknown opcodes, other protocols and huge counts are refused") {
     check_refused(proto + "I1\n.", 2, "opcode 73 is unknown");
     check_refused(proto + "\x82\x01.", 2, "opcode 130 is unknown");  // extension registry
-    check_refused(proto + std::string("\x97."), 2, "unknown");         // out-of-band buffer
+    check_refused(proto + std::string("\x97."), 2, "unknown");       // out-of-band buffer
     check_refused(std::string("\x80\x09N."), 0, "protocol 9");
     CHECK(error_of([&] { parse("N."); }).find("not a pickle") != std::string::npos);
     CHECK(error_of([&] { parse(""); }).find("not a pickle") != std::string::npos);
-    check_refused(proto + "X\xff\xff\xff\xff" "ab", 2, "beyond the end");
+    check_refused(proto +
+                      "X\xff\xff\xff\xff"
+                      "ab",
+                  2, "beyond the end");
     check_refused(proto + "\x8d" + std::string(8, '\xff'), 2, "beyond the end");
     check_refused(proto + "\x8b\xff\xff\xff\xff", 2, "beyond the end");
     check_refused("\x80\x04\x95" + std::string(8, '\xff'), 2, "longer than the pickle");

@@ -25,10 +25,10 @@ std::string tuple(const std::vector<long long>& values) {
 }
 
 /// The opcodes of one tensor in storage "0".
-std::string tensor(const std::string& type, long long count, long long offset, const std::vector<long long>& size, const std::vector<long long>& stride,
-                   const std::string& function = "_rebuild_tensor_v2") {
-    return "ctorch._utils\n" + function + "\n((" + text("storage") + "ctorch\n" + type + "\n" + text("0") + text("cpu") + number(count) + "tQ" + number(offset) +
-           tuple(size) + tuple(stride) + "\x89}tR";
+std::string tensor(const std::string& type, long long count, long long offset, const std::vector<long long>& size,
+                   const std::vector<long long>& stride, const std::string& function = "_rebuild_tensor_v2") {
+    return "ctorch._utils\n" + function + "\n((" + text("storage") + "ctorch\n" + type + "\n" + text("0") +
+           text("cpu") + number(count) + "tQ" + number(offset) + tuple(size) + tuple(stride) + "\x89}tR";
 }
 
 /// A torch zip {"w": <tensor opcodes>} whose storage "0" is `data`.
@@ -36,7 +36,9 @@ std::string archive(const std::string& value, const std::string& data) {
     return make_zip({{"m/data.pkl", proto + "}" + text("w") + value + "s."}, {"m/data/0", data}, {"m/version", "3\n"}});
 }
 
-std::string floats(const std::vector<float>& values) { return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}; }
+std::string floats(const std::vector<float>& values) {
+    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+}
 
 TensorMap read(const std::string& bytes) {
     const auto kept = std::make_shared<const std::string>(bytes);
@@ -64,7 +66,8 @@ TEST_CASE("torch: the three forms hold the same tensors") {
         CAPTURE(named.first);
         CHECK(script.at(named.first, named.second.shape).to<half>().size() == named.second.to<half>().size());
         const std::vector<float> a = script.at(named.first).to<float>(), b = named.second.to<float>();
-        for (std::size_t i = 0; i < a.size(); i += 97) CHECK(static_cast<float>(half(a[i])) == static_cast<float>(half(b[i])));
+        for (std::size_t i = 0; i < a.size(); i += 97)
+            CHECK(static_cast<float>(half(a[i])) == static_cast<float>(half(b[i])));
     }
 }
 
@@ -95,20 +98,28 @@ TEST_CASE("torch: what is written is read back, bit for bit") {
 
 TEST_CASE("torch: views are read through their strides and offsets") {
     const std::string data = floats({0, 1, 2, 3, 4, 5, 6, 7});
-    CHECK(read(archive(tensor("FloatStorage", 8, 2, {2, 3}, {3, 1}), data)).at("w").to<float>() == std::vector<float>{2, 3, 4, 5, 6, 7});
-    CHECK(read(archive(tensor("FloatStorage", 8, 0, {3, 2}, {1, 3}), data)).at("w").to<float>() == std::vector<float>{0, 3, 1, 4, 2, 5});
-    CHECK(read(archive(tensor("FloatStorage", 8, 7, {2, 2}, {0, 0}), data)).at("w").to<float>() == std::vector<float>{7, 7, 7, 7});
+    CHECK(read(archive(tensor("FloatStorage", 8, 2, {2, 3}, {3, 1}), data)).at("w").to<float>() ==
+          std::vector<float>{2, 3, 4, 5, 6, 7});
+    CHECK(read(archive(tensor("FloatStorage", 8, 0, {3, 2}, {1, 3}), data)).at("w").to<float>() ==
+          std::vector<float>{0, 3, 1, 4, 2, 5});
+    CHECK(read(archive(tensor("FloatStorage", 8, 7, {2, 2}, {0, 0}), data)).at("w").to<float>() ==
+          std::vector<float>{7, 7, 7, 7});
     CHECK(read(archive(tensor("FloatStorage", 8, 3, {}, {}), data)).at("w").to<float>() == std::vector<float>{3});
     CHECK(read(archive(tensor("FloatStorage", 8, 9, {0, 4}, {4, 1}), data)).at("w").count() == 0);
-    const std::string parameter = "ctorch._utils\n_rebuild_parameter\n(" + tensor("FloatStorage", 8, 1, {2}, {1}) + "\x88}tR";
+    const std::string parameter =
+        "ctorch._utils\n_rebuild_parameter\n(" + tensor("FloatStorage", 8, 1, {2}, {1}) + "\x88}tR";
     CHECK(read(archive(parameter, data)).at("w").to<float>() == std::vector<float>{1, 2});
 }
 
 TEST_CASE("torch: views that leave their storage are refused") {
     const std::string data = floats({0, 1, 2, 3});
-    const auto refused = [&](const std::string& type, long long count, long long offset, const std::vector<long long>& size, const std::vector<long long>& stride,
-                             const std::string& expected) { check_refused(archive(tensor(type, count, offset, size, stride), data), "tensor 'w': " + expected); };
-    refused("FloatStorage", 4, 1, {2, 2}, {2, 1}, "size (2, 2) with its strides from offset 1 on reaches element 4 of a storage of 4");
+    const auto refused = [&](const std::string& type, long long count, long long offset,
+                             const std::vector<long long>& size, const std::vector<long long>& stride,
+                             const std::string& expected) {
+        check_refused(archive(tensor(type, count, offset, size, stride), data), "tensor 'w': " + expected);
+    };
+    refused("FloatStorage", 4, 1, {2, 2}, {2, 1},
+            "size (2, 2) with its strides from offset 1 on reaches element 4 of a storage of 4");
     refused("FloatStorage", 4, 4, {1}, {1}, "size (1)");
     refused("FloatStorage", 4, -1, {1}, {1}, "storage offset is -1");
     refused("FloatStorage", 4, 0, {-2}, {1}, "size is -2");
@@ -128,12 +139,15 @@ TEST_CASE("torch: views that leave their storage are refused") {
 
 TEST_CASE("torch: tensors of other kinds and malformed descriptions are refused") {
     const std::string data = floats({0, 1, 2, 3});
-    check_refused(archive(tensor("FloatStorage", 4, 0, {4}, {1}, "_rebuild_qtensor"), data), "tensor 'w' is of a kind that is not supported (torch._utils._rebuild_qtensor)");
+    check_refused(archive(tensor("FloatStorage", 4, 0, {4}, {1}, "_rebuild_qtensor"), data),
+                  "tensor 'w' is of a kind that is not supported (torch._utils._rebuild_qtensor)");
     check_refused(archive("ctorch._utils\n_rebuild_tensor_v2\n)R", data), "0 parts, too few");
     check_refused(archive("ctorch._utils\n_rebuild_tensor_v2\n(NNNNtR", data), "not a torch storage");
-    check_refused(archive("ctorch._utils\n_rebuild_tensor_v2\n((" + text("module") + "NNNNtQNNNtR", data), "persistent id");
+    check_refused(archive("ctorch._utils\n_rebuild_tensor_v2\n((" + text("module") + "NNNNtQNNNtR", data),
+                  "persistent id");
     check_refused(make_zip({{"m/data.pkl", proto + "K\x01."}}), "neither a dictionary of tensors nor a module");
-    check_refused(make_zip({{"m/data.pkl", proto + "}" + text("w") + tensor("FloatStorage", 4, 0, {4}, {1}) + "s."}}), "no entry 'm/data/0'");
+    check_refused(make_zip({{"m/data.pkl", proto + "}" + text("w") + tensor("FloatStorage", 4, 0, {4}, {1}) + "s."}}),
+                  "no entry 'm/data/0'");
     std::string chain = tensor("FloatStorage", 4, 0, {4}, {1});
     for (int i = 0; i < 6; ++i) chain = "ctorch._utils\n_rebuild_parameter\n(" + chain + "\x88}tR";
     check_refused(archive(chain, data), "a parameter of a parameter");
@@ -145,20 +159,23 @@ TEST_CASE("torch: calls in a pickle are skipped, never made") {
     const std::string call = "cos\nsystem\n" + text("touch " + witness) + "\x85R";
     const std::string data = floats({0, 1, 2, 3});
     const TensorMap map = read(make_zip(
-        {{"m/data.pkl", proto + "}(" + text("evil") + call + text("w") + tensor("FloatStorage", 4, 0, {4}, {1}) + "u."}, {"m/data/0", data}}));
+        {{"m/data.pkl", proto + "}(" + text("evil") + call + text("w") + tensor("FloatStorage", 4, 0, {4}, {1}) + "u."},
+         {"m/data/0", data}}));
     CHECK(map.tensors.size() == 1);
     CHECK_FALSE(std::filesystem::exists(witness));
 }
 
 TEST_CASE("torch: module trees that are deep or refer to themselves end with an error") {
     const std::string object = "c__torch__\nRoot\n)\x81q" + std::string(1, '\0');
-    check_refused(make_zip({{"m/data.pkl", proto + object + "}" + text("self") + "h" + std::string(1, '\0') + "sb."}}), "modules nest deeper than 64");
+    check_refused(make_zip({{"m/data.pkl", proto + object + "}" + text("self") + "h" + std::string(1, '\0') + "sb."}}),
+                  "modules nest deeper than 64");
     std::string wide = proto + object + "}(";
     for (int i = 0; i < 8; ++i) wide += text("a" + std::to_string(i)) + "h" + std::string(1, '\0');
     check_refused(make_zip({{"m/data.pkl", wide + "ub."}}), "modules");
-    const TensorMap nested = read(make_zip({{"m/data.pkl", proto + "c__torch__\nRoot\n)\x81}" + text("layer") + "c__torch__\nInner\n)\x81}" + text("weight") +
-                                                               tensor("FloatStorage", 1, 0, {}, {}) + "sbsb."},
-                                            {"m/data/0", floats({5})}}));
+    const TensorMap nested =
+        read(make_zip({{"m/data.pkl", proto + "c__torch__\nRoot\n)\x81}" + text("layer") + "c__torch__\nInner\n)\x81}" +
+                                          text("weight") + tensor("FloatStorage", 1, 0, {}, {}) + "sbsb."},
+                       {"m/data/0", floats({5})}}));
     CHECK(nested.at("layer.weight").to<float>() == std::vector<float>{5});
 }
 
@@ -179,8 +196,9 @@ TEST_CASE("zip: path tricks, duplicates and lies about the layout are refused") 
 
 TEST_CASE("zip: overlapping entries are refused") {
     // The second entry lies inside the data of the first.
-    const std::string inner = "PK\x03\x04" + little_endian(20, 2) + little_endian(0, 4) + little_endian(0x210000, 4) + little_endian(test::crc_of("y"), 4) +
-                              little_endian(1, 4) + little_endian(1, 4) + little_endian(3, 2) + little_endian(0, 2) + "m/by";
+    const std::string inner = "PK\x03\x04" + little_endian(20, 2) + little_endian(0, 4) + little_endian(0x210000, 4) +
+                              little_endian(test::crc_of("y"), 4) + little_endian(1, 4) + little_endian(1, 4) +
+                              little_endian(3, 2) + little_endian(0, 2) + "m/by";
     check_refused(make_zip({{"m/a", inner + "rest"}, {"m/b", "y", -1, -1, 33}}), "overlap");
 }
 
@@ -196,12 +214,15 @@ TEST_CASE("zip: damaged data is noticed by its CRC") {
 
 TEST_CASE("zip: deflated entries are unpacked, bombs are refused") {
     const std::string pickle = proto + "}" + text("w") + tensor("FloatStorage", 4, 0, {4}, {1}) + "s.";
-    const TensorMap map = read(make_zip({{"m/data.pkl", pickle, -1, -1, -1, true}, {"m/data/0", floats({0, 1, 2, 3}), -1, -1, -1, true}}));
+    const TensorMap map = read(
+        make_zip({{"m/data.pkl", pickle, -1, -1, -1, true}, {"m/data/0", floats({0, 1, 2, 3}), -1, -1, -1, true}}));
     CHECK(map.at("w").to<float>() == std::vector<float>{0, 1, 2, 3});
     check_refused(make_zip({{"m/data.pkl", std::string(std::size_t{100} << 20, '\0'), -1, -1, -1, true}}), "zip bomb");
     check_refused(make_zip({{"m/data.pkl", "abc", 0x7fffffff, -1, -1, true}}), "zip bomb");
-    check_refused(make_zip({{"m/data.pkl", pickle, static_cast<long long>(pickle.size()) + 5, -1, -1, true}}), "damaged");
-    check_refused(make_zip({{"m/data.pkl", pickle, static_cast<long long>(pickle.size()) - 5, -1, -1, true}}), "damaged");
+    check_refused(make_zip({{"m/data.pkl", pickle, static_cast<long long>(pickle.size()) + 5, -1, -1, true}}),
+                  "damaged");
+    check_refused(make_zip({{"m/data.pkl", pickle, static_cast<long long>(pickle.size()) - 5, -1, -1, true}}),
+                  "damaged");
 }
 
 TEST_CASE("torch: big-endian files and strangers are refused") {
@@ -218,16 +239,23 @@ TEST_CASE("torch: every damage to a legacy file is noticed") {
     check_refused(good + "x", "1 bytes after the last storage");
     check_refused(good.substr(0, 100), "truncated");
     const std::string magic(detail::legacy_magic);
-    const auto legacy = [&](const std::string& system, const std::string& object, const std::string& keys, const std::string& rest) {
+    const auto legacy = [&](const std::string& system, const std::string& object, const std::string& keys,
+                            const std::string& rest) {
         return magic + proto + "M\xe9\x03." + proto + system + "." + proto + object + "." + proto + keys + "." + rest;
     };
-    const std::string system = "}" + text("little_endian") + "\x88s", object = "}" + text("w") + tensor("FloatStorage", 2, 0, {2}, {1}) + "s";
-    CHECK(read(legacy(system, object, "]" + text("0") + "a", little_endian(2, 8) + floats({1, 2}))).at("w").to<float>() == std::vector<float>{1, 2});
+    const std::string system = "}" + text("little_endian") + "\x88s",
+                      object = "}" + text("w") + tensor("FloatStorage", 2, 0, {2}, {1}) + "s";
+    CHECK(
+        read(legacy(system, object, "]" + text("0") + "a", little_endian(2, 8) + floats({1, 2}))).at("w").to<float>() ==
+        std::vector<float>{1, 2});
     check_refused(legacy("}" + text("little_endian") + "\x89s", object, "]", ""), "big-endian");
-    check_refused(legacy(system, object, "]" + text("0") + "a", little_endian(3, 8) + floats({1, 2, 3})), "has 3 elements, its description says 2");
+    check_refused(legacy(system, object, "]" + text("0") + "a", little_endian(3, 8) + floats({1, 2, 3})),
+                  "has 3 elements, its description says 2");
     check_refused(legacy(system, object, "]" + text("7") + "a", ""), "storage '7' is used by no tensor");
     check_refused(legacy(system, object, "]", ""), "storage '0' is missing");
-    check_refused(legacy(system, object, "](" + text("0") + text("0") + "e", little_endian(2, 8) + floats({1, 2}) + little_endian(2, 8) + floats({1, 2})), "occurs twice");
+    check_refused(legacy(system, object, "](" + text("0") + text("0") + "e",
+                         little_endian(2, 8) + floats({1, 2}) + little_endian(2, 8) + floats({1, 2})),
+                  "occurs twice");
     check_refused(magic + proto + "K\x01." + proto + system + "." + proto + object + "." + proto + "].", "protocol 1");
 }
 

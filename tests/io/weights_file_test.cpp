@@ -81,9 +81,11 @@ TEST_CASE("weights: an activation that nothing tells is asked for") {
     options.config = formats + "open_clip_gelu.json";
     CHECK(read(folder / "m.safetensors", nullptr, options).metadata.at("vision_heads") == "3");
     options.config = formats + "hf_gelu/config.json";
-    CHECK(error_of([&] { read(folder / "m.safetensors", nullptr, options); }).find("belongs to another model") != std::string::npos);
+    CHECK(error_of([&] { read(folder / "m.safetensors", nullptr, options); }).find("belongs to another model") !=
+          std::string::npos);
     options.config = folder / "m.safetensors";
-    CHECK(error_of([&] { read(folder / "m.safetensors", nullptr, options); }).find("not the configuration") != std::string::npos);
+    CHECK(error_of([&] { read(folder / "m.safetensors", nullptr, options); }).find("not the configuration") !=
+          std::string::npos);
 
     std::filesystem::copy_file(formats + "hf_gelu/model.safetensors", folder / "hf.safetensors");
     CHECK(refusal(folder / "hf.safetensors").find("no config.json beside it") != std::string::npos);
@@ -92,7 +94,8 @@ TEST_CASE("weights: an activation that nothing tells is asked for") {
 }
 
 TEST_CASE("weights: the published checkpoints are reduced to what they learned") {
-    const std::pair<const char*, std::size_t> files[] = {{"coop", 1}, {"maple", 9}, {"promptsrc", 6}, {"promptkd_student", 12}};
+    const std::pair<const char*, std::size_t> files[] = {
+        {"coop", 1}, {"maple", 9}, {"promptsrc", 6}, {"promptkd_student", 12}};
     for (const auto& file : files) {
         const TensorMap map = read(formats + "checkpoints/" + file.first + ".pth.tar");
         CAPTURE(file.first);
@@ -124,9 +127,11 @@ TEST_CASE("weights: MaPLe's prompts become those of two branches") {
     CHECK(visual_prompt_design(prompts).tokens == 2);
     CHECK(visual_prompt_design(prompts).depth == 3);
     CHECK(text_prompt_design(prompts).depth == 3);
-    const std::vector<double> x = maple.at("prompt_learner.compound_prompts_text.1").to<double>(), w = maple.at("prompt_learner.compound_prompt_projections.1.weight").to<double>(),
+    const std::vector<double> x = maple.at("prompt_learner.compound_prompts_text.1").to<double>(),
+                              w = maple.at("prompt_learner.compound_prompt_projections.1.weight").to<double>(),
                               b = maple.at("prompt_learner.compound_prompt_projections.1.bias").to<double>(),
-                              got = prompts.at("image_encoder.transformer.resblocks.2.VPT_shallow", {2, 128}).to<double>();
+                              got = prompts.at("image_encoder.transformer.resblocks.2.VPT_shallow", {2, 128})
+                                        .to<double>();
     double y = b[5];
     for (std::size_t k = 0; k < 128; ++k) y += w[5 * 128 + k] * x[128 + k];
     CHECK(got[128 + 5] == doctest::Approx(y).epsilon(1e-6));
@@ -137,7 +142,8 @@ TEST_CASE("weights: MaPLe's prompts become those of two branches") {
     broken.tensors["prompt_learner.proj.weight"] = make_tensor<float>(std::vector<float>(6), {2, 3});
     CHECK(error_of([&] { expand_maple(broken); }).find("does not fit") != std::string::npos);
     TensorMap cocoop;
-    cocoop.tensors["prompt_learner.ctx"] = cocoop.tensors["prompt_learner.meta_net.linear1.weight"] = make_tensor<float>({1}, {1, 1});
+    cocoop.tensors["prompt_learner.ctx"] = cocoop.tensors["prompt_learner.meta_net.linear1.weight"] =
+        make_tensor<float>({1}, {1, 1});
     CHECK(error_of([&] { fixed_prompts(cocoop); }).find("depends on each image") != std::string::npos);
 }
 
@@ -145,8 +151,9 @@ TEST_CASE("weights: every conversion comes back bit for bit") {
     const TemporaryFolder folder;
     for (const std::string name : {"openai.pt", "hf_gelu", "open_clip_gelu.safetensors"}) {
         const TensorMap original = read(formats + name);
-        const std::pair<WeightsTarget, std::string> targets[] = {
-            {WeightsTarget::openai, folder / "o.safetensors"}, {WeightsTarget::open_clip, folder / "c.safetensors"}, {WeightsTarget::huggingface, folder / name + ".hf"}};
+        const std::pair<WeightsTarget, std::string> targets[] = {{WeightsTarget::openai, folder / "o.safetensors"},
+                                                                 {WeightsTarget::open_clip, folder / "c.safetensors"},
+                                                                 {WeightsTarget::huggingface, folder / name + ".hf"}};
         for (const auto& target : targets) {
             convert_weights(original, target.first, target.second);
             const TensorMap back = read(target.second);
@@ -192,7 +199,9 @@ TEST_CASE("weights: open_clip's and Hugging Face's JSON alone carry the configur
 
 TEST_CASE("weights: a target that cannot carry the model is refused, naming what would be lost") {
     const TemporaryFolder folder;
-    const auto refused = [&](const TensorMap& map, WeightsTarget target) { return error_of([&] { convert_weights(map, target, folder / "x"); }); };
+    const auto refused = [&](const TensorMap& map, WeightsTarget target) {
+        return error_of([&] { convert_weights(map, target, folder / "x"); });
+    };
     const std::string message = refused(read(formats + "hf_gelu"), WeightsTarget::checkpoint);
     CHECK(message.find("attention heads of the image branch (3 at width 48)") != std::string::npos);
     CHECK(message.find("attention heads of the text branch (4 at width 64)") != std::string::npos);
@@ -200,8 +209,10 @@ TEST_CASE("weights: a target that cannot carry the model is refused, naming what
     TensorMap odd = read(formats + "openai.pt");
     odd.metadata["eot"] = "7";
     CHECK(refused(odd, WeightsTarget::checkpoint).find("the EOT rule (first token 7)") != std::string::npos);
-    CHECK(refused(read(formats + "checkpoints/maple.pth.tar"), WeightsTarget::huggingface).find("learned parameters (maple) would be lost") != std::string::npos);
-    CHECK(refused(read(formats + "openai.expected.safetensors"), WeightsTarget::openai).find("nothing to convert") != std::string::npos);
+    CHECK(refused(read(formats + "checkpoints/maple.pth.tar"), WeightsTarget::huggingface)
+              .find("learned parameters (maple) would be lost") != std::string::npos);
+    CHECK(refused(read(formats + "openai.expected.safetensors"), WeightsTarget::openai).find("nothing to convert") !=
+          std::string::npos);
     CHECK_FALSE(std::filesystem::exists(folder / "x"));
 }
 
@@ -216,7 +227,9 @@ TEST_CASE("weights: sharded folders are read, and damaged ones named") {
         index["weight_map"][named.first] = "part-" + std::to_string(i % 2) + ".safetensors";
     }
     for (int p = 0; p < 2; ++p) write_safetensors(folder / "part-" + std::to_string(p) + ".safetensors", parts[p]);
-    const auto write_index = [&](const nlohmann::json& json) { write_atomically(folder / "model.safetensors.index.json", json.dump()); };
+    const auto write_index = [&](const nlohmann::json& json) {
+        write_atomically(folder / "model.safetensors.index.json", json.dump());
+    };
     write_index(index);
     std::filesystem::copy_file(formats + "hf_gelu/config.json", folder / "config.json");
     check_same(read(formats + "hf_gelu"), read(folder.path()));

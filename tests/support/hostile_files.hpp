@@ -51,7 +51,8 @@ inline std::string little_endian(unsigned long long value, int bytes) {
 }
 
 inline std::uint32_t crc_of(std::string_view bytes) {
-    return static_cast<std::uint32_t>(crc32(crc32(0, nullptr, 0), reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
+    return static_cast<std::uint32_t>(
+        crc32(crc32(0, nullptr, 0), reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
 }
 
 /// One entry of a zip archive to write, every field open to lies.
@@ -81,15 +82,18 @@ inline std::string make_zip(const std::vector<ZipPart>& parts) {
         const std::string packed = part.deflate ? deflated(part.data) : part.data;
         const unsigned long long size = part.size < 0 ? part.data.size() : static_cast<unsigned long long>(part.size);
         const unsigned long long crc = part.crc < 0 ? crc_of(part.data) : static_cast<unsigned long long>(part.crc);
-        const std::string fields = little_endian(20, 2) + little_endian(0, 2) + little_endian(part.deflate ? 8 : 0, 2) + little_endian(0x210000, 4) +
-                                   little_endian(crc, 4) + little_endian(packed.size(), 4) + little_endian(size, 4);
+        const std::string fields = little_endian(20, 2) + little_endian(0, 2) + little_endian(part.deflate ? 8 : 0, 2) +
+                                   little_endian(0x210000, 4) + little_endian(crc, 4) +
+                                   little_endian(packed.size(), 4) + little_endian(size, 4);
         const std::string& local = part.local_name.empty() ? part.name : part.local_name;
         const unsigned long long at = part.offset < 0 ? file.size() : static_cast<unsigned long long>(part.offset);
         file += "PK\x03\x04" + fields + little_endian(local.size(), 2) + little_endian(0, 2) + local + packed;
-        directory += "PK\x01\x02" + little_endian(20, 2) + fields + little_endian(part.name.size(), 2) + std::string(12, '\0') + little_endian(at, 4) + part.name;
+        directory += "PK\x01\x02" + little_endian(20, 2) + fields + little_endian(part.name.size(), 2) +
+                     std::string(12, '\0') + little_endian(at, 4) + part.name;
     }
-    return file + directory + "PK\x05\x06" + std::string(4, '\0') + little_endian(parts.size(), 2) + little_endian(parts.size(), 2) +
-           little_endian(directory.size(), 4) + little_endian(file.size(), 4) + little_endian(0, 2);
+    return file + directory + "PK\x05\x06" + std::string(4, '\0') + little_endian(parts.size(), 2) +
+           little_endian(parts.size(), 2) + little_endian(directory.size(), 4) + little_endian(file.size(), 4) +
+           little_endian(0, 2);
 }
 
 }  // namespace promptkd::test

@@ -33,8 +33,8 @@ inline Index count_blocks(const TensorMap& map, const std::string& prefix) {
 
 inline Index extent(const TensorMap& map, const std::string& name, std::size_t rank, std::size_t axis) {
     const HostTensor& tensor = map.at(name);
-    require(tensor.shape.size() == rank, map.source, ": tensor '", name, "' has shape ", to_string(tensor.shape), ", expected ", rank,
-            " dimensions");
+    require(tensor.shape.size() == rank, map.source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
+            ", expected ", rank, " dimensions");
     require(tensor.shape[axis] > 0, map.source, ": tensor '", name, "' is empty: ", to_string(tensor.shape));
     return tensor.shape[axis];
 }
@@ -53,8 +53,8 @@ inline Index metadata_integer(const TensorMap& map, const std::string& key, Inde
 }
 
 inline Index checked_heads(const TensorMap& map, const char* branch, Index width, Index heads) {
-    require(heads > 0 && width % heads == 0, map.source, ": the ", branch, " width ", width, " cannot be divided into ", heads,
-            " attention heads; give the number of heads in the metadata key '", branch, "_heads'");
+    require(heads > 0 && width % heads == 0, map.source, ": the ", branch, " width ", width, " cannot be divided into ",
+            heads, " attention heads; give the number of heads in the metadata key '", branch, "_heads'");
     return heads;
 }
 
@@ -72,12 +72,13 @@ inline VisionConfig vision_config(const TensorMap& map) {
             " rows, expected a square number plus 1");
     c.layers = detail::count_blocks(map, "visual.transformer.");
     c.embed = detail::extent(map, "visual.proj", 2, 1);
-    c.heads = detail::checked_heads(map, "vision", c.width, detail::metadata_integer(map, "vision_heads", std::max<Index>(1, c.width / 64)));
+    c.heads = detail::checked_heads(map, "vision", c.width,
+                                    detail::metadata_integer(map, "vision_heads", std::max<Index>(1, c.width / 64)));
     return c;
 }
 
-/// Sizes of the text transformer in `map`. Heads: metadata `text_heads`, else width / 64. EOT rule: metadata `eot`, a token id or
-/// "argmax" (the default).
+/// Sizes of the text transformer in `map`. Heads: metadata `text_heads`, else width / 64. EOT rule: metadata `eot`, a
+/// token id or "argmax" (the default).
 inline TextConfig text_config(const TensorMap& map) {
     TextConfig c;
     c.vocabulary = detail::extent(map, "token_embedding.weight", 2, 0);
@@ -85,10 +86,12 @@ inline TextConfig text_config(const TensorMap& map) {
     c.context_length = detail::extent(map, "positional_embedding", 2, 0);
     c.layers = detail::count_blocks(map, "transformer.");
     c.embed = detail::extent(map, "text_projection", 2, 1);
-    c.heads = detail::checked_heads(map, "text", c.width, detail::metadata_integer(map, "text_heads", std::max<Index>(1, c.width / 64)));
+    c.heads = detail::checked_heads(map, "text", c.width,
+                                    detail::metadata_integer(map, "text_heads", std::max<Index>(1, c.width / 64)));
     const auto eot = map.metadata.find("eot");
     if (eot != map.metadata.end() && eot->second != "argmax") c.end_id = detail::metadata_integer(map, "eot", -1);
-    require(c.end_id < c.vocabulary, map.source, ": metadata 'eot' is token ", c.end_id, " of a vocabulary of ", c.vocabulary);
+    require(c.end_id < c.vocabulary, map.source, ": metadata 'eot' is token ", c.end_id, " of a vocabulary of ",
+            c.vocabulary);
     return c;
 }
 

@@ -40,13 +40,16 @@ public:
 
     /// See VisionTransformer::forward. A ResNet keeps no tape: there is nothing below it to train.
     template <class Observer = NoObserver>
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts, const Placement& place, T* features,
-                 VisionTape<D>* tape, const Observer& observe = {}) const {
-        if (is_transformer()) transformer().forward(device, arena, images, batch, prompts, place, features, tape, observe);
-        else resnet().forward(device, arena, images, batch, features);
+    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
+                 const Placement& place, T* features, VisionTape<D>* tape, const Observer& observe = {}) const {
+        if (is_transformer())
+            transformer().forward(device, arena, images, batch, prompts, place, features, tape, observe);
+        else
+            resnet().forward(device, arena, images, batch, features);
     }
 
-    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts, const Placement& place, const VisionTape<D>& tape) const {
+    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
+                  const Placement& place, const VisionTape<D>& tape) const {
         transformer().backward(device, arena, d_features, prompts, place, tape);
     }
 
@@ -54,7 +57,8 @@ private:
     using Either = std::variant<VisionTransformer<D>, ModifiedResNet<D>>;
 
     static Either make(FrozenStore<D>& store, const TensorMap& map) {
-        if (map.contains("visual.attnpool.positional_embedding")) return Either(std::in_place_type<ModifiedResNet<D>>, store, map);
+        if (map.contains("visual.attnpool.positional_embedding"))
+            return Either(std::in_place_type<ModifiedResNet<D>>, store, map);
         return Either(std::in_place_type<VisionTransformer<D>>, store, map);
     }
 

@@ -15,10 +15,12 @@ namespace detail {
 /// Throws Error naming the first weight of a CLIP model in `map` that is not a floating-point tensor.
 inline void require_floating_weights(const TensorMap& map) {
     for (const auto& [name, tensor] : map.tensors) {
-        const bool weight = name.rfind("visual.", 0) == 0 || name.rfind("transformer.", 0) == 0 || name.rfind("token_embedding.", 0) == 0 ||
-                            name.rfind("ln_final.", 0) == 0 || name == "positional_embedding" || name == "text_projection" || name == "logit_scale";
+        const bool weight = name.rfind("visual.", 0) == 0 || name.rfind("transformer.", 0) == 0 ||
+                            name.rfind("token_embedding.", 0) == 0 || name.rfind("ln_final.", 0) == 0 ||
+                            name == "positional_embedding" || name == "text_projection" || name == "logit_scale";
         if (!weight || (name.size() > 19 && name.compare(name.size() - 19, 19, "num_batches_tracked") == 0)) continue;
-        require(is_floating(tensor.dtype), map.source, ": tensor '", name, "' has dtype ", name_of(tensor.dtype), ", expected a floating-point type");
+        require(is_floating(tensor.dtype), map.source, ": tensor '", name, "' has dtype ", name_of(tensor.dtype),
+                ", expected a floating-point type");
     }
 }
 
@@ -39,8 +41,8 @@ public:
         logit_scale_ = std::exp(scale);
         if (!map.contains("token_embedding.weight")) return;
         text_.emplace(*store_, map);
-        require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(), " values and text features ",
-                text_->embed());
+        require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(),
+                " values and text features ", text_->embed());
     }
 
     const ImageEncoder<D>& vision() const { return vision_; }

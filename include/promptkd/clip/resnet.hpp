@@ -8,8 +8,8 @@ namespace promptkd {
 
 /// Sizes of CLIP's ModifiedResNet, read from its weights.
 struct ResNetConfig {
-    Index width = 0;                ///< channels after the stem
-    std::vector<Index> layers;      ///< bottlenecks of the four stages
+    Index width = 0;            ///< channels after the stem
+    std::vector<Index> layers;  ///< bottlenecks of the four stages
     Index grid = 0, heads = 0, embed = 0;
     Index resolution() const { return 32 * grid; }
     Index features() const { return 32 * width; }
@@ -27,13 +27,16 @@ inline ResNetConfig resnet_config(const TensorMap& map) {
     }
     const Index tokens = detail::extent(map, "visual.attnpool.positional_embedding", 2, 0);
     c.grid = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(tokens - 1))));
-    require(c.grid > 0 && c.grid * c.grid + 1 == tokens, map.source, ": 'visual.attnpool.positional_embedding' has ", tokens, " rows, expected a square number plus 1");
+    require(c.grid > 0 && c.grid * c.grid + 1 == tokens, map.source, ": 'visual.attnpool.positional_embedding' has ",
+            tokens, " rows, expected a square number plus 1");
     c.embed = detail::extent(map, "visual.attnpool.c_proj.weight", 2, 0);
-    c.heads = detail::checked_heads(map, "vision", c.features(), detail::metadata_integer(map, "vision_heads", c.features() / 64));
+    c.heads = detail::checked_heads(map, "vision", c.features(),
+                                    detail::metadata_integer(map, "vision_heads", c.features() / 64));
     return c;
 }
 
-/// CLIP's ModifiedResNet image encoder (RN50 … RN50x64), frozen, inference only. BatchNorms are folded into their convolutions at load.
+/// CLIP's ModifiedResNet image encoder (RN50 … RN50x64), frozen, inference only. BatchNorms are folded into their
+/// convolutions at load.
 template <Device D>
 class ModifiedResNet {
 public:
@@ -42,10 +45,12 @@ public:
 
     /// Reads `visual.*` (OpenAI's key names) from `map` into `store`.
     ModifiedResNet(FrozenStore<D>& store, const TensorMap& map) : config_(resnet_config(map)) {
-        for (int i = 1; i <= 3; ++i) stem_.push_back(convolution(store, map, concat("visual.conv", i), concat("visual.bn", i), i == 1 ? 2 : 1));
+        for (int i = 1; i <= 3; ++i)
+            stem_.push_back(convolution(store, map, concat("visual.conv", i), concat("visual.bn", i), i == 1 ? 2 : 1));
         for (int stage = 1; stage <= 4; ++stage)
             for (Index i = 0; i < config_.layers[static_cast<std::size_t>(stage - 1)]; ++i)
-                blocks_.push_back(bottleneck(store, map, concat("visual.layer", stage, ".", i, "."), stage > 1 && i == 0 ? 2 : 1));
+                blocks_.push_back(
+                    bottleneck(store, map, concat("visual.layer", stage, ".", i, "."), stage > 1 && i == 0 ? 2 : 1));
         const Index d = config_.features();
         const std::string pool = "visual.attnpool.";
         positions_ = store.vector(map.at(pool + "positional_embedding", {config_.grid * config_.grid + 1, d}));
@@ -85,13 +90,18 @@ private:
         bool projects = false;
     };
 
-    /// Weight (out, in, k, k) as (out, k, k, in), scaled by the BatchNorm's weight/√(var + eps); bias = bn.bias − mean·scale.
-    static Convolution convolution(FrozenStore<D>& store, const TensorMap& map, const std::string& name, const std::string& norm, Index stride) {
-        const Index out = detail::extent(map, name + ".weight", 4, 0), in = detail::extent(map, name + ".weight", 4, 1), k = detail::extent(map, name + ".weight", 4, 3);
-        require(k == 1 || k == 3, map.source, ": '", name, ".weight' has a ", k, "x", k, " kernel, expected 1x1 or 3x3");
+    /// Weight (out, in, k, k) as (out, k, k, in), scaled by the BatchNorm's weight/√(var + eps); bias = bn.bias −
+    /// mean·scale.
+    static Convolution convolution(FrozenStore<D>& store, const TensorMap& map, const std::string& name,
+                                   const std::string& norm, Index stride) {
+        const Index out = detail::extent(map, name + ".weight", 4, 0), in = detail::extent(map, name + ".weight", 4, 1),
+                    k = detail::extent(map, name + ".weight", 4, 3);
+        require(k == 1 || k == 3, map.source, ": '", name, ".weight' has a ", k, "x", k,
+                " kernel, expected 1x1 or 3x3");
         const std::vector<double> w = map.at(name + ".weight", {out, in, k, k}).template to<double>();
         const auto part = [&](const char* suffix) { return map.at(norm + suffix, {out}).template to<double>(); };
-        const std::vector<double> gamma = part(".weight"), beta = part(".bias"), mean = part(".running_mean"), variance = part(".running_var");
+        const std::vector<double> gamma = part(".weight"), beta = part(".bias"), mean = part(".running_mean"),
+                                  variance = part(".running_var");
         std::vector<T> folded(w.size()), bias(static_cast<std::size_t>(out));
         for (Index o = 0; o < out; ++o) {
             const std::size_t oo = static_cast<std::size_t>(o);
@@ -99,11 +109,13 @@ private:
             bias[oo] = static_cast<T>(beta[oo] - mean[oo] * scale);
             for (Index i = 0; i < in; ++i)
                 for (Index p = 0; p < k * k; ++p)
-                    folded[static_cast<std::size_t>((o * k * k + p) * in + i)] = static_cast<T>(w[static_cast<std::size_t>((o * in + i) * k * k + p)] * scale);
+                    folded[static_cast<std::size_t>((o * k * k + p) * in + i)] =
+                        static_cast<T>(w[static_cast<std::size_t>((o * in + i) * k * k + p)] * scale);
         }
         Convolution c;
         c.kernel = k, c.stride = stride;
-        c.product = {store.matrix(make_tensor(std::move(folded), {out, k * k * in}), out, k * k * in), store.vector(make_tensor(std::move(bias), {out}))};
+        c.product = {store.matrix(make_tensor(std::move(folded), {out, k * k * in}), out, k * k * in),
+                     store.vector(make_tensor(std::move(bias), {out}))};
         return c;
     }
 
@@ -119,10 +131,12 @@ private:
     }
 
     /// y = relu?(convolution(x) + residual); `s` becomes the shape of y.
-    static void convolve(D& device, Arena<D>& arena, const Convolution& c, MapShape& s, const A* x, A* y, const A* residual, bool relu) {
+    static void convolve(D& device, Arena<D>& arena, const Convolution& c, MapShape& s, const A* x, A* y,
+                         const A* residual, bool relu) {
         typename Arena<D>::Scope scope(arena);
         MapShape out = s;
-        out.height = (s.height - 1) / c.stride + 1, out.width = (s.width - 1) / c.stride + 1, out.channels = c.product.weight.rows;
+        out.height = (s.height - 1) / c.stride + 1, out.width = (s.width - 1) / c.stride + 1,
+        out.channels = c.product.weight.rows;
         if (c.kernel == 3) {
             A* columns = arena.template scratch<A>(out.pixels() * 9 * s.channels);
             gather_neighbourhoods(device, x, columns, s, c.stride);
@@ -182,7 +196,8 @@ private:
         shape.q_ld = shape.kv_ld = shape.o_ld = d;
         A* probabilities = arena.template scratch<A>(shape.scores());
         A* o = arena.template scratch<A>(batch * d);
-        attention_forward(device, shape, static_cast<const A*>(q), static_cast<const A*>(k), static_cast<const A*>(v), probabilities, o);
+        attention_forward(device, shape, static_cast<const A*>(q), static_cast<const A*>(k), static_cast<const A*>(v),
+                          probabilities, o);
         linear_forward(device, c_, static_cast<const A*>(o), features, batch);
     }
 

@@ -18,15 +18,16 @@ struct TextTape {
     T *mean_final = nullptr, *rstd_final = nullptr;
 };
 
-/// A fixed set of texts, laid out for the device: embeddings of the fixed tokens, where the context vectors and deep prompts
-/// stand, which rows are shared, where each text ends. Made once by TextTransformer::prepare.
+/// A fixed set of texts, laid out for the device: embeddings of the fixed tokens, where the context vectors and deep
+/// prompts stand, which rows are shared, where each text ends. Made once by TextTransformer::prepare.
 template <Device D>
 struct TextBatch {
     Sequences sequences;
-    Buffer<D, typename D::Scalar> base;      ///< (rows, d): token embedding + position; position alone under a context vector
-    Buffer<D, std::int32_t> end_positions;   ///< EOT of each text, counted from the start of its run
-    PlacementTable<D> context;               ///< rows of the shallow context vectors
-    PlacementTable<D> deep;                  ///< rows 1…n of the deep prompts
+    Buffer<D, typename D::Scalar>
+        base;  ///< (rows, d): token embedding + position; position alone under a context vector
+    Buffer<D, std::int32_t> end_positions;  ///< EOT of each text, counted from the start of its run
+    PlacementTable<D> context;              ///< rows of the shallow context vectors
+    PlacementTable<D> deep;                 ///< rows 1…n of the deep prompts
 
     Index count() const { return sequences.count; }
 };
@@ -38,21 +39,24 @@ public:
     using T = typename D::Scalar;
     using A = typename D::Activation;
 
-    /// Reads the text branch (OpenAI's key names) from `map` into `store`. The token embedding stays where `map` holds it.
+    /// Reads the text branch (OpenAI's key names) from `map` into `store`. The token embedding stays where `map` holds
+    /// it.
     TextTransformer(FrozenStore<D>& store, const TensorMap& map) : config_(text_config(map)) {
         const Index d = config_.width;
         embedding_ = map.at("token_embedding.weight", {config_.vocabulary, d});
         positions_ = map.at("positional_embedding", {config_.context_length, d}).template to<T>();
-        transformer_ = detail::load_transformer(store, map, "transformer.", config_.layers, d, config_.heads, gelu_of(map));
+        transformer_ =
+            detail::load_transformer(store, map, "transformer.", config_.layers, d, config_.heads, gelu_of(map));
         ln_final_ = detail::load_norm(store, map, "ln_final", d);
-        projection_ = {store.matrix(detail::transpose(map.at("text_projection", {d, config_.embed})), config_.embed, d), nullptr};
+        projection_ = {store.matrix(detail::transpose(map.at("text_projection", {d, config_.embed})), config_.embed, d),
+                       nullptr};
     }
 
     const TextConfig& config() const { return config_; }
     Index embed() const { return config_.embed; }
 
-    /// Lays out the texts `given` for forward(). `context`: where learnable vectors replace token embeddings (before the position is
-    /// added); `deep_prompts`: how many positions from 1 on are overwritten in the prompted blocks.
+    /// Lays out the texts `given` for forward(). `context`: where learnable vectors replace token embeddings (before
+    /// the position is added); `deep_prompts`: how many positions from 1 on are overwritten in the prompted blocks.
     /// Throws Error for ids outside the vocabulary and for prompts that reach a text's end.
     TextBatch<D> prepare(D& device, const TokenRows& given, const ContextLayout& context = {}, Index deep_prompts = 0,
                          TextSavings savings = {}) const {
@@ -67,18 +71,20 @@ public:
         batch.sequences = {prefix, tokens.count, length - prefix, true};
         batch.base = Buffer<D, T>(device, fixed_rows(tokens, context, batch.sequences));
         std::vector<std::int32_t> ends;
-        for (Index i = 0; i < tokens.count; ++i) ends.push_back(static_cast<std::int32_t>(tokens.end_of_text(i) - prefix));
+        for (Index i = 0; i < tokens.count; ++i)
+            ends.push_back(static_cast<std::int32_t>(tokens.end_of_text(i) - prefix));
         batch.end_positions = Buffer<D, std::int32_t>(device, ends);
         batch.context = place(device, context, batch.sequences);
-        if (deep_prompts > 0) batch.deep = place(device, ContextLayout::after_start(tokens.count, deep_prompts), batch.sequences);
+        if (deep_prompts > 0)
+            batch.deep = place(device, ContextLayout::after_start(tokens.count, deep_prompts), batch.sequences);
         return batch;
     }
 
-    /// features (count, embed), un-normalised. `context` (vectors · d values, times count when class-specific) may be null;
-    /// `prompts->layers[0]` is not read here (it is the context). `tape` null: inference.
+    /// features (count, embed), un-normalised. `context` (vectors · d values, times count when class-specific) may be
+    /// null; `prompts->layers[0]` is not read here (it is the context). `tape` null: inference.
     template <class Observer = NoObserver>
-    void forward(D& device, Arena<D>& arena, const TextBatch<D>& batch, const T* context, const PromptLayers<T>* prompts, T* features,
-                 TextTape<D>* tape, const Observer& observe = {}) const {
+    void forward(D& device, Arena<D>& arena, const TextBatch<D>& batch, const T* context,
+                 const PromptLayers<T>* prompts, T* features, TextTape<D>* tape, const Observer& observe = {}) const {
         typename Arena<D>::Scope scope(arena);
         const bool keep = tape != nullptr;
         const Index d = config_.width;
@@ -90,16 +96,19 @@ public:
         if (context) add_prompts(device, batch.context.view(), context, x, d);
         const Selection ends{batch.end_positions.data()};
         t.last = arena.template take<A>(keep, s.count * d);
-        transformer_.forward(device, arena, s, ends, prompts, batch.deep.view(), x, t.last, keep ? &t.transformer : nullptr, observe);
+        transformer_.forward(device, arena, s, ends, prompts, batch.deep.view(), x, t.last,
+                             keep ? &t.transformer : nullptr, observe);
         if (keep) t.mean_final = arena.template keep<T>(s.count), t.rstd_final = arena.template keep<T>(s.count);
         A* norm = arena.template scratch<A>(s.count * d);
-        layer_norm_forward(device, t.last, d, ln_final_.weight, ln_final_.bias, norm, t.mean_final, t.rstd_final, s.count, d);
+        layer_norm_forward(device, t.last, d, ln_final_.weight, ln_final_.bias, norm, t.mean_final, t.rstd_final,
+                           s.count, d);
         linear_forward(device, projection_, norm, features, s.count);
     }
 
-    /// Adds to d_context (or not, when null) and to the gradients of the deep prompts what d_features (count, embed) implies.
-    void backward(D& device, Arena<D>& arena, const TextBatch<D>& batch, const T* d_features, T* d_context, const PromptLayers<T>* prompts,
-                  const TextTape<D>& t) const {
+    /// Adds to d_context (or not, when null) and to the gradients of the deep prompts what d_features (count, embed)
+    /// implies.
+    void backward(D& device, Arena<D>& arena, const TextBatch<D>& batch, const T* d_features, T* d_context,
+                  const PromptLayers<T>* prompts, const TextTape<D>& t) const {
         typename Arena<D>::Scope scope(arena);
         const Index d = config_.width;
         const Sequences& s = batch.sequences;
@@ -107,7 +116,8 @@ public:
         convert(device, d_features, d_out, s.count * config_.embed);
         A* d_last = arena.template scratch<A>(s.count * d);
         linear_backward(device, projection_, d_out, d_last, s.count);
-        layer_norm_backward(device, t.last, d, d_last, ln_final_.weight, t.mean_final, t.rstd_final, d_last, d, false, s.count, d);
+        layer_norm_backward(device, t.last, d, d_last, ln_final_.weight, t.mean_final, t.rstd_final, d_last, d, false,
+                            s.count, d);
         A* dx = arena.template scratch<A>(s.rows() * d);
         const Selection ends{batch.end_positions.data()};
         transformer_.backward(device, arena, s, ends, prompts, batch.deep.view(), d_last, dx, t.transformer);
@@ -118,9 +128,11 @@ public:
     std::vector<T> embed_tokens(const std::vector<std::int32_t>& ids) const {
         std::vector<T> rows(ids.size() * static_cast<std::size_t>(config_.width));
         for (std::size_t i = 0; i < ids.size(); ++i) {
-            require(ids[i] >= 0 && ids[i] < config_.vocabulary, "token id ", ids[i], " is outside the model's vocabulary of ",
-                    config_.vocabulary, "; the vocabulary file does not belong to this model");
-            embedding_.copy_to(rows.data() + i * static_cast<std::size_t>(config_.width), ids[i] * config_.width, config_.width);
+            require(ids[i] >= 0 && ids[i] < config_.vocabulary, "token id ", ids[i],
+                    " is outside the model's vocabulary of ", config_.vocabulary,
+                    "; the vocabulary file does not belong to this model");
+            embedding_.copy_to(rows.data() + i * static_cast<std::size_t>(config_.width), ids[i] * config_.width,
+                               config_.width);
         }
         return rows;
     }
@@ -128,19 +140,23 @@ public:
 private:
     void check(const TokenRows& tokens, const ContextLayout& context, Index deep_prompts) const {
         require(tokens.count > 0, "no texts to encode");
-        require(tokens.context_length <= config_.context_length, "texts of ", tokens.context_length, " tokens, but the model's context length is ",
-                config_.context_length);
+        require(tokens.context_length <= config_.context_length, "texts of ", tokens.context_length,
+                " tokens, but the model's context length is ", config_.context_length);
         for (Index i = 0; i < tokens.count; ++i) {
             const Index end = tokens.end_of_text(i);
             require(tokens.end_id < 0 || end > 0, "text ", i, " has no end token (id ", tokens.end_id, ")");
-            require(deep_prompts < end, "text ", i, " ends at token ", end, ", inside its ", deep_prompts, " deep prompts");
+            require(deep_prompts < end, "text ", i, " ends at token ", end, ", inside its ", deep_prompts,
+                    " deep prompts");
             for (Index k = 0; k < context.vectors; ++k)
-                require(context.position(i, k) > 0 && context.position(i, k) < end, "text ", i, ": context vector ", k, " at token ",
-                        context.position(i, k), " is not between its start and its end (token ", end, ")");
+                require(context.position(i, k) > 0 && context.position(i, k) < end, "text ", i, ": context vector ", k,
+                        " at token ", context.position(i, k), " is not between its start and its end (token ", end,
+                        ")");
         }
     }
 
-    static Index row_of(const Sequences& s, Index text, Index t) { return t < s.prefix ? t : s.prefix + text * s.length + t - s.prefix; }
+    static Index row_of(const Sequences& s, Index text, Index t) {
+        return t < s.prefix ? t : s.prefix + text * s.length + t - s.prefix;
+    }
 
     std::vector<T> fixed_rows(const TokenRows& tokens, const ContextLayout& context, const Sequences& s) const {
         const Index d = config_.width;

@@ -19,7 +19,8 @@ struct TokenRows {
 
     std::int32_t at(Index row, Index t) const { return ids[static_cast<std::size_t>(row * context_length + t)]; }
 
-    /// Position of the EOT token: of the first `end_id` (0 where a row has none, as in Hugging Face's code), or of the largest id.
+    /// Position of the EOT token: of the first `end_id` (0 where a row has none, as in Hugging Face's code), or of the
+    /// largest id.
     Index end_of_text(Index row) const {
         const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(row * context_length);
         const auto end = begin + static_cast<std::ptrdiff_t>(context_length);
@@ -46,12 +47,12 @@ struct TextSavings {
     bool share_prefix = true;   ///< tokens that all texts begin with are computed once
 };
 
-/// Where the learnable context vectors stand: position of vector k in text i. Generic contexts have one vector set for all
-/// texts; class-specific ones a set for each.
+/// Where the learnable context vectors stand: position of vector k in text i. Generic contexts have one vector set for
+/// all texts; class-specific ones a set for each.
 struct ContextLayout {
-    Index vectors = 0;                   ///< context vectors a text
+    Index vectors = 0;  ///< context vectors a text
     bool class_specific = false;
-    std::vector<std::int32_t> positions; ///< (texts, vectors)
+    std::vector<std::int32_t> positions;  ///< (texts, vectors)
 
     Index position(Index text, Index k) const { return positions[static_cast<std::size_t>(text * vectors + k)]; }
 
@@ -64,11 +65,12 @@ struct ContextLayout {
     }
 };
 
-/// How many leading tokens all texts share. A position that holds a generic context vector in every text counts as equal
-/// whatever its id; one that is class-specific ends the prefix. At least one token is left to every text.
+/// How many leading tokens all texts share. A position that holds a generic context vector in every text counts as
+/// equal whatever its id; one that is class-specific ends the prefix. At least one token is left to every text.
 inline Index shared_prefix(const TokenRows& tokens, const ContextLayout& layout) {
     if (tokens.count < 2) return 0;
-    std::vector<std::vector<Index>> context(static_cast<std::size_t>(tokens.count));  // per text: vector index + 1 at a position
+    std::vector<std::vector<Index>> context(
+        static_cast<std::size_t>(tokens.count));  // per text: vector index + 1 at a position
     Index shortest = tokens.context_length;
     for (Index i = 0; i < tokens.count; ++i) {
         shortest = std::min(shortest, tokens.end_of_text(i));

@@ -12,10 +12,10 @@ struct VisionTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
     Index batch = 0;
-    A* tokens = nullptr;                         ///< before ln_pre
+    A* tokens = nullptr;  ///< before ln_pre
     T *mean_pre = nullptr, *rstd_pre = nullptr;
     TransformerTape<D> transformer;
-    A* last = nullptr;                           ///< class token after the last block (batch, d)
+    A* last = nullptr;  ///< class token after the last block (batch, d)
     T *mean_post = nullptr, *rstd_post = nullptr;
 };
 
@@ -34,8 +34,10 @@ public:
         positions_ = store.vector(map.at("visual.positional_embedding", {config_.cells() + 1, d}));
         ln_pre_ = detail::load_norm(store, map, "visual.ln_pre", d);
         ln_post_ = detail::load_norm(store, map, "visual.ln_post", d);
-        transformer_ = detail::load_transformer(store, map, "visual.transformer.", config_.layers, d, config_.heads, gelu_of(map));
-        projection_ = {store.matrix(detail::transpose(map.at("visual.proj", {d, config_.embed})), config_.embed, d), nullptr};
+        transformer_ =
+            detail::load_transformer(store, map, "visual.transformer.", config_.layers, d, config_.heads, gelu_of(map));
+        projection_ = {store.matrix(detail::transpose(map.at("visual.proj", {d, config_.embed})), config_.embed, d),
+                       nullptr};
     }
 
     const VisionConfig& config() const { return config_; }
@@ -50,7 +52,8 @@ public:
         std::vector<std::int32_t> rows(static_cast<std::size_t>(prompts * max_batch));
         for (Index j = 0; j < prompts; ++j)
             for (Index b = 0; b < max_batch; ++b)
-                rows[static_cast<std::size_t>(j * max_batch + b)] = static_cast<std::int32_t>(b * tokens + 1 + config_.cells() + j);
+                rows[static_cast<std::size_t>(j * max_batch + b)] =
+                    static_cast<std::int32_t>(b * tokens + 1 + config_.cells() + j);
         return PlacementTable<D>(device, prompts, max_batch, rows);
     }
 
@@ -58,8 +61,8 @@ public:
     /// `prompts` may be null; `place` is the view of place_prompts() for this batch. `tape` null: inference.
     /// `observe(i, x)`: i = −1 after ln_pre, then after each block but the last.
     template <class Observer = NoObserver>
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts, const Placement& place,
-                 T* features, VisionTape<D>* tape, const Observer& observe = {}) const {
+    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
+                 const Placement& place, T* features, VisionTape<D>* tape, const Observer& observe = {}) const {
         typename Arena<D>::Scope scope(arena);
         const bool keep = tape != nullptr;
         const Index d = config_.width, count = prompts ? prompts->tokens : 0;
@@ -74,16 +77,18 @@ public:
         layer_norm_forward(device, t.tokens, d, ln_pre_.weight, ln_pre_.bias, x, t.mean_pre, t.rstd_pre, s.rows(), d);
         observe(Index(-1), static_cast<const A*>(x));
         t.last = arena.template take<A>(keep, batch * d);
-        transformer_.forward(device, arena, s, Selection{}, prompts, place, x, t.last, keep ? &t.transformer : nullptr, observe);
+        transformer_.forward(device, arena, s, Selection{}, prompts, place, x, t.last, keep ? &t.transformer : nullptr,
+                             observe);
         if (keep) t.mean_post = arena.template keep<T>(batch), t.rstd_post = arena.template keep<T>(batch);
         A* norm = arena.template scratch<A>(batch * d);
         layer_norm_forward(device, t.last, d, ln_post_.weight, ln_post_.bias, norm, t.mean_post, t.rstd_post, batch, d);
         linear_forward(device, projection_, norm, features, batch);
     }
 
-    /// Adds to the gradients of `prompts` what d_features (batch, embed) implies. Nothing below the prompts is computed.
-    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts, const Placement& place,
-                  const VisionTape<D>& t) const {
+    /// Adds to the gradients of `prompts` what d_features (batch, embed) implies. Nothing below the prompts is
+    /// computed.
+    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
+                  const Placement& place, const VisionTape<D>& t) const {
         typename Arena<D>::Scope scope(arena);
         const Index d = config_.width, batch = t.batch;
         const Sequences s{0, batch, 1 + config_.cells() + prompts.tokens, false};
@@ -91,7 +96,8 @@ public:
         convert(device, d_features, d_out, batch * config_.embed);
         A* d_last = arena.template scratch<A>(batch * d);
         linear_backward(device, projection_, d_out, d_last, batch);
-        layer_norm_backward(device, t.last, d, d_last, ln_post_.weight, t.mean_post, t.rstd_post, d_last, d, false, batch, d);
+        layer_norm_backward(device, t.last, d, d_last, ln_post_.weight, t.mean_post, t.rstd_post, d_last, d, false,
+                            batch, d);
         A* dx = arena.template scratch<A>(s.rows() * d);
         transformer_.backward(device, arena, s, Selection{}, &prompts, place, d_last, dx, t.transformer);
         if (!prompts.layers[0]->grad) return;
@@ -100,7 +106,8 @@ public:
     }
 
 private:
-    void embed_patches(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts, A* tokens) const {
+    void embed_patches(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
+                       A* tokens) const {
         typename Arena<D>::Scope scope(arena);
         const Index cells = config_.cells(), d = config_.width, columns = 3 * config_.patch * config_.patch;
         A* patches = arena.template scratch<A>(batch * cells * columns);
@@ -108,7 +115,8 @@ private:
         A* embedded = arena.template scratch<A>(batch * cells * d);
         linear_forward(device, patch_embedding_, patches, embedded, batch * cells);
         const T* shallow = prompts && !prompts->empty() ? prompts->layers[0]->value : nullptr;
-        assemble_tokens(device, embedded, class_embedding_, positions_, shallow, prompts ? prompts->tokens : 0, tokens, batch, cells, d);
+        assemble_tokens(device, embedded, class_embedding_, positions_, shallow, prompts ? prompts->tokens : 0, tokens,
+                        batch, cells, d);
     }
 
     VisionConfig config_;

@@ -7,20 +7,21 @@
 namespace promptkd::detail {
 
 template <Device D>
-FrozenNorm<typename D::Scalar> load_norm(FrozenStore<D>& store, const TensorMap& map, const std::string& name, Index d) {
+FrozenNorm<typename D::Scalar> load_norm(FrozenStore<D>& store, const TensorMap& map, const std::string& name,
+                                         Index d) {
     return {store.vector(map.at(name + ".weight", {d})), store.vector(map.at(name + ".bias", {d}))};
 }
 
 template <Device D>
-FrozenLinear<typename D::Scalar> load_linear(FrozenStore<D>& store, const TensorMap& map, const std::string& weight, const std::string& bias,
-                                             Index out, Index in) {
+FrozenLinear<typename D::Scalar> load_linear(FrozenStore<D>& store, const TensorMap& map, const std::string& weight,
+                                             const std::string& bias, Index out, Index in) {
     return {store.matrix(map.at(weight, {out, in}), out, in), store.vector(map.at(bias, {out}))};
 }
 
 /// The blocks under `prefix` ("visual.transformer." or "transformer.").
 template <Device D>
-Transformer<D> load_transformer(FrozenStore<D>& store, const TensorMap& map, const std::string& prefix, Index layers, Index d, Index heads,
-                                Gelu gelu) {
+Transformer<D> load_transformer(FrozenStore<D>& store, const TensorMap& map, const std::string& prefix, Index layers,
+                                Index d, Index heads, Gelu gelu) {
     Transformer<D> transformer;
     for (Index i = 0; i < layers; ++i) {
         const std::string p = prefix + "resblocks." + std::to_string(i) + ".";

@@ -40,15 +40,24 @@ namespace detail {
 template <class F>
 decltype(auto) with_type(DType type, F&& f) {
     switch (type) {
-        case DType::f64: return f(double{});
-        case DType::f32: return f(float{});
-        case DType::f16: return f(half{});
-        case DType::bf16: return f(bf16{});
-        case DType::i64: return f(std::int64_t{});
-        case DType::i32: return f(std::int32_t{});
-        case DType::i16: return f(std::int16_t{});
-        case DType::i8: return f(std::int8_t{});
-        default: return f(std::uint8_t{});
+        case DType::f64:
+            return f(double{});
+        case DType::f32:
+            return f(float{});
+        case DType::f16:
+            return f(half{});
+        case DType::bf16:
+            return f(bf16{});
+        case DType::i64:
+            return f(std::int64_t{});
+        case DType::i32:
+            return f(std::int32_t{});
+        case DType::i16:
+            return f(std::int16_t{});
+        case DType::i8:
+            return f(std::int8_t{});
+        default:
+            return f(std::uint8_t{});
     }
 }
 
@@ -57,13 +66,16 @@ template <class To, class From>
 To load_as(const std::byte* bytes, Index i) {
     From x;
     std::memcpy(&x, bytes + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
-    if constexpr (std::is_same_v<To, From>) return x;
-    else if constexpr (std::is_same_v<To, half> || std::is_same_v<To, bf16>) return To(static_cast<float>(x));
-    else return static_cast<To>(x);
+    if constexpr (std::is_same_v<To, From>)
+        return x;
+    else if constexpr (std::is_same_v<To, half> || std::is_same_v<To, bf16>)
+        return To(static_cast<float>(x));
+    else
+        return static_cast<To>(x);
 }
 
-/// `n` binary16 numbers as binary32, exact. Without branches and in blocks of fixed size, so that compilers vectorise it: the
-/// magnitude's bits, moved into a binary32's place, are a number 2^112 times too small (subnormal or not).
+/// `n` binary16 numbers as binary32, exact. Without branches and in blocks of fixed size, so that compilers vectorise
+/// it: the magnitude's bits, moved into a binary32's place, are a number 2^112 times too small (subnormal or not).
 inline void widen_halves(const std::byte* bytes, float* out, std::size_t n) {
     constexpr std::size_t block = 64;
     std::uint16_t in[block];
@@ -73,7 +85,8 @@ inline void widen_halves(const std::byte* bytes, float* out, std::size_t n) {
         std::memcpy(in, bytes + at * sizeof(half), length * sizeof(half));
         for (std::size_t i = length; i < block; ++i) in[i] = 0;
         for (std::size_t i = 0; i < block; ++i) {
-            const std::uint32_t magnitude = static_cast<std::uint32_t>(in[i] & 0x7fffu) << 13, sign = static_cast<std::uint32_t>(in[i] & 0x8000u) << 16;
+            const std::uint32_t magnitude = static_cast<std::uint32_t>(in[i] & 0x7fffu) << 13,
+                                sign = static_cast<std::uint32_t>(in[i] & 0x8000u) << 16;
             const std::uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity or NaN
             wide[i] = bits_float(float_bits(bits_float(magnitude) * 5.192296858534828e33f) | sign | special);
         }
@@ -81,8 +94,8 @@ inline void widen_halves(const std::byte* bytes, float* out, std::size_t n) {
     }
 }
 
-/// Elements `first … first+n-1` of an unaligned array of `From`, as `To`. A function of its own: inside a generic lambda nvcc
-/// compiles the branches that `if constexpr` discards.
+/// Elements `first … first+n-1` of an unaligned array of `From`, as `To`. A function of its own: inside a generic
+/// lambda nvcc compiles the branches that `if constexpr` discards.
 template <class To, class From>
 void copy_as(const std::byte* bytes, Index first, Index n, To* out) {
     const std::byte* from = bytes + static_cast<std::size_t>(first) * sizeof(From);
@@ -113,9 +126,7 @@ struct HostTensor {
     template <class T>
     void copy_to(T* out, Index first, Index n) const {
         if (n == 0) return;
-        detail::with_type(dtype, [&](auto tag) {
-            detail::copy_as<T, decltype(tag)>(bytes, first, n, out);
-        });
+        detail::with_type(dtype, [&](auto tag) { detail::copy_as<T, decltype(tag)>(bytes, first, n, out); });
     }
 
     /// All elements converted to T.

@@ -98,8 +98,10 @@ private:
             open_ = false;
         }
         for (int i = 0; active_.load(std::memory_order_acquire) != 0; ++i) {
-            if (i < spins) pause();
-            else std::this_thread::yield();
+            if (i < spins)
+                pause();
+            else
+                std::this_thread::yield();
         }
         if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     }

@@ -14,9 +14,9 @@
 
 namespace promptkd {
 
-/// The host's cores: Eigen for products and packs, one thread pool for products, rows and maps. T is float or double; A,
-/// the type of stored activations, is T, bf16 or half. Results do not depend on the number of threads.
-/// Not for use by several host threads at once.
+/// The host's cores: Eigen for products and packs, one thread pool for products, rows and maps. T is float or double;
+/// A, the type of stored activations, is T, bf16 or half. Results do not depend on the number of threads. Not for use
+/// by several host threads at once.
 template <class T = float, class A = T>
 class Cpu {
 public:
@@ -88,8 +88,8 @@ public:
 
 private:
     static constexpr std::size_t alignment = 256;
-    static constexpr Index min_elements = 8192;     // below this, starting a thread costs more than it saves
-    static constexpr double min_flops = 4e5;        // likewise for products
+    static constexpr Index min_elements = 8192;  // below this, starting a thread costs more than it saves
+    static constexpr double min_flops = 4e5;     // likewise for products
 
     static Index round_up(Index x, Index unit) { return (x + unit - 1) / unit * unit; }
 
@@ -115,19 +115,22 @@ private:
         T* to = wide_.at_least(rows * columns);
         const Index chunk = std::max<Index>(1, std::max(min_elements / columns, rows / (4 * pool_.size())));
         pool_.run((rows + chunk - 1) / chunk, [&](Index c, int) {
-            for (Index i = c * chunk; i < std::min(rows, (c + 1) * chunk); ++i) detail::widen(x.data, x.type, i * x.ld, columns, to + i * columns);
+            for (Index i = c * chunk; i < std::min(rows, (c + 1) * chunk); ++i)
+                detail::widen(x.data, x.type, i * x.ld, columns, to + i * columns);
         });
         return to;
     }
 
     void many_products(const Gemm& g, Index products) {
-        const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(std::max<Index>(1, g.k));
+        const double work =
+            2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(std::max<Index>(1, g.k));
         const Index minimum = static_cast<Index>(min_flops / std::max(1.0, work)) + 1;
         const Index chunk = std::max<Index>(minimum, products / (8 * pool_.size()));
         pool_.run((products + chunk - 1) / chunk, [&](Index c, int worker) {
             const Index end = std::min(products, (c + 1) * chunk);
             for (Index i = c * chunk; i < end; ++i)
-                detail::ProductBlock<T>(g, i / g.batch, i % g.batch, products_[static_cast<std::size_t>(worker)]).compute(0, g.m, 0, g.n);
+                detail::ProductBlock<T>(g, i / g.batch, i % g.batch, products_[static_cast<std::size_t>(worker)])
+                    .compute(0, g.m, 0, g.n);
         });
     }
 

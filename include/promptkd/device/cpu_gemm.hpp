@@ -16,7 +16,8 @@ class GrowingBuffer {
 public:
     T* at_least(Index n) {
         if (n > size_) {
-            data_.reset(static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64)));
+            data_.reset(
+                static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64)));
             require(data_ != nullptr, "out of memory: ", n, " elements of work space");
             size_ = n;
         }
@@ -62,11 +63,16 @@ void widen(const void* from, DType type, Index first, Index n, T* to) {
     Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>> wide(to, n);
     const auto run = [&](auto tag) {
         using W = decltype(tag);
-        wide = Eigen::Map<const Eigen::Array<W, Eigen::Dynamic, 1>>(static_cast<const W*>(from) + first, n).template cast<T>();
+        wide = Eigen::Map<const Eigen::Array<W, Eigen::Dynamic, 1>>(static_cast<const W*>(from) + first, n)
+                   .template cast<T>();
     };
-    if (type == DType::f16) run(Eigen::half{});
-    else if (type == DType::bf16) run(Eigen::bfloat16{});
-    else fail("product: a factor of type ", name_of(type), " cannot be used on a device that computes in ", name_of(dtype_of<T>));
+    if (type == DType::f16)
+        run(Eigen::half{});
+    else if (type == DType::bf16)
+        run(Eigen::bfloat16{});
+    else
+        fail("product: a factor of type ", name_of(type), " cannot be used on a device that computes in ",
+             name_of(dtype_of<T>));
 }
 
 /// A stored matrix of type T as Eigen's product sees it: pointer, leading dimension, stored transposed or not.
@@ -79,23 +85,28 @@ struct Stored {
 
 /// C(m×n) += alpha·A(m×k)·B(k×n), row-major, through Eigen's product kernel. Row-major C is column-major Cᵀ = Bᵀ·Aᵀ.
 template <class T>
-void accumulate_product(Index m, Index n, Index k, Stored<T> a, Stored<T> b, T* c, Index ldc, T alpha, ProductBlocking<T>& blocking) {
+void accumulate_product(Index m, Index n, Index k, Stored<T> a, Stored<T> b, T* c, Index ldc, T alpha,
+                        ProductBlocking<T>& blocking) {
     blocking.prepare(n, m, k);
     const auto run = [&](auto b_order, auto a_order) {
-        Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, decltype(b_order)::value, false, T, decltype(a_order)::value,
-                                                       false, Eigen::ColMajor, 1>::run(n, m, k, b.data, b.ld, a.data, a.ld, c, 1, ldc,
-                                                                                      alpha, blocking);
+        Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, decltype(b_order)::value, false, T,
+                                                       decltype(a_order)::value, false, Eigen::ColMajor,
+                                                       1>::run(n, m, k, b.data, b.ld, a.data, a.ld, c, 1, ldc, alpha,
+                                                               blocking);
     };
     using Row = std::integral_constant<int, Eigen::RowMajor>;
     using Column = std::integral_constant<int, Eigen::ColMajor>;
-    if (b.transposed) a.transposed ? run(Row{}, Row{}) : run(Row{}, Column{});
-    else a.transposed ? run(Column{}, Row{}) : run(Column{}, Column{});
+    if (b.transposed)
+        a.transposed ? run(Row{}, Row{}) : run(Row{}, Column{});
+    else
+        a.transposed ? run(Column{}, Row{}) : run(Column{}, Column{});
 }
 
-/// The block [row0, row0+rows) × [column0, column0+columns) of the factor that `x` describes, in type T: a view where it is
-/// stored in T, else a widened copy in `buffer`.
+/// The block [row0, row0+rows) × [column0, column0+columns) of the factor that `x` describes, in type T: a view where
+/// it is stored in T, else a widened copy in `buffer`.
 template <class T>
-Stored<T> block_of(const Operand& x, const void* base, Index row0, Index rows, Index column0, Index columns, GrowingBuffer<T>& buffer) {
+Stored<T> block_of(const Operand& x, const void* base, Index row0, Index rows, Index column0, Index columns,
+                   GrowingBuffer<T>& buffer) {
     const Index first = x.transposed ? column0 * x.ld + row0 : row0 * x.ld + column0;
     if (x.type == dtype_of<T>) return {static_cast<const T*>(base) + first, x.ld, x.transposed};
     const Index lines = x.transposed ? columns : rows, length = x.transposed ? rows : columns;
@@ -109,12 +120,17 @@ template <class T>
 class ProductBlock {
 public:
     ProductBlock(const Gemm& gemm, Index outer, Index batch, ProductThread<T>& thread)
-        : g_(gemm), thread_(thread), a_(gemm.a.at(outer, batch)), b_(gemm.b.at(outer, batch)), offset_(gemm.offset_c(outer, batch)) {}
+        : g_(gemm),
+          thread_(thread),
+          a_(gemm.a.at(outer, batch)),
+          b_(gemm.b.at(outer, batch)),
+          offset_(gemm.offset_c(outer, batch)) {}
 
     void compute(Index row0, Index rows, Index column0, Index columns) {
         if (g_.c_type == dtype_of<T>) {
             T* c = static_cast<T*>(g_.c) + offset_ + row0 * g_.ldc + column0;
-            start(static_cast<const T*>(g_.residual), static_cast<const T*>(g_.c), c, g_.ldc, row0, rows, column0, columns);
+            start(static_cast<const T*>(g_.residual), static_cast<const T*>(g_.c), c, g_.ldc, row0, rows, column0,
+                  columns);
             multiply(c, g_.ldc, row0, rows, column0, columns);
         } else if (g_.c_type == DType::f16) {
             narrow<half>(row0, rows, column0, columns);
@@ -137,7 +153,8 @@ private:
                 for (Index j = 0; j < columns; ++j) line[j] = beta * static_cast<T>(old[at + j]);
             } else if (residual) {
                 const C* from = residual + at;
-                if (bias) for (Index j = 0; j < columns; ++j) line[j] = static_cast<T>(from[j]) + bias[j];
+                if (bias)
+                    for (Index j = 0; j < columns; ++j) line[j] = static_cast<T>(from[j]) + bias[j];
                 else if (static_cast<const void*>(from) != static_cast<const void*>(line))
                     for (Index j = 0; j < columns; ++j) line[j] = static_cast<T>(from[j]);
             } else {
@@ -155,7 +172,8 @@ private:
     template <class C>
     void narrow(Index row0, Index rows, Index column0, Index columns) {
         T* wide = thread_.wide_c.at_least(rows * columns);
-        start(static_cast<const C*>(g_.residual), static_cast<const C*>(g_.c), wide, columns, row0, rows, column0, columns);
+        start(static_cast<const C*>(g_.residual), static_cast<const C*>(g_.c), wide, columns, row0, rows, column0,
+              columns);
         multiply(wide, columns, row0, rows, column0, columns);
         C* c = static_cast<C*>(g_.c) + offset_ + row0 * g_.ldc + column0;
         for (Index i = 0; i < rows; ++i)

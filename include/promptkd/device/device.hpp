@@ -12,10 +12,11 @@
 namespace promptkd {
 
 /// What every functor given to Device::map receives: a run of `width` consecutive elements starting at `index`.
-/// Functors are structs with `template <class Lane> PROMPTKD_HD void operator()(const Lane& lane) const` that load values with
-/// `lane.load(pointer)` (elements pointer[index…index+width-1], widened to the device's Scalar), compute with + - * /,
-/// exp, log, sqrt, and the lane's `fill`, `max`, `where_positive`, and store with `lane.store(pointer, value)`.
-/// ScalarLane has width 1; the CPU device also instantiates functors on packs of 16 floats, which is what vectorises them.
+/// Functors are structs with `template <class Lane> PROMPTKD_HD void operator()(const Lane& lane) const` that load
+/// values with `lane.load(pointer)` (elements pointer[index…index+width-1], widened to the device's Scalar), compute
+/// with + - * /, exp, log, sqrt, and the lane's `fill`, `max`, `where_positive`, and store with `lane.store(pointer,
+/// value)`. ScalarLane has width 1; the CPU device also instantiates functors on packs of 16 floats, which is what
+/// vectorises them.
 template <class T>
 struct ScalarLane {
     using Value = T;
@@ -39,8 +40,8 @@ struct ScalarLane {
     PROMPTKD_HD static T where_positive(T condition, T value) { return condition > 0 ? value : T(0); }
 };
 
-/// Quotient and remainder of a row number, for functors. In 32 bits, which rows never exceed: on a GPU a 64-bit division is a
-/// subroutine, around which registers are spilled.
+/// Quotient and remainder of a row number, for functors. In 32 bits, which rows never exceed: on a GPU a 64-bit
+/// division is a subroutine, around which registers are spilled.
 struct Division {
     Index quotient, remainder;
 };

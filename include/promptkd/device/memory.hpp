@@ -133,9 +133,11 @@ private:
     char* base() { return device_.is_planning() ? reinterpret_cast<char*>(std::uintptr_t{1} << 40) : memory_.data(); }
 
     void check() {
-        if (device_.is_planning()) peak_ = std::max(peak_, top_ + bottom_);
-        else require(top_ + bottom_ <= bound_, "Arena: this step needs ", top_ + bottom_, " bytes but ", bound_,
-                     " were planned; plan with the largest batch");
+        if (device_.is_planning())
+            peak_ = std::max(peak_, top_ + bottom_);
+        else
+            require(top_ + bottom_ <= bound_, "Arena: this step needs ", top_ + bottom_, " bytes but ", bound_,
+                    " were planned; plan with the largest batch");
     }
 
     D& device_;

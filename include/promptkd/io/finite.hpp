@@ -11,9 +11,10 @@ namespace promptkd {
 
 namespace detail {
 
-/// Whether one of the numbers in `bytes` has all exponent bits set (infinity or NaN). `exponent` is the mask of those bits repeated
-/// over 64 bits; adding their lowest one carries into the (cleared) sign bit exactly where all are set.
-inline bool has_full_exponent(const std::byte* bytes, std::size_t size, std::uint64_t exponent, std::uint64_t lowest, std::uint64_t sign) {
+/// Whether one of the numbers in `bytes` has all exponent bits set (infinity or NaN). `exponent` is the mask of those
+/// bits repeated over 64 bits; adding their lowest one carries into the (cleared) sign bit exactly where all are set.
+inline bool has_full_exponent(const std::byte* bytes, std::size_t size, std::uint64_t exponent, std::uint64_t lowest,
+                              std::uint64_t sign) {
     std::uint64_t found = 0;
     std::size_t at = 0;
     for (; at + 64 <= size; at += 64) {
@@ -31,11 +32,16 @@ inline bool has_full_exponent(const std::byte* bytes, std::size_t size, std::uin
 
 inline bool has_full_exponent(DType type, const std::byte* bytes, std::size_t size) {
     switch (type) {
-        case DType::f64: return has_full_exponent(bytes, size, 0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000);
-        case DType::f32: return has_full_exponent(bytes, size, 0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000);
-        case DType::f16: return has_full_exponent(bytes, size, 0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000);
-        case DType::bf16: return has_full_exponent(bytes, size, 0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000);
-        default: return false;
+        case DType::f64:
+            return has_full_exponent(bytes, size, 0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000);
+        case DType::f32:
+            return has_full_exponent(bytes, size, 0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000);
+        case DType::f16:
+            return has_full_exponent(bytes, size, 0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000);
+        case DType::bf16:
+            return has_full_exponent(bytes, size, 0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000);
+        default:
+            return false;
     }
 }
 

@@ -30,36 +30,45 @@ inline Index block_count(const TensorMap& map, const std::string& prefix) {
 
 inline void expect_blocks(const TensorMap& map, const std::string& prefix, std::set<std::string>& names) {
     for (Index i = std::max<Index>(1, block_count(map, prefix)); i-- > 0;)
-        for (const char* name : {"ln_1.weight", "ln_1.bias", "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias", "ln_2.weight",
-                                 "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias"})
+        for (const char* name : {"ln_1.weight", "ln_1.bias", "attn.in_proj_weight", "attn.in_proj_bias",
+                                 "attn.out_proj.weight", "attn.out_proj.bias", "ln_2.weight", "ln_2.bias",
+                                 "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias"})
             names.insert(prefix + std::to_string(i) + "." + name);
 }
 
 }  // namespace detail
 
-/// Compares the names in `map` with those of a CLIP model: ViT or ResNet image branch, and the text branch where it has one.
+/// Compares the names in `map` with those of a CLIP model: ViT or ResNet image branch, and the text branch where it has
+/// one.
 inline Inventory clip_inventory(const TensorMap& map) {
     const bool resnet = map.contains("visual.layer1.0.conv1.weight");
     std::set<std::string> expected{"logit_scale"};
     if (resnet) {
-        for (const char* name : {"visual.conv1.weight", "visual.conv2.weight", "visual.conv3.weight", "visual.attnpool.positional_embedding"}) expected.insert(name);
+        for (const char* name : {"visual.conv1.weight", "visual.conv2.weight", "visual.conv3.weight",
+                                 "visual.attnpool.positional_embedding"})
+            expected.insert(name);
         for (const char* part : {"q", "k", "v", "c"})
-            for (const char* kind : {"weight", "bias"}) expected.insert(std::string("visual.attnpool.") + part + "_proj." + kind);
+            for (const char* kind : {"weight", "bias"})
+                expected.insert(std::string("visual.attnpool.") + part + "_proj." + kind);
     } else {
-        for (const char* name : {"visual.class_embedding", "visual.conv1.weight", "visual.positional_embedding", "visual.ln_pre.weight", "visual.ln_pre.bias",
-                                 "visual.ln_post.weight", "visual.ln_post.bias", "visual.proj"})
+        for (const char* name :
+             {"visual.class_embedding", "visual.conv1.weight", "visual.positional_embedding", "visual.ln_pre.weight",
+              "visual.ln_pre.bias", "visual.ln_post.weight", "visual.ln_post.bias", "visual.proj"})
             expected.insert(name);
         detail::expect_blocks(map, "visual.transformer.resblocks.", expected);
     }
     if (map.contains("token_embedding.weight")) {
-        for (const char* name : {"token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", "text_projection"}) expected.insert(name);
+        for (const char* name :
+             {"token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", "text_projection"})
+            expected.insert(name);
         detail::expect_blocks(map, "transformer.resblocks.", expected);
     }
     Inventory result;
     for (const std::string& name : expected)
         if (!map.contains(name)) result.missing.push_back(name);
     for (const auto& named : map.tensors) {
-        const bool part_of_resnet = resnet && (detail::starts_with(named.first, "visual.layer") || detail::starts_with(named.first, "visual.bn"));
+        const bool part_of_resnet = resnet && (detail::starts_with(named.first, "visual.layer") ||
+                                               detail::starts_with(named.first, "visual.bn"));
         if (!part_of_resnet && expected.count(named.first) == 0) result.unknown.push_back(named.first);
     }
     return result;

@@ -16,7 +16,8 @@ inline bool is_bare_learner_name(std::string_view name) {
     return name == "ctx" || name == "token_prefix" || name == "token_suffix" || starts_with(name, "meta_net.");
 }
 
-/// Whether a name of a published checkpoint is that of something learned (as opposed to frozen encoders and fixed tokens).
+/// Whether a name of a published checkpoint is that of something learned (as opposed to frozen encoders and fixed
+/// tokens).
 inline bool is_learned_name(std::string_view name) {
     if (starts_with(name, "prompt_learner."))
         return !starts_with(name, "prompt_learner.token_") && !starts_with(name, "prompt_learner.ZS_image_encoder.");
@@ -48,10 +49,10 @@ inline bool is_learner_checkpoint(const TensorMap& map) {
     return it != map.tensors.end() && detail::starts_with(it->first, "VPT_image_trans.");
 }
 
-/// The learned parameters of a checkpoint under their published names: `prompt_learner.…` (CoOp's bare names get that prefix),
-/// `image_encoder.VPT`, `{image,text}_encoder.transformer.resblocks.{i}.VPT_shallow`, `VPT_image_trans.conv1.…`. The frozen
-/// encoders, fixed tokens and PromptSRC's frozen twin are left out. Metadata `learner`: coop, cocoop, vpt, ivlp, maple, promptsrc or
-/// promptkd.
+/// The learned parameters of a checkpoint under their published names: `prompt_learner.…` (CoOp's bare names get that
+/// prefix), `image_encoder.VPT`, `{image,text}_encoder.transformer.resblocks.{i}.VPT_shallow`,
+/// `VPT_image_trans.conv1.…`. The frozen encoders, fixed tokens and PromptSRC's frozen twin are left out. Metadata
+/// `learner`: coop, cocoop, vpt, ivlp, maple, promptsrc or promptkd.
 inline TensorMap learned_parameters(const TensorMap& in) {
     TensorMap out;
     out.metadata = in.metadata, out.source = in.source;

@@ -13,12 +13,13 @@
 
 namespace promptkd {
 
-/// What a CLIP model's weights do not tell, from the JSON beside them, and the sizes by which to see that both belong together
-/// (0: the JSON does not say).
+/// What a CLIP model's weights do not tell, from the JSON beside them, and the sizes by which to see that both belong
+/// together (0: the JSON does not say).
 struct ModelConfig {
     Index vision_heads = 0, text_heads = 0;
-    std::string gelu;            ///< "quick" or "exact"
-    std::string eot = "argmax";  ///< where text features are taken: at the largest id, or at the first token with this id
+    std::string gelu;  ///< "quick" or "exact"
+    std::string eot =
+        "argmax";  ///< where text features are taken: at the largest id, or at the first token with this id
     Index vision_width = 0, vision_layers = 0, text_width = 0, text_layers = 0, vocabulary = 0, embed = 0;
     std::string source;  ///< file, for messages
 };
@@ -40,8 +41,9 @@ public:
     Index integer(const char* key, Index fallback) const {
         const Json* value = find(key);
         if (value == nullptr) return fallback;
-        require(value->is_number_integer() && value->get<std::int64_t>() > 0 && value->get<std::int64_t>() < (std::int64_t{1} << 31), where_, ": '", key,
-                "' is ", value->dump(), ", expected a positive integer");
+        require(value->is_number_integer() && value->get<std::int64_t>() > 0 &&
+                    value->get<std::int64_t>() < (std::int64_t{1} << 31),
+                where_, ": '", key, "' is ", value->dump(), ", expected a positive integer");
         return value->get<Index>();
     }
     std::string text(const char* key, const std::string& fallback) const {
@@ -109,11 +111,13 @@ inline ModelConfig huggingface_config(const Json& root, const std::string& path)
     c.vision_layers = vision.integer("num_hidden_layers", 12), c.text_layers = text.integer("num_hidden_layers", 12);
     c.vocabulary = text.integer("vocab_size", 49408), c.embed = ConfigReader(root, path).integer("projection_dim", 512);
     const std::string act = vision.text("hidden_act", "quick_gelu"), other = text.text("hidden_act", "quick_gelu");
-    require(act == other, path, ": the image branch uses ", act, " and the text branch ", other, "; one activation for both is supported");
+    require(act == other, path, ": the image branch uses ", act, " and the text branch ", other,
+            "; one activation for both is supported");
     c.gelu = gelu_name(act, path);
     for (const ConfigReader* part : {&vision, &text}) {
         const double eps = part->number("layer_norm_eps", 1e-5);
-        require(eps > 0.99e-5 && eps < 1.01e-5, part->where(), ": layer_norm_eps ", eps, " is not supported, only 1e-05");
+        require(eps > 0.99e-5 && eps < 1.01e-5, part->where(), ": layer_norm_eps ", eps,
+                " is not supported, only 1e-05");
     }
     const Index eos = text.integer("eos_token_id", 2);
     if (eos != 2) c.eot = std::to_string(eos);  // 2 stands in old configs, whose models pool at the largest id
@@ -122,11 +126,12 @@ inline ModelConfig huggingface_config(const Json& root, const std::string& path)
 
 inline ModelConfig open_clip_config(const Json& root, const std::string& path) {
     require(root.contains("text_cfg"), path, ": 'text_cfg' is missing");
-    const ConfigReader top(root, path), vision(root.at("vision_cfg"), path + ": vision_cfg"), text(root.at("text_cfg"), path + ": text_cfg");
+    const ConfigReader top(root, path), vision(root.at("vision_cfg"), path + ": vision_cfg"),
+        text(root.at("text_cfg"), path + ": text_cfg");
     top.refuse_others({"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale", "custom_text"});
     vision.refuse_others({"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"});
-    text.refuse_others({"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "eos_id", "hf_tokenizer_name", "tokenizer_kwargs",
-                        "embed_cls", "proj_type", "pad_id"});
+    text.refuse_others({"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "eos_id",
+                        "hf_tokenizer_name", "tokenizer_kwargs", "embed_cls", "proj_type", "pad_id"});
     ModelConfig c;
     c.source = path;
     c.gelu = top.boolean("quick_gelu", false) ? "quick" : "exact";
@@ -135,15 +140,18 @@ inline ModelConfig open_clip_config(const Json& root, const std::string& path) {
     const Index head = vision.integer("head_width", 64);
     const Json* layers = vision.find("layers");
     if (layers == nullptr || !layers->is_array()) {  // a list: a ResNet, whose heads are those of its attention pool
-        require(c.vision_width % head == 0, vision.where(), ": width ", c.vision_width, " is not a multiple of head_width ", head);
+        require(c.vision_width % head == 0, vision.where(), ": width ", c.vision_width,
+                " is not a multiple of head_width ", head);
         c.vision_layers = vision.integer("layers", 12), c.vision_heads = c.vision_width / head;
     } else {
         c.vision_width = 0;
     }
-    c.text_width = text.integer("width", 512), c.text_heads = text.integer("heads", 8), c.text_layers = text.integer("layers", 12);
+    c.text_width = text.integer("width", 512), c.text_heads = text.integer("heads", 8),
+    c.text_layers = text.integer("layers", 12);
     c.vocabulary = text.integer("vocab_size", 49408);
     const std::string pool = text.text("pool_type", "argmax"), projection = text.text("proj_type", "linear");
-    require(pool == "argmax" || pool == "eos", text.where(), ": pool_type '", pool, "' is not supported, only argmax and eos");
+    require(pool == "argmax" || pool == "eos", text.where(), ": pool_type '", pool,
+            "' is not supported, only argmax and eos");
     require(projection == "linear", text.where(), ": proj_type '", projection, "' is not supported, only linear");
     require(!text.boolean("embed_cls", false), text.where(), ": embed_cls is not supported");
     if (pool == "eos") c.eot = std::to_string(text.integer("eos_id", 2));
@@ -162,29 +170,34 @@ inline Index count_layers(const TensorMap& map, const std::string& prefix) {
     return n;
 }
 
-inline void compare_size(const ModelConfig& config, const TensorMap& map, const char* what, Index configured, Index found) {
-    require(configured == 0 || found == 0 || configured == found, config.source, ": says ", what, " ", configured, ", but the weights in ", map.source, " have ",
-            found, "; this configuration belongs to another model");
+inline void compare_size(const ModelConfig& config, const TensorMap& map, const char* what, Index configured,
+                         Index found) {
+    require(configured == 0 || found == 0 || configured == found, config.source, ": says ", what, " ", configured,
+            ", but the weights in ", map.source, " have ", found, "; this configuration belongs to another model");
 }
 
 }  // namespace detail
 
-/// The configuration in a model's JSON: Hugging Face's config.json, or open_clip's (bare, or inside "model_cfg"). Nothing where
-/// the JSON is something else. Throws Error for JSON of those kinds that asks for what is not supported here.
+/// The configuration in a model's JSON: Hugging Face's config.json, or open_clip's (bare, or inside "model_cfg").
+/// Nothing where the JSON is something else. Throws Error for JSON of those kinds that asks for what is not supported
+/// here.
 inline std::optional<ModelConfig> parse_model_config(const std::string& text, const std::string& path) {
     const detail::Json root = detail::Json::parse(text, nullptr, false);
     if (!root.is_object()) return std::nullopt;
     const auto inner = root.find("model_cfg");
     const detail::Json& model = inner != root.end() && inner->is_object() ? *inner : root;
     if (model.contains("vision_cfg")) return detail::open_clip_config(model, path);
-    if (model.contains("vision_config") || model.contains("text_config")) return detail::huggingface_config(model, path);
+    if (model.contains("vision_config") || model.contains("text_config"))
+        return detail::huggingface_config(model, path);
     return std::nullopt;
 }
 
-inline std::optional<ModelConfig> read_model_config(const std::string& path) { return parse_model_config(read_file(path, std::size_t{16} << 20), path); }
+inline std::optional<ModelConfig> read_model_config(const std::string& path) {
+    return parse_model_config(read_file(path, std::size_t{16} << 20), path);
+}
 
-/// Puts `config` into the metadata of a model under OpenAI's names: `vision_heads`, `text_heads`, `gelu`, `eot`. Throws Error
-/// when its sizes are not those of the weights.
+/// Puts `config` into the metadata of a model under OpenAI's names: `vision_heads`, `text_heads`, `gelu`, `eot`. Throws
+/// Error when its sizes are not those of the weights.
 inline void apply_model_config(const ModelConfig& config, TensorMap& map) {
     using namespace detail;
     if (map.contains("visual.class_embedding")) {

@@ -29,7 +29,9 @@ inline const char* name_of(Naming naming) {
 
 namespace detail {
 
-inline bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+inline bool starts_with(std::string_view text, std::string_view prefix) {
+    return text.substr(0, prefix.size()) == prefix;
+}
 inline bool ends_with(std::string_view text, std::string_view suffix) {
     return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
 }
@@ -90,10 +92,14 @@ inline std::optional<Place> openai_place(const std::string& name) {
         if (!parts) return std::nullopt;
         for (const NamePair& part : block_names)
             if (starts_with(parts->second, part.huggingface))
-                return Place{prefix.openai + parts->first + part.openai + parts->second.substr(std::string_view(part.huggingface).size()), false, -1};
+                return Place{prefix.openai + parts->first + part.openai +
+                                 parts->second.substr(std::string_view(part.huggingface).size()),
+                             false, -1};
         for (int third = 0; third < 3; ++third)
             if (starts_with(parts->second, attention_parts[third]))
-                return Place{prefix.openai + parts->first + "attn.in_proj_" + parts->second.substr(std::string_view(attention_parts[third]).size()), false, third};
+                return Place{prefix.openai + parts->first + "attn.in_proj_" +
+                                 parts->second.substr(std::string_view(attention_parts[third]).size()),
+                             false, third};
     }
     return std::nullopt;
 }
@@ -108,24 +114,29 @@ inline std::optional<Place> huggingface_place(const std::string& name) {
         if (!parts) return std::nullopt;
         for (const NamePair& part : block_names)
             if (starts_with(parts->second, part.openai))
-                return Place{prefix.huggingface + parts->first + part.huggingface + parts->second.substr(std::string_view(part.openai).size()), false, -1};
+                return Place{prefix.huggingface + parts->first + part.huggingface +
+                                 parts->second.substr(std::string_view(part.openai).size()),
+                             false, -1};
         for (const char* kind : {"weight", "bias"})
-            if (parts->second == std::string("attn.in_proj_") + kind) return Place{prefix.huggingface + parts->first + "self_attn.{}_proj." + kind, false, 0};
+            if (parts->second == std::string("attn.in_proj_") + kind)
+                return Place{prefix.huggingface + parts->first + "self_attn.{}_proj." + kind, false, 0};
     }
     return std::nullopt;
 }
 
 inline HostTensor transposed_matrix(const HostTensor& tensor, const std::string& name, const std::string& source) {
-    require(tensor.shape.size() == 2, source, ": tensor '", name, "' has shape ", to_string(tensor.shape), ", expected a matrix");
+    require(tensor.shape.size() == 2, source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
+            ", expected a matrix");
     return transpose(tensor);
 }
 
 /// q, k and v below each other.
-inline HostTensor stack_thirds(const std::array<const HostTensor*, 3>& parts, const std::string& name, const std::string& source) {
+inline HostTensor stack_thirds(const std::array<const HostTensor*, 3>& parts, const std::string& name,
+                               const std::string& source) {
     for (const HostTensor* part : parts) {
         require(part != nullptr, source, ": of the three parts (q, k, v) of '", name, "' one is missing");
-        require(part->shape == parts[0]->shape && part->dtype == parts[0]->dtype && !part->shape.empty(), source, ": the three parts (q, k, v) of '", name,
-                "' differ in shape or type");
+        require(part->shape == parts[0]->shape && part->dtype == parts[0]->dtype && !part->shape.empty(), source,
+                ": the three parts (q, k, v) of '", name, "' differ in shape or type");
     }
     auto bytes = std::make_shared<std::vector<std::byte>>(3 * parts[0]->size_bytes());
     std::byte* to = bytes->data();
@@ -145,10 +156,12 @@ inline HostTensor stack_thirds(const std::array<const HostTensor*, 3>& parts, co
 
 /// Whose names these are, from the names alone.
 inline Naming naming_of(const TensorMap& map) {
-    if (map.contains("vision_model.embeddings.patch_embedding.weight") || map.contains("text_model.embeddings.token_embedding.weight"))
+    if (map.contains("vision_model.embeddings.patch_embedding.weight") ||
+        map.contains("text_model.embeddings.token_embedding.weight"))
         return Naming::huggingface;
     if (map.contains("text.token_embedding.weight")) return Naming::open_clip;
-    return map.contains("visual.conv1.weight") || map.contains("token_embedding.weight") ? Naming::openai : Naming::none;
+    return map.contains("visual.conv1.weight") || map.contains("token_embedding.weight") ? Naming::openai
+                                                                                         : Naming::none;
 }
 
 /// The same model under OpenAI's names, from Hugging Face's: q, k and v joined to in_proj, projections transposed,
@@ -160,27 +173,32 @@ inline TensorMap from_huggingface(const TensorMap& in) {
     for (const auto& [name, tensor] : in.tensors) {
         if (detail::ends_with(name, "position_ids")) continue;
         const std::optional<detail::Place> place = detail::openai_place(name);
-        if (place && place->third >= 0) attention[place->name][static_cast<std::size_t>(place->third)] = &tensor;
-        else if (place && place->transposed) out.tensors[place->name] = detail::transposed_matrix(tensor, name, in.source);
-        else out.tensors[place ? place->name : name] = tensor;
+        if (place && place->third >= 0)
+            attention[place->name][static_cast<std::size_t>(place->third)] = &tensor;
+        else if (place && place->transposed)
+            out.tensors[place->name] = detail::transposed_matrix(tensor, name, in.source);
+        else
+            out.tensors[place ? place->name : name] = tensor;
     }
     for (const auto& [name, parts] : attention) out.tensors[name] = detail::stack_thirds(parts, name, in.source);
     return out;
 }
 
-/// The same model under Hugging Face's names. Throws Error for tensors that have no place there (a ResNet, for example).
+/// The same model under Hugging Face's names. Throws Error for tensors that have no place there (a ResNet, for
+/// example).
 inline TensorMap to_huggingface(const TensorMap& in) {
     TensorMap out;
     out.metadata = in.metadata, out.source = in.source;
     for (const auto& [name, tensor] : in.tensors) {
         const std::optional<detail::Place> place = detail::huggingface_place(name);
-        require(place.has_value(), in.source, ": tensor '", name, "' would be lost: Hugging Face's CLIP has no place for it");
+        require(place.has_value(), in.source, ": tensor '", name,
+                "' would be lost: Hugging Face's CLIP has no place for it");
         if (place->third < 0) {
             out.tensors[place->name] = place->transposed ? detail::transposed_matrix(tensor, name, in.source) : tensor;
             continue;
         }
-        require(!tensor.shape.empty() && tensor.shape[0] % 3 == 0, in.source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
-                ", expected q, k and v below each other");
+        require(!tensor.shape.empty() && tensor.shape[0] % 3 == 0, in.source, ": tensor '", name, "' has shape ",
+                to_string(tensor.shape), ", expected q, k and v below each other");
         for (std::size_t third = 0; third < 3; ++third) {
             HostTensor part = tensor;
             part.shape[0] /= 3;
@@ -193,14 +211,16 @@ inline TensorMap to_huggingface(const TensorMap& in) {
     return out;
 }
 
-/// The same model under OpenAI's names, from open_clip's: the prefix "text." is dropped, and so are stored attention masks.
+/// The same model under OpenAI's names, from open_clip's: the prefix "text." is dropped, and so are stored attention
+/// masks.
 inline TensorMap from_open_clip(const TensorMap& in) {
     TensorMap out;
     out.metadata = in.metadata, out.source = in.source;
     for (const auto& [name, tensor] : in.tensors) {
         if (detail::ends_with(name, "attn_mask")) continue;
         const std::string plain = detail::starts_with(name, "text.") ? name.substr(5) : name;
-        require(out.tensors.emplace(plain, tensor).second, in.source, ": tensor '", plain, "' occurs with and without the prefix 'text.'");
+        require(out.tensors.emplace(plain, tensor).second, in.source, ": tensor '", plain,
+                "' occurs with and without the prefix 'text.'");
     }
     return out;
 }

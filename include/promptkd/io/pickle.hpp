@@ -20,37 +20,56 @@ struct PickleLimits {
     std::size_t depth = 1000;                   ///< open marks
 };
 
-/// The values of one pickle, protocols 2 to 5 (PEP 307, 3154, 574), as data. Nothing is ever imported or called: a global is
-/// its name, and what would be built by calling one is an Object that keeps callee, arguments, items and state. Ordinary
-/// containers (dict, OrderedDict, defaultdict, list, tuple, set) come out as such. Values refer to each other by number, so
-/// neither parsing nor destruction recurses, and cycles are harmless. Texts point into the parsed bytes, which must outlive it.
+/// The values of one pickle, protocols 2 to 5 (PEP 307, 3154, 574), as data. Nothing is ever imported or called: a
+/// global is its name, and what would be built by calling one is an Object that keeps callee, arguments, items and
+/// state. Ordinary containers (dict, OrderedDict, defaultdict, list, tuple, set) come out as such. Values refer to each
+/// other by number, so neither parsing nor destruction recurses, and cycles are harmless. Texts point into the parsed
+/// bytes, which must outlive it.
 class Pickle {
 public:
     using Ref = std::uint32_t;
-    enum class Kind : std::uint8_t { none, boolean, integer, big_integer, real, text, bytes, list, tuple, dict, set, global, object, persistent };
+    enum class Kind : std::uint8_t {
+        none,
+        boolean,
+        integer,
+        big_integer,
+        real,
+        text,
+        bytes,
+        list,
+        tuple,
+        dict,
+        set,
+        global,
+        object,
+        persistent
+    };
 
     /// One value.
     struct Node {
         Kind kind = Kind::none;
         std::int64_t integer = 0;  ///< boolean, integer
         double real = 0;
-        std::string_view text;     ///< text, bytes, big_integer (little-endian); global: its module
-        std::string_view name;     ///< global: its name in the module
-        std::vector<Ref> items;    ///< list, tuple, set; dict and object: key, value, key, value, …
-        Ref callee = 0;            ///< object: the global that would have been called; persistent: its identification
-        Ref arguments = 0;         ///< object: the tuple it would have been called with
-        Ref state = 0;             ///< what BUILD gave (0: nothing)
+        std::string_view text;   ///< text, bytes, big_integer (little-endian); global: its module
+        std::string_view name;   ///< global: its name in the module
+        std::vector<Ref> items;  ///< list, tuple, set; dict and object: key, value, key, value, …
+        Ref callee = 0;          ///< object: the global that would have been called; persistent: its identification
+        Ref arguments = 0;       ///< object: the tuple it would have been called with
+        Ref state = 0;           ///< what BUILD gave (0: nothing)
     };
 
-    /// Parses the pickle at the start of `bytes`; `used`, if given, receives its length. Throws Error naming `where`, the byte
-    /// and the reason for anything truncated, out of order, unknown or beyond `limits`.
-    static Pickle parse(std::string_view bytes, const std::string& where, std::size_t* used = nullptr, const PickleLimits& limits = {});
+    /// Parses the pickle at the start of `bytes`; `used`, if given, receives its length. Throws Error naming `where`,
+    /// the byte and the reason for anything truncated, out of order, unknown or beyond `limits`.
+    static Pickle parse(std::string_view bytes, const std::string& where, std::size_t* used = nullptr,
+                        const PickleLimits& limits = {});
 
     Ref root() const { return root_; }
     const Node& operator[](Ref ref) const { return nodes_[ref]; }
     std::size_t size() const { return nodes_.size(); }
 
-    bool is_text(Ref ref, std::string_view value) const { return nodes_[ref].kind == Kind::text && nodes_[ref].text == value; }
+    bool is_text(Ref ref, std::string_view value) const {
+        return nodes_[ref].kind == Kind::text && nodes_[ref].text == value;
+    }
     bool is_global(Ref ref, std::string_view module, std::string_view name) const {
         const Node& node = nodes_[ref];
         return node.kind == Kind::global && node.text == module && node.name == name;
@@ -153,37 +172,55 @@ private:
                 in_.check(version >= 2 && version <= 5, "protocol ", version, ", expected 2 to 5");
                 return true;
             }
-            case Op::frame: in_.check(in_.u64() <= in_.remaining(), "the frame is longer than the pickle"); return true;
-            case Op::none: return push(0);
-            case Op::newtrue: return push_integer(1, Kind::boolean);
-            case Op::newfalse: return push_integer(0, Kind::boolean);
-            case Op::binint: return push_integer(static_cast<std::int32_t>(in_.u32()));
-            case Op::binint1: return push_integer(in_.u8());
-            case Op::binint2: return push_integer(in_.u16());
-            case Op::long1: return long_integer(in_.bytes(in_.u8()));
-            case Op::long4: return long_integer(in_.bytes(in_.u32()));
+            case Op::frame:
+                in_.check(in_.u64() <= in_.remaining(), "the frame is longer than the pickle");
+                return true;
+            case Op::none:
+                return push(0);
+            case Op::newtrue:
+                return push_integer(1, Kind::boolean);
+            case Op::newfalse:
+                return push_integer(0, Kind::boolean);
+            case Op::binint:
+                return push_integer(static_cast<std::int32_t>(in_.u32()));
+            case Op::binint1:
+                return push_integer(in_.u8());
+            case Op::binint2:
+                return push_integer(in_.u16());
+            case Op::long1:
+                return long_integer(in_.bytes(in_.u8()));
+            case Op::long4:
+                return long_integer(in_.bytes(in_.u32()));
             case Op::binfloat: {
                 Node node = make(Kind::real);
                 node.real = in_.big_endian_double();
                 return push_new(std::move(node));
             }
             case Op::short_binunicode:
-            case Op::short_binstring: return push_text(Kind::text, in_.bytes(in_.u8()));
+            case Op::short_binstring:
+                return push_text(Kind::text, in_.bytes(in_.u8()));
             case Op::binunicode:
-            case Op::binstring: return push_text(Kind::text, in_.bytes(in_.u32()));
-            case Op::binunicode8: return push_text(Kind::text, in_.bytes(in_.u64()));
-            case Op::short_binbytes: return push_text(Kind::bytes, in_.bytes(in_.u8()));
-            case Op::binbytes: return push_text(Kind::bytes, in_.bytes(in_.u32()));
+            case Op::binstring:
+                return push_text(Kind::text, in_.bytes(in_.u32()));
+            case Op::binunicode8:
+                return push_text(Kind::text, in_.bytes(in_.u64()));
+            case Op::short_binbytes:
+                return push_text(Kind::bytes, in_.bytes(in_.u8()));
+            case Op::binbytes:
+                return push_text(Kind::bytes, in_.bytes(in_.u32()));
             case Op::binbytes8:
-            case Op::bytearray8: return push_text(Kind::bytes, in_.bytes(in_.u64()));
-            default: return false;
+            case Op::bytearray8:
+                return push_text(Kind::bytes, in_.bytes(in_.u64()));
+            default:
+                return false;
         }
     }
 
     bool long_integer(std::string_view bytes) {
         if (bytes.size() > 8) return push_text(Kind::big_integer, bytes);
         std::uint64_t bits = 0;
-        for (std::size_t i = 0; i < bytes.size(); ++i) bits |= std::uint64_t{static_cast<std::uint8_t>(bytes[i])} << (8 * i);
+        for (std::size_t i = 0; i < bytes.size(); ++i)
+            bits |= std::uint64_t{static_cast<std::uint8_t>(bytes[i])} << (8 * i);
         const std::size_t width = 8 * bytes.size();
         if (width > 0 && width < 64 && (bits >> (width - 1)) != 0) bits |= ~std::uint64_t{0} << width;  // sign
         return push_integer(static_cast<std::int64_t>(bits));
@@ -196,32 +233,53 @@ private:
                 marks_.push_back(stack_.size());
                 return true;
             case Op::pop:
-                if (stack_.size() == floor() && !marks_.empty()) marks_.pop_back();
-                else pop();
+                if (stack_.size() == floor() && !marks_.empty())
+                    marks_.pop_back();
+                else
+                    pop();
                 return true;
-            case Op::pop_mark: pop_to_mark(); return true;
-            case Op::dup: return push(top());
-            case Op::empty_tuple: return push_new(make(Kind::tuple));
-            case Op::tuple: return push_items(Kind::tuple, pop_to_mark());
-            case Op::tuple1: return push_items(Kind::tuple, pop_count(1));
-            case Op::tuple2: return push_items(Kind::tuple, pop_count(2));
-            case Op::tuple3: return push_items(Kind::tuple, pop_count(3));
-            case Op::empty_list: return push_new(make(Kind::list));
-            case Op::list: return push_items(Kind::list, pop_to_mark());
-            case Op::append: return extend(pop_count(1), Kind::list);
-            case Op::appends: return extend(pop_to_mark(), Kind::list);
-            case Op::empty_dict: return push_new(make(Kind::dict));
+            case Op::pop_mark:
+                pop_to_mark();
+                return true;
+            case Op::dup:
+                return push(top());
+            case Op::empty_tuple:
+                return push_new(make(Kind::tuple));
+            case Op::tuple:
+                return push_items(Kind::tuple, pop_to_mark());
+            case Op::tuple1:
+                return push_items(Kind::tuple, pop_count(1));
+            case Op::tuple2:
+                return push_items(Kind::tuple, pop_count(2));
+            case Op::tuple3:
+                return push_items(Kind::tuple, pop_count(3));
+            case Op::empty_list:
+                return push_new(make(Kind::list));
+            case Op::list:
+                return push_items(Kind::list, pop_to_mark());
+            case Op::append:
+                return extend(pop_count(1), Kind::list);
+            case Op::appends:
+                return extend(pop_to_mark(), Kind::list);
+            case Op::empty_dict:
+                return push_new(make(Kind::dict));
             case Op::dict: {
                 std::vector<Ref> items = pop_to_mark();
                 in_.check(items.size() % 2 == 0, "a dictionary with a key but no value");
                 return push_items(Kind::dict, std::move(items));
             }
-            case Op::setitem: return extend(pop_count(2), Kind::dict);
-            case Op::setitems: return extend(pop_to_mark(), Kind::dict);
-            case Op::empty_set: return push_new(make(Kind::set));
-            case Op::frozenset: return push_items(Kind::set, pop_to_mark());
-            case Op::additems: return extend(pop_to_mark(), Kind::set);
-            default: return false;
+            case Op::setitem:
+                return extend(pop_count(2), Kind::dict);
+            case Op::setitems:
+                return extend(pop_to_mark(), Kind::dict);
+            case Op::empty_set:
+                return push_new(make(Kind::set));
+            case Op::frozenset:
+                return push_items(Kind::set, pop_to_mark());
+            case Op::additems:
+                return extend(pop_to_mark(), Kind::set);
+            default:
+                return false;
         }
     }
 
@@ -234,7 +292,8 @@ private:
     /// Adds to the container on top; an object of an unknown class takes them too (it may derive from that container).
     bool extend(const std::vector<Ref>& items, Kind kind) {
         Node& node = out_.nodes_[top()];
-        in_.check(node.kind == kind || node.kind == Kind::object, "items for a value that cannot hold them (opcodes out of order)");
+        in_.check(node.kind == kind || node.kind == Kind::object,
+                  "items for a value that cannot hold them (opcodes out of order)");
         in_.check(kind != Kind::dict || items.size() % 2 == 0, "a dictionary with a key but no value");
         if (node.kind == kind || kind == Kind::dict) node.items.insert(node.items.end(), items.begin(), items.end());
         return true;
@@ -242,12 +301,18 @@ private:
 
     bool memory(Op opcode) {
         switch (opcode) {
-            case Op::memoize: return put(static_cast<std::uint32_t>(memo_.size()));
-            case Op::binput: return put(in_.u8());
-            case Op::long_binput: return put(in_.u32());
-            case Op::binget: return get(in_.u8());
-            case Op::long_binget: return get(in_.u32());
-            default: return false;
+            case Op::memoize:
+                return put(static_cast<std::uint32_t>(memo_.size()));
+            case Op::binput:
+                return put(in_.u8());
+            case Op::long_binput:
+                return put(in_.u32());
+            case Op::binget:
+                return get(in_.u8());
+            case Op::long_binget:
+                return get(in_.u32());
+            default:
+                return false;
         }
     }
 
@@ -292,7 +357,8 @@ private:
                 node.callee = pop();
                 return push_new(std::move(node));
             }
-            default: return false;
+            default:
+                return false;
         }
     }
 
@@ -305,7 +371,8 @@ private:
     /// What calling `callee` would have made: a known container, else an opaque object.
     bool construct(Ref callee, Ref arguments) {
         const Kind kind = out_.nodes_[callee].kind;
-        in_.check(kind == Kind::global || kind == Kind::object, "a call of something that is no global (opcodes out of order)");
+        in_.check(kind == Kind::global || kind == Kind::object,
+                  "a call of something that is no global (opcodes out of order)");
         in_.check(out_.nodes_[arguments].kind == Kind::tuple, "a call whose arguments are no tuple");
         if (is_dictionary(callee)) return push_items(Kind::dict, pairs(arguments));
         Node node = make(Kind::object);
@@ -314,8 +381,9 @@ private:
     }
 
     bool is_dictionary(Ref callee) const {
-        return out_.is_global(callee, "collections", "OrderedDict") || out_.is_global(callee, "collections", "defaultdict") ||
-               out_.is_global(callee, "__builtin__", "dict") || out_.is_global(callee, "builtins", "dict");
+        return out_.is_global(callee, "collections", "OrderedDict") ||
+               out_.is_global(callee, "collections", "defaultdict") || out_.is_global(callee, "__builtin__", "dict") ||
+               out_.is_global(callee, "builtins", "dict");
     }
 
     /// OrderedDict([[key, value], …]), as Python 2 wrote it; other arguments (defaultdict's factory) mean an empty one.
@@ -325,7 +393,8 @@ private:
         if (tuple.items.size() != 1 || out_.nodes_[tuple.items[0]].kind != Kind::list) return items;
         for (const Ref entry : out_.nodes_[tuple.items[0]].items) {
             const Node& pair = out_.nodes_[entry];
-            in_.check((pair.kind == Kind::list || pair.kind == Kind::tuple) && pair.items.size() == 2, "a dictionary entry that is no pair");
+            in_.check((pair.kind == Kind::list || pair.kind == Kind::tuple) && pair.items.size() == 2,
+                      "a dictionary entry that is no pair");
             items.insert(items.end(), pair.items.begin(), pair.items.end());
             in_.check(++copied_pairs_ <= limits_.nodes, "more than ", limits_.nodes, " values");
         }
@@ -341,7 +410,8 @@ private:
     std::unordered_map<std::uint32_t, Ref> memo_;
 };
 
-inline Pickle Pickle::parse(std::string_view bytes, const std::string& where, std::size_t* used, const PickleLimits& limits) {
+inline Pickle Pickle::parse(std::string_view bytes, const std::string& where, std::size_t* used,
+                            const PickleLimits& limits) {
     Pickle pickle;
     Machine machine(pickle, bytes.substr(0, limits.bytes), where, limits);
     const std::size_t length = machine.run();

@@ -9,14 +9,15 @@
 
 namespace promptkd::detail {
 
-/// Collects the named tensors of a pickle that torch wrote: a dictionary of tensors, a checkpoint {"state_dict": …, "epoch": …},
-/// or a tree of module objects (TorchScript; pickled modules), whose attribute names are joined with ".".
+/// Collects the named tensors of a pickle that torch wrote: a dictionary of tensors, a checkpoint {"state_dict": …,
+/// "epoch": …}, or a tree of module objects (TorchScript; pickled modules), whose attribute names are joined with ".".
 class TorchTree {
 public:
     using Ref = Pickle::Ref;
     using Kind = Pickle::Kind;
 
-    TorchTree(const Pickle& pickle, TorchTensors& tensors, TensorMap& out) : pickle_(pickle), tensors_(tensors), out_(out) {}
+    TorchTree(const Pickle& pickle, TorchTensors& tensors, TensorMap& out)
+        : pickle_(pickle), tensors_(tensors), out_(out) {}
 
     void collect() {
         const Ref root = pickle_.root();
@@ -40,12 +41,15 @@ private:
     };
 
     void add(const std::string& name, Ref ref) {
-        require(!tensors_.is_foreign_tensor(ref), out_.source, ": tensor '", name, "' is of a kind that is not supported (", foreign_name(ref), ")");
+        require(!tensors_.is_foreign_tensor(ref), out_.source, ": tensor '", name,
+                "' is of a kind that is not supported (", foreign_name(ref), ")");
         if (!tensors_.is_tensor(ref)) return;
         require(!out_.contains(name), out_.source, ": two tensors are called '", name, "'");
         out_.tensors.emplace(name, tensors_.build(ref, name));
     }
-    std::string foreign_name(Ref ref) const { return tensors_.is_foreign_tensor(ref) ? tensors_.callee_name(ref) : std::string(); }
+    std::string foreign_name(Ref ref) const {
+        return tensors_.is_foreign_tensor(ref) ? tensors_.callee_name(ref) : std::string();
+    }
 
     void collect_dictionary(Ref dict) {
         const std::vector<Ref>& items = pickle_[dict].items;
@@ -56,7 +60,8 @@ private:
     /// Epoch and our own notes (see write_torch_checkpoint) become metadata.
     void collect_notes(Ref root) {
         const Ref epoch = pickle_.find(root, "epoch");
-        if (epoch != 0 && pickle_[epoch].kind == Kind::integer) out_.metadata["epoch"] = std::to_string(pickle_[epoch].integer);
+        if (epoch != 0 && pickle_[epoch].kind == Kind::integer)
+            out_.metadata["epoch"] = std::to_string(pickle_[epoch].integer);
         const Ref notes = pickle_.find(root, "promptkd");
         if (notes == 0 || pickle_[notes].kind != Kind::dict) return;
         const std::vector<Ref>& items = pickle_[notes].items;
@@ -77,8 +82,10 @@ private:
             if (pickle_[attributes].kind != Kind::dict) continue;
             const std::vector<Ref>& items = pickle_[attributes].items;
             for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
-                require(++visits <= visit_limit, out_.source, ": its modules have more than ", visit_limit, " attributes; they refer to themselves");
-                if (pickle_[items[i]].kind == Kind::text) visit(at, std::string(pickle_[items[i]].text), items[i + 1], pending);
+                require(++visits <= visit_limit, out_.source, ": its modules have more than ", visit_limit,
+                        " attributes; they refer to themselves");
+                if (pickle_[items[i]].kind == Kind::text)
+                    visit(at, std::string(pickle_[items[i]].text), items[i + 1], pending);
             }
         }
     }
@@ -90,7 +97,8 @@ private:
         const Pickle::Node& node = pickle_[ref];
         if (node.kind != Kind::object && !(transparent && node.kind == Kind::dict)) return;
         if (node.kind == Kind::object && pickle_[node.callee].kind != Kind::global) return;
-        require(at.depth < depth_limit, out_.source, ": modules nest deeper than ", depth_limit, " at '", at.prefix.substr(0, 100), "'");
+        require(at.depth < depth_limit, out_.source, ": modules nest deeper than ", depth_limit, " at '",
+                at.prefix.substr(0, 100), "'");
         pending.push_back({ref, transparent ? at.prefix : at.prefix + key + ".", at.depth + 1});
     }
 

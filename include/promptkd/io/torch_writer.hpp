@@ -40,7 +40,8 @@ public:
         if (value >= 0 && value < 256) {
             op(Opcode::binint1);
             append_le(out_, static_cast<std::uint64_t>(value), 1);
-        } else if (value >= std::numeric_limits<std::int32_t>::min() && value <= std::numeric_limits<std::int32_t>::max()) {
+        } else if (value >= std::numeric_limits<std::int32_t>::min() &&
+                   value <= std::numeric_limits<std::int32_t>::max()) {
             op(Opcode::binint);
             append_le(out_, static_cast<std::uint64_t>(value), 4);
         } else {
@@ -61,14 +62,23 @@ public:
         out_ += '\n';
         return *this;
     }
-    PickleWriter& ordered_dict() { return global("collections", "OrderedDict").op(Opcode::empty_tuple).op(Opcode::reduce); }
+    PickleWriter& ordered_dict() {
+        return global("collections", "OrderedDict").op(Opcode::empty_tuple).op(Opcode::reduce);
+    }
 
     /// torch._utils._rebuild_tensor_v2(storage, 0, size, stride, False, OrderedDict())
     PickleWriter& tensor(const HostTensor& t, const std::string& key) {
         std::vector<Index> stride(t.shape.size(), 1);
         for (std::size_t i = t.shape.size(); i-- > 1;) stride[i - 1] = stride[i] * t.shape[i];
         global("torch._utils", "_rebuild_tensor_v2").op(Opcode::mark);
-        op(Opcode::mark).text("storage").global("torch", storage_name(t.dtype)).text(key).text("cpu").integer(t.count()).op(Opcode::tuple).op(Opcode::binpersid);
+        op(Opcode::mark)
+            .text("storage")
+            .global("torch", storage_name(t.dtype))
+            .text(key)
+            .text("cpu")
+            .integer(t.count())
+            .op(Opcode::tuple)
+            .op(Opcode::binpersid);
         integer(0).integers(t.shape).integers(stride).op(Opcode::newfalse).ordered_dict();
         return op(Opcode::tuple).op(Opcode::reduce);
     }
@@ -95,11 +105,14 @@ public:
 
     void add(const std::string& name, const void* bytes, std::size_t size) {
         const std::uint32_t sum = crc32_of(0, bytes, size);
-        require(size < limit && at_ < limit - size, "a checkpoint of more than 4 GiB cannot be written in this layout; write safetensors");
+        require(size < limit && at_ < limit - size,
+                "a checkpoint of more than 4 GiB cannot be written in this layout; write safetensors");
         const std::size_t start = at_ + 30 + name.size() + 4, padding = (64 - start % 64) % 64;
         std::string common;
-        append_le(common, 20, 2), append_le(common, 0x0800, 2), append_le(common, 0, 2);     // version, UTF-8 names, stored
-        append_le(common, 0, 2), append_le(common, 0x21, 2), append_le(common, sum, 4);      // 1980-01-01: the same input gives the same bytes
+        append_le(common, 20, 2), append_le(common, 0x0800, 2),
+            append_le(common, 0, 2);  // version, UTF-8 names, stored
+        append_le(common, 0, 2), append_le(common, 0x21, 2),
+            append_le(common, sum, 4);  // 1980-01-01: the same input gives the same bytes
         append_le(common, size, 4), append_le(common, size, 4), append_le(common, name.size(), 2);
         std::string local = "PK\x03\x04" + common;
         append_le(local, 4 + padding, 2);
@@ -107,7 +120,8 @@ public:
         append_le(local, padding, 2);
         local.append(padding, 'Z');
         directory_ += std::string("PK\x01\x02") + std::string("\x14\0", 2) + common;
-        append_le(directory_, 0, 2), append_le(directory_, 0, 2), append_le(directory_, 0, 2), append_le(directory_, 0, 2), append_le(directory_, 0, 4);
+        append_le(directory_, 0, 2), append_le(directory_, 0, 2), append_le(directory_, 0, 2),
+            append_le(directory_, 0, 2), append_le(directory_, 0, 4);
         append_le(directory_, at_, 4);
         directory_ += name;
         ++count_;
@@ -118,9 +132,11 @@ public:
     void add(const std::string& name, std::string_view bytes) { add(name, bytes.data(), bytes.size()); }
 
     void finish() {
-        require(count_ < 65535 && at_ < limit - directory_.size(), "too many tensors for a checkpoint in this layout; write safetensors");
+        require(count_ < 65535 && at_ < limit - directory_.size(),
+                "too many tensors for a checkpoint in this layout; write safetensors");
         std::string end = "PK\x05\x06";
-        append_le(end, 0, 4), append_le(end, count_, 2), append_le(end, count_, 2), append_le(end, directory_.size(), 4), append_le(end, at_, 4), append_le(end, 0, 2);
+        append_le(end, 0, 4), append_le(end, count_, 2), append_le(end, count_, 2),
+            append_le(end, directory_.size(), 4), append_le(end, at_, 4), append_le(end, 0, 2);
         file_.write(directory_);
         file_.write(end);
     }
@@ -135,11 +151,12 @@ private:
 
 }  // namespace detail
 
-/// Writes a checkpoint in the layout of the published trainers, {"state_dict": OrderedDict of tensors, "epoch": …}, as a torch.save
-/// zip that torch.load reads (also with weights_only=True). `notes` are kept beside them under the key "promptkd", which those
-/// trainers ignore. All or nothing; the same input gives the same bytes. Throws Error when it cannot be written.
-inline void write_torch_checkpoint(const std::string& path, const std::map<std::string, HostTensor>& state, std::int64_t epoch,
-                                   const std::map<std::string, std::string>& notes = {}) {
+/// Writes a checkpoint in the layout of the published trainers, {"state_dict": OrderedDict of tensors, "epoch": …}, as
+/// a torch.save zip that torch.load reads (also with weights_only=True). `notes` are kept beside them under the key
+/// "promptkd", which those trainers ignore. All or nothing; the same input gives the same bytes. Throws Error when it
+/// cannot be written.
+inline void write_torch_checkpoint(const std::string& path, const std::map<std::string, HostTensor>& state,
+                                   std::int64_t epoch, const std::map<std::string, std::string>& notes = {}) {
     using detail::Opcode;
     detail::PickleWriter pickle;
     pickle.op(Opcode::empty_dict).op(Opcode::mark).text("state_dict").ordered_dict().op(Opcode::mark);
@@ -157,7 +174,8 @@ inline void write_torch_checkpoint(const std::string& path, const std::map<std::
         zip.add("archive/data.pkl", data);
         zip.add("archive/byteorder", "little");
         key = 0;
-        for (const auto& [name, tensor] : state) zip.add("archive/data/" + std::to_string(key++), tensor.bytes, tensor.size_bytes());
+        for (const auto& [name, tensor] : state)
+            zip.add("archive/data/" + std::to_string(key++), tensor.bytes, tensor.size_bytes());
         zip.add("archive/version", "3\n");
         zip.finish();
     });

@@ -17,7 +17,8 @@ namespace promptkd {
 
 namespace detail {
 
-/// CRC-32 of `bytes`; a mapped file's pages are dropped behind the reader, so that checking a file does not make it resident.
+/// CRC-32 of `bytes`; a mapped file's pages are dropped behind the reader, so that checking a file does not make it
+/// resident.
 inline std::uint32_t checked_sum(const std::byte* bytes, std::size_t size, bool mapped) {
     constexpr std::size_t chunk = std::size_t{1} << 20;
     std::uint32_t sum = 0;
@@ -31,9 +32,10 @@ inline std::uint32_t checked_sum(const std::byte* bytes, std::size_t size, bool 
 
 }  // namespace detail
 
-/// A zip archive in memory. Stored entries are views into it; deflated ones are unpacked by libzip. The layout is checked when
-/// it is opened: names without path tricks or duplicates, entries that neither overlap nor leave the file, our reading of the
-/// directory equal to libzip's, and no entry that unpacks to an unreasonable size. Throws Error naming file and entry.
+/// A zip archive in memory. Stored entries are views into it; deflated ones are unpacked by libzip. The layout is
+/// checked when it is opened: names without path tricks or duplicates, entries that neither overlap nor leave the file,
+/// our reading of the directory equal to libzip's, and no entry that unpacks to an unreasonable size. Throws Error
+/// naming file and entry.
 class ZipArchive {
 public:
     struct Bytes {
@@ -54,8 +56,9 @@ public:
             require(index_.emplace(e.name, i).second, file_.path, ": two entries are called '", e.name, "'");
             if (e.method == ZIP_CM_STORE) continue;
             unpacked += e.size;  // sizes are below 2^63 and entries are few: no overflow
-            require(e.size <= unpacked && unpacked <= limit(), file_.path, ": entry '", e.name, "' and those before it unpack to ", unpacked, " bytes from a file of ",
-                    file_.size(), "; refused as a zip bomb");
+            require(e.size <= unpacked && unpacked <= limit(), file_.path, ": entry '", e.name,
+                    "' and those before it unpack to ", unpacked, " bytes from a file of ", file_.size(),
+                    "; refused as a zip bomb");
         }
     }
 
@@ -91,21 +94,24 @@ private:
         zip_error_fini(&error);
         require(opened != nullptr, file_.path, ": damaged zip archive: ", reason);
         handle_ = Handle(opened, &zip_discard);
-        require(zip_get_num_entries(opened, 0) == static_cast<zip_int64_t>(entries_.size()), file_.path, ": damaged zip archive: ", entries_.size(),
-                " entries in its directory, libzip finds ", zip_get_num_entries(opened, 0));
+        require(zip_get_num_entries(opened, 0) == static_cast<zip_int64_t>(entries_.size()), file_.path,
+                ": damaged zip archive: ", entries_.size(), " entries in its directory, libzip finds ",
+                zip_get_num_entries(opened, 0));
     }
 
     void compare_with_libzip(std::size_t i) const {
         const detail::ZipEntry& e = entries_[i];
         zip_stat_t s;
         zip_stat_init(&s);
-        const bool same = zip_stat_index(handle_.get(), i, ZIP_FL_ENC_RAW, &s) == 0 && e.name == s.name && s.size == e.size &&
-                          s.comp_size == e.packed_size && s.comp_method == e.method && s.crc == e.crc;
+        const bool same = zip_stat_index(handle_.get(), i, ZIP_FL_ENC_RAW, &s) == 0 && e.name == s.name &&
+                          s.size == e.size && s.comp_size == e.packed_size && s.comp_method == e.method &&
+                          s.crc == e.crc;
         require(same, file_.path, ": damaged zip archive: entry '", e.name, "' reads differently through libzip");
         require(s.encryption_method == ZIP_EM_NONE, file_.path, ": entry '", e.name, "' is encrypted");
-        require(e.method == ZIP_CM_STORE || e.method == ZIP_CM_DEFLATE, file_.path, ": entry '", e.name, "' is packed with method ", e.method,
-                ", which torch does not use");
-        require(e.method != ZIP_CM_STORE || e.size == e.packed_size, file_.path, ": entry '", e.name, "' is stored, but its two sizes differ");
+        require(e.method == ZIP_CM_STORE || e.method == ZIP_CM_DEFLATE, file_.path, ": entry '", e.name,
+                "' is packed with method ", e.method, ", which torch does not use");
+        require(e.method != ZIP_CM_STORE || e.size == e.packed_size, file_.path, ": entry '", e.name,
+                "' is stored, but its two sizes differ");
     }
 
     Bytes unpack(std::size_t i) const {
@@ -116,12 +122,15 @@ private:
         std::size_t used = 0;
         while (used < bytes->size()) {
             const zip_int64_t got = zip_fread(in.get(), bytes->data() + used, bytes->size() - used);
-            require(got > 0, file_.path, ": entry '", e.name, "' is damaged: ", got < 0 ? zip_file_strerror(in.get()) : "too short");
+            require(got > 0, file_.path, ": entry '", e.name,
+                    "' is damaged: ", got < 0 ? zip_file_strerror(in.get()) : "too short");
             used += static_cast<std::size_t>(got);
         }
         std::byte beyond;
-        require(zip_fread(in.get(), &beyond, 1) == 0, file_.path, ": entry '", e.name, "' is damaged: longer than its directory says, or wrong CRC");
-        require(detail::checked_sum(bytes->data(), bytes->size(), false) == e.crc, file_.path, ": entry '", e.name, "' is damaged (wrong CRC)");
+        require(zip_fread(in.get(), &beyond, 1) == 0, file_.path, ": entry '", e.name,
+                "' is damaged: longer than its directory says, or wrong CRC");
+        require(detail::checked_sum(bytes->data(), bytes->size(), false) == e.crc, file_.path, ": entry '", e.name,
+                "' is damaged (wrong CRC)");
         Bytes out{bytes->data(), bytes->size(), nullptr, false};
         out.owner = std::move(bytes);
         return out;

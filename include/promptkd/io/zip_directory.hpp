@@ -18,8 +18,8 @@ struct ZipEntry {
     std::uint16_t method = 0;
 };
 
-/// Reads the central directory of a zip archive (APPNOTE.TXT 4.3, zip64 included): libzip does not tell where the data of an
-/// entry starts, and stored tensors are used where they lie.
+/// Reads the central directory of a zip archive (APPNOTE.TXT 4.3, zip64 included): libzip does not tell where the data
+/// of an entry starts, and stored tensors are used where they lie.
 class ZipDirectory {
 public:
     explicit ZipDirectory(const FileBytes& file) : file_(file), text_(file.text) {}
@@ -36,8 +36,9 @@ public:
     }
 
 private:
-    static constexpr std::uint32_t local_signature = 0x04034b50, central_signature = 0x02014b50, end_signature = 0x06054b50,
-                                   end64_signature = 0x06064b50, locator_signature = 0x07064b50;
+    static constexpr std::uint32_t local_signature = 0x04034b50, central_signature = 0x02014b50,
+                                   end_signature = 0x06054b50, end64_signature = 0x06064b50,
+                                   locator_signature = 0x07064b50;
     static constexpr std::uint64_t entry_limit = 1'000'000;
 
     template <class... Args>
@@ -58,7 +59,8 @@ private:
             check(end > lowest, "no end record (truncated download?)");
             --end;
         }
-        check(le(end + 4, 2) == 0 && le(end + 6, 2) == 0 && le(end + 8, 2) == le(end + 10, 2), "archives in several parts are not supported");
+        check(le(end + 4, 2) == 0 && le(end + 6, 2) == 0 && le(end + 8, 2) == le(end + 10, 2),
+              "archives in several parts are not supported");
         count_ = le(end + 10, 2), directory_size_ = le(end + 12, 4), directory_offset_ = le(end + 16, 4);
         std::uint64_t directory_end = end;
         if (end >= 20 && le(end - 20, 4) == locator_signature) {
@@ -68,7 +70,8 @@ private:
             directory_end = record;
         }
         check(count_ <= entry_limit, count_, " entries");
-        check(directory_offset_ <= directory_end && directory_size_ <= directory_end - directory_offset_, "its directory lies outside the file");
+        check(directory_offset_ <= directory_end && directory_size_ <= directory_end - directory_offset_,
+              "its directory lies outside the file");
         check(directory_offset_ + directory_size_ == directory_end, "bytes between its directory and its end record");
     }
 
@@ -77,7 +80,8 @@ private:
         ZipEntry e;
         e.method = static_cast<std::uint16_t>(le(at + 10, 2)), e.crc = static_cast<std::uint32_t>(le(at + 16, 4));
         e.packed_size = le(at + 20, 4), e.size = le(at + 24, 4), e.header_offset = le(at + 42, 4);
-        const std::uint64_t name = le(at + 28, 2), extra = le(at + 30, 2), comment = le(at + 32, 2), length = 46 + name + extra + comment;
+        const std::uint64_t name = le(at + 28, 2), extra = le(at + 30, 2), comment = le(at + 32, 2),
+                            length = 46 + name + extra + comment;
         check(length <= text_.size() - at, "it ends too early");
         e.name = std::string(text_.substr(static_cast<std::size_t>(at + 46), static_cast<std::size_t>(name)));
         check_name(e.name);
@@ -105,7 +109,8 @@ private:
     }
 
     void check_name(const std::string& name) const {
-        check(!name.empty() && name.find('\0') == std::string::npos, "an entry without a name, or with a zero byte in it");
+        check(!name.empty() && name.find('\0') == std::string::npos,
+              "an entry without a name, or with a zero byte in it");
         bool tricky = name[0] == '/' || name.find('\\') != std::string::npos || (name.size() > 1 && name[1] == ':');
         for (std::size_t at = 0; at <= name.size();) {
             const std::size_t end = std::min(name.find('/', at), name.size());
@@ -115,24 +120,29 @@ private:
         check(!tricky, "the entry name '", name, "' leaves the archive (absolute, '..' or '\\')");
     }
 
-    /// The local header must agree with the directory's name; its extra field may differ, so it decides where data starts.
+    /// The local header must agree with the directory's name; its extra field may differ, so it decides where data
+    /// starts.
     void locate(ZipEntry& e) const {
-        check(e.header_offset < directory_offset_ && directory_offset_ - e.header_offset >= 30 && le(e.header_offset, 4) == local_signature,
+        check(e.header_offset < directory_offset_ && directory_offset_ - e.header_offset >= 30 &&
+                  le(e.header_offset, 4) == local_signature,
               "entry '", e.name, "' has no local header");
         const std::uint64_t name = le(e.header_offset + 26, 2), extra = le(e.header_offset + 28, 2);
-        check(name == e.name.size() && text_.substr(static_cast<std::size_t>(e.header_offset + 30), e.name.size()) == e.name,
+        check(name == e.name.size() &&
+                  text_.substr(static_cast<std::size_t>(e.header_offset + 30), e.name.size()) == e.name,
               "entry '", e.name, "' has another name in its local header");
         e.data_offset = e.header_offset + 30 + name + extra;
-        check(e.data_offset <= directory_offset_ && e.packed_size <= directory_offset_ - e.data_offset, "entry '", e.name, "' runs into the directory");
+        check(e.data_offset <= directory_offset_ && e.packed_size <= directory_offset_ - e.data_offset, "entry '",
+              e.name, "' runs into the directory");
     }
 
     void check_overlap(const std::vector<ZipEntry>& entries) const {
         std::vector<const ZipEntry*> order;
         for (const ZipEntry& e : entries) order.push_back(&e);
-        std::sort(order.begin(), order.end(), [](const ZipEntry* a, const ZipEntry* b) { return a->header_offset < b->header_offset; });
+        std::sort(order.begin(), order.end(),
+                  [](const ZipEntry* a, const ZipEntry* b) { return a->header_offset < b->header_offset; });
         for (std::size_t i = 1; i < order.size(); ++i)
-            check(order[i - 1]->data_offset + order[i - 1]->packed_size <= order[i]->header_offset, "entries '", order[i - 1]->name, "' and '",
-                  order[i]->name, "' overlap");
+            check(order[i - 1]->data_offset + order[i - 1]->packed_size <= order[i]->header_offset, "entries '",
+                  order[i - 1]->name, "' and '", order[i]->name, "' overlap");
     }
 
     const FileBytes& file_;

@@ -42,14 +42,15 @@ struct CrossEntropy {
 
 }  // namespace detail
 
-/// Cross-entropy −log softmax(logits)[label], summed over `rows` and divided by `average_over` (0: by rows): writes it to *loss
-/// (device memory; adds with `add`) and its gradient (p − onehot)/average_over to d_logits. `row_loss` is scratch for `rows`
-/// values; labels are on the device.
+/// Cross-entropy −log softmax(logits)[label], summed over `rows` and divided by `average_over` (0: by rows): writes it
+/// to *loss (device memory; adds with `add`) and its gradient (p − onehot)/average_over to d_logits. `row_loss` is
+/// scratch for `rows` values; labels are on the device.
 template <Device D, class T>
-void cross_entropy_loss(D& device, const T* logits, const std::int32_t* labels, T* d_logits, T* row_loss, T* loss, Index rows, Index classes,
-                        Index average_over = 0, bool add = false) {
+void cross_entropy_loss(D& device, const T* logits, const std::int32_t* labels, T* d_logits, T* row_loss, T* loss,
+                        Index rows, Index classes, Index average_over = 0, bool add = false) {
     const double share = 1.0 / static_cast<double>(average_over > 0 ? average_over : rows);
-    device.rows(rows, 4 * classes, detail::CrossEntropy<T>{logits, labels, row_loss, d_logits, classes, static_cast<T>(share)});
+    device.rows(rows, 4 * classes,
+                detail::CrossEntropy<T>{logits, labels, row_loss, d_logits, classes, static_cast<T>(share)});
     sum(device, row_loss, loss, rows, share, add);
 }
 

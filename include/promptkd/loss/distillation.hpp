@@ -34,8 +34,10 @@ struct DistillationLoss {
             const V lt = lane.load(qt) * inverse - lane.fill(log_t), ls = lane.load(qs) * inverse - lane.fill(log_s);
             const V pt = exp(lt), ps = exp(ls);
             // Two stores: g++ 12 -O3 may lose a conditional assignment of a pack.
-            if (accumulate) lane.store(out, lane.value(lane.load(out) + (ps - pt) * scale));
-            else lane.store(out, lane.value((ps - pt) * scale));
+            if (accumulate)
+                lane.store(out, lane.value(lane.load(out) + (ps - pt) * scale));
+            else
+                lane.store(out, lane.value((ps - pt) * scale));
             return lane.value(pt * (lt - ls));
         });
         team.once([this, row, loss] { row_loss[row] = loss; });
@@ -57,16 +59,16 @@ struct DistillationLoss {
 /// PromptKD's loss (equation 5 of the paper): kd_weight·τ²·KL(softmax(teacher/τ) ‖ softmax(student/τ)), summed over all
 /// elements and divided by rows·classes.
 ///
-/// teacher, student: logits (rows, classes). Writes the loss to *loss (device memory) and its gradient with respect to the
-/// student's logits, kd_weight·τ/(rows·classes)·(p_s − p_t), to d_student; with `add` both are added to what is there.
-/// `row_loss` is scratch for `rows` values.
+/// teacher, student: logits (rows, classes). Writes the loss to *loss (device memory) and its gradient with respect to
+/// the student's logits, kd_weight·τ/(rows·classes)·(p_s − p_t), to d_student; with `add` both are added to what is
+/// there. `row_loss` is scratch for `rows` values.
 template <Device D, class T>
-void distillation_loss(D& device, const T* teacher, const T* student, T* d_student, T* row_loss, T* loss, Index rows, Index classes,
-                       double temperature, double kd_weight, bool add = false) {
+void distillation_loss(D& device, const T* teacher, const T* student, T* d_student, T* row_loss, T* loss, Index rows,
+                       Index classes, double temperature, double kd_weight, bool add = false) {
     const double share = kd_weight / static_cast<double>(rows * classes);
     device.rows(rows, 8 * classes,
-                detail::DistillationLoss<T>{teacher, student, row_loss, d_student, classes, static_cast<T>(1 / temperature),
-                                            static_cast<T>(share * temperature), add});
+                detail::DistillationLoss<T>{teacher, student, row_loss, d_student, classes,
+                                            static_cast<T>(1 / temperature), static_cast<T>(share * temperature), add});
     sum(device, row_loss, loss, rows, share * temperature * temperature, add);
 }
 

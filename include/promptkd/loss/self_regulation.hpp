@@ -32,10 +32,11 @@ struct MeanAbsoluteDifference {
 
 }  // namespace detail
 
-/// PromptSRC's feature regularisation (section 3.2 of its paper): adds weight·mean|x − target| over all rows·d elements to *loss and
-/// its gradient weight·sign(x − target)/(rows·d) to dx. `row_loss` is scratch for `rows` values.
+/// PromptSRC's feature regularisation (section 3.2 of its paper): adds weight·mean|x − target| over all rows·d elements
+/// to *loss and its gradient weight·sign(x − target)/(rows·d) to dx. `row_loss` is scratch for `rows` values.
 template <Device D, class T>
-void add_absolute_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows, Index d, double weight) {
+void add_absolute_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
+                                  Index d, double weight) {
     const double share = weight / static_cast<double>(rows * d);
     device.rows(rows, 3 * d, detail::MeanAbsoluteDifference<T>{x, target, row_loss, dx, d, static_cast<T>(share)});
     sum(device, row_loss, loss, rows, share, true);

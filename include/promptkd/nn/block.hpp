@@ -13,18 +13,18 @@ template <Device D>
 struct BlockTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    const A* x = nullptr;                      ///< input (rows, d)
-    T *mean_1 = nullptr, *rstd_1 = nullptr;    ///< of ln_1
-    A *q = nullptr, *kv = nullptr;             ///< with a selection: (count, d) and (rows, 2d); else q = (rows, 3d), kv null
-    A* probabilities = nullptr;                ///< (heads, queries, tokens)
-    A* x_mid = nullptr;                        ///< after the attention's residual (queries, d)
-    T *mean_2 = nullptr, *rstd_2 = nullptr;    ///< of ln_2
-    A* hidden = nullptr;                       ///< c_fc's output before the GELU (queries, 4d)
+    const A* x = nullptr;                    ///< input (rows, d)
+    T *mean_1 = nullptr, *rstd_1 = nullptr;  ///< of ln_1
+    A *q = nullptr, *kv = nullptr;  ///< with a selection: (count, d) and (rows, 2d); else q = (rows, 3d), kv null
+    A* probabilities = nullptr;     ///< (heads, queries, tokens)
+    A* x_mid = nullptr;             ///< after the attention's residual (queries, d)
+    T *mean_2 = nullptr, *rstd_2 = nullptr;  ///< of ln_2
+    A* hidden = nullptr;                     ///< c_fc's output before the GELU (queries, 4d)
 };
 
 /// CLIP's residual attention block with frozen weights: x += attn(ln_1(x)); x += c_proj(gelu(c_fc(ln_2(x)))).
-/// With a Selection (the last block) only one row a sequence leaves the block, so queries, output projection and MLP run for
-/// those rows alone; keys and values for all.
+/// With a Selection (the last block) only one row a sequence leaves the block, so queries, output projection and MLP
+/// run for those rows alone; keys and values for all.
 template <Device D>
 struct Block {
     using T = typename D::Scalar;
@@ -35,9 +35,10 @@ struct Block {
     Index d = 0, heads = 0;
     Gelu gelu = Gelu::quick;
 
-    /// y (queries, d) from x (rows, d). y may be x when nothing is taped and there is no selection. With `tape`, x and what the
-    /// tape points to must stay as they are until backward().
-    void forward(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, const A* x, A* y, BlockTape<D>* tape) const {
+    /// y (queries, d) from x (rows, d). y may be x when nothing is taped and there is no selection. With `tape`, x and
+    /// what the tape points to must stay as they are until backward().
+    void forward(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, const A* x, A* y,
+                 BlockTape<D>* tape) const {
         const bool keep = tape != nullptr;
         BlockTape<D> local;
         BlockTape<D>& t = keep ? *tape : local;
@@ -65,7 +66,8 @@ struct Block {
     }
 
     /// dx (rows, d) from dy (queries, d). dx may be dy when there is no selection.
-    void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, const BlockTape<D>& t, const A* dy, A* dx) const {
+    void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, const BlockTape<D>& t,
+                  const A* dy, A* dx) const {
         typename Arena<D>::Scope scope(arena);
         const Index queries = selection ? s.count : s.rows();
         A* d_mid = selection ? arena.template scratch<A>(queries * d) : dx;
@@ -92,7 +94,8 @@ private:
         return shape;
     }
 
-    void allocate_kept(Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep, BlockTape<D>& t) const {
+    void allocate_kept(Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
+                       BlockTape<D>& t) const {
         if (!keep) return;
         const Index rows = s.rows(), queries = selection ? s.count : rows;
         t.mean_1 = arena.template keep<T>(rows);
@@ -104,7 +107,8 @@ private:
         t.hidden = arena.template keep<A>(queries * c_fc.weight.rows);
     }
 
-    void allocate_attention(Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep, BlockTape<D>& t) const {
+    void allocate_attention(Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
+                            BlockTape<D>& t) const {
         const Index rows = s.rows();
         t.q = arena.template take<A>(keep, selection ? s.count * d : rows * 3 * d);
         t.kv = selection ? arena.template take<A>(keep, rows * 2 * d) : nullptr;
@@ -131,7 +135,8 @@ private:
     }
 
     /// x_mid = x (its selected rows) + out_proj(o).
-    void finish_attention(D& device, const Sequences& s, const Selection* selection, BlockTape<D>& t, const A* o) const {
+    void finish_attention(D& device, const Sequences& s, const Selection* selection, BlockTape<D>& t,
+                          const A* o) const {
         const A* residual = t.x;
         if (selection) {
             gather_selected(device, s, *selection, t.x, t.x_mid, d);
@@ -169,7 +174,8 @@ private:
     }
 
     /// d_norm (rows, d) = the gradient of ln_1's output.
-    void attend_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const BlockTape<D>& t, const A* d_o, A* d_norm) const {
+    void attend_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const BlockTape<D>& t, const A* d_o,
+                         A* d_norm) const {
         typename Arena<D>::Scope scope(arena);
         const Sequences& s = shape.sequences;
         if (shape.selection) {
@@ -182,7 +188,8 @@ private:
             scatter_add_selected(device, s, *shape.selection, d_chosen, d_norm, d);
         } else {
             A* d_qkv = arena.template scratch<A>(s.rows() * 3 * d);
-            attention_backward(device, arena, shape, t.q, t.q + d, t.q + 2 * d, t.probabilities, d_o, d_qkv, d_qkv + d, d_qkv + 2 * d);
+            attention_backward(device, arena, shape, t.q, t.q + d, t.q + 2 * d, t.probabilities, d_o, d_qkv, d_qkv + d,
+                               d_qkv + 2 * d);
             linear_backward(device, in_proj, d_qkv, d_norm, s.rows());
         }
     }

@@ -8,7 +8,8 @@ namespace promptkd {
 
 /// y = x·Wᵀ + b (+ residual): x (rows, in), W (out, in), y and residual (rows, out); residual may be y.
 template <Device D, class X, class Y>
-void linear_forward(D& device, const FrozenLinear<typename D::Scalar>& layer, const X* x, Y* y, Index rows, const Y* residual = nullptr) {
+void linear_forward(D& device, const FrozenLinear<typename D::Scalar>& layer, const X* x, Y* y, Index rows,
+                    const Y* residual = nullptr) {
     Gemm g;
     g.m = rows, g.n = layer.weight.rows, g.k = layer.weight.columns;
     g.a = operand(x, g.k);

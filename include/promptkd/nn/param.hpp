@@ -30,7 +30,9 @@ struct FrozenLinear {
     FrozenMatrix weight;
     const T* bias = nullptr;
 
-    FrozenLinear row_range(Index first, Index n) const { return {weight.row_range(first, n), bias ? bias + first : nullptr}; }
+    FrozenLinear row_range(Index first, Index n) const {
+        return {weight.row_range(first, n), bias ? bias + first : nullptr};
+    }
 };
 
 /// Weight and bias of a frozen LayerNorm.
@@ -57,7 +59,8 @@ public:
 
     /// A vector, always in the device's Scalar.
     const T* vector(const HostTensor& tensor) {
-        const T* values = static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
+        const T* values =
+            static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
         detail::release_pages(tensor);
         return values;
     }
@@ -97,23 +100,29 @@ private:
     DType stored_type(DType file) const {
         if constexpr (requires { requires D::one_factor_type; }) return dtype_of<typename D::Activation>;
         switch (storage_) {
-            case WeightStorage::f16: return DType::f16;
-            case WeightStorage::bf16: return DType::bf16;
+            case WeightStorage::f16:
+                return DType::f16;
+            case WeightStorage::bf16:
+                return DType::bf16;
             case WeightStorage::native:
                 if (file == DType::f16 || file == DType::bf16) return file;
                 [[fallthrough]];
-            default: return dtype_of<T>;
+            default:
+                return dtype_of<T>;
         }
     }
 
     static constexpr bool writes_in_place() {
-        if constexpr (requires { D::host_memory; }) return D::host_memory;
-        else return false;
+        if constexpr (requires { D::host_memory; })
+            return D::host_memory;
+        else
+            return false;
     }
 
     static bool readable_in_place(const HostTensor& tensor) {
         if constexpr (requires { D::host_memory; }) {
-            return D::host_memory && tensor.owner && reinterpret_cast<std::uintptr_t>(tensor.bytes) % size_of(tensor.dtype) == 0;
+            return D::host_memory && tensor.owner &&
+                   reinterpret_cast<std::uintptr_t>(tensor.bytes) % size_of(tensor.dtype) == 0;
         } else {
             return false;
         }
@@ -150,8 +159,8 @@ struct Param {
     Index count() const { return count_of(shape); }
 };
 
-/// All learnable tensors of a trainer. Values, gradients and optimizer moments are each contiguous, so one launch clears,
-/// updates or averages all of them. Register everything, then bind(), then load or initialise.
+/// All learnable tensors of a trainer. Values, gradients and optimizer moments are each contiguous, so one launch
+/// clears, updates or averages all of them. Register everything, then bind(), then load or initialise.
 template <Device D>
 class ParamSet {
 public:
@@ -201,15 +210,19 @@ public:
     /// Sets the parameter called `name` to `values`.
     void set(const std::string& name, const std::vector<T>& values) {
         Entry& entry = find(name);
-        require(static_cast<Index>(values.size()) == entry.param->count(), "parameter '", name, "' takes ", entry.param->count(), " values, got ",
-                values.size());
+        require(static_cast<Index>(values.size()) == entry.param->count(), "parameter '", name, "' takes ",
+                entry.param->count(), " values, got ", values.size());
         device_->upload(entry.param->value, values.data(), values.size() * sizeof(T));
         device_->synchronize();
     }
 
     /// The values of one parameter on the host.
-    std::vector<T> values_of(const std::string& name) const { return read(find(name).param->value, find(name).param->count()); }
-    std::vector<T> gradients_of(const std::string& name) const { return read(find(name).param->grad, find(name).param->count()); }
+    std::vector<T> values_of(const std::string& name) const {
+        return read(find(name).param->value, find(name).param->count());
+    }
+    std::vector<T> gradients_of(const std::string& name) const {
+        return read(find(name).param->grad, find(name).param->count());
+    }
 
     /// Writes every parameter into `map` as `prefix + name`, in the shape it was registered with.
     void save(TensorMap& map, const std::string& prefix = "") const {

@@ -11,8 +11,8 @@
 namespace promptkd {
 
 /// PromptKD's projector (section 3.2 of the paper): Linear(e_s → e_t), then for each further layer BatchNorm, ReLU,
-/// Linear(e_t → e_t). The paper's has two layers; 1 and 3 are its ablation. Parameters carry the published checkpoint's names
-/// `VPT_image_trans.conv1.{0,1,3}.{weight,bias}`, Linears stored as 1×1 convolutions (out, in, 1, 1).
+/// Linear(e_t → e_t). The paper's has two layers; 1 and 3 are its ablation. Parameters carry the published checkpoint's
+/// names `VPT_image_trans.conv1.{0,1,3}.{weight,bias}`, Linears stored as 1×1 convolutions (out, in, 1, 1).
 template <Device D>
 class Projector {
 public:
@@ -34,7 +34,8 @@ public:
         require(layers >= 1 && layers <= 3, "the projector has 1, 2 or 3 layers, not ", layers);
         for (Index i = 0; i < layers; ++i) {
             const std::string linear = prefix + std::to_string(3 * i);
-            linears_.push_back({&params.add(linear + ".weight", {outputs, i == 0 ? inputs : outputs, 1, 1}), &params.add(linear + ".bias", {outputs})});
+            linears_.push_back({&params.add(linear + ".weight", {outputs, i == 0 ? inputs : outputs, 1, 1}),
+                                &params.add(linear + ".bias", {outputs})});
             if (i + 1 == layers) break;
             const std::string norm = prefix + std::to_string(3 * i + 1);
             Norm n;
@@ -49,7 +50,8 @@ public:
 
     /// U(±1/√fan_in) for the Linears; BatchNorm 1 / 0, running statistics 0 / 1.
     void initialize(D& device, ParamSet<D>& params, std::uint64_t seed) {
-        for (std::size_t i = 0; i < linears_.size(); ++i) initialize_linear(params, prefix + std::to_string(3 * i), seed);
+        for (std::size_t i = 0; i < linears_.size(); ++i)
+            initialize_linear(params, prefix + std::to_string(3 * i), seed);
         for (Norm& n : norms_) {
             initialize_constant(params, n.name + ".weight", 1);
             initialize_constant(params, n.name + ".bias", 0);
@@ -131,8 +133,8 @@ public:
             const typename Tape::Layer& t = tape.layers[i - 1];
             Norm& n = norms_[i - 1];
             relu_backward(device, static_cast<const T*>(t.active), next, rows * outputs_);
-            batch_norm_backward(device, n.view(), static_cast<const T*>(t.x_hat), static_cast<const T*>(t.variance), sums, next, n.weight->grad,
-                                n.bias->grad, rows);
+            batch_norm_backward(device, n.view(), static_cast<const T*>(t.x_hat), static_cast<const T*>(t.variance),
+                                sums, next, n.weight->grad, n.bias->grad, rows);
             dy = next;
         }
     }

@@ -9,8 +9,8 @@
 namespace promptkd {
 
 /// The prompts of one encoder branch: layers[0] is the shallow prompt of the input sequence, layers[i] (1 ≤ i < depth)
-/// overwrites the prompt positions before block i. Each is (tokens, d). Depth counts the shallow one (VPT, IVLP, MaPLe).
-/// The parameters belong to whoever made them; a parameter whose grad is null is frozen.
+/// overwrites the prompt positions before block i. Each is (tokens, d). Depth counts the shallow one (VPT, IVLP,
+/// MaPLe). The parameters belong to whoever made them; a parameter whose grad is null is frozen.
 template <class T>
 struct PromptLayers {
     Index tokens = 0;

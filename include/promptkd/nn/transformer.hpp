@@ -26,11 +26,13 @@ struct Transformer {
     /// y (count, d) = the selected rows after the last block. x (rows, d) is overwritten, or kept by the tape.
     /// `observe(i, x)` is called after block i with the activation of all rows where they exist (not after the last).
     template <class Observer>
-    void forward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection, const PromptLayers<T>* prompts,
-                 const Placement& place, A* x, A* y, TransformerTape<D>* tape, const Observer& observe) const {
+    void forward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection,
+                 const PromptLayers<T>* prompts, const Placement& place, A* x, A* y, TransformerTape<D>* tape,
+                 const Observer& observe) const {
         if (tape) tape->blocks.resize(blocks.size());
         for (std::size_t i = 0; i < blocks.size(); ++i) {
-            if (has_prompts(prompts, i)) overwrite_prompts(device, place, static_cast<const T*>(prompts->layers[i]->value), x, width());
+            if (has_prompts(prompts, i))
+                overwrite_prompts(device, place, static_cast<const T*>(prompts->layers[i]->value), x, width());
             const bool last = i + 1 == blocks.size();
             A* out = last ? y : tape ? arena.template keep<A>(s.rows() * width()) : x;
             blocks[i].forward(device, arena, s, last ? &selection : nullptr, x, out, tape ? &tape->blocks[i] : nullptr);
@@ -39,14 +41,17 @@ struct Transformer {
         }
     }
 
-    /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy (count, d).
-    void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection, const PromptLayers<T>* prompts,
-                  const Placement& place, const A* dy, A* dx, const TransformerTape<D>& tape) const {
+    /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy
+    /// (count, d).
+    void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection,
+                  const PromptLayers<T>* prompts, const Placement& place, const A* dy, A* dx,
+                  const TransformerTape<D>& tape) const {
         for (std::size_t i = blocks.size(); i-- > 0;) {
             const bool last = i + 1 == blocks.size();
             blocks[i].backward(device, arena, s, last ? &selection : nullptr, tape.blocks[i], last ? dy : dx, dx);
             if (!has_prompts(prompts, i)) continue;
-            if (prompts->layers[i]->grad) collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts->layers[i]->grad, width());
+            if (prompts->layers[i]->grad)
+                collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts->layers[i]->grad, width());
             clear_prompt_rows(device, place, dx, width());
         }
     }

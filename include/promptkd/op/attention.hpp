@@ -9,8 +9,8 @@
 namespace promptkd {
 
 /// Scaled dot-product attention over Sequences: softmax(q·kᵀ/√head_dim)·v for each head. Queries, keys and values are
-/// columns [h·head_dim, (h+1)·head_dim) of row-major activations with leading dimensions q_ld and kv_ld. With a selection the
-/// queries are one row a sequence, (count, ·); otherwise all rows.
+/// columns [h·head_dim, (h+1)·head_dim) of row-major activations with leading dimensions q_ld and kv_ld. With a
+/// selection the queries are one row a sequence, (count, ·); otherwise all rows.
 struct AttentionShape {
     Sequences sequences;
     const Selection* selection = nullptr;
@@ -27,9 +27,9 @@ struct AttentionShape {
 
 namespace detail {
 
-/// The products of attention. Scores of sequence i have two parts: against the shared prefix (one product for all queries of
-/// a head) and against the sequence's own run (one product for each head and sequence). The gradient of a prefix key is a sum
-/// over all sequences, and comes out of the first kind of product by itself.
+/// The products of attention. Scores of sequence i have two parts: against the shared prefix (one product for all
+/// queries of a head) and against the sequence's own run (one product for each head and sequence). The gradient of a
+/// prefix key is a sum over all sequences, and comes out of the first kind of product by itself.
 template <Device D, class A>
 class AttentionProducts {
 public:
@@ -118,7 +118,8 @@ private:
 
 }  // namespace detail
 
-/// o (query rows, o_ld) = attention(q, k, v). `probabilities` (shape.scores() elements) keeps softmax(…) for the backward pass.
+/// o (query rows, o_ld) = attention(q, k, v). `probabilities` (shape.scores() elements) keeps softmax(…) for the
+/// backward pass.
 template <Device D, class A>
 void attention_forward(D& device, const AttentionShape& shape, const A* q, const A* k, const A* v, A* probabilities,
                        A* o) {

@@ -9,7 +9,8 @@ namespace promptkd {
 
 namespace detail {
 
-// One lane is one or several columns: consecutive columns are consecutive in memory, so the walk down the rows vectorises.
+// One lane is one or several columns: consecutive columns are consecutive in memory, so the walk down the rows
+// vectorises.
 
 template <class T>
 struct BatchNormSums {
@@ -123,29 +124,32 @@ struct BatchNormView {
     Index d;
 };
 
-/// Batch normalisation in training: x̂ = (x − mean)/√(var + eps) with the batch's own (biased) statistics, y = x̂·weight + bias;
-/// running ← 0.9·running + 0.1·batch, the variance unbiased. Saves x̂ (rows × d), mean and variance (d) for the backward pass.
+/// Batch normalisation in training: x̂ = (x − mean)/√(var + eps) with the batch's own (biased) statistics, y = x̂·weight
+/// + bias; running ← 0.9·running + 0.1·batch, the variance unbiased. Saves x̂ (rows × d), mean and variance (d) for the
+/// backward pass.
 template <Device D, class T>
-void batch_norm_forward(D& device, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean, T* variance, T* y, Index rows) {
+void batch_norm_forward(D& device, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean, T* variance, T* y,
+                        Index rows) {
     device.map(bn.d, detail::BatchNormSums<T>{x, mean, variance, rows, bn.d});
-    device.map(bn.d, detail::BatchNormForward<T>{x, bn.weight, bn.bias, mean, variance, bn.running_mean, bn.running_variance, x_hat, y,
-                                                 rows, bn.d, T(0.1)});
+    device.map(bn.d, detail::BatchNormForward<T>{x, bn.weight, bn.bias, mean, variance, bn.running_mean,
+                                                 bn.running_variance, x_hat, y, rows, bn.d, T(0.1)});
 }
 
 /// y = (x − running mean)/√(running variance + eps)·weight + bias.
 template <Device D, class T>
 void batch_norm_inference(D& device, const BatchNormView<T>& bn, const T* x, T* y, Index rows) {
-    device.map(bn.d, detail::BatchNormInference<T>{x, bn.weight, bn.bias, bn.running_mean, bn.running_variance, y, rows, bn.d});
+    device.map(bn.d, detail::BatchNormInference<T>{x, bn.weight, bn.bias, bn.running_mean, bn.running_variance, y, rows,
+                                                   bn.d});
 }
 
 /// Gradients: d_weight += Σ dy·x̂, d_bias += Σ dy, and in place dx = weight/√(var + eps)·(dy − (Σdy + x̂·Σ dy·x̂)/rows).
 /// `sums` is scratch for 2d values.
 template <Device D, class T>
-void batch_norm_backward(D& device, const BatchNormView<T>& bn, const T* x_hat, const T* variance, T* sums, T* grad, T* d_weight,
-                         T* d_bias, Index rows) {
+void batch_norm_backward(D& device, const BatchNormView<T>& bn, const T* x_hat, const T* variance, T* sums, T* grad,
+                         T* d_weight, T* d_bias, Index rows) {
     device.map(bn.d, detail::BatchNormBackwardSums<T>{x_hat, grad, sums, sums + bn.d, rows, bn.d});
-    device.map(bn.d, detail::BatchNormBackward<T>{x_hat, bn.weight, variance, sums, sums + bn.d, d_weight, d_bias, grad, rows, bn.d,
-                                                  static_cast<T>(rows)});
+    device.map(bn.d, detail::BatchNormBackward<T>{x_hat, bn.weight, variance, sums, sums + bn.d, d_weight, d_bias, grad,
+                                                  rows, bn.d, static_cast<T>(rows)});
 }
 
 }  // namespace promptkd

@@ -65,7 +65,8 @@ struct AveragePool {
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const Index h = divide(in.height, window).quotient, w = divide(in.width, window).quotient;
         const Division across = divide(row, w), image = divide(across.quotient, h);
-        const Index b = image.quotient, oy = image.remainder, ox = across.remainder, side = window, line = in.width * in.channels, channels = in.channels;
+        const Index b = image.quotient, oy = image.remainder, ox = across.remainder, side = window,
+                    line = in.width * in.channels, channels = in.channels;
         const A* from = x + ((b * in.height + oy * window) * in.width + ox * window) * in.channels;
         A* to = out + row * in.channels;
         team.each(channels, [=](const auto& lane) {
@@ -109,11 +110,12 @@ struct PoolTokens {
 template <Device D, class A>
 void to_channels_last(D& device, const typename D::Scalar* images, A* out, const MapShape& shape) {
     using T = typename D::Scalar;
-    device.rows(shape.pixels(), shape.channels, detail::ChannelsLast<T, A>{images, out, shape.channels, shape.height * shape.width});
+    device.rows(shape.pixels(), shape.channels,
+                detail::ChannelsLast<T, A>{images, out, shape.channels, shape.height * shape.width});
 }
 
-/// out (pixels of the result, 9·channels): the 3×3 neighbourhood (padding 1) of every output pixel, so that a 3×3 convolution with
-/// `stride` is one product with its weight stored as (out, row, column, in).
+/// out (pixels of the result, 9·channels): the 3×3 neighbourhood (padding 1) of every output pixel, so that a 3×3
+/// convolution with `stride` is one product with its weight stored as (out, row, column, in).
 template <Device D, class A>
 void gather_neighbourhoods(D& device, const A* x, A* out, const MapShape& in, Index stride) {
     const Index h = (in.height - 1) / stride + 1, w = (in.width - 1) / stride + 1;
@@ -123,12 +125,14 @@ void gather_neighbourhoods(D& device, const A* x, A* out, const MapShape& in, In
 /// out = the mean of every window×window block (stride = window).
 template <Device D, class A>
 void average_pool(D& device, const A* x, A* out, const MapShape& in, Index window) {
-    device.rows(in.batch * (in.height / window) * (in.width / window), window * window * in.channels, detail::AveragePool<A>{x, out, in, window});
+    device.rows(in.batch * (in.height / window) * (in.width / window), window * window * in.channels,
+                detail::AveragePool<A>{x, out, in, window});
 }
 
 /// tokens (batch, 1 + cells, d) = [mean of the cells, cells] + positions: the input of CLIP's attention pool.
 template <Device D, class A>
-void pool_tokens(D& device, const A* x, const typename D::Scalar* positions, A* tokens, Index batch, Index cells, Index d) {
+void pool_tokens(D& device, const A* x, const typename D::Scalar* positions, A* tokens, Index batch, Index cells,
+                 Index d) {
     using T = typename D::Scalar;
     device.rows(batch * (cells + 1), 2 * d, detail::PoolTokens<T, A>{x, positions, tokens, cells, d});
 }

@@ -132,16 +132,20 @@ void convert(D& device, const From* x, To* y, Index n) {
 template <Device D, class A>
 void gelu_forward(D& device, Gelu kind, const A* x, A* y, Index n) {
     using T = typename D::Scalar;
-    if (kind == Gelu::quick) device.map(n, detail::QuickGeluForward<T, A>{x, y});
-    else device.map(n, detail::ExactGeluForward<T, A>{x, y});
+    if (kind == Gelu::quick)
+        device.map(n, detail::QuickGeluForward<T, A>{x, y});
+    else
+        device.map(n, detail::ExactGeluForward<T, A>{x, y});
 }
 
 /// d = d · gelu'(x), n elements (d: the gradient of y on entry, of x on exit).
 template <Device D, class A>
 void gelu_backward(D& device, Gelu kind, const A* x, A* d, Index n) {
     using T = typename D::Scalar;
-    if (kind == Gelu::quick) device.map(n, detail::QuickGeluBackward<T, A>{x, d});
-    else device.map(n, detail::ExactGeluBackward<T, A>{x, d});
+    if (kind == Gelu::quick)
+        device.map(n, detail::QuickGeluBackward<T, A>{x, d});
+    else
+        device.map(n, detail::ExactGeluBackward<T, A>{x, d});
 }
 
 /// y = max(x, 0), n elements; y may be x.

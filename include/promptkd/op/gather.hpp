@@ -8,8 +8,8 @@
 namespace promptkd {
 
 /// Where learnable prompts stand in a (rows, d) activation: prompt j occupies the rows table[j·stride + b], b < uses
-/// (one for each image of a batch, or one in all for a text prefix that is shared by the classes). Negative rows are unused.
-/// `table` is in device memory.
+/// (one for each image of a batch, or one in all for a text prefix that is shared by the classes). Negative rows are
+/// unused. `table` is in device memory.
 struct Placement {
     Index prompts = 0;
     Index uses = 0;
@@ -33,8 +33,10 @@ struct PlacePrompts {
         A* row = x + at * d;
         const T* p = prompts + j * d;
         team.each(d, [=](const auto& lane) {
-            if constexpr (Add) lane.store(row, lane.value(lane.load(row) + lane.load(p)));
-            else lane.store(row, lane.load(p));
+            if constexpr (Add)
+                lane.store(row, lane.value(lane.load(row) + lane.load(p)));
+            else
+                lane.store(row, lane.load(p));
         });
     }
 };
@@ -88,8 +90,10 @@ struct MoveRows {
         const From* from = x + (scatter ? i : row) * d;
         To* to = y + (scatter ? row : i) * d;
         team.each(d, [=](const auto& lane) {
-            if constexpr (Add) lane.store(to, lane.value(lane.load(to) + lane.load(from)));
-            else lane.store(to, lane.load(from));
+            if constexpr (Add)
+                lane.store(to, lane.value(lane.load(to) + lane.load(from)));
+            else
+                lane.store(to, lane.load(from));
         });
     }
 };

@@ -50,7 +50,8 @@ struct LayerNormBackward {
         A* out = dx + row * dx_stride;
         const T* w = weight;
         const T m = mean[row], r = rstd[row];
-        const T sum_g = team.sum(d, [=](const auto& lane) { return lane.value(lane.load(g) * lane.load(w)); }) / static_cast<T>(d);
+        const T sum_g =
+            team.sum(d, [=](const auto& lane) { return lane.value(lane.load(g) * lane.load(w)); }) / static_cast<T>(d);
         const T sum_gx = team.sum(d, [=](const auto& lane) {
             const LaneValue<decltype(lane)> c = (lane.load(in) - lane.fill(m)) * r;
             return lane.value(lane.load(g) * lane.load(w) * c);
@@ -59,7 +60,8 @@ struct LayerNormBackward {
         if (add) {
             team.each(d, [=](const auto& lane) {
                 const LaneValue<decltype(lane)> c = (lane.load(in) - lane.fill(m)) * r;
-                lane.store(out, lane.value((lane.load(g) * lane.load(w) - lane.fill(sum_g) - c * sum_gx) * r + lane.load(out)));
+                lane.store(out, lane.value((lane.load(g) * lane.load(w) - lane.fill(sum_g) - c * sum_gx) * r +
+                                           lane.load(out)));
             });
         } else {
             team.each(d, [=](const auto& lane) {
@@ -106,11 +108,12 @@ struct NormalizeBackward {
 
 }  // namespace detail
 
-/// LayerNorm (eps 1e-5): y = (x − mean)·rstd·weight + bias for each of `rows` rows of `d`; rows of x are `x_stride` apart,
-/// rows of y are d apart; y may be x when x_stride = d. `mean` and `rstd` (rows each) are saved unless null.
+/// LayerNorm (eps 1e-5): y = (x − mean)·rstd·weight + bias for each of `rows` rows of `d`; rows of x are `x_stride`
+/// apart, rows of y are d apart; y may be x when x_stride = d. `mean` and `rstd` (rows each) are saved unless null.
 template <Device D, class A>
-void layer_norm_forward(D& device, const A* x, Index x_stride, const typename D::Scalar* weight, const typename D::Scalar* bias,
-                        A* y, typename D::Scalar* mean, typename D::Scalar* rstd, Index rows, Index d) {
+void layer_norm_forward(D& device, const A* x, Index x_stride, const typename D::Scalar* weight,
+                        const typename D::Scalar* bias, A* y, typename D::Scalar* mean, typename D::Scalar* rstd,
+                        Index rows, Index d) {
     using T = typename D::Scalar;
     device.rows(rows, 3 * d, detail::LayerNormForward<T, A>{x, weight, bias, y, mean, rstd, d, x_stride});
 }
@@ -120,10 +123,11 @@ void layer_norm_forward(D& device, const A* x, Index x_stride, const typename D:
 /// dx may be dy when their strides agree and `add` is false.
 template <Device D, class A>
 void layer_norm_backward(D& device, const A* x, Index x_stride, const A* dy, const typename D::Scalar* weight,
-                         const typename D::Scalar* mean, const typename D::Scalar* rstd, A* dx, Index dx_stride, bool add,
-                         Index rows, Index d) {
+                         const typename D::Scalar* mean, const typename D::Scalar* rstd, A* dx, Index dx_stride,
+                         bool add, Index rows, Index d) {
     using T = typename D::Scalar;
-    device.rows(rows, 4 * d, detail::LayerNormBackward<T, A>{x, dy, weight, mean, rstd, dx, d, x_stride, dx_stride, add});
+    device.rows(rows, 4 * d,
+                detail::LayerNormBackward<T, A>{x, dy, weight, mean, rstd, dx, d, x_stride, dx_stride, add});
 }
 
 /// y = x / ‖x‖ for each of `rows` rows of d; `inverse` (rows) receives 1/‖x‖ unless null. y may be x.

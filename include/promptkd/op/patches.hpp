@@ -47,7 +47,8 @@ struct AssembleTokens {
         const T* position = positions + t * d;
         if (t == 0) {
             const T* first = class_embedding;
-            team.each(d, [=](const auto& lane) { lane.store(out, lane.value(lane.load(first) + lane.load(position))); });
+            team.each(d,
+                      [=](const auto& lane) { lane.store(out, lane.value(lane.load(first) + lane.load(position))); });
         } else {
             const A* from = patches + (image * cells + t - 1) * d;
             team.each(d, [=](const auto& lane) { lane.store(out, lane.value(lane.load(from) + lane.load(position))); });
@@ -57,18 +58,22 @@ struct AssembleTokens {
 
 }  // namespace detail
 
-/// patches (batch·grid², 3·patch²) from images (batch, 3, resolution, resolution), columns in the order of a convolution
-/// weight (channel, row, column): the patch embedding is then one product.
+/// patches (batch·grid², 3·patch²) from images (batch, 3, resolution, resolution), columns in the order of a
+/// convolution weight (channel, row, column): the patch embedding is then one product.
 template <Device D, class A>
-void extract_patches(D& device, const typename D::Scalar* images, A* patches, Index batch, Index grid, Index patch, Index resolution) {
+void extract_patches(D& device, const typename D::Scalar* images, A* patches, Index batch, Index grid, Index patch,
+                     Index resolution) {
     using T = typename D::Scalar;
-    device.rows(batch * grid * grid, 3 * patch * patch, detail::ExtractPatches<T, A>{images, patches, grid, patch, resolution});
+    device.rows(batch * grid * grid, 3 * patch * patch,
+                detail::ExtractPatches<T, A>{images, patches, grid, patch, resolution});
 }
 
-/// x (batch, 1 + cells + prompt_count, d) = [class token, patches] + positions, then the prompts (no position) at the end.
+/// x (batch, 1 + cells + prompt_count, d) = [class token, patches] + positions, then the prompts (no position) at the
+/// end.
 template <Device D, class A>
-void assemble_tokens(D& device, const A* patches, const typename D::Scalar* class_embedding, const typename D::Scalar* positions,
-                     const typename D::Scalar* prompts, Index prompt_count, A* x, Index batch, Index cells, Index d) {
+void assemble_tokens(D& device, const A* patches, const typename D::Scalar* class_embedding,
+                     const typename D::Scalar* positions, const typename D::Scalar* prompts, Index prompt_count, A* x,
+                     Index batch, Index cells, Index d) {
     using T = typename D::Scalar;
     device.rows(batch * (1 + cells + prompt_count), d,
                 detail::AssembleTokens<T, A>{patches, class_embedding, positions, prompts, x, cells, prompt_count, d});

@@ -5,10 +5,11 @@
 
 namespace promptkd {
 
-/// How the rows of a (rows, d) activation form token sequences: first `prefix` rows that every sequence begins with (the
-/// same tokens at the same positions: SOT and a generic context of the text encoder, computed once for all classes), then
-/// `count` runs of `length` rows. Row of token t of sequence i: t if t < prefix, else prefix + i·length + (t − prefix).
-/// Images have no prefix. Position-wise layers never notice; attention does. `causal`: token t sees tokens ≤ t.
+/// How the rows of a (rows, d) activation form token sequences: first `prefix` rows that every sequence begins with
+/// (the same tokens at the same positions: SOT and a generic context of the text encoder, computed once for all
+/// classes), then `count` runs of `length` rows. Row of token t of sequence i: t if t < prefix, else prefix + i·length
+/// + (t − prefix). Images have no prefix. Position-wise layers never notice; attention does. `causal`: token t sees
+/// tokens ≤ t.
 struct Sequences {
     Index prefix = 0;
     Index count = 0;
@@ -19,8 +20,8 @@ struct Sequences {
     PROMPTKD_HD Index tokens() const { return prefix + length; }
 };
 
-/// One row of each sequence, the only ones that are read after the last block: local position positions[i] in the run of
-/// sequence i (null: 0, the class token).
+/// One row of each sequence, the only ones that are read after the last block: local position positions[i] in the run
+/// of sequence i (null: 0, the class token).
 struct Selection {
     const std::int32_t* positions = nullptr;
 };

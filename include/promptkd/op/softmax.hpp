@@ -57,7 +57,8 @@ struct AttentionSoftmaxBackward {
         const A* p = probabilities + i * keys;
         A *g = grad + i * keys, *hidden = g + visible;
         const T dot = team.sum(visible, [=](const auto& lane) { return lane.value(lane.load(p) * lane.load(g)); });
-        team.each(visible, [=](const auto& lane) { lane.store(g, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot)))); });
+        team.each(visible,
+                  [=](const auto& lane) { lane.store(g, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot)))); });
         team.each(keys - visible, [hidden](const auto& lane) { lane.store(hidden, lane.fill(0)); });
     }
 };
@@ -70,16 +71,19 @@ void attention_softmax(D& device, const Sequences& s, const Selection* selection
     const Index queries = selection ? s.count : s.rows();
     using T = typename D::Scalar;
     device.rows(heads * queries, 4 * s.tokens(),
-                detail::AttentionSoftmax<T, A>{scores, s, selection != nullptr, selection ? selection->positions : nullptr, queries});
+                detail::AttentionSoftmax<T, A>{scores, s, selection != nullptr,
+                                               selection ? selection->positions : nullptr, queries});
 }
 
 /// dS = P∘(dP − rowsum(P∘dP)), in place in `grad`, shaped like the scores. Hidden keys are not read and get 0.
 template <Device D, class A>
-void attention_softmax_backward(D& device, const Sequences& s, const Selection* selection, const A* probabilities, A* grad, Index heads) {
+void attention_softmax_backward(D& device, const Sequences& s, const Selection* selection, const A* probabilities,
+                                A* grad, Index heads) {
     const Index queries = selection ? s.count : s.rows();
     using T = typename D::Scalar;
-    device.rows(heads * queries, 3 * s.tokens(), detail::AttentionSoftmaxBackward<T, A>{probabilities, grad, s, selection != nullptr,
-                                                                                        selection ? selection->positions : nullptr, queries});
+    device.rows(heads * queries, 3 * s.tokens(),
+                detail::AttentionSoftmaxBackward<T, A>{probabilities, grad, s, selection != nullptr,
+                                                       selection ? selection->positions : nullptr, queries});
 }
 
 }  // namespace promptkd

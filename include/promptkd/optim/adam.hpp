@@ -48,8 +48,12 @@ public:
     using T = typename D::Scalar;
 
     Adam(ParamSet<D>& params, AdamConfig config)
-        : params_(&params), config_(config), first_(params.device(), params.size()), second_(params.device(), params.size()) {
-        for (T* moments : {first_.data(), second_.data()}) params.device().zero(moments, static_cast<std::size_t>(params.size()) * sizeof(T));
+        : params_(&params),
+          config_(config),
+          first_(params.device(), params.size()),
+          second_(params.device(), params.size()) {
+        for (T* moments : {first_.data(), second_.data()})
+            params.device().zero(moments, static_cast<std::size_t>(params.size()) * sizeof(T));
     }
 
     /// One update with learning rate `rate` from the gradients in the ParamSet.
@@ -58,7 +62,8 @@ public:
         const double t = static_cast<double>(steps_ + 1);
         const double correction_1 = 1 - std::pow(config_.beta_1, t), correction_2 = 1 - std::pow(config_.beta_2, t);
         detail::AdamUpdate<T> update;
-        update.value = params_->values(), update.first = first_.data(), update.second = second_.data(), update.grad = params_->gradients();
+        update.value = params_->values(), update.first = first_.data(), update.second = second_.data(),
+        update.grad = params_->gradients();
         update.beta_1 = static_cast<T>(config_.beta_1), update.beta_2 = static_cast<T>(config_.beta_2);
         update.epsilon = static_cast<T>(config_.epsilon);
         update.decay = static_cast<T>(config_.decoupled ? 0 : config_.weight_decay);

@@ -27,37 +27,44 @@ struct SgdUpdate {
         const V p = lane.load(value);
         const V g = lane.load(grad) + p * weight_decay;
         // Whole branches: g++ 12 -O3 may lose a conditional assignment of a pack.
-        if (first) finish(lane, p, g, g);
-        else finish(lane, p, g, lane.value(lane.load(moment) * momentum + g * damping));
+        if (first)
+            finish(lane, p, g, g);
+        else
+            finish(lane, p, g, lane.value(lane.load(moment) * momentum + g * damping));
     }
 
     template <class Lane, class V>
     PROMPTKD_HD void finish(const Lane& lane, const V& p, const V& g, const V& m) const {
         lane.store(moment, m);
-        if (nesterov) lane.store(value, lane.value(p - (g + m * momentum) * rate));
-        else lane.store(value, lane.value(p - m * rate));
+        if (nesterov)
+            lane.store(value, lane.value(p - (g + m * momentum) * rate));
+        else
+            lane.store(value, lane.value(p - m * rate));
     }
 };
 
 }  // namespace detail
 
 /// SGD with momentum over every tensor of a ParamSet, prompts, biases and BatchNorm alike:
-/// g ← g + wd·p;  m ← momentum·m + (1 − dampening)·g (first step: m = g);  p ← p − lr·m  (Nesterov: p ← p − lr·(g + momentum·m)).
+/// g ← g + wd·p;  m ← momentum·m + (1 − dampening)·g (first step: m = g);  p ← p − lr·m  (Nesterov: p ← p − lr·(g +
+/// momentum·m)).
 template <Device D>
 class Sgd {
 public:
     using T = typename D::Scalar;
 
-    Sgd(ParamSet<D>& params, SgdConfig config) : params_(&params), config_(config), moment_(params.device(), params.size()) {
+    Sgd(ParamSet<D>& params, SgdConfig config)
+        : params_(&params), config_(config), moment_(params.device(), params.size()) {
         params.device().zero(moment_.data(), static_cast<std::size_t>(params.size()) * sizeof(T));
     }
 
     /// One update with learning rate `rate` from the gradients in the ParamSet.
     void step(double rate) {
         D& device = params_->device();
-        device.map(params_->size(), detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), static_cast<T>(rate),
-                                                         static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
-                                                         static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
+        device.map(params_->size(),
+                   detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), static_cast<T>(rate),
+                                        static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
+                                        static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
         if (!device.is_planning()) ++steps_;
     }
 

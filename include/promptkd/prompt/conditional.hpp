@@ -7,14 +7,16 @@
 
 namespace promptkd {
 
-/// CoCoOp (Zhou et al., CVPR 2022): CoOp's generic context plus a meta-net π = Linear(e → e/16), ReLU, Linear(→ d_t) of the normalised image
-/// feature that is added to every context vector. Parameters `prompt_learner.{ctx, meta_net.linear1.*, meta_net.linear2.*}`.
+/// CoCoOp (Zhou et al., CVPR 2022): CoOp's generic context plus a meta-net π = Linear(e → e/16), ReLU, Linear(→ d_t) of
+/// the normalised image feature that is added to every context vector. Parameters `prompt_learner.{ctx,
+/// meta_net.linear1.*, meta_net.linear2.*}`.
 template <Device D>
 class CoCoOp : public PromptLearner<D> {
 public:
     using T = typename D::Scalar;
 
-    CoCoOp(D& device, const ClipModel<D>& model, Index vectors) : PromptLearner<D>(device), vectors_(vectors), hidden_(std::max<Index>(1, model.text().embed() / 16)) {
+    CoCoOp(D& device, const ClipModel<D>& model, Index vectors)
+        : PromptLearner<D>(device), vectors_(vectors), hidden_(std::max<Index>(1, model.text().embed() / 16)) {
         require(vectors > 0, "CoCoOp needs at least one context vector");
         const Index embed = model.text().embed(), width = model.text().config().width;
         this->context_ = &this->params_.add(context_name, {vectors, width});
@@ -25,7 +27,8 @@ public:
 
     void initialize(std::uint64_t seed, const std::vector<T>& context) override {
         initialize_normal(this->params_, context_name, seed);
-        for (const char* layer : {"prompt_learner.meta_net.linear1", "prompt_learner.meta_net.linear2"}) initialize_linear(this->params_, layer, seed);
+        for (const char* layer : {"prompt_learner.meta_net.linear1", "prompt_learner.meta_net.linear2"})
+            initialize_linear(this->params_, layer, seed);
         this->set_context(context);
     }
 

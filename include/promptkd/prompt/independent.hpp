@@ -11,8 +11,8 @@ struct IndependentPrompts {
     Index text = 4, text_depth = 9;
 };
 
-/// Independent vision-language prompts (IVLP, of the MaPLe and PromptSRC papers): deep prompts of their own in each branch. With visual
-/// prompts alone it is VPT; with PromptSRC's losses and aggregation it is PromptSRC.
+/// Independent vision-language prompts (IVLP, of the MaPLe and PromptSRC papers): deep prompts of their own in each
+/// branch. With visual prompts alone it is VPT; with PromptSRC's losses and aggregation it is PromptSRC.
 template <Device D>
 class Ivlp : public PromptLearner<D> {
 public:

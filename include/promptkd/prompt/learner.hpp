@@ -6,8 +6,8 @@
 
 namespace promptkd {
 
-/// The learnable part of a prompt learner, in the shape that every trainer uses: context vectors of the text branch, deep prompts
-/// of either branch, and how they come from the parameters. What a learner lacks stays empty.
+/// The learnable part of a prompt learner, in the shape that every trainer uses: context vectors of the text branch,
+/// deep prompts of either branch, and how they come from the parameters. What a learner lacks stays empty.
 template <Device D>
 class PromptLearner {
 public:
@@ -18,8 +18,8 @@ public:
     virtual void make_prompts() {}
     /// Gradients of prompts → gradients of parameters, at the end of a step.
     virtual void backward_prompts() {}
-    /// Initial values as a function of `seed`; `context` (vectors · d_t values) are the embeddings of the words the context starts
-    /// from, empty for random ones.
+    /// Initial values as a function of `seed`; `context` (vectors · d_t values) are the embeddings of the words the
+    /// context starts from, empty for random ones.
     virtual void initialize(std::uint64_t seed, const std::vector<T>& context) {
         for (const std::string& name : params_.names()) initialize_normal(params_, name, seed);
         set_context(context);
@@ -42,7 +42,8 @@ protected:
     void set_context(const std::vector<T>& words) {
         if (!context_ || words.empty()) return;
         const Index sets = context_->count() / static_cast<Index>(words.size());
-        require(sets * static_cast<Index>(words.size()) == context_->count(), "the context has ", context_->count(), " values, its initial words ", words.size());
+        require(sets * static_cast<Index>(words.size()) == context_->count(), "the context has ", context_->count(),
+                " values, its initial words ", words.size());
         std::vector<T> values;
         for (Index i = 0; i < sets; ++i) values.insert(values.end(), words.begin(), words.end());
         params_.set(context_name, values);

@@ -3,7 +3,8 @@
 
 namespace promptkd {
 
-/// The texts over which PromptSRC averages its frozen text features, "{}" standing for the class name, in the published order.
+/// The texts over which PromptSRC averages its frozen text features, "{}" standing for the class name, in the published
+/// order.
 inline constexpr const char* promptsrc_templates[] = {
     "a photo of a {}.",
     "a bad photo of a {}.",
@@ -69,13 +70,8 @@ inline constexpr const char* promptsrc_templates[] = {
 
 /// CLIP's seven-text ensemble for zero-shot classification (a data set's own text is added to it).
 inline constexpr const char* ensemble_templates[] = {
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
+    "itap of a {}.",  "a bad photo of the {}.",   "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
+    "art of the {}.", "a photo of the small {}.",
 };
 
 }  // namespace promptkd

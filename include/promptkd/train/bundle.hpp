@@ -48,8 +48,9 @@ inline TensorMap image_branch(const TensorMap& model) {
 /// A distilled student in one file: image encoder, prompts, projector with its statistics, class vectors, class names.
 /// Everything that inference needs; see Classifier.
 template <Device D>
-void write_bundle(const std::string& path, const Student<D>& student, const TensorMap& model, const std::vector<typename D::Scalar>& class_vectors,
-                  const std::vector<std::string>& class_names, const nlohmann::json& provenance = nlohmann::json::object()) {
+void write_bundle(const std::string& path, const Student<D>& student, const TensorMap& model,
+                  const std::vector<typename D::Scalar>& class_vectors, const std::vector<std::string>& class_names,
+                  const nlohmann::json& provenance = nlohmann::json::object()) {
     const Index classes = static_cast<Index>(class_names.size()), embed = student.config().embed;
     TensorMap bundle;
     const TensorMap branch = detail::image_branch(model);
@@ -64,17 +65,21 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
                                                 {"depth", student.config().depth},
                                                 {"projector_layers", student.config().projector_layers}}
                                      .dump();
-    bundle.metadata["preprocessing"] = nlohmann::json{{"resolution", student.model().vision().resolution()}, {"resize", "bicubic"},
-                                                      {"crop", "center"}, {"normalization", "clip"}}
-                                           .dump();
+    bundle.metadata["preprocessing"] = nlohmann::json{
+        {"resolution", student.model().vision().resolution()},
+        {"resize", "bicubic"},
+        {"crop", "center"},
+        {"normalization", "clip"}}.dump();
     bundle.metadata["provenance"] = provenance.dump();
     write_safetensors(path, bundle);
 }
 
-/// A bundle in memory from its parts: a CLIP model, what a PromptKD run learned for it (a published student checkpoint, for
-/// example), class vectors (classes, e) and their names. See Classifier.
-inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learned, const HostTensor& class_vectors, const std::vector<std::string>& class_names) {
-    require(learned.contains("VPT_image_trans.conv1.0.weight"), learned.source, ": not a student of PromptKD (no 'VPT_image_trans.conv1.0.weight')");
+/// A bundle in memory from its parts: a CLIP model, what a PromptKD run learned for it (a published student checkpoint,
+/// for example), class vectors (classes, e) and their names. See Classifier.
+inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learned, const HostTensor& class_vectors,
+                                 const std::vector<std::string>& class_names) {
+    require(learned.contains("VPT_image_trans.conv1.0.weight"), learned.source,
+            ": not a student of PromptKD (no 'VPT_image_trans.conv1.0.weight')");
     TensorMap bundle = detail::image_branch(model);
     std::map<std::string, HostTensor> branch;
     branch.swap(bundle.tensors);
@@ -86,14 +91,16 @@ inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learne
     return bundle;
 }
 
-/// A student read back from its bundle: images in, class probabilities out. Needs no text encoder, teacher or vocabulary.
+/// A student read back from its bundle: images in, class probabilities out. Needs no text encoder, teacher or
+/// vocabulary.
 template <Device D>
 class Classifier {
 public:
     using T = typename D::Scalar;
 
     /// Throws Error when `bundle` is not a student bundle or its parts do not fit together.
-    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1) : device_(&device), class_names_(detail::metadata_names(bundle, "class_names")) {
+    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1)
+        : device_(&device), class_names_(detail::metadata_names(bundle, "class_names")) {
         const auto format = bundle.metadata.find("format");
         require(format != bundle.metadata.end() && format->second == detail::bundle_format, bundle.source,
                 ": not a student bundle (metadata 'format' is not '", detail::bundle_format, "')");
@@ -105,8 +112,8 @@ public:
         model_ = std::make_unique<ClipModel<D>>(device, clip);
         const HostTensor& vectors = bundle.at("class_vectors");
         const Index classes = static_cast<Index>(class_names_.size());
-        require(vectors.shape.size() == 2 && vectors.shape[0] == classes, bundle.source, ": 'class_vectors' has shape ", to_string(vectors.shape), " for ",
-                classes, " class names");
+        require(vectors.shape.size() == 2 && vectors.shape[0] == classes, bundle.source, ": 'class_vectors' has shape ",
+                to_string(vectors.shape), " for ", classes, " class names");
         vectors_host_ = vectors.to<T>();
         vectors_ = Buffer<D, T>(device, vectors_host_);
         student_ = std::make_unique<Student<D>>(device, *model_, student_config(bundle, vectors.shape[1]), max_batch);
@@ -139,7 +146,8 @@ public:
     std::vector<T> probabilities(const T* images, Index batch) {
         const Index classes = static_cast<Index>(class_names_.size());
         const T* features = encode(images, batch);
-        cosine_logits(*device_, features, static_cast<const T*>(vectors_.data()), logits_.data(), batch, classes, embed(), student_->logit_scale());
+        cosine_logits(*device_, features, static_cast<const T*>(vectors_.data()), logits_.data(), batch, classes,
+                      embed(), student_->logit_scale());
         std::vector<T> p(static_cast<std::size_t>(batch * classes));
         device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
         for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes, classes);
@@ -152,7 +160,8 @@ private:
         StudentConfig config;
         config.prompts = design.tokens, config.depth = design.depth, config.embed = embed;
         config.projector_layers = 1;
-        while (bundle.contains(Projector<D>::prefix + std::to_string(3 * config.projector_layers) + ".weight")) ++config.projector_layers;
+        while (bundle.contains(Projector<D>::prefix + std::to_string(3 * config.projector_layers) + ".weight"))
+            ++config.projector_layers;
         return config;
     }
 

@@ -8,10 +8,10 @@
 
 namespace promptkd {
 
-/// The prompt texts `pattern` ("a photo of a {}.") of `names`, tokenised for a text encoder of these sizes. `model` names the model in
-/// messages. Throws Error when the vocabulary is not the model's or a text is too long.
-inline TokenRows tokenize_classes(const Tokenizer& tokenizer, const TextConfig& text, const std::string& model, const std::vector<std::string>& names,
-                                  const std::string& pattern) {
+/// The prompt texts `pattern` ("a photo of a {}.") of `names`, tokenised for a text encoder of these sizes. `model`
+/// names the model in messages. Throws Error when the vocabulary is not the model's or a text is too long.
+inline TokenRows tokenize_classes(const Tokenizer& tokenizer, const TextConfig& text, const std::string& model,
+                                  const std::vector<std::string>& names, const std::string& pattern) {
     tokenizer.require_fits(text.vocabulary, model);
     TokenRows rows;
     rows.context_length = text.context_length;

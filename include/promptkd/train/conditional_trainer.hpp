@@ -7,16 +7,24 @@
 
 namespace promptkd {
 
-/// Trains CoCoOp: the text branch runs once for each image, with that image's context; its activations are kept for one image at a time.
+/// Trains CoCoOp: the text branch runs once for each image, with that image's context; its activations are kept for one
+/// image at a time.
 template <Device D>
 class ConditionalTrainer final : public LearnerTrainer<D> {
 public:
     using T = typename D::Scalar;
 
-    ConditionalTrainer(D& device, const ClipModel<D>& model, CoCoOp<D>& learner, const TokenRows& tokens, const ContextLayout& layout,
-                       const OptimizerConfig& optimizer, Index max_batch, Index class_chunk = 0, TextSavings savings = {})
-        : device_(device), model_(model), learner_(learner), optimizer_(make_optimizer(learner.params(), optimizer)),
-          text_(device, model.text(), tokens, layout, 0, class_chunk, savings), images_(device, model, nullptr, max_batch), arena_(device), loss_(device, 1) {
+    ConditionalTrainer(D& device, const ClipModel<D>& model, CoCoOp<D>& learner, const TokenRows& tokens,
+                       const ContextLayout& layout, const OptimizerConfig& optimizer, Index max_batch,
+                       Index class_chunk = 0, TextSavings savings = {})
+        : device_(device),
+          model_(model),
+          learner_(learner),
+          optimizer_(make_optimizer(learner.params(), optimizer)),
+          text_(device, model.text(), tokens, layout, 0, class_chunk, savings),
+          images_(device, model, nullptr, max_batch),
+          arena_(device),
+          loss_(device, 1) {
         {
             PlanningScope<D> planning(device);
             this->step(nullptr, nullptr, max_batch, 0);
@@ -36,8 +44,11 @@ public:
         T* d_shift = arena_.template scratch<T>(batch * width);
         learner_.shift(device_, u, active, shift, batch);
         device_.zero(d_shift, static_cast<std::size_t>(batch * width) * sizeof(T));
-        for (Index i = 0; i < batch; ++i) one_image(u + i * embed, labels ? labels + i : nullptr, shift + i * width, d_shift + i * width, batch, i > 0);
-        learner_.shift_backward(device_, u, static_cast<const T*>(active), static_cast<const T*>(d_shift), active_gradient(batch), batch);
+        for (Index i = 0; i < batch; ++i)
+            one_image(u + i * embed, labels ? labels + i : nullptr, shift + i * width, d_shift + i * width, batch,
+                      i > 0);
+        learner_.shift_backward(device_, u, static_cast<const T*>(active), static_cast<const T*>(d_shift),
+                                active_gradient(batch), batch);
     }
 
     void begin_evaluation() override {}
@@ -53,10 +64,12 @@ public:
         T* w = arena_.template scratch<T>(classes * embed);
         learner_.shift(device_, u, active, shift, batch);
         for (Index i = 0; i < batch; ++i) {
-            add_row(device_, static_cast<const T*>(learner_.context()->value), static_cast<const T*>(shift + i * width), context, learner_.vectors(), width);
+            add_row(device_, static_cast<const T*>(learner_.context()->value), static_cast<const T*>(shift + i * width),
+                    context, learner_.vectors(), width);
             text_.forward(arena_, context, nullptr, w, false);
             normalize_forward(device_, static_cast<const T*>(w), w, static_cast<T*>(nullptr), classes, embed);
-            cosine_logits(device_, u + i * embed, static_cast<const T*>(w), out ? out + i * classes : nullptr, 1, classes, embed, model_.logit_scale());
+            cosine_logits(device_, u + i * embed, static_cast<const T*>(w), out ? out + i * classes : nullptr, 1,
+                          classes, embed, model_.logit_scale());
         }
     }
 
@@ -75,7 +88,8 @@ private:
     /// Loss and gradients of image `i` of a batch: forward and backward through its own text branch.
     void one_image(const T* u, const std::int32_t* label, const T* shift, T* d_shift, Index batch, bool add) {
         typename Arena<D>::Scope scope(arena_, true);
-        const Index embed = model_.text().embed(), width = model_.text().config().width, classes = text_.classes(), n = learner_.vectors();
+        const Index embed = model_.text().embed(), width = model_.text().config().width, classes = text_.classes(),
+                    n = learner_.vectors();
         T* w = arena_.template keep<T>(classes * embed);
         T* inverse = arena_.template keep<T>(classes);
         T* context = arena_.template scratch<T>(n * width);
@@ -88,8 +102,10 @@ private:
         text_.forward(arena_, context, nullptr, w, true);
         normalize_forward(device_, static_cast<const T*>(w), w, inverse, classes, embed);
         cosine_logits(device_, u, static_cast<const T*>(w), logits, 1, classes, embed, model_.logit_scale());
-        cross_entropy_loss(device_, static_cast<const T*>(logits), label, d_logits, row_loss, loss_.data(), 1, classes, batch, add);
-        cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), u, dw, 1, classes, embed, model_.logit_scale());
+        cross_entropy_loss(device_, static_cast<const T*>(logits), label, d_logits, row_loss, loss_.data(), 1, classes,
+                           batch, add);
+        cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), u, dw, 1, classes, embed,
+                                       model_.logit_scale());
         normalize_backward(device_, static_cast<const T*>(w), static_cast<const T*>(inverse), dw, classes, embed);
         device_.zero(d_context, static_cast<std::size_t>(n * width) * sizeof(T));
         text_.backward(arena_, dw, context, d_context, nullptr);

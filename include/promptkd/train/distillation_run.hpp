@@ -13,7 +13,9 @@ class DistillationTarget final : public TrainingTarget {
 public:
     /// `batch`: images of a step. Distiller and student must outlive this.
     DistillationTarget(Distiller<D>& distiller, Student<D>& student, Index batch)
-        : distiller_(distiller), student_(student), feed_(student.device(), batch, student.model().vision().resolution()) {}
+        : distiller_(distiller),
+          student_(student),
+          feed_(student.device(), batch, student.model().vision().resolution()) {}
 
     double step(const Batch& batch, double rate) override {
         distiller_.step(feed_.upload(batch), batch.size, rate);
@@ -36,7 +38,8 @@ private:
 
 /// Distils over `data` as `config` says (its resolution is set here).
 template <Device D>
-TrainingResult run_distillation(Distiller<D>& distiller, Student<D>& student, const Dataset& data, TrainingLoopConfig config) {
+TrainingResult run_distillation(Distiller<D>& distiller, Student<D>& student, const Dataset& data,
+                                TrainingLoopConfig config) {
     config.resolution = student.model().vision().resolution();
     DistillationTarget<D> target(distiller, student, config.batch);
     return TrainingLoop(target, data, config).run();

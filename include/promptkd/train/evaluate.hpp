@@ -24,7 +24,8 @@ public:
     /// The batch's images (size, 3, resolution, resolution) in device memory, valid until the next call.
     const T* upload(const Batch& batch) {
         const Index n = batch.size * image_values_;
-        require(n <= images_.size(), "image feed: a batch of ", batch.size, " images, planned for ", images_.size() / image_values_);
+        require(n <= images_.size(), "image feed: a batch of ", batch.size, " images, planned for ",
+                images_.size() / image_values_);
         const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(T);
         if constexpr (std::is_same_v<T, float>) {
             device_->upload(images_.data(), batch.images.data(), bytes);
@@ -64,8 +65,8 @@ struct EvaluationOptions {
 
 /// Runs `encode(device images, n)`, which returns (n, embed) features in device memory, over every image of `data`.
 template <Device D, class Encode>
-FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, Index resolution, Index embed, const EvaluationOptions& options,
-                                                Encode&& encode) {
+FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, Index resolution, Index embed,
+                                                const EvaluationOptions& options, Encode&& encode) {
     using T = typename D::Scalar;
     require(data.size() > 0, data.name, ": there is no image to evaluate");
     FeatureSet<T> set;
@@ -73,7 +74,8 @@ FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, 
     set.values.reserve(static_cast<std::size_t>(data.size() * embed));
     ImageFeed<D> feed(device, options.batch, resolution);
     LoaderOptions loading;
-    loading.batch = options.batch, loading.resolution = resolution, loading.threads = options.loader_threads, loading.warn = options.warn;
+    loading.batch = options.batch, loading.resolution = resolution, loading.threads = options.loader_threads,
+    loading.warn = options.warn;
     BatchLoader loader(data, loading);
     loader.start(in_order(data.size()));
     std::vector<T> host;
@@ -92,16 +94,19 @@ FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, 
 
 /// For each row of `features` (n, embed) the class whose vector (classes, embed) has the largest cosine.
 template <Device D, class T>
-std::vector<Index> nearest_classes(D& device, const std::vector<T>& features, const std::vector<T>& vectors, Index embed) {
+std::vector<Index> nearest_classes(D& device, const std::vector<T>& features, const std::vector<T>& vectors,
+                                   Index embed) {
     constexpr Index group = 1024;
     const Index n = static_cast<Index>(features.size()) / embed, classes = static_cast<Index>(vectors.size()) / embed;
-    Buffer<D, T> w(device, vectors), x(device, std::min(n, group) * embed), logits(device, std::min(n, group) * classes);
+    Buffer<D, T> w(device, vectors), x(device, std::min(n, group) * embed),
+        logits(device, std::min(n, group) * classes);
     std::vector<T> host(static_cast<std::size_t>(logits.size()));
     std::vector<Index> best;
     for (Index first = 0; first < n; first += group) {
         const Index rows = std::min(group, n - first);
         device.upload(x.data(), features.data() + first * embed, static_cast<std::size_t>(rows * embed) * sizeof(T));
-        cosine_logits(device, static_cast<const T*>(x.data()), static_cast<const T*>(w.data()), logits.data(), rows, classes, embed, 1.0);
+        cosine_logits(device, static_cast<const T*>(x.data()), static_cast<const T*>(w.data()), logits.data(), rows,
+                      classes, embed, 1.0);
         device.download(host.data(), logits.data(), static_cast<std::size_t>(rows * classes) * sizeof(T));
         for (Index i = 0; i < rows; ++i) {
             const auto row = host.begin() + static_cast<std::ptrdiff_t>(i * classes);
@@ -141,7 +146,8 @@ struct BaseNewAll {
 
 template <Device D, class T>
 BaseNewAll evaluate_base_new_all(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, Index classes) {
-    return {evaluate_half(device, set, vectors, classes, Half::base), evaluate_half(device, set, vectors, classes, Half::novel),
+    return {evaluate_half(device, set, vectors, classes, Half::base),
+            evaluate_half(device, set, vectors, classes, Half::novel),
             evaluate_half(device, set, vectors, classes, Half::all)};
 }
 

@@ -6,8 +6,8 @@
 
 namespace promptkd {
 
-/// A frozen image encoder with frozen prompts (either may be absent): what a teacher or a zero-shot model is. Planned for a
-/// largest batch; encode() then allocates nothing.
+/// A frozen image encoder with frozen prompts (either may be absent): what a teacher or a zero-shot model is. Planned
+/// for a largest batch; encode() then allocates nothing.
 template <Device D>
 class FrozenImageTower {
 public:
@@ -37,10 +37,12 @@ public:
     Index max_batch() const { return max_batch_; }
     double logit_scale() const { return model_->logit_scale(); }
 
-    /// L2-normalised features (batch, embed) of device images (batch, 3, resolution, resolution); valid until the next call.
+    /// L2-normalised features (batch, embed) of device images (batch, 3, resolution, resolution); valid until the next
+    /// call.
     const T* encode(const T* images, Index batch) {
         forward(images, batch);
-        normalize_forward(*device_, static_cast<const T*>(features_.data()), features_.data(), static_cast<T*>(nullptr), batch, embed());
+        normalize_forward(*device_, static_cast<const T*>(features_.data()), features_.data(), static_cast<T*>(nullptr),
+                          batch, embed());
         return features_.data();
     }
 
@@ -54,7 +56,8 @@ private:
     void forward(const T* images, Index batch) {
         require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
         arena_.reset();
-        model_->vision().forward(*device_, arena_, images, batch, layers_.empty() ? nullptr : &layers_, table_.view(batch), features_.data(), nullptr);
+        model_->vision().forward(*device_, arena_, images, batch, layers_.empty() ? nullptr : &layers_,
+                                 table_.view(batch), features_.data(), nullptr);
     }
 
     D* device_;

@@ -10,7 +10,8 @@
 
 namespace promptkd {
 
-/// A prompt learner as a TrainingLoop trains it: labelled batches, micro-batches where asked for, PromptSRC's aggregation.
+/// A prompt learner as a TrainingLoop trains it: labelled batches, micro-batches where asked for, PromptSRC's
+/// aggregation.
 template <Device D>
 class LearnerTarget final : public TrainingTarget {
 public:
@@ -18,9 +19,16 @@ public:
 
     /// `micro_batches` ≥ 1: a batch is worked through in so many parts whose gradients add up to the whole batch's.
     /// `aggregation`: weights of the epochs, empty for none.
-    LearnerTarget(D& device, LearnerTrainer<D>& trainer, Index batch, Index resolution, Index micro_batches = 1, std::vector<double> aggregation = {})
-        : device_(device), trainer_(trainer), feed_(device, batch, resolution), labels_(device, batch), parts_(micro_batches), image_values_(3 * resolution * resolution) {
-        require(micro_batches >= 1 && batch % micro_batches == 0, "a batch of ", batch, " images cannot be worked through in ", micro_batches, " equal parts");
+    LearnerTarget(D& device, LearnerTrainer<D>& trainer, Index batch, Index resolution, Index micro_batches = 1,
+                  std::vector<double> aggregation = {})
+        : device_(device),
+          trainer_(trainer),
+          feed_(device, batch, resolution),
+          labels_(device, batch),
+          parts_(micro_batches),
+          image_values_(3 * resolution * resolution) {
+        require(micro_batches >= 1 && batch % micro_batches == 0, "a batch of ", batch,
+                " images cannot be worked through in ", micro_batches, " equal parts");
         if (!aggregation.empty()) aggregation_.emplace(trainer.learner().params(), std::move(aggregation));
     }
 
@@ -28,7 +36,8 @@ public:
         const T* images = feed_.upload(batch);
         staged_.assign(batch.labels.begin(), batch.labels.end());
         for (const std::int32_t label : staged_)
-            require(label >= 0 && label < trainer_.classes(), "a training image has no label among the ", trainer_.classes(), " classes");
+            require(label >= 0 && label < trainer_.classes(), "a training image has no label among the ",
+                    trainer_.classes(), " classes");
         device_.upload(labels_.data(), staged_.data(), staged_.size() * sizeof(std::int32_t));
         const Index part = std::max<Index>(1, batch.size / parts_);
         double loss = 0;
@@ -77,7 +86,8 @@ private:
     std::optional<PromptAggregation<D>> aggregation_;
 };
 
-/// Logits of a labelled data set with the trainer's present prompts → base/new-style metrics among the trainer's own classes.
+/// Logits of a labelled data set with the trainer's present prompts → base/new-style metrics among the trainer's own
+/// classes.
 template <Device D>
 Metrics evaluate_learner(D& device, LearnerTrainer<D>& trainer, const Dataset& data, Index resolution, Index batch) {
     using T = typename D::Scalar;
@@ -86,10 +96,11 @@ Metrics evaluate_learner(D& device, LearnerTrainer<D>& trainer, const Dataset& d
     EvaluationOptions options;
     options.batch = batch;
     trainer.begin_evaluation();
-    const FeatureSet<T> set = collect_features(device, data, resolution, classes, options, [&](const T* images, Index n) {
-        trainer.logits(images, n, logits.data());
-        return static_cast<const T*>(logits.data());
-    });
+    const FeatureSet<T> set =
+        collect_features(device, data, resolution, classes, options, [&](const T* images, Index n) {
+            trainer.logits(images, n, logits.data());
+            return static_cast<const T*>(logits.data());
+        });
     std::vector<Index> best;
     for (Index i = 0; i < set.size(); ++i) {
         const auto row = set.values.begin() + static_cast<std::ptrdiff_t>(i * classes);

@@ -19,14 +19,16 @@ struct SelfRegulation {
     double text_weight = 25, image_weight = 10, logit_weight = 1;
 };
 
-/// What a training loop needs of any learner's trainer: gradients of a batch, the update, the loss, and logits for evaluation.
+/// What a training loop needs of any learner's trainer: gradients of a batch, the update, the loss, and logits for
+/// evaluation.
 template <Device D>
 class LearnerTrainer {
 public:
     using T = typename D::Scalar;
     virtual ~LearnerTrainer() = default;
 
-    /// Gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch), added to what is there unless `first`.
+    /// Gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch), added to what is there unless
+    /// `first`.
     virtual void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) = 0;
     /// Makes the class vectors of the present prompts ready for logits().
     virtual void begin_evaluation() = 0;
@@ -45,24 +47,36 @@ public:
     }
 };
 
-/// Trains any prompt learner that has one text branch for all images (CoOp, VPT, IVLP, MaPLe, PromptSRC): both encoders, cross-entropy
-/// over cosine logits, PromptSRC's self-regulation where asked for, and the update. Nothing is allocated after the constructor.
+/// Trains any prompt learner that has one text branch for all images (CoOp, VPT, IVLP, MaPLe, PromptSRC): both
+/// encoders, cross-entropy over cosine logits, PromptSRC's self-regulation where asked for, and the update. Nothing is
+/// allocated after the constructor.
 template <Device D>
 class PromptTrainer final : public LearnerTrainer<D> {
 public:
     using T = typename D::Scalar;
 
-    /// `texts` are the class prompts; their layout says where the learner's context stands. All references must outlive the trainer.
-    PromptTrainer(D& device, const ClipModel<D>& model, PromptLearner<D>& learner, const TokenRows& tokens, const ContextLayout& layout,
-                  const OptimizerConfig& optimizer, const SelfRegulation<T>& regulation, Index max_batch, Index class_chunk = 0, TextSavings savings = {})
-        : device_(device), model_(model), learner_(learner), optimizer_(make_optimizer(learner.params(), optimizer)),
-          text_(device, model.text(), tokens, layout, learner.deep_text_prompts(), class_chunk, savings), regulation_(regulation), max_batch_(max_batch),
-          table_(model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, max_batch)), arena_(device), loss_(device, 1),
-          text_features_(device, text_.classes() * model.text().embed()), image_features_(device, max_batch * model.vision().embed()) {
+    /// `texts` are the class prompts; their layout says where the learner's context stands. All references must outlive
+    /// the trainer.
+    PromptTrainer(D& device, const ClipModel<D>& model, PromptLearner<D>& learner, const TokenRows& tokens,
+                  const ContextLayout& layout, const OptimizerConfig& optimizer, const SelfRegulation<T>& regulation,
+                  Index max_batch, Index class_chunk = 0, TextSavings savings = {})
+        : device_(device),
+          model_(model),
+          learner_(learner),
+          optimizer_(make_optimizer(learner.params(), optimizer)),
+          text_(device, model.text(), tokens, layout, learner.deep_text_prompts(), class_chunk, savings),
+          regulation_(regulation),
+          max_batch_(max_batch),
+          table_(model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, max_batch)),
+          arena_(device),
+          loss_(device, 1),
+          text_features_(device, text_.classes() * model.text().embed()),
+          image_features_(device, max_batch * model.vision().embed()) {
         const Index embed = model.vision().embed();
         if (regulated()) {
-            require(static_cast<Index>(regulation.frozen_text.size()) == text_.classes() * embed, "self-regulation: ", regulation.frozen_text.size(),
-                    " frozen text values for ", text_.classes(), " classes of ", embed);
+            require(static_cast<Index>(regulation.frozen_text.size()) == text_.classes() * embed,
+                    "self-regulation: ", regulation.frozen_text.size(), " frozen text values for ", text_.classes(),
+                    " classes of ", embed);
             frozen_text_ = Buffer<D, T>(device, regulation.frozen_text);
             frozen_images_ = std::make_unique<FrozenImageTower<D>>(device, model, nullptr, max_batch);
             frozen_logits_ = Buffer<D, T>(device, max_batch * text_.classes());
@@ -95,10 +109,13 @@ public:
         T* du = arena_.template scratch<T>(batch * embed);
         T* dw = arena_.template scratch<T>(classes * embed);
         logits_of(s.u, text_features_.data(), logits, batch);
-        cross_entropy_loss(device_, static_cast<const T*>(logits), labels, d_logits, row_loss, loss_.data(), batch, classes);
+        cross_entropy_loss(device_, static_cast<const T*>(logits), labels, d_logits, row_loss, loss_.data(), batch,
+                           classes);
         if (regulated()) regulate_logits(images, batch, logits, d_logits, row_loss);
-        cosine_logits_backward(device_, static_cast<const T*>(d_logits), static_cast<const T*>(text_features_.data()), du, batch, classes, embed, model_.logit_scale());
-        cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), static_cast<const T*>(s.u), dw, batch, classes, embed, model_.logit_scale());
+        cosine_logits_backward(device_, static_cast<const T*>(d_logits), static_cast<const T*>(text_features_.data()),
+                               du, batch, classes, embed, model_.logit_scale());
+        cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), static_cast<const T*>(s.u), dw, batch,
+                                       classes, embed, model_.logit_scale());
         if (regulated()) regulate_features(batch, s, du, dw, row_loss);
         backward(batch, s, du, dw);
         learner_.backward_prompts();
@@ -122,7 +139,8 @@ public:
         arena_.reset();
         learner_.make_prompts();
         text_.forward(arena_, context(), learner_.text(), text_features_.data(), false);
-        normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(), static_cast<T*>(nullptr), text_.classes(), model_.text().embed());
+        normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(),
+                          static_cast<T*>(nullptr), text_.classes(), model_.text().embed());
         return text_features_.data();
     }
 
@@ -130,8 +148,10 @@ public:
     void encode(const T* images, Index batch, T* features) {
         arena_.reset();
         learner_.make_prompts();
-        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), features, nullptr);
-        normalize_forward(device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch, model_.vision().embed());
+        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), features,
+                                nullptr);
+        normalize_forward(device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
+                          model_.vision().embed());
     }
 
     /// logits (batch, classes) = exp(s)·u·wᵀ from the last class_features() and features in device memory.
@@ -156,9 +176,11 @@ private:
         const Index embed = model_.vision().embed();
         if (learner_.context()) {
             text_.forward(arena_, context(), learner_.text(), text_features_.data(), true);
-            normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(), s.inverse_w, text_.classes(), embed);
+            normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(), s.inverse_w,
+                              text_.classes(), embed);
         }
-        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), s.u, learner_.visual() ? &vision_tape_ : nullptr);
+        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), s.u,
+                                learner_.visual() ? &vision_tape_ : nullptr);
         normalize_forward(device_, static_cast<const T*>(s.u), s.u, s.inverse_u, batch, embed);
     }
 
@@ -166,25 +188,29 @@ private:
     void regulate_logits(const T* images, Index batch, const T* logits, T* d_logits, T* row_loss) {
         frozen_u_ = frozen_images_->encode(images, batch);
         logits_of(frozen_u_, frozen_text_.data(), frozen_logits_.data(), batch);
-        distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), logits, d_logits, row_loss, loss_.data(), batch, text_.classes(), 1.0,
-                          regulation_.logit_weight, true);
+        distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), logits, d_logits, row_loss,
+                          loss_.data(), batch, text_.classes(), 1.0, regulation_.logit_weight, true);
     }
 
     void regulate_features(Index batch, const Step& s, T* du, T* dw, T* row_loss) {
         const Index embed = model_.vision().embed();
-        add_absolute_difference_loss(device_, static_cast<const T*>(text_features_.data()), static_cast<const T*>(frozen_text_.data()), dw, row_loss, loss_.data(),
+        add_absolute_difference_loss(device_, static_cast<const T*>(text_features_.data()),
+                                     static_cast<const T*>(frozen_text_.data()), dw, row_loss, loss_.data(),
                                      text_.classes(), embed, regulation_.text_weight);
-        add_absolute_difference_loss(device_, static_cast<const T*>(s.u), frozen_u_, du, row_loss, loss_.data(), batch, embed, regulation_.image_weight);
+        add_absolute_difference_loss(device_, static_cast<const T*>(s.u), frozen_u_, du, row_loss, loss_.data(), batch,
+                                     embed, regulation_.image_weight);
     }
 
     void backward(Index batch, const Step& s, T* du, T* dw) {
         const Index embed = model_.vision().embed();
         if (learner_.visual()) {
-            normalize_backward(device_, static_cast<const T*>(s.u), static_cast<const T*>(s.inverse_u), du, batch, embed);
+            normalize_backward(device_, static_cast<const T*>(s.u), static_cast<const T*>(s.inverse_u), du, batch,
+                               embed);
             model_.vision().backward(device_, arena_, du, *learner_.visual(), table_.view(batch), vision_tape_);
         }
         if (learner_.context()) {
-            normalize_backward(device_, static_cast<const T*>(text_features_.data()), static_cast<const T*>(s.inverse_w), dw, text_.classes(), embed);
+            normalize_backward(device_, static_cast<const T*>(text_features_.data()),
+                               static_cast<const T*>(s.inverse_w), dw, text_.classes(), embed);
             text_.backward(arena_, dw, context(), learner_.context()->grad, learner_.text());
         }
     }

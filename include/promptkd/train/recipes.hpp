@@ -26,19 +26,25 @@ inline LearnerKind parse_learner(const std::string& name) {
 struct Recipe {
     double lr = 0.002;
     Index epochs = 20, batch = 4;
-    Index visual = 0, text = 4, depth = 1;  ///< prompt vectors of the two branches, prompted blocks
+    Index visual = 0, text = 4, depth = 1;             ///< prompt vectors of the two branches, prompted blocks
     double gaussian_mean = 0, gaussian_deviation = 0;  ///< PromptSRC's aggregation; 0: none
 };
 
 /// `shots` matters for CoOp alone: 200 epochs for 16 and 8 shots, 100 for 4 and 2, 50 for one.
 inline Recipe published_recipe(LearnerKind kind, Index shots) {
     switch (kind) {
-        case LearnerKind::coop: return {0.002, shots >= 8 ? 200 : shots >= 2 ? 100 : 50, 32, 0, 4, 1, 0, 0};
-        case LearnerKind::cocoop: return {0.002, 10, 1, 0, 4, 1, 0, 0};
-        case LearnerKind::vpt: return {0.0025, 5, 4, 8, 0, 12, 0, 0};
-        case LearnerKind::ivlp: return {0.005, 20, 8, 4, 4, 9, 0, 0};
-        case LearnerKind::maple: return {0.0035, 5, 4, 2, 2, 9, 0, 0};
-        default: return {0.0025, 20, 4, 4, 4, 9, 15, 1};
+        case LearnerKind::coop:
+            return {0.002, shots >= 8 ? 200 : shots >= 2 ? 100 : 50, 32, 0, 4, 1, 0, 0};
+        case LearnerKind::cocoop:
+            return {0.002, 10, 1, 0, 4, 1, 0, 0};
+        case LearnerKind::vpt:
+            return {0.0025, 5, 4, 8, 0, 12, 0, 0};
+        case LearnerKind::ivlp:
+            return {0.005, 20, 8, 4, 4, 9, 0, 0};
+        case LearnerKind::maple:
+            return {0.0035, 5, 4, 2, 2, 9, 0, 0};
+        default:
+            return {0.0025, 20, 4, 4, 4, 9, 15, 1};
     }
 }
 

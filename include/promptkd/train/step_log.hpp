@@ -29,7 +29,8 @@ public:
             std::size_t end = 0;
             for (Index i = 0; i < steps; ++i) {
                 end = old.find('\n', end);
-                require(end != std::string::npos, path, ": holds fewer than the ", steps, " steps of the checkpoint; delete the output folder and start again");
+                require(end != std::string::npos, path, ": holds fewer than the ", steps,
+                        " steps of the checkpoint; delete the output folder and start again");
                 ++end;
             }
             kept = old.substr(0, end);
@@ -45,8 +46,8 @@ public:
     StepLog& operator=(const StepLog&) = delete;
 
     void write(const StepRecord& r) {
-        const int n = std::fprintf(file_, "{\"step\": %lld, \"epoch\": %lld, \"lr\": %.9g, \"loss\": %.9g}\n", static_cast<long long>(r.step),
-                                   static_cast<long long>(r.epoch), r.lr, r.loss);
+        const int n = std::fprintf(file_, "{\"step\": %lld, \"epoch\": %lld, \"lr\": %.9g, \"loss\": %.9g}\n",
+                                   static_cast<long long>(r.step), static_cast<long long>(r.epoch), r.lr, r.loss);
         require(n > 0, "cannot write '", path_, "': the disk may be full");
     }
 

@@ -9,10 +9,10 @@ namespace promptkd {
 
 /// How a student is built on its image encoder.
 struct StudentConfig {
-    Index prompts = 4;           ///< visual prompts; 0: projector only
-    Index depth = 9;             ///< blocks with prompts, the shallow one counted
+    Index prompts = 4;  ///< visual prompts; 0: projector only
+    Index depth = 9;    ///< blocks with prompts, the shallow one counted
     Index projector_layers = 2;
-    Index embed = 0;             ///< e_t, the size of the class vectors
+    Index embed = 0;  ///< e_t, the size of the class vectors
 };
 
 /// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s, learnable visual prompts and projector P.
@@ -23,10 +23,15 @@ public:
 
     /// `model` must outlive the student. Parameters start at zero: initialize() or load() them.
     Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
-        : device_(&device), model_(&model), config_(config), params_(device), projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
+        : device_(&device),
+          model_(&model),
+          config_(config),
+          params_(device),
+          projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
           max_batch_(max_batch) {
         require(config.embed > 0, "a student needs the size of its class vectors");
-        require(config.prompts == 0 || model.vision().is_transformer(), model.source(), ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
+        require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
+                ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
         if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
         prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
         params_.bind();
@@ -64,7 +69,8 @@ public:
         tape.encoded = arena.template keep<T>(batch * model_->vision().embed());
         tape.unit = arena.template keep<T>(batch * config_.embed);
         tape.inverse = arena.template keep<T>(batch);
-        model_->vision().forward(*device_, arena, images, batch, prompts(), table_.view(batch), tape.encoded, prompts() ? &tape.vision : nullptr);
+        model_->vision().forward(*device_, arena, images, batch, prompts(), table_.view(batch), tape.encoded,
+                                 prompts() ? &tape.vision : nullptr);
         projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector);
         normalize_forward(*device_, static_cast<const T*>(tape.unit), tape.unit, tape.inverse, batch, config_.embed);
         return tape.unit;
@@ -73,10 +79,12 @@ public:
     /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features; d_unit is overwritten.
     void backward(Arena<D>& arena, T* d_unit, const Tape& tape) {
         typename Arena<D>::Scope scope(arena);
-        normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit, tape.batch, config_.embed);
+        normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit,
+                           tape.batch, config_.embed);
         T* d_encoded = prompts() ? arena.template scratch<T>(tape.batch * model_->vision().embed()) : nullptr;
         projector_.backward(*device_, arena, d_unit, d_encoded, tape.projector);
-        if (prompts()) model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
+        if (prompts())
+            model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
     }
 
     /// features (batch, embed), normalised, in evaluation mode (running statistics).
@@ -85,7 +93,8 @@ public:
         T* encoded = arena.template scratch<T>(batch * model_->vision().embed());
         model_->vision().forward(*device_, arena, images, batch, prompts(), table_.view(batch), encoded, nullptr);
         projector_.forward_inference(*device_, arena, encoded, features, batch);
-        normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch, config_.embed);
+        normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
+                          config_.embed);
     }
 
     ParamSet<D>& params() { return params_; }

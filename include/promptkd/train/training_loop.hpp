@@ -24,7 +24,8 @@ struct TrainingLoopConfig {
     int loader_threads = 2;
     std::string out;      ///< output folder; empty: keep no log and no checkpoint
     bool resume = false;  ///< continue from the checkpoint in `out`, where there is one
-    nlohmann::json identity = nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
+    nlohmann::json identity =
+        nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
     std::function<void(const StepRecord&)> on_step;
     std::function<void(const Progress&)> on_epoch;  ///< after each epoch, its checkpoint written
     std::function<void(const std::string&)> warn;
@@ -48,20 +49,24 @@ public:
     virtual void restore(const TensorMap& state) = 0;
 };
 
-/// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after each epoch and a
-/// line of log.jsonl for each step. Throws Error for a loss that is not finite, naming the step; the last checkpoint stays.
+/// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
+/// each epoch and a line of log.jsonl for each step. Throws Error for a loss that is not finite, naming the step; the
+/// last checkpoint stays.
 class TrainingLoop {
 public:
-    TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config) : target_(target), data_(std::move(data)), config_(config) {
+    TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config)
+        : target_(target), data_(std::move(data)), config_(config) {
         validate(config.schedule);
         require(config.batch >= 1, "batch size must be at least 1, found ", config.batch);
-        require(data_.size() >= config.batch, data_.name, ": ", data_.size(), " images are fewer than one batch of ", config.batch, "; lower the batch size");
+        require(data_.size() >= config.batch, data_.name, ": ", data_.size(), " images are fewer than one batch of ",
+                config.batch, "; lower the batch size");
     }
 
     TrainingResult run() {
         TrainingResult result;
         Progress& at = result.progress;
-        if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out)) target_.restore(read_checkpoint(config_.out, config_.identity, at));
+        if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out))
+            target_.restore(read_checkpoint(config_.out, config_.identity, at));
         std::unique_ptr<StepLog> log;
         if (!config_.out.empty()) {
             make_directories(config_.out);
@@ -83,7 +88,9 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    static double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+    static double seconds_since(Clock::time_point start) {
+        return std::chrono::duration<double>(Clock::now() - start).count();
+    }
 
     bool finished(const Progress& at) const { return config_.max_steps > 0 && at.step >= config_.max_steps; }
 
