@@ -39,10 +39,10 @@ public:
     void upload(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
     void download(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
     void copy(void* to, const void* from, std::size_t bytes) {
-        if (!planning_) std::memmove(to, from, bytes);
+        if (!planning_ && bytes > 0) std::memmove(to, from, bytes);
     }
     void zero(void* p, std::size_t bytes) {
-        if (!planning_) std::memset(p, 0, bytes);
+        if (!planning_ && bytes > 0) std::memset(p, 0, bytes);
     }
     void synchronize() {}
 
