@@ -1,16 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs every test.
-usage="usage: sh tests/run.sh [--all] [--cuda] [--offline]
-  --all      also clang (everything built; unit, golden and header tests run) and the sanitizers (unit, golden, fuzz)
+usage="usage: sh tests/run.sh [--all] [--clang] [--asan] [--cuda] [--offline]
+  --all      what continuous integration runs: the release build and every test of it
+  --clang    also clang++: everything built; unit, golden and header tests run
+  --asan     also the sanitizers: unit, golden and fuzz tests
   --cuda     also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
   --offline  fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
-all=no
+clang=no
+asan=no
 cuda=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) all=yes ;;
+    --all) ;;
+    --clang) clang=yes ;;
+    --asan) asan=yes ;;
     --cuda) cuda=yes ;;
     --offline) offline=yes ;;
     -h | --help) echo "$usage" && exit 0 ;;
@@ -58,7 +63,7 @@ have_vocab() {
 install_packages() {
     words="$PACKAGES_BUILD $PACKAGES_DEMO $PACKAGES_TEST"
     have_vocab || [ "$offline" = yes ] || words="$words $PACKAGES_FETCH"
-    [ "$all" = yes ] && words="$words $PACKAGES_CLANG"
+    [ "$clang$asan" = nono ] || words="$words $PACKAGES_CLANG"
     # shellcheck disable=SC2086  # a list of words
     packages_ensure build/packages.log $words && echo "all there"
 }
@@ -113,10 +118,8 @@ if command -v ninja >/dev/null 2>&1; then
 fi
 
 preset release
-if [ "$all" = yes ]; then
-    preset clang --label-regex '^(unit|golden|header)$'
-    preset asan --label-regex '^(unit|golden|fuzz)$'
-fi
+[ "$clang" = no ] || preset clang --label-regex '^(unit|golden|header)$'
+[ "$asan" = no ] || preset asan --label-regex '^(unit|golden|fuzz)$'
 if [ "$cuda" = yes ]; then
     CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
     export CUDACXX
