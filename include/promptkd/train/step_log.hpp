@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/config.hpp>
 #include <promptkd/io/file.hpp>
 
 #include <nlohmann/json.hpp>
