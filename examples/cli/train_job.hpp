@@ -49,7 +49,7 @@ public:
         train_ = draw_images();
         learner_ = make_learner(train_.classes());
         learner_->initialize(job.loop.seed, initial_context());
-        trainer_ = make_trainer(train_.class_names);
+        trainer_ = make_trainer(train_.class_names, true);
     }
 
     const Dataset& training_data() const { return train_; }
@@ -174,14 +174,14 @@ private:
         return arrange_context(std::move(out.tokens), n, lengths, position, job_.class_specific);
     }
 
-    std::unique_ptr<LearnerTrainer<D>> make_trainer(const std::vector<std::string>& names) {
+    std::unique_ptr<LearnerTrainer<D>> make_trainer(const std::vector<std::string>& names, bool training) {
         const ContextTexts t = texts(names);
         const Index batch = std::max(job_.loop.batch, job_.evaluation_batch);
         if (job_.kind == LearnerKind::cocoop)
             return std::make_unique<ConditionalTrainer<D>>(device_, model_, static_cast<CoCoOp<D>&>(*learner_),
                                                            t.tokens, t.layout, job_.optimizer, batch, job_.class_chunk);
         SelfRegulation<T> regulation;
-        if (job_.kind == LearnerKind::promptsrc) regulation.frozen_text = frozen_text(names);
+        if (training && job_.kind == LearnerKind::promptsrc) regulation.frozen_text = frozen_text(names);
         regulation.text_weight = job_.text_weight, regulation.image_weight = job_.image_weight;
         return std::make_unique<PromptTrainer<D>>(device_, model_, *learner_, t.tokens, t.layout, job_.optimizer,
                                                   regulation, batch, job_.class_chunk);
@@ -203,7 +203,7 @@ private:
     }
 
     Metrics evaluate_on(const Dataset& data) {
-        const auto trainer = make_trainer(data.class_names);
+        const auto trainer = make_trainer(data.class_names, false);
         return evaluate_learner(device_, *trainer, data, model_.vision().resolution(), job_.evaluation_batch);
     }
 
