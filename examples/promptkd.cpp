@@ -36,6 +36,10 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
             if (value.get<bool>()) before.push_back("--" + key);
             continue;
         }
+        if (value.is_array() && !value.empty() && value.front().is_string()) {  // a list of texts repeats the option
+            for (const auto& part : value) before.push_back("--" + key + "=" + text(part));
+            continue;
+        }
         std::string joined;
         if (value.is_array())
             for (const auto& part : value) joined += (joined.empty() ? "" : ",") + text(part);
@@ -73,9 +77,9 @@ int run(const std::vector<std::string>& arguments) {
     app.require_subcommand(1);
     promptkd::cli::Action action;
     for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
-                           &promptkd::cli::add_distill, &promptkd::cli::add_evaluate, &promptkd::cli::add_classify,
-                           &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect,
-                           &promptkd::cli::add_convert})
+                           &promptkd::cli::add_distill, &promptkd::cli::add_reproduce, &promptkd::cli::add_evaluate,
+                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize,
+                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {

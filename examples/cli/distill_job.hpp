@@ -18,6 +18,7 @@ struct DistillJob {
     StudentConfig shape;
     DistillationConfig loss;
     TrainingLoopConfig run;
+    Split part = Split::train;  ///< whose images the student learns from
     Index images = 0;
     bool fresh = false;
     nlohmann::json config;  ///< the resolved options, written beside the results
@@ -34,7 +35,7 @@ public:
     DistillSession(D& device, const DistillJob& job)
         : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
         if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
-        train_ = open_dataset(job.data, Split::train, names_);
+        train_ = open_dataset(job.data, job.part, names_);
         require(!train_.class_names.empty(), job.data,
                 ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
         names_ = train_.class_names;
