@@ -6,6 +6,10 @@
 #include <promptkd/core/error.hpp>
 #include <promptkd/io/file.hpp>
 
+#if defined(PROMPTKD_PROGRAM_JPEG_TURBO)
+#include <promptkd/io/jpeg_turbo.hpp>
+#endif
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -104,6 +108,9 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#if defined(PROMPTKD_PROGRAM_JPEG_TURBO)
+    promptkd::use_jpeg_turbo();
+#endif
     std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
     try {
         return run({argv + 1, argv + argc});
