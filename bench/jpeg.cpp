@@ -74,7 +74,7 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
     try {
         std::vector<std::string> bytes;
-        for (const std::string& file : o.files) bytes.push_back(promptkd::read_file(file));
+        for (const std::string& file : o.files) bytes.push_back(promptkd::read_file_bytes(file, std::size_t{1} << 28));
         measure("stb_image", o, bytes);
 #if defined(PROMPTKD_WITH_JPEG_TURBO)
         promptkd::use_jpeg_turbo();
