@@ -178,9 +178,10 @@ private:
         "th { border-bottom: 1px solid #999; font-weight: 600 }\n"
         ".figures td:not(:first-child), .figures th:not(:first-child) { text-align: right; white-space: nowrap; "
         "font-variant-numeric: tabular-nums }\n"
+        "td:first-child { white-space: nowrap }\n"
         ".published td, .difference td { color: #6b7280; font-size: .93em }\n"
         ".published td:first-child, .difference td:first-child { padding-left: 1.2em }\n"
-        ".sum td:last-child { font-family: monospace; font-size: .85em; word-break: break-all }\n"
+        ".sum td:last-child { font-family: monospace; font-size: .74em; vertical-align: middle }\n"
         ".plots { display: flex; flex-wrap: wrap; gap: 1.5em; align-items: flex-start }\n"
         "svg { max-width: 100%; height: auto }\n";
 

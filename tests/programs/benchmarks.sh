@@ -5,12 +5,15 @@
 rm -rf root
 make_trees root
 
+# found KEY: what inspect found (the published numbers stand under the same keys, further in)
+found() { sed -n 's/^  "'"$1"'": \([0-9]*\),\{0,1\}$/\1/p' found.json; }
+
 # counts NAME CLASSES TRAIN BASE NEW: what inspect finds. The sizes are not the published ones, which it says.
 counts() {
     run 1 inspect --data "$1:root" --json found.json
     one_error "$1:root: not the published data set: .* problem(s), the first: classes: $2, published " "inspect $1"
     check "$1: classes $2, train $3, base $4, new $5" test \
-        "$(number found.json classes) $(number found.json train) $(number found.json test_base) $(number found.json test_new)" = "$2 $3 $4 $5"
+        "$(found classes) $(found train) $(found test_base) $(found test_new)" = "$2 $3 $4 $5"
     check "$1: nothing but sizes is wrong" test "$(sed -n '/"problems"/,/\]/p' found.json | grep -c -e missing -e 'no ')" -eq 0
     check "$1: the published number of classes stands beside it" test "$(grep -c '"published"' found.json)" -eq 1
 }
