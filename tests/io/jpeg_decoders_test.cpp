@@ -11,6 +11,8 @@
 
 #include "../golden/preprocess_case.hpp"
 
+namespace jpeg_decoders_test {
+
 using namespace promptkd;
 
 namespace {
@@ -106,3 +108,5 @@ TEST_CASE("JPEG decoders: truncation and random damage give an error or an image
         CHECK(refused > 100);
     });
 }
+
+}  // namespace jpeg_decoders_test

@@ -3,6 +3,8 @@
 
 #include <promptkd/io/sha256.hpp>
 
+namespace sha256_test {
+
 namespace {
 
 using namespace promptkd;
@@ -45,3 +47,5 @@ TEST_CASE("fingerprint: files and folders") {
 }
 
 }  // namespace
+
+}  // namespace sha256_test

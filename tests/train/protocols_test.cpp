@@ -8,6 +8,8 @@
 
 #include <cmath>
 
+namespace protocols_test {
+
 using namespace promptkd;
 
 TEST_CASE("published: the rows average to the printed averages") {
@@ -77,3 +79,5 @@ TEST_CASE("protocols: names and published recipes") {
     CHECK(distillation_recipe(Protocol::base_to_novel, "eurosat").depth == 9);
     CHECK(distillation_recipe(Protocol::base_to_novel, "imagenet").batch == 256);
 }
+
+}  // namespace protocols_test
