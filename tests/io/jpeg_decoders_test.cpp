@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Both JPEG decoders against Pillow, and against damage.
 #include <promptkd/io/image.hpp>
+#include <promptkd/io/safetensors.hpp>
 #if defined(PROMPTKD_WITH_JPEG_TURBO)
 #include <promptkd/io/jpeg_turbo.hpp>
 #endif

@@ -116,8 +116,11 @@ done
 grep -qa 'compound_prompt_projections.0.weight' "$work/maple.pth.tar" || report "MaPLe's checkpoint has no projections"
 
 # A learner trained here goes the same way.
-"$program" train maple --weights "$assets/fashion_clip_teacher.safetensors" --vocab "$assets/fashion_bpe.txt.gz" --data $data --images 500 --shots 2 --epochs 1 --depth 3 \
-    --out "$work/maple" >"$work/log" 2>&1 && "$program" convert "$work/maple/prompts.safetensors" "$work/trained.pth.tar" --to checkpoint >"$work/log" 2>&1 ||
+for class in dress coat bag; do
+    mkdir -p "$work/tree/$class" && cp "$PROMPTKD_TEST_DATA"/golden/images/0[0-3]*.png "$work/tree/$class/"
+done
+"$program" train maple --weights "$assets/fashion_clip_teacher.safetensors" --vocab "$assets/fashion_bpe.txt.gz" --data "folder:$work/tree" --classes all --shots 4 \
+    --epochs 2 --depth 3 --out "$work/maple" >"$work/log" 2>&1 && "$program" convert "$work/maple/prompts.safetensors" "$work/trained.pth.tar" --to checkpoint >"$work/log" 2>&1 ||
     report "a trained learner: $(tail -n 1 "$work/log")"
 for prompts in "$work/maple/prompts.safetensors" "$work/trained.pth.tar"; do
     "$program" zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --prompts "$prompts" --vocab "$assets/fashion_bpe.txt.gz" --data $data --images 300 --json - 2>"$work/log" |
