@@ -23,7 +23,6 @@ struct TeacherLogits : DistillOptions {
         const TeacherSet<D> teachers(device, job.teacher, images.train.class_names, job.pattern, job.vocab);
         TrainingLoopConfig config = job.run;
         config.resolution = teachers.model().vision().resolution();
-        teachers.require_resolution(config.resolution);
         StoredTargetsFile file;
         file.features = job.loss.kd != KdLoss::logits;
         file.fingerprint = fingerprint_of(job, config, images.train, teachers);
