@@ -11,8 +11,8 @@ PACKAGES_TEST="doctest-dev libbenchmark-dev"
 # For the one file that the tests download; promptkd itself uses no Python.
 PACKAGES_FETCH="python3:python3 pip3:python3-pip ca-certificates"
 PACKAGES_CLANG="clang++:clang libclang-rt-14-dev"
-# oneDNN makes CPU products faster; everything works without it.
-PACKAGES_OPTIONAL="libdnnl-dev"
+# oneDNN makes CPU products faster, libjpeg-turbo decoding; everything works without them.
+PACKAGES_OPTIONAL="libdnnl-dev libturbojpeg0-dev"
 
 packages_installed() {
     dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'

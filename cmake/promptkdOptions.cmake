@@ -12,7 +12,9 @@ option(PROMPTKD_NATIVE "Use the instruction set of this machine (build tree only
 
 set(PROMPTKD_CUDA AUTO CACHE STRING "CUDA backend: ON (required), OFF, or AUTO (when a CUDA compiler is found)")
 set(PROMPTKD_ONEDNN AUTO CACHE STRING "oneDNN products on the CPU: ON (required), OFF, or AUTO (when found)")
-foreach(option PROMPTKD_CUDA PROMPTKD_ONEDNN)
+set(PROMPTKD_JPEG_TURBO AUTO CACHE STRING
+    "libjpeg-turbo: ON (required; the program decodes JPEG with it), OFF, or AUTO (a component when found; the program uses stb_image)")
+foreach(option PROMPTKD_CUDA PROMPTKD_ONEDNN PROMPTKD_JPEG_TURBO)
     set_property(CACHE ${option} PROPERTY STRINGS ON OFF AUTO)
     if(NOT "${${option}}" MATCHES "^(ON|OFF|AUTO)$")
         message(FATAL_ERROR "${option}=${${option}}: expected ON, OFF or AUTO")
@@ -23,6 +25,7 @@ if(PROJECT_IS_TOP_LEVEL)
     option(PROMPTKD_BUILD_TESTS "Build the tests" ON)
     option(PROMPTKD_BUILD_BENCH "Build the benchmarks" ON)
     option(PROMPTKD_FUZZ "Build tests/fuzz with libFuzzer and sanitizers (clang)" OFF)
+    option(PROMPTKD_UNITY "Compile the sources of a program together" ON)
     option(PROMPTKD_WERROR "Treat warnings in promptkd's own programs as errors" ON)
     set(PROMPTKD_VOCAB_FILE "${PROJECT_SOURCE_DIR}/build/vocab/bpe_simple_vocab_16e6.txt.gz" CACHE FILEPATH
         "OpenAI's BPE merges, for the tests (tests/run.sh fetches them)")

@@ -61,4 +61,16 @@ if(NOT PROMPTKD_ONEDNN STREQUAL "OFF")
     endif()
 endif()
 
+# AUTO: built and tested when found. Only ON makes the program decode with it, so that results do not depend on what
+# happens to be installed.
+if(NOT PROMPTKD_JPEG_TURBO STREQUAL "OFF")
+    promptkd_find_component(jpeg_turbo promptkd_jpeg_turbo_found)
+    if(promptkd_jpeg_turbo_found AND promptkd_io_found)
+        promptkd_component(jpeg_turbo promptkd_io promptkd_dependency::turbojpeg)
+        target_compile_definitions(promptkd_jpeg_turbo INTERFACE PROMPTKD_WITH_JPEG_TURBO)
+    elseif(PROMPTKD_JPEG_TURBO STREQUAL "ON")
+        message(FATAL_ERROR "PROMPTKD_JPEG_TURBO=ON, but this is missing: ${promptkd_jpeg_turbo_found_MISSING}")
+    endif()
+endif()
+
 include(promptkdCuda)

@@ -6,6 +6,10 @@
 #include <promptkd/core/error.hpp>
 #include <promptkd/io/file.hpp>
 
+#if defined(PROMPTKD_PROGRAM_JPEG_TURBO)
+#include <promptkd/io/jpeg_turbo.hpp>
+#endif
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -34,6 +38,10 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
         if (key == "command" || (value.is_string() && value.get<std::string>().empty())) continue;
         if (value.is_boolean()) {
             if (value.get<bool>()) before.push_back("--" + key);
+            continue;
+        }
+        if (value.is_array() && !value.empty() && value.front().is_string()) {  // a list of texts repeats the option
+            for (const auto& part : value) before.push_back("--" + key + "=" + text(part));
             continue;
         }
         std::string joined;
@@ -72,10 +80,11 @@ int run(const std::vector<std::string>& arguments) {
     app.footer("Every command: " + configuration + "\nExit status: 0 done, 1 failed, 2 bad usage.");
     app.require_subcommand(1);
     promptkd::cli::Action action;
-    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
-                           &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits, &promptkd::cli::add_evaluate, &promptkd::cli::add_classify,
-                           &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect,
-                           &promptkd::cli::add_convert})
+    for (const auto add :
+         {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
+          &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits, &promptkd::cli::add_reproduce,
+          &promptkd::cli::add_evaluate, &promptkd::cli::add_classify, &promptkd::cli::add_encode,
+          &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {
@@ -100,6 +109,9 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#if defined(PROMPTKD_PROGRAM_JPEG_TURBO)
+    promptkd::use_jpeg_turbo();
+#endif
     std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
     try {
         return run({argv + 1, argv + argc});

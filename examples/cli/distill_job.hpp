@@ -16,6 +16,7 @@ struct DistillJob {
     StudentConfig shape;
     DistillationConfig loss;
     TrainingLoopConfig run;
+    Split part = Split::train;  ///< whose images the student learns from
     Index images = 0, images_per_class = 0, micro_batches = 1, validation = 16;
     std::string classes = "all";  ///< whose images are seen
     bool own_text = false, clean = false, fresh = false;
@@ -31,7 +32,7 @@ struct DistillImages {
     explicit DistillImages(const DistillJob& job) {
         std::vector<std::string> names;
         if (!job.class_names.empty()) names = read_class_names(job.class_names);
-        train = open_dataset(job.data, Split::train, names);
+        train = open_dataset(job.data, job.part, names);
         require(!train.class_names.empty(), job.data,
                 ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
         if (job.images > 0) train = take(train, job.images);

@@ -120,6 +120,12 @@ public:
         return result;
     }
 
+    /// Results on labelled images of any classes, which need not be those of the training.
+    Metrics evaluate_on(const Dataset& data) {
+        const auto trainer = make_trainer(data.class_names, false);
+        return evaluate_learner(device_, *trainer, data, model_.vision().resolution(), job_.evaluation_batch);
+    }
+
     /// The learned prompts under the published checkpoint's names.
     void write_prompts(const std::string& path) const {
         TensorMap out;
@@ -226,11 +232,6 @@ private:
         std::vector<T> mean = average_rows(all, count, static_cast<Index>(all.size()) / count);
         normalize_rows(mean, model_.text().embed());
         return mean;
-    }
-
-    Metrics evaluate_on(const Dataset& data) {
-        const auto trainer = make_trainer(data.class_names, false);
-        return evaluate_learner(device_, *trainer, data, model_.vision().resolution(), job_.evaluation_batch);
     }
 
     D& device_;

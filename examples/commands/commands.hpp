@@ -21,6 +21,7 @@ void add_classify(CLI::App& app, Action& action);
 void add_encode(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_reproduce(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 
 }  // namespace promptkd::cli

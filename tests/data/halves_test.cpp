@@ -5,6 +5,8 @@
 
 #include <set>
 
+namespace halves_test {
+
 namespace {
 
 using namespace promptkd;
@@ -129,4 +131,7 @@ TEST_CASE("a half kept with the labels of the whole, and what is left without it
     CHECK(keep_half(unlabelled, Half::all).size() == 20);
     CHECK_THROWS_AS(keep_half(unlabelled, Half::base), Error);
 }
+
 }  // namespace
+
+}  // namespace halves_test

@@ -8,6 +8,8 @@
 #include <csignal>
 #include <set>
 
+namespace emulated_cuda_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -130,3 +132,5 @@ TEST_CASE("emulated CUDA: planning touches nothing") {
     }
     CHECK(device.operations() == 0);
 }
+
+}  // namespace emulated_cuda_test

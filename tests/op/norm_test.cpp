@@ -6,6 +6,8 @@
 #include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/norm.hpp>
 
+namespace norm_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -204,3 +206,5 @@ TEST_CASE_TEMPLATE("batch norm in inference", D, PROMPTKD_TEST_DEVICES) {
     CHECK(difference(y.to_host(), want) < rounding<T>);
     CHECK(difference(running_mean.to_host(), mean) == 0);
 }
+
+}  // namespace norm_test

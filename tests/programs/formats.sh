@@ -88,6 +88,53 @@ accuracy promptsrc 86.40 93.48 zero-shot --weights "$assets/fashion_clip_teacher
 accuracy promptkd 79.42 85.78 evaluate --weights "$assets/fashion_clip_student.safetensors" --prompts "$formats/checkpoints/promptkd_student.pth.tar" \
     --class-vectors "$assets/trajectory.safetensors"
 
+# What we write in the published layout is read back to the same bytes of results: from our own safetensors, and again.
+for file in coop maple promptsrc; do
+    from=$formats/checkpoints/$file.pth.tar
+    "$program" convert "$from" "$work/$file.safetensors" --to openai >"$work/log" 2>&1 &&
+        "$program" convert "$work/$file.safetensors" "$work/$file.pth.tar" --to checkpoint >"$work/log" 2>&1 ||
+        { report "convert $file: $(tail -n 1 "$work/log")" && continue; }
+    for prompts in "$from" "$work/$file.safetensors" "$work/$file.pth.tar"; do
+        "$program" zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --prompts "$prompts" --vocab "$assets/fashion_bpe.txt.gz" \
+            --data $data --images 500 --json - 2>"$work/log" | sed '/"config": {/,/}/d' >"$work/now.json"
+        [ "$prompts" = "$from" ] && mv "$work/now.json" "$work/first.json" && continue
+        cmp -s "$work/first.json" "$work/now.json" || report "$prompts: other results than $from"
+    done
+done
+from=$formats/checkpoints/promptkd_student.pth.tar
+"$program" convert "$from" "$work/student.safetensors" --to openai >"$work/log" 2>&1 &&
+    "$program" convert "$work/student.safetensors" "$work/student.pth.tar" --to checkpoint >"$work/log" 2>&1 || report "convert the student: $(tail -n 1 "$work/log")"
+for prompts in "$from" "$work/student.pth.tar"; do
+    "$program" evaluate --weights "$assets/fashion_clip_student.safetensors" --prompts "$prompts" --class-vectors "$assets/trajectory.safetensors" \
+        --data $data --images 500 --json - 2>"$work/log" | sed '/"config": {/,/}/d' >"$work/$(basename "$prompts").json"
+done
+cmp -s "$work/promptkd_student.pth.tar.json" "$work/student.pth.tar.json" || report "the student's checkpoint: other results after conversion"
+# The keys are the published ones, and no others.
+for key in image_encoder.VPT image_encoder.transformer.resblocks.1.VPT_shallow VPT_image_trans.conv1.0.weight VPT_image_trans.conv1.1.running_var VPT_image_trans.conv1.3.bias; do
+    unzip -p "$work/student.pth.tar" '*/data.pkl' 2>/dev/null | grep -qa "$key" || grep -qa "$key" "$work/student.pth.tar" || report "the student's checkpoint has no '$key'"
+done
+grep -qa 'compound_prompt_projections.0.weight' "$work/maple.pth.tar" || report "MaPLe's checkpoint has no projections"
+
+# A learner trained here goes the same way.
+"$program" train maple --weights "$assets/fashion_clip_teacher.safetensors" --vocab "$assets/fashion_bpe.txt.gz" --data $data --images 500 --shots 2 --epochs 1 --depth 3 \
+    --out "$work/maple" >"$work/log" 2>&1 && "$program" convert "$work/maple/prompts.safetensors" "$work/trained.pth.tar" --to checkpoint >"$work/log" 2>&1 ||
+    report "a trained learner: $(tail -n 1 "$work/log")"
+for prompts in "$work/maple/prompts.safetensors" "$work/trained.pth.tar"; do
+    "$program" zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --prompts "$prompts" --vocab "$assets/fashion_bpe.txt.gz" --data $data --images 300 --json - 2>"$work/log" |
+        sed '/"config": {/,/}/d' >"$work/$(basename "$prompts").json"
+done
+cmp -s "$work/prompts.safetensors.json" "$work/trained.pth.tar.json" || report "a trained learner: other results after conversion"
+
+# Targets that cannot carry the heads, the activation or the EOT rule.
+refused "attention heads of the image branch (3 at width 48).*attention heads of the text branch (4 at width 64).*activation (gelu)" \
+    convert "$formats/hf_gelu" "$work/x" --to checkpoint
+mkdir "$work/end" && cp "$formats/hf_gelu/model.safetensors" "$work/end/" && sed 's/"eos_token_id": 95/"eos_token_id": 50/' "$formats/hf_gelu/config.json" >"$work/end/config.json"
+refused "EOT rule (first token 50)" convert "$work/end" "$work/x" --to checkpoint
+sed 's/"eos_token_id": 95/"eos_token_id": 2/' "$formats/hf_gelu/config.json" >"$work/end/config.json"
+"$program" convert "$work/end" "$work/x.folder" --to huggingface >"$work/log" 2>&1 || report "eos_token_id 2 means the largest id: $(cat "$work/log")"
+refused "learned parameters (coop) would be lost" convert "$formats/checkpoints/coop.pth.tar" "$work/x" --to huggingface
+[ -e "$work/x" ] && report "a refused conversion left a file"
+
 for file in coop maple promptsrc promptkd_student; do
     "$program" inspect "$formats/checkpoints/$file.pth.tar" | grep -q "learner: ${file%_student}" || report "inspect $file: no learner"
 done

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-namespace promptkd::test {
+namespace promptkd::test::device_agreement_test {
 
 namespace {
 
@@ -66,4 +66,4 @@ TEST_CASE("a distillation run gives the same losses on the CPU and on the emulat
     CHECK(emulated_double.errors().empty());
 }
 
-}  // namespace promptkd::test
+}  // namespace promptkd::test::device_agreement_test

@@ -8,6 +8,8 @@
 
 #include <map>
 
+namespace distiller_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -204,3 +206,5 @@ TEST_CASE_TEMPLATE("full fine-tuning leaves everything else as it is", D, Cpu<fl
     CHECK(full.loss() != trained);
     CHECK(full.loss() == frozen.loss());
 }
+
+}  // namespace distiller_test

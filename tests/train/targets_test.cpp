@@ -8,6 +8,8 @@
 
 #include <unistd.h>
 
+namespace targets_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -153,3 +155,5 @@ TEST_CASE("stored targets: the fingerprint names what differs") {
     short_text.add("a"), long_text.add(std::string("a\0", 2));
     CHECK(short_text.text() != long_text.text());
 }
+
+}  // namespace targets_test

@@ -20,6 +20,7 @@
 #include <arm_neon.h>
 #endif
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -235,6 +236,24 @@ struct FreeStb {
     void operator()(std::uint8_t* pixels) const { std::free(pixels); }
 };
 
+/// Decodes a checked JPEG file into `image`, which has its size. Throws Error for damage.
+using JpegDecoder = void (*)(const std::uint8_t* bytes, std::size_t size, const std::string& name, Image& image);
+
+inline void decode_jpeg_stb(const std::uint8_t* bytes, std::size_t size, const std::string& name, Image& image) {
+    int width = 0, height = 0, components = 0;
+    const std::unique_ptr<std::uint8_t, FreeStb> pixels(
+        stb::stbi_load_from_memory(bytes, static_cast<int>(size), &width, &height, &components, 3));
+    require(pixels != nullptr, name, ": damaged JPEG: ", stb::stbi_failure_reason());
+    require(width == image.width && height == image.height, name, ": damaged JPEG: contradictory sizes");
+    std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
+}
+
+/// What decodes JPEG files in this process; see use_jpeg_turbo.
+inline std::atomic<JpegDecoder>& jpeg_decoder() {
+    static std::atomic<JpegDecoder> decoder{&decode_jpeg_stb};
+    return decoder;
+}
+
 /// Decodes a JPEG file in memory that starts with SOI. CMYK and YCCK follow Adobe's (inverted) convention, as Pillow
 /// does.
 inline Image decode_jpeg(const std::uint8_t* bytes, std::size_t size, const std::string& name,
@@ -242,14 +261,16 @@ inline Image decode_jpeg(const std::uint8_t* bytes, std::size_t size, const std:
     require(size <= static_cast<std::size_t>(INT_MAX), name, ": JPEG of more than 2 GiB; refused");
     JpegChecker checker(bytes, size, limits, name);
     checker.run();
-    int width = 0, height = 0, components = 0;
-    const std::unique_ptr<std::uint8_t, FreeStb> pixels(
-        stb::stbi_load_from_memory(bytes, static_cast<int>(size), &width, &height, &components, 3));
-    require(pixels != nullptr, name, ": damaged JPEG: ", stb::stbi_failure_reason());
-    require(width == checker.width() && height == checker.height(), name, ": damaged JPEG: contradictory sizes");
-    Image image(height, width);
-    std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
+    Image image(checker.height(), checker.width());
+    jpeg_decoder().load()(bytes, size, name, image);
     return image;
 }
 
 }  // namespace promptkd::detail
+
+namespace promptkd {
+
+/// JPEG files are decoded by stb_image from now on, which is the default.
+inline void use_jpeg_stb() { detail::jpeg_decoder() = &detail::decode_jpeg_stb; }
+
+}  // namespace promptkd

@@ -80,7 +80,7 @@ public:
                 using W = decltype(tag);
                 if (writes_in_place()) {  // no second copy of the converted matrix
                     buffers_.emplace_back(*device_, tensor.count() * static_cast<Index>(sizeof(W)));
-                    tensor.copy_to(reinterpret_cast<W*>(buffers_.back().data()), 0, tensor.count());
+                    convert(tensor, reinterpret_cast<W*>(buffers_.back().data()));
                     bytes_ += static_cast<std::size_t>(tensor.count()) * sizeof(W);
                     m.data = buffers_.back().data();
                     return;
@@ -110,6 +110,15 @@ private:
             default:
                 return dtype_of<T>;
         }
+    }
+
+    /// On all threads of a device that computes in host memory.
+    template <class W>
+    void convert(const HostTensor& tensor, W* out) {
+        if constexpr (requires { device_->host_parts(Index{}, [](Index, Index) {}); })
+            device_->host_parts(tensor.count(), [&](Index first, Index n) { tensor.copy_to(out + first, first, n); });
+        else
+            tensor.copy_to(out, 0, tensor.count());
     }
 
     static constexpr bool writes_in_place() {
