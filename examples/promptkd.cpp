@@ -36,6 +36,10 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
     const auto text = [](const nlohmann::json& v) { return v.is_string() ? v.get<std::string>() : v.dump(); };
     for (const auto& [key, value] : config.items()) {
         if (key == "command" || (value.is_string() && value.get<std::string>().empty())) continue;
+        const std::string flag = "--" + key;
+        if (std::any_of(after.begin(), after.end(),
+                        [&](const std::string& a) { return a == flag || a.rfind(flag + "=", 0) == 0; }))
+            continue;  // the command line wins, also where an option may be repeated
         if (value.is_boolean()) {
             if (value.get<bool>()) before.push_back("--" + key);
             continue;

@@ -8,13 +8,14 @@ int main(int argc, char** argv) {
     using namespace example;
     return run([&] {
         Task task(argc, argv);
-        Ivlp<Device> learner(task.device, task.model, IndependentPrompts{4, 2, 4, 2});
+        Ivlp<Backend> learner(task.device, task.model, IndependentPrompts{4, 2, 4, 2});
         learner.initialize(1, task.context_words(4));
 
         const auto trainer = [&](const std::vector<std::string>& class_names) {
             const ContextTexts texts = task.texts(class_names, 4);
-            return std::make_unique<PromptTrainer<Device>>(task.device, task.model, learner, texts.tokens, texts.layout,
-                                                           OptimizerConfig{}, SelfRegulation<float>{}, 20);
+            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
+                                                            texts.layout, OptimizerConfig{}, SelfRegulation<float>{},
+                                                            20);
         };
         task.fit(*trainer(task.train.class_names), 0.005);
         task.report("IVLP", trainer);

@@ -10,13 +10,14 @@ int main(int argc, char** argv) {
     using namespace example;
     return run([&] {
         Task task(argc, argv);
-        MaPLe<Device> learner(task.device, task.model, 2, 2);
+        MaPLe<Backend> learner(task.device, task.model, 2, 2);
         learner.initialize(1, task.context_words(2));  // the other words of "a photo of a" stay as they are
 
         const auto trainer = [&](const std::vector<std::string>& class_names) {
             const ContextTexts texts = task.texts(class_names, 2);
-            return std::make_unique<PromptTrainer<Device>>(task.device, task.model, learner, texts.tokens, texts.layout,
-                                                           OptimizerConfig{}, SelfRegulation<float>{}, 20);
+            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
+                                                            texts.layout, OptimizerConfig{}, SelfRegulation<float>{},
+                                                            20);
         };
         task.fit(*trainer(task.train.class_names), 0.0035);
         task.report("MaPLe", trainer);

@@ -32,14 +32,14 @@ int main(int argc, char** argv) {
     using namespace example;
     return run([&] {
         Task task(argc, argv);
-        Ivlp<Device> learner(task.device, task.model, IndependentPrompts{4, 2, 4, 2});
+        Ivlp<Backend> learner(task.device, task.model, IndependentPrompts{4, 2, 4, 2});
         learner.initialize(1, task.context_words(4));
 
         SelfRegulation<float> regulation;
         const auto trainer = [&](const std::vector<std::string>& class_names) {
             const ContextTexts texts = task.texts(class_names, 4);
-            return std::make_unique<PromptTrainer<Device>>(task.device, task.model, learner, texts.tokens, texts.layout,
-                                                           OptimizerConfig{}, regulation, 20);
+            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
+                                                            texts.layout, OptimizerConfig{}, regulation, 20);
         };
         regulation.frozen_text = frozen_text(task);
         const double late = 0.75 * static_cast<double>(task.epochs);  // the epoch with the largest weight

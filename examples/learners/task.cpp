@@ -42,19 +42,20 @@ std::vector<float> Task::context_words(Index context) const {
     return model.text().embed_tokens(ids);
 }
 
-void Task::fit(LearnerTrainer<Device>& trainer, double rate, std::vector<double> aggregation) {
+void Task::fit(LearnerTrainer<Backend>& trainer, double rate, std::vector<double> aggregation) {
     TrainingLoopConfig loop;
     loop.batch = 8, loop.resolution = model.vision().resolution(), loop.loader_threads = 1;
     loop.schedule.lr = rate, loop.schedule.max_epoch = epochs;
-    LearnerTarget<Device> target(device, trainer, loop.batch, loop.resolution, 1, std::move(aggregation));
+    LearnerTarget<Backend> target(device, trainer, loop.batch, loop.resolution, 1, std::move(aggregation));
     const TrainingResult result = TrainingLoop(target, train, loop).run();
     target.finish();
     std::cout << result.progress.step << " steps, loss " << result.progress.first_loss << " -> "
               << result.progress.last_loss << "\n";
 }
 
-void Task::report(const char* learner,
-                  const std::function<std::unique_ptr<LearnerTrainer<Device>>(const std::vector<std::string>&)>& make) {
+void Task::report(
+    const char* learner,
+    const std::function<std::unique_ptr<LearnerTrainer<Backend>>(const std::vector<std::string>&)>& make) {
     const auto accuracy = [&](const Dataset& data) {
         return evaluate_learner(device, *make(data.class_names), data, model.vision().resolution(), 20).accuracy;
     };

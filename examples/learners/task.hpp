@@ -14,14 +14,14 @@
 namespace example {
 
 using namespace promptkd;
-using Device = Cpu<float>;  // Cuda<float> of <promptkd/cuda.hpp> in a source that nvcc compiles: nothing else changes
+using Backend = Cpu<float>;  // Cuda<float> of <promptkd/cuda.hpp> in a source that nvcc compiles: nothing else changes
 
 struct Task {
     /// The program's arguments: [FOLDER of Fashion-MNIST [number of test images [number of epochs]]].
     Task(int argc, char** argv);
 
-    Device device;
-    ClipModel<Device> model;
+    Backend device;
+    ClipModel<Backend> model;
     Tokenizer tokenizer;
     Dataset train;        ///< 16 labelled images of each base class
     Dataset base, novel;  ///< test images of the trained and of the other classes
@@ -32,11 +32,11 @@ struct Task {
     /// The embeddings of those words: what learnable vectors start from.
     std::vector<float> context_words(Index context) const;
     /// Trains in batches of 8, SGD, cosine schedule from `rate`.
-    void fit(LearnerTrainer<Device>& trainer, double rate, std::vector<double> aggregation = {});
+    void fit(LearnerTrainer<Backend>& trainer, double rate, std::vector<double> aggregation = {});
     /// Prints base and new accuracy; make(class names) is a trainer of the learned prompts with the texts of these
     /// classes.
     void report(const char* learner,
-                const std::function<std::unique_ptr<LearnerTrainer<Device>>(const std::vector<std::string>&)>& make);
+                const std::function<std::unique_ptr<LearnerTrainer<Backend>>(const std::vector<std::string>&)>& make);
 };
 
 /// main() of every example: runs f and turns an error into one line.

@@ -42,6 +42,11 @@ check "fixed views are stored once" test "$(wc -c <fixed.safetensors)" -lt "$(wc
     check "other options give another student" test "$(cksum <again/bundle.safetensors)" != "$(cksum <stored/bundle.safetensors)"
     run 0 evaluate again/bundle.safetensors --data fashion-mnist:tiny --json evaluated.json
     check "a fine-tuned student is read back as it was" test "$(number evaluated.json accuracy)" = "$(number again/result.json accuracy)"
+    # A written configuration repeats the run, several teachers and all; the command line wins.
+    run 0 distill --config live/config.json --out again
+    check "--config repeats a run of two teachers" same again/log.csv live/log.csv
+    run 0 distill --config live/config.json --teacher-prompts none --epochs 1 --out again
+    check "the command line replaces repeated options" grep -q '"teacher-prompts": "none"' again/config.json
     # A run of fewer epochs sees a part of the views; a teacher beside the file is compared.
     run 0 distill --teacher-logits epochs.safetensors --teacher "$teacher" --teacher-prompts "$prompts" $views --epochs 1 "$@" --out again
 }
