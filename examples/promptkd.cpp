@@ -36,6 +36,10 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
     const auto text = [](const nlohmann::json& v) { return v.is_string() ? v.get<std::string>() : v.dump(); };
     for (const auto& [key, value] : config.items()) {
         if (key == "command" || (value.is_string() && value.get<std::string>().empty())) continue;
+        const std::string flag = "--" + key;
+        if (std::any_of(after.begin(), after.end(),
+                        [&](const std::string& a) { return a == flag || a.rfind(flag + "=", 0) == 0; }))
+            continue;  // the command line wins, also where an option may be repeated
         if (value.is_boolean()) {
             if (value.get<bool>()) before.push_back("--" + key);
             continue;
@@ -80,10 +84,11 @@ int run(const std::vector<std::string>& arguments) {
     app.footer("Every command: " + configuration + "\nExit status: 0 done, 1 failed, 2 bad usage.");
     app.require_subcommand(1);
     promptkd::cli::Action action;
-    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
-                           &promptkd::cli::add_distill, &promptkd::cli::add_reproduce, &promptkd::cli::add_evaluate,
-                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize,
-                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
+    for (const auto add :
+         {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
+          &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits, &promptkd::cli::add_reproduce,
+          &promptkd::cli::add_evaluate, &promptkd::cli::add_classify, &promptkd::cli::add_encode,
+          &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {

@@ -122,6 +122,9 @@ inline nlohmann::json resolved(const CLI::App& app) {
             for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
         }
         all[name] = value;
+        if (option->results().size() > 1 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll &&
+            option->get_delimiter() == '\0')
+            all[name] = option->results();  // a repeated option, which --config repeats again
     }
     return all;
 }

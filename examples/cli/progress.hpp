@@ -3,10 +3,10 @@
 
 #include <promptkd/core/config.hpp>
 
+#include <unistd.h>
 #include <chrono>
 #include <cstdio>
 #include <string>
-#include <unistd.h>
 
 namespace promptkd::cli {
 

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 namespace promptkd {
 
@@ -21,6 +22,8 @@ struct TrainingLoopConfig {
     Augmentation augmentation = Augmentation::random_resized_crop;
     bool shuffle = true;  ///< otherwise images in the order of the data set
     std::uint64_t seed = 1;
+    std::optional<std::uint64_t> view_seed;  ///< of the augmentation, where it is not `seed`
+    bool fixed_views = false;                ///< every epoch sees the views of the first
     int loader_threads = 2;
     std::string out;      ///< output folder; empty: keep no log and no checkpoint
     bool resume = false;  ///< continue from the checkpoint in `out`, where there is one
@@ -41,6 +44,8 @@ struct TrainingResult {
 class TrainingTarget {
 public:
     virtual ~TrainingTarget() = default;
+    /// Before the first step of epoch `epoch` (from 0).
+    virtual void begin_epoch(Index) {}
     /// One step with learning rate `rate`; returns the loss.
     virtual double step(const Batch& batch, double rate) = 0;
     /// After the last step of epoch `epoch` (from 0).
@@ -50,8 +55,8 @@ public:
 };
 
 /// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
-/// each epoch and a line of log.jsonl for each step. Throws Error for a loss that is not finite, naming the step; the
-/// last checkpoint stays.
+/// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
+/// step; the last checkpoint stays.
 class TrainingLoop {
 public:
     TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config)
@@ -70,7 +75,7 @@ public:
         std::unique_ptr<StepLog> log;
         if (!config_.out.empty()) {
             make_directories(config_.out);
-            log = std::make_unique<StepLog>(config_.out + "/log.jsonl", at.step);
+            log = std::make_unique<StepLog>(config_.out, at.step);
         }
         BatchLoader loader(data_, loader_options());
         const auto start = Clock::now();
@@ -97,7 +102,8 @@ private:
     LoaderOptions loader_options() const {
         LoaderOptions o;
         o.batch = config_.batch, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
-        o.seed = config_.seed, o.drop_last = true, o.threads = config_.loader_threads, o.warn = config_.warn;
+        o.seed = config_.view_seed.value_or(config_.seed), o.drop_last = true, o.threads = config_.loader_threads,
+        o.warn = config_.warn;
         return o;
     }
 
@@ -105,7 +111,9 @@ private:
         Progress& at = result.progress;
         const auto number = static_cast<std::uint32_t>(at.epoch);
         const double rate = learning_rate(config_.schedule, at.epoch);
-        loader.start(config_.shuffle ? shuffled(data_.size(), config_.seed, number) : in_order(data_.size()), number);
+        loader.start(config_.shuffle ? shuffled(data_.size(), config_.seed, number) : in_order(data_.size()),
+                     config_.fixed_views ? 0 : number);
+        target_.begin_epoch(at.epoch);
         Index steps = 0;
         while (!finished(at)) {
             const auto asked = Clock::now();
