@@ -12,7 +12,8 @@ option(PROMPTKD_NATIVE "Use the instruction set of this machine (build tree only
 
 set(PROMPTKD_CUDA AUTO CACHE STRING "CUDA backend: ON (required), OFF, or AUTO (when a CUDA compiler is found)")
 set(PROMPTKD_ONEDNN AUTO CACHE STRING "oneDNN products on the CPU: ON (required), OFF, or AUTO (when found)")
-foreach(option PROMPTKD_CUDA PROMPTKD_ONEDNN)
+set(PROMPTKD_MPI AUTO CACHE STRING "data parallel over MPI: ON (required), OFF, or AUTO (when found)")
+foreach(option PROMPTKD_CUDA PROMPTKD_ONEDNN PROMPTKD_MPI)
     set_property(CACHE ${option} PROPERTY STRINGS ON OFF AUTO)
     if(NOT "${${option}}" MATCHES "^(ON|OFF|AUTO)$")
         message(FATAL_ERROR "${option}=${${option}}: expected ON, OFF or AUTO")

@@ -30,7 +30,8 @@ template <Device D>
 class Optimizer {
 public:
     virtual ~Optimizer() = default;
-    virtual void step(double rate) = 0;
+    /// `skip`: see LossScale.
+    virtual void step(double rate, const typename D::Scalar* skip = nullptr) = 0;
     virtual void save(TensorMap& map) const = 0;
     virtual void load(const TensorMap& map) = 0;
 };
@@ -42,7 +43,7 @@ class OptimizerOf final : public Optimizer<D> {
 public:
     template <class Config>
     OptimizerOf(ParamSet<D>& params, const Config& config) : rule_(params, config) {}
-    void step(double rate) override { rule_.step(rate); }
+    void step(double rate, const typename D::Scalar* skip) override { rule_.step(rate, skip); }
     void save(TensorMap& map) const override { rule_.save(map); }
     void load(const TensorMap& map) override { rule_.load(map); }
 
