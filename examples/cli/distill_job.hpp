@@ -138,12 +138,21 @@ private:
             return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size()),
                                       teacher_model_->vision().embed())
                 .template to<T>();
+        return text_features(*teacher_model_, job_.teacher, prompts());
+    }
+
+    /// Normalised text features (classes, e) of the class names.
+    std::vector<T> text_features(const ClipModel<D>& model, const std::string& file, const TensorMap* prompts) const {
         Common vocabulary;
         vocabulary.vocab = job_.vocab;
         const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(vocabulary));
-        const TokenRows tokens =
-            tokenize_classes(tokenizer, teacher_model_->text().config(), job_.teacher, names_, job_.pattern);
-        return promptkd::class_vectors(device_, *teacher_model_, tokens, prompts());
+        const TokenRows tokens = tokenize_classes(tokenizer, model.text().config(), file, names_, job_.pattern);
+        return promptkd::class_vectors(device_, model, tokens, prompts);
+    }
+
+    /// What the student itself makes of the class names, without prompts.
+    std::vector<T> own_text_features() const {
+        return text_features(ClipModel<D>(device_, student_map_), job_.student, nullptr);
     }
 
     void build() {
@@ -158,7 +167,11 @@ private:
             const TensorMap start = read_weights(job_.init);
             student_->load(start, start.contains("init.VPT_image_trans.conv1.0.weight") ? "init." : "");
         }
-        distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, job_.run.batch);
+        const bool close = job_.loss.stay_close > 0, to_logits = job_.loss.stay_close_to == StayCloseTo::logits;
+        require(!close || to_logits || shape.prompts > 0,
+                "--stay-close-to features has no effect with --prompts 0: that encoder never changes");
+        distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, job_.run.batch,
+                           close && to_logits ? own_text_features() : std::vector<T>{});
     }
 
     /// The options beside the results, once it is known that the output folder is this run's.

@@ -10,10 +10,11 @@ namespace {
 struct Distill {
     Common common;
     DistillJob job;
-    std::string schedule = "cosine", warmup, augment = "rrc", order = "shuffled";
+    std::string schedule = "cosine", warmup, augment = "rrc", order = "shuffled", kd = "logits",
+                stay_close_to = "features";
     double lr = 0.005;
     Index epochs = 20, warmup_epochs = 1;
-    double warmup_lr = 1e-5;
+    double warmup_lr = 1e-5, weight_decay = 5e-4;
 
     int run() {
         finish_options();
@@ -29,6 +30,8 @@ struct Distill {
         job.run.schedule.warmup = parse_warmup(!warmup.empty() ? warmup : schedule == "constant" ? "none" : "constant");
         job.run.schedule.warmup_epoch = warmup_epochs,
         job.run.schedule.warmup_cons_lr = job.run.schedule.warmup_min_lr = warmup_lr;
+        job.loss.kd = parse_kd_loss(kd), job.loss.stay_close_to = parse_stay_close(stay_close_to);
+        job.loss.optimizer.sgd.weight_decay = job.loss.optimizer.adam.weight_decay = weight_decay;
         job.run.augmentation = parse_augmentation(augment);
         job.run.shuffle = order == "shuffled";
         job.run.seed = common.seed, job.run.out = common.out;
@@ -82,8 +85,8 @@ void add_run_options(CLI::App& c, Distill& o) {
     c.add_option("--warmup-epochs", o.warmup_epochs, "epochs of warm-up")->capture_default_str();
     c.add_option("--warmup-lr", o.warmup_lr, "learning rate of a constant warm-up, first of a linear one")
         ->capture_default_str();
-    c.add_option("--momentum", o.job.loss.sgd.momentum, "SGD momentum")->capture_default_str();
-    c.add_option("--weight-decay", o.job.loss.sgd.weight_decay, "of every learnable tensor")->capture_default_str();
+    c.add_option("--momentum", o.job.loss.optimizer.sgd.momentum, "SGD momentum")->capture_default_str();
+    c.add_option("--weight-decay", o.weight_decay, "of every learnable tensor")->capture_default_str();
     c.add_option("--augment", o.augment, "rrc (random resized crop and flip), flip or none")
         ->check(CLI::IsMember({"rrc", "flip", "none"}))
         ->capture_default_str();
@@ -128,8 +131,19 @@ void add_model_options(CLI::App& c, Distill& o) {
     c.add_option("--temperature", o.job.loss.temperature, "of both distributions")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    c.add_option("--kd", o.kd, "what the student imitates: the teacher's logits (KL), or its features (l1, mse)")
+        ->check(CLI::IsMember({"logits", "l1", "mse"}))
+        ->capture_default_str();
     c.add_option("--kd-weight", o.job.loss.kd_weight, "factor of the loss (200: FGVCAircraft, OxfordFlowers, DTD)")
         ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    c.add_option("--stay-close", o.job.loss.stay_close,
+                 "weight of a loss that keeps the student close to its frozen self; 0: none (published)")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    c.add_option("--stay-close-to", o.stay_close_to,
+                 "the frozen student's encoder features (mean absolute difference) or its zero-shot logits (KL)")
+        ->check(CLI::IsMember({"features", "logits"}))
         ->capture_default_str();
 }
 

@@ -76,13 +76,15 @@ public:
         return tape.unit;
     }
 
-    /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features; d_unit is overwritten.
-    void backward(Arena<D>& arena, T* d_unit, const Tape& tape) {
+    /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features, which is overwritten,
+    /// and from `d_own` (batch, e_s; may be null), a further gradient of the encoder's features.
+    void backward(Arena<D>& arena, T* d_unit, const Tape& tape, const T* d_own = nullptr) {
         typename Arena<D>::Scope scope(arena);
         normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit,
                            tape.batch, config_.embed);
         T* d_encoded = prompts() ? arena.template scratch<T>(tape.batch * model_->vision().embed()) : nullptr;
         projector_.backward(*device_, arena, d_unit, d_encoded, tape.projector);
+        if (d_own && d_encoded) add_scaled(*device_, 1, d_own, d_encoded, tape.batch * model_->vision().embed());
         if (prompts())
             model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
     }
