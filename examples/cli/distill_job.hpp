@@ -23,6 +23,8 @@ struct DistillJob {
     nlohmann::json config;  ///< the resolved options, written beside the results
     const Output* output = nullptr;
     Index evaluation_batch = 100;
+    bool graph = false;             ///< record a step on the GPU and repeat it
+    bool local_batch_norm = false;  ///< with several processes: statistics of each one's images alone
 };
 
 /// One distillation on a device: the models, the data and the run. Steps: construct, train(), evaluate(), save().
@@ -31,8 +33,12 @@ class DistillSession {
 public:
     using T = typename D::Scalar;
 
-    DistillSession(D& device, const DistillJob& job)
-        : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
+    /// With several `ranks` each trains and evaluates on its share of the images, and rank 0 writes.
+    DistillSession(D& device, const DistillJob& job, const Ranks<D>& ranks = {})
+        : device_(device),
+          ranks_(ranks),
+          job_(job),
+          student_map_(load_weights(job.student, settled(job, job.student_config))) {
         if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
         train_ = open_dataset(job.data, Split::train, names_);
         require(!train_.class_names.empty(), job.data,
@@ -65,7 +71,9 @@ public:
         const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch)
                                               : batches * run.schedule.max_epoch;
         run.resume = wants_resume(steps);
-        write_config();
+        if (ranks_.leads()) write_config();
+        run.rank = ranks_.rank(), run.ranks = ranks_.size();
+        run.meet = [&](Index step) { meet(step); };
         ProgressLine line("distil", "steps", steps);
         Index first = -1;
         run.on_step = [&](const StepRecord& r) {
@@ -79,7 +87,7 @@ public:
         run.warn = [&](const std::string& text) {
             line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
         };
-        return run_distillation(*distiller_, *student_, train_, run);
+        return run_distillation(*distiller_, *student_, train_, run, job_.graph);
     }
 
     /// Normalised student features of `data` in evaluation mode.
@@ -92,7 +100,7 @@ public:
             student_->forward_inference(arena, nullptr, job_.evaluation_batch, out.data());
         }
         arena.bind();
-        return features_with_progress(device_, data, student_model_->vision().resolution(), embed,
+        return features_with_progress(device_, ranks_, data, student_model_->vision().resolution(), embed,
                                       job_.evaluation_batch, what, [&](const T* x, Index n) {
                                           arena.reset();
                                           student_->forward_inference(arena, x, n, out.data());
@@ -104,6 +112,7 @@ public:
     const std::optional<Dataset>& evaluation_data() const { return evaluation_; }
 
     void write_student(const std::string& path) const {
+        if (!ranks_.leads()) return;
         write_bundle(path, *student_, student_map_, vectors_, names_,
                      {{"teacher", job_.teacher},
                       {"teacher_prompts", job_.teacher_prompts},
@@ -155,11 +164,25 @@ private:
         return text_features(ClipModel<D>(device_, student_map_), job_.student, nullptr);
     }
 
+    /// Waits until every rank has read the checkpoint, and makes sure that all have read the same.
+    void meet(Index step) {
+        std::vector<std::int64_t> first{step};
+        Buffer<D, std::int64_t> shared(device_, first);
+        ranks_.broadcast(device_, shared.data(), sizeof(std::int64_t));
+        const Index leaders = shared.to_host().front();
+        require(leaders == step, "process ", ranks_.rank(), " would begin at step ", step, ", process 0 at step ",
+                leaders, ": they see different files in ", job_.run.out);
+        ranks_.barrier(device_);
+    }
+
     void build() {
         StudentConfig shape = job_.shape;
         shape.embed = static_cast<Index>(vectors_.size() / names_.size());
-        const Index capacity = std::max(job_.run.batch, job_.evaluation_batch);
-        teacher_.emplace(device_, *teacher_model_, prompts(), job_.run.batch);
+        require(job_.run.batch >= ranks_.size(), "--batch ", job_.run.batch, " is too small for ", ranks_.size(),
+                " processes: each must get an image of every batch");
+        const Index batch = slice_of(job_.run.batch, ranks_.rank(), ranks_.size()).count;
+        const Index capacity = std::max(batch, job_.evaluation_batch);
+        teacher_.emplace(device_, *teacher_model_, prompts(), batch);
         student_.emplace(device_, *student_model_, shape, capacity);
         if (job_.init.empty()) {
             student_->initialize(job_.run.seed);
@@ -170,8 +193,9 @@ private:
         const bool close = job_.loss.stay_close > 0, to_logits = job_.loss.stay_close_to == StayCloseTo::logits;
         require(!close || to_logits || shape.prompts > 0,
                 "--stay-close-to features has no effect with --prompts 0: that encoder never changes");
-        distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, job_.run.batch,
-                           close && to_logits ? own_text_features() : std::vector<T>{});
+        distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, batch,
+                           close && to_logits ? own_text_features() : std::vector<T>{},
+                           DataParallel<D>{ranks_, job_.run.batch, job_.local_batch_norm});
     }
 
     /// The options beside the results, once it is known that the output folder is this run's.
@@ -200,6 +224,7 @@ private:
     }
 
     D& device_;
+    Ranks<D> ranks_;
     const DistillJob& job_;
     TensorMap student_map_, prompts_;
     std::vector<std::string> names_;

@@ -27,7 +27,7 @@ struct Launch {
     bool leads() const { return rank == 0; }
 };
 
-namespace detail {
+namespace launching {
 
 /// The first of these variables that holds a number, else `otherwise`.
 inline int environment_number(std::initializer_list<const char*> names, int otherwise) {
@@ -41,15 +41,15 @@ inline int environment_number(std::initializer_list<const char*> names, int othe
     return otherwise;
 }
 
-}  // namespace detail
+}  // namespace launching
 
 /// Open MPI's and MPICH's variables.
 inline const Launch& launch() {
     static const Launch found = [] {
         Launch l;
-        l.size = detail::environment_number({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, 1);
-        l.rank = detail::environment_number({"OMPI_COMM_WORLD_RANK", "PMI_RANK"}, 0);
-        l.local_rank = detail::environment_number({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"}, 0);
+        l.size = launching::environment_number({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, 1);
+        l.rank = launching::environment_number({"OMPI_COMM_WORLD_RANK", "PMI_RANK"}, 0);
+        l.local_rank = launching::environment_number({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"}, 0);
         if (l.size < 1 || l.rank >= l.size) l = {};
         return l;
     }();
@@ -80,14 +80,14 @@ inline void let_rank_0_speak() {
 }
 
 #if defined(PROMPTKD_WITH_MPI)
-namespace detail {
+namespace launching {
 
 #if defined(PROMPTKD_PROGRAM_CUDA) && defined(PROMPTKD_WITH_NCCL)
 template <class T, class A, class F>
 void with_communicator(Cuda<T, A>& device, MpiCommunicator& mpi, const F& f) {
     ncclUniqueId id{};
     if (mpi.rank() == 0) id = NcclCommunicator::make_id();
-    promptkd::detail::mpi_check(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD), "MPI_Bcast");
+    detail::mpi_check(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD), "MPI_Bcast");
     NcclCommunicator nccl(device, id, mpi.rank(), mpi.size());
     f(Ranks<Cuda<T, A>>(nccl));
 }
@@ -97,7 +97,7 @@ void with_communicator(D&, MpiCommunicator& mpi, const F& f) {
     f(Ranks<D>(mpi));
 }
 
-}  // namespace detail
+}  // namespace launching
 #endif
 
 /// f(ranks): all processes that mpirun has started, or this one alone.
@@ -107,7 +107,7 @@ void with_ranks(D& device, const F& f) {
 #if defined(PROMPTKD_WITH_MPI)
     mpi_session(), mpi_started() = true;
     MpiCommunicator mpi;
-    detail::with_communicator(device, mpi, f);
+    launching::with_communicator(device, mpi, f);
 #else
     (void)device;
     fail("this program was built without MPI and cannot share work among ", launch().size,

@@ -11,7 +11,7 @@ struct Distill {
     Common common;
     DistillJob job;
     std::string schedule = "cosine", warmup, augment = "rrc", order = "shuffled", kd = "logits",
-                stay_close_to = "features";
+                stay_close_to = "features", bn = "global";
     double lr = 0.005;
     Index epochs = 20, warmup_epochs = 1;
     double warmup_lr = 1e-5, weight_decay = 5e-4;
@@ -20,7 +20,8 @@ struct Distill {
         finish_options();
         make_directories(
             common.out);  // before the long part: an output folder that cannot be written is an early error
-        with_device(common, [&](auto& device) { distill(device); });
+        with_device<CpuPrecisions::all>(
+            common, [&](auto& device) { with_ranks(device, [&](const auto& ranks) { distill(device, ranks); }); });
         return 0;
     }
 
@@ -33,6 +34,7 @@ struct Distill {
         job.loss.kd = parse_kd_loss(kd), job.loss.stay_close_to = parse_stay_close(stay_close_to);
         job.loss.optimizer.sgd.weight_decay = job.loss.optimizer.adam.weight_decay = weight_decay;
         job.run.augmentation = parse_augmentation(augment);
+        job.local_batch_norm = bn == "local";
         job.run.shuffle = order == "shuffled";
         job.run.seed = common.seed, job.run.out = common.out;
         job.vocab = common.vocab, job.data = common.data, job.output = &common.output;
@@ -44,8 +46,8 @@ struct Distill {
     }
 
     template <class D>
-    void distill(D& device) const {
-        DistillSession<D> session(device, job);
+    void distill(D& device, const Ranks<D>& ranks) const {
+        DistillSession<D> session(device, job, ranks);
         common.output.text() << session.training_data().size() << " images, " << session.class_names().size()
                              << " classes, " << session.student().params().size() << " learnable values" << std::endl;
         const TrainingResult trained = session.train();
@@ -59,7 +61,7 @@ struct Distill {
         result["training"] = training_json(trained, session.training_data());
         result["protocol"] = "published";
         result["config"] = job.config;
-        write_atomically(common.out + "/result.json", result.dump(2) + "\n");
+        if (ranks.leads()) write_atomically(common.out + "/result.json", result.dump(2) + "\n");
         common.output.write(result);
         common.output.text() << "loss " << trained.progress.first_loss << " -> " << trained.progress.last_loss << " in "
                              << trained.progress.step << " steps; student: " << common.out << "/bundle.safetensors"
@@ -93,6 +95,11 @@ void add_run_options(CLI::App& c, Distill& o) {
     c.add_option("--order", o.order, "shuffled or file")
         ->check(CLI::IsMember({"shuffled", "file"}))
         ->capture_default_str();
+    c.add_option("--bn", o.bn,
+                 "under mpirun: BatchNorm over the images of all processes (global) or of each one (local)")
+        ->check(CLI::IsMember({"global", "local"}))
+        ->capture_default_str();
+    c.add_flag("--graph", o.job.graph, "on the GPU: record a step and repeat it with one call (SGD only)");
     c.add_option("--loader-threads", o.job.run.loader_threads, "threads that decode and augment")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();

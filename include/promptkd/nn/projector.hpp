@@ -111,6 +111,11 @@ public:
         }
     }
 
+    /// A recorded training pass was queued again.
+    void replayed() {
+        for (Norm& n : norms_) ++n.batches;
+    }
+
     /// y (rows, outputs) with the running statistics.
     void forward_inference(D& device, Arena<D>& arena, const T* x, T* y, Index rows) {
         typename Arena<D>::Scope scope(arena);

@@ -76,6 +76,9 @@ public:
         if (!device.is_planning()) ++steps_;
     }
 
+    /// A recorded step would repeat its bias correction.
+    void replayed() { fail("a step with Adam cannot be recorded and repeated; use SGD"); }
+
     /// Moments and step count, for a checkpoint that resumes bit for bit.
     void save(TensorMap& map) const {
         map.tensors["optimizer.first_moment"] = make_tensor(first_.to_host(), {first_.size()});

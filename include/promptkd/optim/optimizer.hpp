@@ -32,6 +32,8 @@ public:
     virtual ~Optimizer() = default;
     /// `skip`: see LossScale.
     virtual void step(double rate, const typename D::Scalar* skip = nullptr) = 0;
+    /// A recorded step was queued again, with the learning rate that it had.
+    virtual void replayed() = 0;
     virtual void save(TensorMap& map) const = 0;
     virtual void load(const TensorMap& map) = 0;
 };
@@ -44,6 +46,7 @@ public:
     template <class Config>
     OptimizerOf(ParamSet<D>& params, const Config& config) : rule_(params, config) {}
     void step(double rate, const typename D::Scalar* skip) override { rule_.step(rate, skip); }
+    void replayed() override { rule_.replayed(); }
     void save(TensorMap& map) const override { rule_.save(map); }
     void load(const TensorMap& map) override { rule_.load(map); }
 

@@ -71,6 +71,9 @@ public:
         if (!device.is_planning()) ++steps_;
     }
 
+    /// A recorded step (not the first of all) was queued again.
+    void replayed() { ++steps_; }
+
     /// Moments and step count, for a checkpoint that resumes bit for bit.
     void save(TensorMap& map) const {
         map.tensors["optimizer.momentum"] = make_tensor(moment_.to_host(), {moment_.size()});

@@ -47,10 +47,18 @@ public:
     virtual ~TrainingTarget() = default;
     /// One step with learning rate `rate`; returns the loss.
     virtual double step(const Batch& batch, double rate) = 0;
+    /// Queues one step; finish() returns the loss of the oldest step that was queued and not finished yet. At most two
+    /// are open, so that a device always has the next step to do while the host reads the loss of the one before.
+    virtual void start(const Batch& batch, double rate) { losses_[queued_++ % 2] = step(batch, rate); }
+    virtual double finish() { return losses_[finished_++ % 2]; }
     /// After the last step of epoch `epoch` (from 0).
     virtual void end_epoch(Index) {}
     virtual void save(TensorMap& state) const = 0;
     virtual void restore(const TensorMap& state) = 0;
+
+private:
+    double losses_[2] = {};
+    std::size_t queued_ = 0, finished_ = 0;
 };
 
 /// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
@@ -141,19 +149,25 @@ private:
             }
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
-            const StepRecord record{at.step, at.epoch, rate, target_.step(*batch, rate)};
-            require(std::isfinite(record.loss), "step ", at.step, ": the loss is ", record.loss, "; training stopped",
-                    config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
-            if (at.step == 0) at.first_loss = record.loss;
-            at.last_loss = record.loss;
-            if (log) log->write(record);
-            if (config_.on_step) config_.on_step(record);
+            target_.start(*batch, rate);
+            if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.finish()}, at, log);
             ++at.step, ++steps;
         }
+        if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.finish()}, at, log);
         require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
         target_.end_epoch(at.epoch);
         at.unreadable = std::max(at.unreadable, unreadable);
         ++at.epoch;
+    }
+
+    /// A finished step: its loss is known once the step behind it is queued.
+    void settle(const StepRecord& record, Progress& at, StepLog* log) {
+        require(std::isfinite(record.loss), "step ", record.step, ": the loss is ", record.loss, "; training stopped",
+                config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
+        if (record.step == 0) at.first_loss = record.loss;
+        at.last_loss = record.loss;
+        if (log) log->write(record);
+        if (config_.on_step) config_.on_step(record);
     }
 
     void save(const Progress& at) {
