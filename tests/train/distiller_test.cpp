@@ -139,3 +139,68 @@ TEST_CASE("distillation: stored targets are the live teacher's, step for step") 
             CHECK(live.student.params().values_of(name) == stored.student.params().values_of(name));
     }
 }
+
+TEST_CASE("full fine-tuning: gradients of every encoder weight against finite differences") {
+    for (const Index prompts : {0, 2}) {
+        StudentConfig shape;
+        shape.prompts = prompts, shape.depth = 2, shape.train_encoder = true;
+        DistillationConfig c;
+        c.kd_weight = 3, c.stay_close = prompts > 0 ? 2 : 0;  // without prompts |v − v₀| stands on its kink
+        Fixture<Cpu<double>> f(shape, c);
+        ParamSet<Cpu<double>>& params = f.student.params();
+        f.loss();
+        std::map<std::string, Values> gradients;
+        for (const std::string& name : params.names()) gradients[name] = params.gradients_of(name);
+        CHECK(gradients.count("visual.conv1.weight") == 1);
+        for (const auto& [name, gradient] : gradients) {
+            if (!is_encoder_weight(name)) continue;
+            CAPTURE(name);
+            const Values start = params.values_of(name);
+            Values some, picked;
+            const std::size_t stride = std::max<std::size_t>(1, start.size() / 11);
+            for (std::size_t i = 0; i < start.size(); i += stride)
+                some.push_back(start[i]), picked.push_back(gradient[i]);
+            const auto at = [&](const Values& x) {
+                Values all = start;
+                for (std::size_t i = 0, k = 0; i < all.size(); i += stride) all[i] = x[k++];
+                params.set(name, all);
+                return f.loss();
+            };
+            double largest = 0;
+            for (const double g : gradient) largest = std::max(largest, std::abs(g));
+            CHECK(largest > 0);
+            const Values want = numeric_gradient(some, at, 1e-4);
+            params.set(name, start);
+            double worst = 0;
+            for (std::size_t k = 0; k < want.size(); ++k) worst = std::max(worst, std::abs(picked[k] - want[k]));
+            CHECK(worst < 1e-6 * largest + 1e-9);
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("full fine-tuning leaves everything else as it is", D, Cpu<float>, EmulatedCuda<float>) {
+    StudentConfig shape;
+    shape.prompts = 2, shape.depth = 3;
+    Fixture<D> frozen(shape, {});
+    shape.train_encoder = true;
+    Fixture<D> full(shape, {});
+    CHECK(frozen.loss() == full.loss());
+    for (const std::string& name : frozen.student.params().names()) {
+        CAPTURE(name);
+        CHECK(frozen.student.params().gradients_of(name) == full.student.params().gradients_of(name));
+    }
+    TensorMap saved;
+    full.student.save(saved);
+    CHECK(saved.at("visual.proj").shape == Shape{12, 6});
+    for (int step = 0; step < 2; ++step) full.distiller.step(full.images.data(), 3, 0.01);
+    FrozenImageTower<D> before(frozen.device, frozen.student_model, nullptr, 3),
+        after(full.device, full.student_model, nullptr, 3);
+    std::vector<typename D::Scalar> a(18), b(18);
+    frozen.device.download(a.data(), before.encode(frozen.images.data(), 3), a.size() * sizeof a[0]);
+    full.device.download(b.data(), after.encode(full.images.data(), 3), b.size() * sizeof b[0]);
+    CHECK(a == b);  // the pretrained model that it started from
+    const double trained = full.loss();
+    full.student.load(saved);
+    CHECK(full.loss() != trained);
+    CHECK(full.loss() == frozen.loss());
+}

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 namespace promptkd {
 
@@ -22,6 +23,8 @@ struct TrainingLoopConfig {
     Augmentation augmentation = Augmentation::random_resized_crop;
     bool shuffle = true;  ///< otherwise images in the order of the data set
     std::uint64_t seed = 1;
+    std::optional<std::uint64_t> view_seed;  ///< of the augmentation, where it is not `seed`
+    bool fixed_views = false;                ///< every epoch sees the views of the first
     int loader_threads = 2;
     int rank = 0, ranks = 1;          ///< this process takes its slice of every batch; rank 0 writes
     std::function<void(Index)> meet;  ///< called with the first step's number: waits for the other ranks, throws Error
@@ -45,6 +48,8 @@ struct TrainingResult {
 class TrainingTarget {
 public:
     virtual ~TrainingTarget() = default;
+    /// Before the first step of epoch `epoch` (from 0).
+    virtual void begin_epoch(Index) {}
     /// One step with learning rate `rate`; returns the loss.
     virtual double step(const Batch& batch, double rate) = 0;
     /// Queues one step; finish() returns the loss of the oldest step that was queued and not finished yet. At most two
@@ -62,9 +67,10 @@ private:
 };
 
 /// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
-/// each epoch and a line of log.jsonl for each step. Throws Error for a loss that is not finite, naming the step; the
-/// last checkpoint stays. With several ranks every rank sees the images and views that one process would, its slice of
-/// each batch; an unreadable image is then replaced by a later one of the same rank, and the epoch keeps its length.
+/// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
+/// step; the last checkpoint stays. With several ranks every rank sees the images and views that one process would, its
+/// slice of each batch; an unreadable image is then replaced by a later one of the same rank, and the epoch keeps its
+/// length.
 class TrainingLoop {
 public:
     TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config)
@@ -86,7 +92,7 @@ public:
         std::unique_ptr<StepLog> log;
         if (writes()) {
             make_directories(config_.out);
-            log = std::make_unique<StepLog>(config_.out + "/log.jsonl", at.step);
+            log = std::make_unique<StepLog>(config_.out, at.step);
         }
         BatchLoader loader(data_, loader_options());
         const auto start = Clock::now();
@@ -127,7 +133,8 @@ private:
     LoaderOptions loader_options() const {
         LoaderOptions o;
         o.batch = slice().count, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
-        o.seed = config_.seed, o.drop_last = true, o.threads = config_.loader_threads, o.warn = config_.warn;
+        o.seed = config_.view_seed.value_or(config_.seed), o.drop_last = true, o.threads = config_.loader_threads,
+        o.warn = config_.warn;
         return o;
     }
 
@@ -136,7 +143,9 @@ private:
         const auto number = static_cast<std::uint32_t>(at.epoch);
         const double rate = learning_rate(config_.schedule, at.epoch);
         const std::vector<Index> order = positions(number);
-        loader.start(order, number);
+        const std::uint32_t views = config_.fixed_views ? 0 : number;
+        loader.start(order, views);
+        target_.begin_epoch(at.epoch);
         const Index whole = data_.size() / config_.batch;
         Index steps = 0, unreadable = 0;
         while (!finished(at) && (config_.ranks == 1 || steps < whole)) {
@@ -144,7 +153,7 @@ private:
             const Batch* batch = loader.next();
             unreadable = std::max(unreadable, loader.unreadable());
             if (!batch && config_.ranks > 1 && steps > 0) {  // every rank must make as many steps as the others
-                loader.start(order, number);
+                loader.start(order, views);
                 batch = loader.next();
             }
             result.wait_seconds += seconds_since(asked);
