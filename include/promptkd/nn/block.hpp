@@ -215,7 +215,13 @@ private:
         typename Arena<D>::Scope scope(arena);
         A* o = arena.template scratch<A>(shape.queries() * d);
         const A* v = shape.selection ? t.kv + d : t.q + 2 * d;
-        attention_output(device, shape, v, static_cast<const A*>(t.probabilities), o);
+        if (uses_fused_attention<D>(shape)) {
+            T* log_sum = arena.template scratch<T>(heads * shape.queries());  // as it is on the tape
+            fused_attention_forward(device, shape, static_cast<const A*>(t.q), static_cast<const A*>(t.q + d), v,
+                                    log_sum, o);
+        } else {
+            attention_output(device, shape, v, static_cast<const A*>(t.probabilities), o);
+        }
         add_linear_gradients(device, out_proj, static_cast<const A*>(o), d_mid, shape.queries(), weights);
     }
 
