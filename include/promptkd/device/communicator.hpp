@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <type_traits>
 
 namespace promptkd {
 
@@ -48,8 +49,7 @@ public:
 
     Ranks() = default;
     template <class C>
-    requires Communicator<C, D>
-    explicit Ranks(C& communicator)
+    requires(!std::same_as<std::remove_cv_t<C>, Ranks> && Communicator<C, D>) explicit Ranks(C& communicator)
         : rank_(communicator.rank()),
           size_(communicator.size()),
           communicator_(&communicator),
