@@ -62,8 +62,8 @@ public:
 
     void begin_epoch(Index epoch) override { epoch_ = epoch; }
 
-    void start(const Batch& batch, double rate) override {
-        if (parts_ > 1) return TrainingTarget::start(batch, rate);
+    void begin_step(const Batch& batch, double rate) override {
+        if (parts_ > 1) return TrainingTarget::begin_step(batch, rate);
         const T* images = feed_.upload(batch);
         if (recorded_)
             recorded_step(images, batch, rate);
@@ -71,11 +71,11 @@ public:
             queue_step(images, batch, rate);
         loss_.queue(distiller_.loss_on_device());
     }
-    double finish() override { return parts_ > 1 ? TrainingTarget::finish() : static_cast<double>(loss_.read()); }
+    double end_step() override { return parts_ > 1 ? TrainingTarget::end_step() : static_cast<double>(loss_.read()); }
     double step(const Batch& batch, double rate) override {
         if (parts_ == 1) {
-            start(batch, rate);
-            return finish();
+            begin_step(batch, rate);
+            return end_step();
         }
         const T* images = feed_.upload(batch);
         const T* targets = source_.targets(batch, images, epoch_);

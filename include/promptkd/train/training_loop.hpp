@@ -52,10 +52,10 @@ public:
     virtual void begin_epoch(Index) {}
     /// One step with learning rate `rate`; returns the loss.
     virtual double step(const Batch& batch, double rate) = 0;
-    /// Queues one step; finish() returns the loss of the oldest step that was queued and not finished yet. At most two
-    /// are open, so that a device always has the next step to do while the host reads the loss of the one before.
-    virtual void start(const Batch& batch, double rate) { losses_[queued_++ % 2] = step(batch, rate); }
-    virtual double finish() { return losses_[finished_++ % 2]; }
+    /// Queues one step; end_step() returns the loss of the oldest step that was queued and not finished yet. At most
+    /// two are open, so that a device always has the next step to do while the host reads the loss of the one before.
+    virtual void begin_step(const Batch& batch, double rate) { losses_[queued_++ % 2] = step(batch, rate); }
+    virtual double end_step() { return losses_[finished_++ % 2]; }
     /// After the last step of epoch `epoch` (from 0).
     virtual void end_epoch(Index) {}
     virtual void save(TensorMap& state) const = 0;
@@ -158,11 +158,11 @@ private:
             }
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
-            target_.start(*batch, rate);
-            if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.finish()}, at, log);
+            target_.begin_step(*batch, rate);
+            if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
             ++at.step, ++steps;
         }
-        if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.finish()}, at, log);
+        if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
         require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
         target_.end_epoch(at.epoch);
         at.unreadable = std::max(at.unreadable, unreadable);
