@@ -24,6 +24,7 @@ if(PROJECT_IS_TOP_LEVEL)
     option(PROMPTKD_BUILD_TESTS "Build the tests" ON)
     option(PROMPTKD_BUILD_BENCH "Build the benchmarks" ON)
     option(PROMPTKD_FUZZ "Build tests/fuzz with libFuzzer and sanitizers (clang)" OFF)
+    option(PROMPTKD_UNITY "Compile the sources of a program together" ON)
     option(PROMPTKD_WERROR "Treat warnings in promptkd's own programs as errors" ON)
     set(PROMPTKD_VOCAB_FILE "${PROJECT_SOURCE_DIR}/build/vocab/bpe_simple_vocab_16e6.txt.gz" CACHE FILEPATH
         "OpenAI's BPE merges, for the tests (tests/run.sh fetches them)")

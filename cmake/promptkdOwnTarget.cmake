@@ -22,3 +22,13 @@ function(promptkd_own)
         endforeach()
     endforeach()
 endfunction()
+
+# promptkd_merge_sources(<target> <units>): the target's sources in so many compilations. Almost all of the time goes into the
+# templates that every source instantiates again: the program takes a third of the time this way. -DPROMPTKD_UNITY=OFF compiles each
+# source alone, for work on one of them.
+function(promptkd_merge_sources target units)
+    get_target_property(sources ${target} SOURCES)
+    list(LENGTH sources count)
+    math(EXPR batch "(${count} + ${units} - 1) / ${units}")
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ${PROMPTKD_UNITY} UNITY_BUILD_BATCH_SIZE ${batch})
+endfunction()

@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <bench/support/measure.hpp>
 
+namespace measure_test {
+
 using namespace promptkd::bench;
 
 TEST_CASE("bench: the median of an even number of steps is the mean of the middle two") {
@@ -51,3 +53,5 @@ TEST_CASE("bench: wrong options are refused") {
     CHECK_THROWS_AS(model_size("ViT-H/14"), promptkd::Error);
     CHECK(model_size("ViT-L/14").vision_layers == 24);
 }
+
+}  // namespace measure_test

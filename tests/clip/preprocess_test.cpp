@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+namespace preprocess_test {
+
 using namespace promptkd;
 
 namespace {
@@ -159,3 +161,5 @@ TEST_CASE("normalisation: planes, CLIP's constants, fp32") {
     CHECK(chw[0] == -1.0f);
     CHECK(chw[4] == 1.0f);
 }
+
+}  // namespace preprocess_test

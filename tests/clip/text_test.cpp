@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+namespace text_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -97,3 +99,5 @@ TEST_CASE_TEMPLATE("text encoder: cutting at the end and sharing the prefix chan
         }
     }
 }
+
+}  // namespace text_test

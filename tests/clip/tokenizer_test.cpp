@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+namespace tokenizer_test {
+
 using namespace promptkd;
 using Ids = std::vector<std::int32_t>;
 
@@ -283,3 +285,5 @@ TEST_CASE("OpenAI's merges") {
     CHECK(tokenizer.tokenize("a photo of a cat.", 9) == Ids{49406, 320, 1125, 539, 320, 2368, 269, 49407, 0});
     CHECK(tokenizer.decode(tokenizer.encode("Supercalifragilistic")) == "supercalifragilistic ");
 }
+
+}  // namespace tokenizer_test

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+namespace vision_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -79,3 +81,5 @@ TEST_CASE_TEMPLATE("image encoder: an image's features do not depend on its batc
     features.resize(6);
     CHECK(difference(one.run(prompts, nullptr, nullptr), features) < rounding<typename D::Scalar>);
 }
+
+}  // namespace vision_test

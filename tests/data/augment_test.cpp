@@ -5,6 +5,8 @@
 #include <cmath>
 #include <string>
 
+namespace augment_test {
+
 using namespace promptkd;
 
 namespace {
@@ -111,3 +113,5 @@ TEST_CASE("flip and none start from the test preprocessing") {
     CHECK(flips < 570);
     CHECK(augment_image(image, Augmentation::none, 28, 7, 1, 3).pixels == plain.pixels);
 }
+
+}  // namespace augment_test

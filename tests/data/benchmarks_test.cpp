@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <fstream>
 
+namespace benchmarks_test {
+
 using namespace promptkd;
 
 namespace {
@@ -302,3 +304,5 @@ TEST_CASE("benchmarks: published few-shot draws") {
     tree.file(draw, few_shot_pickle({{"/data/dtd/images/1/image2.jpg", 1}}).substr(0, 60));
     CHECK(contains(error(), "shot_1-seed_3.pkl"));
 }
+
+}  // namespace benchmarks_test

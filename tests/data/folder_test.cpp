@@ -7,6 +7,8 @@
 
 #include <cstdlib>
 
+namespace folder_test {
+
 namespace {
 
 using namespace promptkd;
@@ -185,3 +187,5 @@ TEST_CASE("open: names are parsed, unknown ones refused with the list") {
 }
 
 }  // namespace
+
+}  // namespace folder_test

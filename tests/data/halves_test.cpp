@@ -5,6 +5,8 @@
 
 #include <set>
 
+namespace halves_test {
+
 namespace {
 
 using namespace promptkd;
@@ -117,3 +119,5 @@ TEST_CASE("few-shot: too few images are an error naming class and count, unless 
 }
 
 }  // namespace
+
+}  // namespace halves_test

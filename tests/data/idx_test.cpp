@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 
+namespace idx_test {
+
 namespace {
 
 using namespace promptkd;
@@ -135,3 +137,5 @@ TEST_CASE("idx: damaged and truncated compressed files are refused") {
 }
 
 }  // namespace
+
+}  // namespace idx_test

@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 
+namespace list_test {
+
 namespace {
 
 using namespace promptkd;
@@ -103,3 +105,5 @@ TEST_CASE("list: errors carry the line number") {
 }
 
 }  // namespace
+
+}  // namespace list_test

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <set>
 
+namespace loader_test {
+
 namespace {
 
 using namespace promptkd;
@@ -293,3 +295,5 @@ TEST_CASE("shuffled: a permutation that depends on seed and epoch") {
 }
 
 }  // namespace
+
+}  // namespace loader_test

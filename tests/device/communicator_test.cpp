@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-namespace promptkd::test {
+namespace promptkd::test::communicator_test {
 
 static_assert(Communicator<SingleProcess, Cpu<float>>);
 static_assert(Communicator<ThreadCommunicator<float>, EmulatedCuda<float>>);
@@ -68,4 +68,4 @@ TEST_CASE("one process needs no communicator") {
     CHECK(parallel.share(5) == 1);
 }
 
-}  // namespace promptkd::test
+}  // namespace promptkd::test::communicator_test

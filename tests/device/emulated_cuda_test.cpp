@@ -10,6 +10,8 @@
 #include <csignal>
 #include <set>
 
+namespace emulated_cuda_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -258,3 +260,4 @@ TEST_CASE("emulated CUDA: a capture runs nothing until it is replayed") {
     device.replay(graph), device.replay(graph);
     CHECK(x.to_host()[0] == 3);
 }
+}  // namespace emulated_cuda_test

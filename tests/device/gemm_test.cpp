@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-namespace promptkd::test {
+namespace promptkd::test::gemm_test {
 
 namespace {
 
@@ -189,4 +189,4 @@ TEST_CASE("products: what cuBLAS cannot take is refused") {
     refuses(wrong, "need beta = 0");
 }
 
-}  // namespace promptkd::test
+}  // namespace promptkd::test::gemm_test

@@ -6,6 +6,8 @@
 
 #include <vector>
 
+namespace crc32_test {
+
 namespace {
 
 using namespace promptkd;
@@ -40,3 +42,5 @@ TEST_CASE("widening: all binary16 numbers, in blocks and alone") {
 }
 
 }  // namespace
+
+}  // namespace crc32_test

@@ -8,6 +8,8 @@
 #include <iterator>
 #include <stdexcept>
 
+namespace file_test {
+
 namespace {
 
 using namespace promptkd;
@@ -162,3 +164,5 @@ TEST_CASE("file: Git LFS pointers and web pages are recognised, other text is no
 }
 
 }  // namespace
+
+}  // namespace file_test

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+namespace image_test {
+
 using namespace promptkd;
 
 namespace {
@@ -297,3 +299,5 @@ TEST_CASE("files that are no images say what they seem to be") {
     CHECK_THROWS_WITH_AS(read_image("/no/such/image.png"), doctest::Contains("/no/such/image.png"), Error);
     CHECK_THROWS_AS(read_image("/"), Error);
 }
+
+}  // namespace image_test

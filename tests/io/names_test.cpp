@@ -5,6 +5,8 @@
 #include <promptkd/io/model_config.hpp>
 #include <promptkd/io/names.hpp>
 
+namespace names_test {
+
 namespace {
 
 using namespace promptkd;
@@ -179,3 +181,5 @@ TEST_CASE("model config: one of another model is refused") {
 }
 
 }  // namespace
+
+}  // namespace names_test

@@ -5,6 +5,8 @@
 
 #include <deque>
 
+namespace pickle_test {
+
 namespace {
 
 using namespace promptkd;
@@ -176,3 +178,5 @@ TEST_CASE("pickle: unknown opcodes, other protocols and huge counts are refused"
 }
 
 }  // namespace
+
+}  // namespace pickle_test

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+namespace safetensors_test {
+
 namespace {
 
 using namespace promptkd;
@@ -248,3 +250,5 @@ TEST_CASE("safetensors: names that the format cannot hold are refused when writi
 }
 
 }  // namespace
+
+}  // namespace safetensors_test

@@ -4,6 +4,8 @@
 #include <promptkd/io/torch_archive.hpp>
 #include <promptkd/io/torch_writer.hpp>
 
+namespace torch_archive_test {
+
 namespace {
 
 using namespace promptkd;
@@ -260,3 +262,5 @@ TEST_CASE("torch: every damage to a legacy file is noticed") {
 }
 
 }  // namespace
+
+}  // namespace torch_archive_test

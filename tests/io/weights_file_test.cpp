@@ -7,6 +7,8 @@
 
 #include <limits>
 
+namespace weights_file_test {
+
 namespace {
 
 using namespace promptkd;
@@ -294,3 +296,5 @@ TEST_CASE("weights: NaN and infinity are found in every type") {
 }
 
 }  // namespace
+
+}  // namespace weights_file_test

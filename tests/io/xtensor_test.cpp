@@ -7,6 +7,8 @@
 
 #include <cstdlib>
 
+namespace xtensor_test {
+
 namespace {
 
 using namespace promptkd;
@@ -151,3 +153,5 @@ TEST_CASE("npy: malformed files are refused") {
 }
 
 }  // namespace
+
+}  // namespace xtensor_test

@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+namespace cross_entropy_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -36,3 +38,5 @@ TEST_CASE_TEMPLATE("cross-entropy and its gradient", D, PROMPTKD_TEST_DEVICES) {
         CHECK(difference(loss.to_host(), {2 * at(logits)}) < rounding<T>);
     }
 }
+
+}  // namespace cross_entropy_test

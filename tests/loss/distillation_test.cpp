@@ -5,6 +5,8 @@
 
 #include <promptkd/loss/distillation.hpp>
 
+namespace distillation_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -72,3 +74,5 @@ TEST_CASE_TEMPLATE("distillation loss of equal and of extreme logits", D, PROMPT
         CHECK(difference(loss.to_host(), {student == equal ? 0.0 : 160.0}) < 1e-5);
     }
 }
+
+}  // namespace distillation_test

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+namespace block_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -98,3 +100,5 @@ TEST_CASE_TEMPLATE("residual attention block: selecting rows is computing all an
         CHECK(difference(dx, dx_all) < 2 * rounding<T>);
     }
 }
+
+}  // namespace block_test

@@ -6,6 +6,8 @@
 #include <promptkd/op/attention.hpp>
 #include <promptkd/op/fused_attention.hpp>
 
+namespace attention_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -230,3 +232,5 @@ TEST_CASE_TEMPLATE("attention softmax survives large scores and hides keys", D, 
     const double e = 1 / (1 + std::exp(-2.0));
     CHECK(difference(scores.to_host(), {1, 0, 0, 1 - e, e, 0, 0, 0.5, 0.5}) < rounding<T>);
 }
+
+}  // namespace attention_test

@@ -6,7 +6,7 @@
 #include <promptkd/op/elementwise.hpp>
 #include <promptkd/op/reduce.hpp>
 
-namespace promptkd::test {
+namespace promptkd::test::elementwise_test {
 
 namespace {
 
@@ -116,4 +116,4 @@ TEST_CASE_TEMPLATE("column sums add up, sums replace or add", D, PROMPTKD_TEST_D
     }
 }
 
-}  // namespace promptkd::test
+}  // namespace promptkd::test::elementwise_test

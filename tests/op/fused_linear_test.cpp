@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace fused_linear_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -88,3 +90,5 @@ TEST_CASE_TEMPLATE("fused epilogues in 16 bits", D, PROMPTKD_TEST_DEVICES_16_BIT
     check_residual_norm<D, bf16>(8e-3);
     check_residual_norm<D, half>(1e-3);
 }
+
+}  // namespace fused_linear_test

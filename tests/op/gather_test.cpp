@@ -6,6 +6,8 @@
 #include <promptkd/op/patches.hpp>
 #include <promptkd/op/sequences.hpp>
 
+namespace gather_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -119,3 +121,5 @@ TEST_CASE_TEMPLATE("tokens: class token, patches, prompts; positions under all b
         CHECK(difference(out.to_host(), want) < rounding<typename D::Scalar>);
     }
 }
+
+}  // namespace gather_test

@@ -5,9 +5,9 @@
 #include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/norm.hpp>
 
-#include <doctest/doctest.h>
-
 #include <mutex>
+
+namespace norm_test {
 
 using namespace promptkd;
 using namespace promptkd::test;
@@ -269,3 +269,5 @@ TEST_CASE_TEMPLATE("batch norm in inference", D, PROMPTKD_TEST_DEVICES) {
     CHECK(difference(y.to_host(), want) < rounding<T>);
     CHECK(difference(running_mean.to_host(), mean) == 0);
 }
+
+}  // namespace norm_test

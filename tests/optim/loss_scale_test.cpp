@@ -8,6 +8,8 @@
 
 #include <limits>
 
+namespace loss_scale_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -102,3 +104,5 @@ TEST_CASE_TEMPLATE("loss scale: grows after clean steps up to its bound, and res
     CHECK(other.value() == 512);
     CHECK_THROWS_AS(LossScale<D>(t.device, count, {0.5, 512, 3}), Error);
 }
+
+}  // namespace loss_scale_test

@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optimizer_test {
+
 using namespace promptkd;
 using namespace promptkd::test;
 
@@ -76,3 +78,5 @@ TEST_CASE_TEMPLATE("Adam and AdamW", D, PROMPTKD_TEST_DEVICES) {
         });
     }
 }
+
+}  // namespace optimizer_test

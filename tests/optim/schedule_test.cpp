@@ -6,6 +6,8 @@
 
 #include <limits>
 
+namespace schedule_test {
+
 namespace {
 
 using namespace promptkd;
@@ -86,3 +88,5 @@ TEST_CASE("schedule: senseless configurations are refused") {
 }
 
 }  // namespace
+
+}  // namespace schedule_test

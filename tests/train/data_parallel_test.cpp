@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-namespace promptkd::test {
+namespace promptkd::test::data_parallel_test {
 
 namespace {
 
@@ -117,4 +117,4 @@ TEST_CASE("ranks: an unreadable image ends no epoch early, BatchNorm of one rank
     CHECK(difference(local[0].losses, alone.losses) > 1e-4);
 }
 
-}  // namespace promptkd::test
+}  // namespace promptkd::test::data_parallel_test

@@ -8,7 +8,7 @@
 
 #include <doctest/doctest.h>
 
-namespace promptkd::test {
+namespace promptkd::test::device_agreement_test {
 
 namespace {
 
@@ -98,4 +98,4 @@ TEST_CASE("fp16: the loss scale keeps small gradients, and an overflow costs a s
     CHECK(emulated.errors().empty());
 }
 
-}  // namespace promptkd::test
+}  // namespace promptkd::test::device_agreement_test

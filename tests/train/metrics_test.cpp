@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+namespace metrics_test {
+
 namespace {
 
 using namespace promptkd;
@@ -57,3 +59,5 @@ TEST_CASE("metrics: JSON carries names, percentages and the count") {
 }
 
 }  // namespace
+
+}  // namespace metrics_test

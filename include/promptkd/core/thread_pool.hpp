@@ -41,6 +41,13 @@ public:
 
     int size() const { return size_; }
 
+    /// What a thread does in a loop that waits for another for a few microseconds.
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+
     /// Calls f(i, worker) once for every i in [0, count), worker in [0, size()). Returns when all calls have.
     /// The first exception thrown by a call is rethrown here. Nested calls run on the calling thread.
     template <class F>
@@ -74,12 +81,6 @@ private:
     static int& current_worker() {
         thread_local int worker = -1;
         return worker;
-    }
-
-    static void pause() {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
     }
 
     void drain(int worker) {

@@ -8,13 +8,14 @@
 #include <promptkd/device/device.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
 
 namespace promptkd {
 
-/// The host's cores: Eigen for products and packs, one thread pool for products, rows and maps. T is float or double;
+/// The host's cores: vectors through Eigen's packs, one thread pool for products, rows and maps. T is float or double;
 /// A, the type of stored activations, is T, bf16 or half. Results do not depend on the number of threads. Not for use
 /// by several host threads at once.
 template <class T = float, class A = T>
@@ -82,13 +83,7 @@ public:
     /// Products, see Gemm.
     void gemm(const Gemm& g) {
         if (planning_ || g.m == 0 || g.n == 0) return;
-        const Index products = g.batch * g.outer;
-        if (products > 1) return many_products(g, products);
-        if (g.b.type == dtype_of<T>) return one_product(g);
-        Gemm wide = g;  // frozen 16-bit weights: widened once for all threads
-        wide.b.data = widened(g.b, g.b.transposed ? g.n : g.k, g.b.transposed ? g.k : g.n);
-        wide.b.type = dtype_of<T>, wide.b.ld = g.b.transposed ? g.k : g.n;
-        one_product(wide);
+        g.batch* g.outer > 1 ? many_products(g) : one_product(g);
     }
 
 private:
@@ -103,46 +98,56 @@ private:
         return std::max(round_up(minimum, unit), round_up((n + parts - 1) / parts, unit));
     }
 
+    static double work_of(const Gemm& g) {
+        return 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(std::max<Index>(1, g.k));
+    }
+
+    /// All threads at one product: they pack B together, then share out the rows of C (its columns where rows are few).
     void one_product(const Gemm& g) {
-        const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
-        const bool by_columns = g.n >= g.m;
-        const Index extent = by_columns ? g.n : g.m, parts = work < min_flops ? 1 : pool_.size();
-        const Index chunk = round_up((extent + parts - 1) / parts, 48);
-        pool_.run((extent + chunk - 1) / chunk, [&](Index c, int worker) {
-            detail::ProductBlock<T> block(g, 0, 0, products_[static_cast<std::size_t>(worker)]);
-            const Index first = c * chunk, length = std::min(chunk, extent - first);
-            by_columns ? block.compute(0, g.m, first, length) : block.compute(first, length, 0, g.n);
-        });
+        using Tile = detail::Tile<T>;
+        const detail::Product<T> product(g, 0, 0);
+        if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(products_[0]);
+        const Index threads = pool_.size(), panels = (g.n + Tile::columns - 1) / Tile::columns;
+        const Index packs = std::min(panels, 2 * threads), pack_panels = (panels + packs - 1) / packs;
+        const Index wanted = round_up((g.m + Tile::chunk_rows - 1) / Tile::chunk_rows, threads);
+        const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
+        const Index parts = chunks >= threads ? 1 : std::min(panels, 2 * threads);
+        const Index part_panels = (panels + parts - 1) / parts;
+        T* packed = packed_.at_least(product.packed_elements());
+        for (Index block = 0; block < product.blocks(); ++block) {
+            std::atomic<Index> packed_parts{0};
+            pool_.run(packs + chunks * parts, [&](Index i, int worker) {
+                detail::ProductThread<T>& thread = products_[static_cast<std::size_t>(worker)];
+                if (i < packs) {
+                    product.pack(block, i * pack_panels, pack_panels, packed, thread);
+                    packed_parts.fetch_add(1, std::memory_order_release);
+                    return;
+                }
+                // Packing tasks were taken before this one, each by a thread that is at work on it: a short wait.
+                while (packed_parts.load(std::memory_order_acquire) < packs) ThreadPool::pause();
+                const Index row = (i - packs) / parts * rows, panel = (i - packs) % parts * part_panels;
+                if (panel < panels)
+                    product.compute(block, row, std::min(rows, g.m - row), panel, part_panels, packed, thread);
+            });
+        }
     }
 
-    /// `rows` lines of `columns` of a 16-bit matrix in type T, contiguous; valid until the next call.
-    const T* widened(const Operand& x, Index rows, Index columns) {
-        T* to = wide_.at_least(rows * columns);
-        const Index chunk = std::max<Index>(1, std::max(min_elements / columns, rows / (4 * pool_.size())));
-        pool_.run((rows + chunk - 1) / chunk, [&](Index c, int) {
-            for (Index i = c * chunk; i < std::min(rows, (c + 1) * chunk); ++i)
-                detail::widen(x.data, x.type, i * x.ld, columns, to + i * columns);
-        });
-        return to;
-    }
-
-    void many_products(const Gemm& g, Index products) {
-        const double work =
-            2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(std::max<Index>(1, g.k));
-        const Index minimum = static_cast<Index>(min_flops / std::max(1.0, work)) + 1;
+    /// Each product in one thread.
+    void many_products(const Gemm& g) {
+        const Index products = g.batch * g.outer, minimum = static_cast<Index>(min_flops / work_of(g)) + 1;
         const Index chunk = std::max<Index>(minimum, products / (8 * pool_.size()));
         pool_.run((products + chunk - 1) / chunk, [&](Index c, int worker) {
             const Index end = std::min(products, (c + 1) * chunk);
             for (Index i = c * chunk; i < end; ++i)
-                detail::ProductBlock<T>(g, i / g.batch, i % g.batch, products_[static_cast<std::size_t>(worker)])
-                    .compute(0, g.m, 0, g.n);
+                detail::Product<T>(g, i / g.batch, i % g.batch)
+                    .compute_alone(products_[static_cast<std::size_t>(worker)]);
         });
     }
 
     ThreadPool pool_;
     std::vector<detail::ProductThread<T>> products_;
     std::vector<detail::GrowingBuffer<T>> team_memory_;
-    detail::GrowingBuffer<T> wide_;
+    detail::GrowingBuffer<T> packed_;
     bool planning_ = false;
 };
 

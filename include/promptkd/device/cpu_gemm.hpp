@@ -1,189 +1,130 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/eigen.hpp>
-#include <promptkd/core/error.hpp>
-#include <promptkd/device/gemm.hpp>
-
-#include <cstdlib>
-#include <memory>
+#include <promptkd/device/cpu_pack.hpp>
 
 namespace promptkd::detail {
-
-/// Memory that only grows: what a thread needs for packing and widening, allocated in the first steps and then reused.
-template <class T>
-class GrowingBuffer {
-public:
-    T* at_least(Index n) {
-        if (n > size_) {
-            data_.reset(
-                static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64)));
-            require(data_ != nullptr, "out of memory: ", n, " elements of work space");
-            size_ = n;
-        }
-        return data_.get();
-    }
-
-private:
-    struct Free {
-        void operator()(T* p) const { std::free(p); }
-    };
-    std::unique_ptr<T, Free> data_;
-    Index size_ = 0;
-};
-
-/// Eigen's packing blocks in memory that outlives the product (Eigen's own would allocate in every call).
-template <class T>
-class ProductBlocking : public Eigen::internal::level3_blocking<T, T> {
-    using Base = Eigen::internal::level3_blocking<T, T>;
-
-public:
-    void prepare(Index rows, Index columns, Index depth) {
-        Eigen::Index kc = depth, mc = rows, nc = columns;
-        Eigen::internal::computeProductBlockingSizes<T, T>(kc, mc, nc, Eigen::Index(1));
-        Base::m_kc = kc, Base::m_mc = mc, Base::m_nc = nc;
-        Base::m_blockA = a_.at_least(kc * mc);
-        Base::m_blockB = b_.at_least(kc * nc);
-    }
-
-private:
-    GrowingBuffer<T> a_, b_;
-};
 
 /// What one thread needs to compute blocks of products in type T.
 template <class T>
 struct ProductThread {
-    ProductBlocking<T> blocking;
-    GrowingBuffer<T> wide_a, wide_b, wide_c;
+    GrowingBuffer<T> packed, lines, wide;
 };
 
-/// to[i] = from[i] widened to T, i < n; Eigen converts 16-bit types with the processor's own instructions.
+/// One product of a Gemm, computed block by block: for each block of the inner dimension B's columns are packed once,
+/// then chunks of C are computed, in any order and by any thread. Every element of C is summed in the same order
+/// whatever the blocks, so results depend neither on the threads nor on how many rows are computed together.
 template <class T>
-void widen(const void* from, DType type, Index first, Index n, T* to) {
-    Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>> wide(to, n);
-    const auto run = [&](auto tag) {
-        using W = decltype(tag);
-        wide = Eigen::Map<const Eigen::Array<W, Eigen::Dynamic, 1>>(static_cast<const W*>(from) + first, n)
-                   .template cast<T>();
-    };
-    if (type == DType::f16)
-        run(Eigen::half{});
-    else if (type == DType::bf16)
-        run(Eigen::bfloat16{});
-    else
-        fail("product: a factor of type ", name_of(type), " cannot be used on a device that computes in ",
-             name_of(dtype_of<T>));
-}
-
-/// A stored matrix of type T as Eigen's product sees it: pointer, leading dimension, stored transposed or not.
-template <class T>
-struct Stored {
-    const T* data;
-    Index ld;
-    bool transposed;
-};
-
-/// C(m×n) += alpha·A(m×k)·B(k×n), row-major, through Eigen's product kernel. Row-major C is column-major Cᵀ = Bᵀ·Aᵀ.
-template <class T>
-void accumulate_product(Index m, Index n, Index k, Stored<T> a, Stored<T> b, T* c, Index ldc, T alpha,
-                        ProductBlocking<T>& blocking) {
-    blocking.prepare(n, m, k);
-    const auto run = [&](auto b_order, auto a_order) {
-        Eigen::internal::general_matrix_matrix_product<Eigen::Index, T, decltype(b_order)::value, false, T,
-                                                       decltype(a_order)::value, false, Eigen::ColMajor,
-                                                       1>::run(n, m, k, b.data, b.ld, a.data, a.ld, c, 1, ldc, alpha,
-                                                               blocking);
-    };
-    using Row = std::integral_constant<int, Eigen::RowMajor>;
-    using Column = std::integral_constant<int, Eigen::ColMajor>;
-    if (b.transposed)
-        a.transposed ? run(Row{}, Row{}) : run(Row{}, Column{});
-    else
-        a.transposed ? run(Column{}, Row{}) : run(Column{}, Column{});
-}
-
-/// The block [row0, row0+rows) × [column0, column0+columns) of the factor that `x` describes, in type T: a view where
-/// it is stored in T, else a widened copy in `buffer`.
-template <class T>
-Stored<T> block_of(const Operand& x, const void* base, Index row0, Index rows, Index column0, Index columns,
-                   GrowingBuffer<T>& buffer) {
-    const Index first = x.transposed ? column0 * x.ld + row0 : row0 * x.ld + column0;
-    if (x.type == dtype_of<T>) return {static_cast<const T*>(base) + first, x.ld, x.transposed};
-    const Index lines = x.transposed ? columns : rows, length = x.transposed ? rows : columns;
-    T* wide = buffer.at_least(lines * length);
-    for (Index i = 0; i < lines; ++i) widen(base, x.type, first + i * x.ld, length, wide + i * length);
-    return {wide, length, x.transposed};
-}
-
-/// One block of C = α·A·B + β·C (+ bias, + residual), see Gemm.
-template <class T>
-class ProductBlock {
+class Product {
 public:
-    ProductBlock(const Gemm& gemm, Index outer, Index batch, ProductThread<T>& thread)
+    Product(const Gemm& gemm, Index outer, Index batch)
         : g_(gemm),
-          thread_(thread),
           a_(gemm.a.at(outer, batch)),
           b_(gemm.b.at(outer, batch)),
-          offset_(gemm.offset_c(outer, batch)) {}
+          offset_(gemm.offset_c(outer, batch)),
+          blocks_(block_count(gemm)) {
+        require(gemm.c_type == dtype_of<T> || gemm.c_type == DType::f16 || gemm.c_type == DType::bf16,
+                "product: a result of type ", name_of(gemm.c_type), " is not supported");
+    }
 
-    void compute(Index row0, Index rows, Index column0, Index columns) {
-        if (g_.c_type == dtype_of<T>) {
-            T* c = static_cast<T*>(g_.c) + offset_ + row0 * g_.ldc + column0;
-            start(static_cast<const T*>(g_.residual), static_cast<const T*>(g_.c), c, g_.ldc, row0, rows, column0,
-                  columns);
-            multiply(c, g_.ldc, row0, rows, column0, columns);
-        } else if (g_.c_type == DType::f16) {
-            narrow<half>(row0, rows, column0, columns);
-        } else {
-            require(g_.c_type == DType::bf16, "product: a result of type ", name_of(g_.c_type), " is not supported");
-            narrow<bf16>(row0, rows, column0, columns);
+    /// Blocks of the inner dimension, at least 1.
+    Index blocks() const { return blocks_; }
+    /// Elements of the packed B of one block.
+    Index packed_elements() const { return packed_size<T>(block_depth(), g_.n); }
+
+    /// Packs the panels [panel, panel + panels) of B's block `block` to their place in `packed`.
+    void pack(Index block, Index panel, Index panels, T* packed, ProductThread<T>& thread) const {
+        const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, first = panel * Tile<T>::columns;
+        if (first >= g_.n) return;
+        pack_columns(g_.b, b_, k0, k, first, std::min(panels * Tile<T>::columns, g_.n - first), packed + first * k,
+                     thread.lines);
+    }
+
+    /// Rows [row0, row0+rows) of C, in the panels [panel, panel + panels), from block `block`.
+    void compute(Index block, Index row0, Index rows, Index panel, Index panels, const T* packed,
+                 ProductThread<T>& thread) const {
+        const Index k0 = begin_of(block), k = begin_of(block + 1) - k0;
+        const Rows<T> a = rows_of<T>(g_.a, a_, row0, rows, k0, k, panels >= 16, thread.wide);
+        alignas(64) T tile[Tile<T>::rows * Tile<T>::columns];
+        const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
+        for (Index j = panel * Tile<T>::columns; j < end; j += Tile<T>::columns)
+            for (Index i = 0; i < rows; i += Tile<T>::rows) {
+                const Index height = std::min(Tile<T>::rows, rows - i), width = std::min(Tile<T>::columns, end - j);
+                tile_kernel<T>(height)(k, a.data + i * a.row_stride, a.row_stride, a.step, packed + j * k, tile);
+                finish(tile, block == 0, row0 + i, height, j, width);
+            }
+    }
+
+    /// The whole product in this thread.
+    void compute_alone(ProductThread<T>& thread) const {
+        T* packed = thread.packed.at_least(packed_elements());
+        const Index panels = (g_.n + Tile<T>::columns - 1) / Tile<T>::columns;
+        for (Index block = 0; block < blocks_; ++block) {
+            pack(block, 0, panels, packed, thread);
+            for (Index i = 0; i < g_.m; i += Tile<T>::chunk_rows)
+                compute(block, i, std::min(Tile<T>::chunk_rows, g_.m - i), 0, panels, packed, thread);
         }
     }
 
 private:
-    /// c ← β·C + residual + bias, from which the product then accumulates.
+    /// A result in 16 bits is rounded once, so its inner dimension is not divided.
+    static Index block_count(const Gemm& g) {
+        if (g.c_type != dtype_of<T>) return 1;
+        return std::max<Index>(1, (g.k + Tile<T>::depth - 1) / Tile<T>::depth);
+    }
+    Index block_depth() const { return (g_.k + blocks_ - 1) / blocks_; }
+    Index begin_of(Index block) const { return std::min(g_.k, block * block_depth()); }
+
+    /// C's tile ← α·tile + (in the first block) β·C + bias + residual, else + C.
+    void finish(const T* tile, bool first, Index row, Index rows, Index column, Index columns) const {
+        if (g_.c_type == dtype_of<T>)
+            finish_as<T>(tile, first, row, rows, column, columns);
+        else if (g_.c_type == DType::f16)
+            finish_as<half>(tile, first, row, rows, column, columns);
+        else
+            finish_as<bf16>(tile, first, row, rows, column, columns);
+    }
+
     template <class C>
-    void start(const C* residual, const C* old, T* c, Index ld, Index row0, Index rows, Index column0, Index columns) {
-        const T beta = static_cast<T>(g_.beta);
-        const T* bias = g_.bias ? static_cast<const T*>(g_.bias) + column0 : nullptr;
-        for (Index i = 0; i < rows; ++i) {
-            T* line = c + i * ld;
-            const Index at = offset_ + (row0 + i) * g_.ldc + column0;
-            if (beta != T(0)) {
-                for (Index j = 0; j < columns; ++j) line[j] = beta * static_cast<T>(old[at + j]);
-            } else if (residual) {
-                const C* from = residual + at;
-                if (bias)
-                    for (Index j = 0; j < columns; ++j) line[j] = static_cast<T>(from[j]) + bias[j];
-                else if (static_cast<const void*>(from) != static_cast<const void*>(line))
-                    for (Index j = 0; j < columns; ++j) line[j] = static_cast<T>(from[j]);
-            } else {
-                for (Index j = 0; j < columns; ++j) line[j] = bias ? bias[j] : T(0);
+    void finish_as(const T* tile, bool first, Index row, Index rows, Index column, Index columns) const {
+        const T beta = first ? static_cast<T>(g_.beta) : T(1), alpha = static_cast<T>(g_.alpha);
+        const T* bias = first && g_.bias ? static_cast<const T*>(g_.bias) + column : nullptr;
+        for (Index i = 0; i < rows; ++i, tile += Tile<T>::columns) {
+            const Index at = offset_ + (row + i) * g_.ldc + column;
+            C* c = static_cast<C*>(g_.c) + at;
+            const C* add = first && g_.residual ? static_cast<const C*>(g_.residual) + at : nullptr;
+            if constexpr (std::is_same_v<C, T>) {
+                if (columns == Tile<T>::columns) {
+                    finish_row(tile, alpha, beta, bias, add, c);
+                    continue;
+                }
+            }
+            for (Index j = 0; j < columns; ++j) {
+                T value = alpha * tile[j];
+                if (beta != T(0)) value += beta * static_cast<T>(c[j]);
+                if (bias) value += bias[j];
+                if (add) value += static_cast<T>(add[j]);
+                c[j] = C(value);
             }
         }
     }
 
-    void multiply(T* c, Index ld, Index row0, Index rows, Index column0, Index columns) {
-        const Stored<T> a = block_of<T>(g_.a, a_, row0, rows, 0, g_.k, thread_.wide_a);
-        const Stored<T> b = block_of<T>(g_.b, b_, 0, g_.k, column0, columns, thread_.wide_b);
-        accumulate_product(rows, columns, g_.k, a, b, c, ld, static_cast<T>(g_.alpha), thread_.blocking);
-    }
-
-    template <class C>
-    void narrow(Index row0, Index rows, Index column0, Index columns) {
-        T* wide = thread_.wide_c.at_least(rows * columns);
-        start(static_cast<const C*>(g_.residual), static_cast<const C*>(g_.c), wide, columns, row0, rows, column0,
-              columns);
-        multiply(wide, columns, row0, rows, column0, columns);
-        C* c = static_cast<C*>(g_.c) + offset_ + row0 * g_.ldc + column0;
-        for (Index i = 0; i < rows; ++i)
-            for (Index j = 0; j < columns; ++j) c[i * g_.ldc + j] = C(static_cast<float>(wide[i * columns + j]));
+    static void finish_row(const T* tile, T alpha, T beta, const T* bias, const T* add, T* c) {
+        using namespace Eigen::internal;
+        using Packet = typename Tile<T>::Packet;
+        for (Index j = 0; j < Tile<T>::columns; j += Tile<T>::width) {
+            Packet value = pmul(pset1<Packet>(alpha), pload<Packet>(tile + j));
+            if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), ploadu<Packet>(c + j)));
+            if (bias) value = padd(value, ploadu<Packet>(bias + j));
+            if (add) value = padd(value, ploadu<Packet>(add + j));
+            pstoreu(c + j, value);
+        }
     }
 
     const Gemm& g_;
-    ProductThread<T>& thread_;
     const void *a_, *b_;
     Index offset_;
+    Index blocks_;
 };
 
 }  // namespace promptkd::detail
