@@ -27,10 +27,10 @@ public:
           student_map_(load_weights(job.student, settled())),
           student_model_(device, detail::image_branch(student_map_)),
           run_(job.run),
-          teachers_(device, job.teacher, images_.train.class_names, job.pattern, job.vocab) {
+          teachers_(device, job.teacher, images_.train.class_names, job.pattern, job.vocab,
+                    student_model_.vision().resolution()) {
         run_.resolution = student_model_.vision().resolution();
         open_evaluation();
-        teachers_.require_resolution(run_.resolution);
         choose_vectors();
         build();
     }

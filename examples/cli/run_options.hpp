@@ -45,6 +45,15 @@ struct RunOptions {
     }
 };
 
+inline void add_protocol(CLI::App& c, RunOptions& o) {
+    c.add_option(
+         "--protocol", o.protocol,
+         "published (the model after the last epoch) or clean (the best epoch on labelled images held out of the "
+         "training part; the test images are looked at once)")
+        ->check(CLI::IsMember({"published", "clean"}))
+        ->capture_default_str();
+}
+
 inline void add_run_options(CLI::App& c, RunOptions& o) {
     c.add_option("--accumulate", o.micro_batches,
                  "work a batch through in so many parts (a BatchNorm then sees one part at a time)")
@@ -71,12 +80,7 @@ inline void add_run_options(CLI::App& c, RunOptions& o) {
         ->check(CLI::IsMember({"rrc", "flip", "none"}))
         ->capture_default_str();
     c.add_option("--seeds", o.seeds, "several seeds, e.g. 1,2,3: all are run; mean and standard deviation printed");
-    c.add_option(
-         "--protocol", o.protocol,
-         "published (the model after the last epoch) or clean (the best epoch on labelled images held out of the "
-         "training part; the test images are looked at once)")
-        ->check(CLI::IsMember({"published", "clean"}))
-        ->capture_default_str();
+    add_protocol(c, o);
 }
 
 /// Mean and (sample) standard deviation of one result over the runs; empty where a run lacks it.

@@ -52,8 +52,9 @@ class TeacherSet {
 public:
     using T = typename D::Scalar;
 
+    /// Teachers must see images of `resolution` pixels (0: of any size, but all of the same). Throws Error otherwise.
     TeacherSet(D& device, const TeacherFiles& files, const std::vector<std::string>& names, const std::string& pattern,
-               const std::string& vocabulary) {
+               const std::string& vocabulary, Index resolution = 0) {
         files.check();
         WeightsOptions settle;
         settle.activation = files.activation, settle.config = files.config;
@@ -61,6 +62,10 @@ public:
             auto t = std::make_unique<Teacher>();
             t->weights = load_weights(files.weights_of(i), settle);
             t->model.emplace(device, t->weights);
+            const Index seen = t->model->vision().resolution();
+            if (resolution == 0) resolution = seen;
+            require(seen == resolution, "the teacher sees images of ", seen, " pixels and ",
+                    i == 0 ? "the student" : "another model", " of ", resolution, "; both must see the same view");
             if (!files.prompts_of(i).empty()) t->prompts = load_prompts(files.prompts_of(i));
             if (!files.class_vectors.empty())
                 t->vectors = read_class_vectors(files.class_vectors, static_cast<Index>(names.size()),
@@ -77,14 +82,6 @@ public:
     const ClipModel<D>& model(std::size_t i = 0) const { return *teachers_.at(i)->model; }
     /// Class vectors of the first teacher: those that the student shares.
     const std::vector<T>& class_vectors() const { return teachers_.at(0)->vectors; }
-
-    /// Throws Error when a teacher sees images of another size than `resolution`.
-    void require_resolution(Index resolution) const {
-        for (const auto& t : teachers_)
-            require(t->model->vision().resolution() == resolution, "the teacher sees images of ",
-                    t->model->vision().resolution(), " pixels and the student of ", resolution,
-                    "; both must see the same view");
-    }
 
     void add_to(LiveTeachers<D>& live) const {
         for (const auto& t : teachers_) live.add(*t->model, t->fixed(), t->vectors);

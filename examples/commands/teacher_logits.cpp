@@ -23,7 +23,6 @@ struct TeacherLogits : DistillOptions {
         const TeacherSet<D> teachers(device, job.teacher, images.train.class_names, job.pattern, job.vocab);
         TrainingLoopConfig config = job.run;
         config.resolution = teachers.model().vision().resolution();
-        teachers.require_resolution(config.resolution);
         StoredTargetsFile file;
         file.features = job.loss.kd != KdLoss::logits;
         file.fingerprint = fingerprint_of(job, config, images.train, teachers);
@@ -56,6 +55,7 @@ void add_teacher_logits(CLI::App& app, Action& action) {
     c.add_option("--augment", o->run.augment, "rrc (random resized crop and flip), flip or none")
         ->check(CLI::IsMember({"rrc", "flip", "none"}))
         ->capture_default_str();
+    add_protocol(c, o->run);
     c.add_option("--out", o->common.out, "the file to write (safetensors)")->required();
     add_device(c, o->common);
     add_json(c, o->common);
