@@ -5,6 +5,8 @@
 #include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/norm.hpp>
 
+#include <doctest/doctest.h>
+
 #include <mutex>
 
 namespace norm_test {
