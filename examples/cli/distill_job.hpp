@@ -23,6 +23,8 @@ struct DistillJob {
     nlohmann::json config;  ///< the resolved options, written beside the results
     const Output* output = nullptr;
     Index evaluation_batch = 100;
+    bool graph = false;             ///< record a step on the GPU and repeat it
+    bool local_batch_norm = false;  ///< with several processes: statistics of each one's images alone
 };
 
 /// The images of a distillation: those it learns from, and for the protocol "clean" those it selects the epoch on.

@@ -12,7 +12,7 @@ struct DistillOptions {
     DistillJob job;
     RunOptions run;
     std::string order = "shuffled", kd = "logits", stay_close_to = "features", train = "prompts",
-                text_features = "teacher", views = "epochs";
+                text_features = "teacher", views = "epochs", bn = "global";
     double lr = 0.005;
     Index epochs = 20;
     std::optional<std::uint64_t> view_seed;
@@ -24,6 +24,7 @@ struct DistillOptions {
         r.shuffle = order == "shuffled", r.fixed_views = views == "fixed", r.view_seed = view_seed;
         r.seed = common.seed, r.out = common.out;
         job.loss.kd = parse_kd_loss(kd), job.loss.stay_close_to = parse_stay_close(stay_close_to);
+        job.local_batch_norm = bn == "local";
         job.shape.train_encoder = train == "full", job.own_text = text_features == "own";
         job.micro_batches = run.micro_batches, job.clean = run.protocol == "clean";
         job.teacher.activation = job.activation;

@@ -18,8 +18,10 @@ class DistillSession {
 public:
     using T = typename D::Scalar;
 
-    DistillSession(D& device, const DistillJob& job)
+    /// With several `ranks` each trains and evaluates on its share of the images, and rank 0 writes.
+    DistillSession(D& device, const DistillJob& job, const Ranks<D>& ranks = {})
         : device_(device),
+          ranks_(ranks),
           job_(job),
           images_(job),
           student_map_(load_weights(job.student, settled())),
@@ -49,7 +51,9 @@ public:
         const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch)
                                               : batches * run.schedule.max_epoch;
         run.resume = wants_resume(steps);
-        write_config();
+        if (ranks_.leads()) write_config();
+        run.rank = ranks_.rank(), run.ranks = ranks_.size();
+        run.meet = [&](Index step) { meet(step); };
         ProgressLine line("distil", "steps", steps);
         Index first = -1;
         run.on_step = [&](const StepRecord& r) {
@@ -64,7 +68,7 @@ public:
             line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
         };
         const std::unique_ptr<TargetSource<D>> source = target_source();
-        DistillationTarget<D> target(*distiller_, *student_, *source, run.batch, job_.micro_batches);
+        DistillationTarget<D> target(*distiller_, *student_, *source, own_batch(), job_.micro_batches, job_.graph);
         if (!job_.clean) return TrainingLoop(target, images_.train, run).run();
         BestEpoch best(target, [this] { return validation_accuracy(); });
         const TrainingResult result = TrainingLoop(best, images_.train, run).run();
@@ -82,7 +86,7 @@ public:
     /// Normalised student features of `data` in evaluation mode.
     FeatureSet<T> features(const Dataset& data, const std::string& what) {
         return with_student([&](const auto& encode) {
-            return features_with_progress(device_, data, run_.resolution, student_->config().embed,
+            return features_with_progress(device_, ranks_, data, run_.resolution, student_->config().embed,
                                           job_.evaluation_batch, what, encode);
         });
     }
@@ -91,6 +95,7 @@ public:
     const std::optional<Dataset>& evaluation_data() const { return evaluation_; }
 
     void write_student(const std::string& path) const {
+        if (!ranks_.leads()) return;
         nlohmann::json recipe = run_.identity;  // the files that the targets came through do not change a student
         for (const char* key :
              {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors", "vocab"})
@@ -153,10 +158,29 @@ private:
                 classes, " classes");
     }
 
+    /// Images of a step in this process.
+    Index own_batch() const { return slice_of(run_.batch, ranks_.rank(), ranks_.size()).count; }
+
+    /// Waits until every rank has read the checkpoint, and makes sure that all have read the same.
+    void meet(Index step) {
+        std::vector<std::int64_t> first{step};
+        Buffer<D, std::int64_t> shared(device_, first);
+        ranks_.broadcast(device_, shared.data(), sizeof(std::int64_t));
+        const Index leaders = shared.to_host().front();
+        require(leaders == step, "process ", ranks_.rank(), " would begin at step ", step, ", process 0 at step ",
+                leaders, ": they see different files in ", run_.out);
+        ranks_.barrier(device_);
+    }
+
     void build() {
+        require(run_.batch >= ranks_.size(), "--batch ", run_.batch, " is too small for ", ranks_.size(),
+                " processes: each must get an image of every batch");
+        require(ranks_.alone() || job_.micro_batches == 1,
+                "under mpirun a batch is divided among the processes already: "
+                "leave out --accumulate");
         StudentConfig shape = job_.shape;
         shape.embed = static_cast<Index>(vectors_.size() / class_names().size());
-        student_.emplace(device_, student_model_, shape, std::max(run_.batch, job_.evaluation_batch));
+        student_.emplace(device_, student_model_, shape, std::max(own_batch(), job_.evaluation_batch));
         if (job_.init.empty()) {
             student_->initialize(run_.seed);
         } else {
@@ -166,9 +190,10 @@ private:
         const bool close = job_.loss.stay_close > 0, to_logits = job_.loss.stay_close_to == StayCloseTo::logits;
         require(!close || to_logits || shape.prompts > 0 || shape.train_encoder,
                 "--stay-close-to features has no effect with --prompts 0: that encoder never changes");
-        require_parts(run_.batch, job_.micro_batches);
-        distiller_.emplace(*student_, nullptr, vectors_, job_.loss, run_.batch / job_.micro_batches,
-                           close && to_logits ? own_text_features() : std::vector<T>{});
+        require_parts(own_batch(), job_.micro_batches);
+        distiller_.emplace(*student_, nullptr, vectors_, job_.loss, own_batch() / job_.micro_batches,
+                           close && to_logits ? own_text_features() : std::vector<T>{},
+                           DataParallel<D>{ranks_, run_.batch, job_.local_batch_norm});
     }
 
     std::unique_ptr<TargetSource<D>> target_source() const {
@@ -233,6 +258,7 @@ private:
     }
 
     D& device_;
+    Ranks<D> ranks_;
     const DistillJob& job_;
     DistillImages images_;
     TensorMap student_map_;

@@ -18,21 +18,23 @@ struct Distill : DistillOptions {
             const DistillJob one = with_seed(seed, seeds.size() > 1 ? concat(common.out, "/seed", seed) : common.out);
             make_directories(one.run.out);
             nlohmann::json result;
-            with_device(common, [&](auto& device) { result = distill(device, one); });
+            with_device<CpuPrecisions::all>(common, [&](auto& device) {
+                with_ranks(device, [&](const auto& ranks) { result = distill(device, one, ranks); });
+            });
             if (seeds.size() > 1) result["seed"] = seed;
-            write_atomically(one.run.out + "/result.json", result.dump(2) + "\n");
+            if (launch().leads()) write_atomically(one.run.out + "/result.json", result.dump(2) + "\n");
             runs.push_back(std::move(result));
         }
         if (seeds.size() == 1) return common.output.write(runs[0]), 0;
         const nlohmann::json summary = summary_over_seeds(common.output, runs);
-        write_atomically(common.out + "/result.json", summary.dump(2) + "\n");
+        if (launch().leads()) write_atomically(common.out + "/result.json", summary.dump(2) + "\n");
         common.output.write(summary);
         return 0;
     }
 
     template <class D>
-    nlohmann::json distill(D& device, const DistillJob& one) const {
-        DistillSession<D> session(device, one);
+    nlohmann::json distill(D& device, const DistillJob& one, const Ranks<D>& ranks) const {
+        DistillSession<D> session(device, one, ranks);
         std::ostream& say = common.output.text();
         say << session.training_data().size() << " images, " << session.class_names().size() << " classes, "
             << session.student().params().size() << " learnable values" << std::endl;
@@ -75,6 +77,14 @@ void add_loss_options(CLI::App& c, Distill& o) {
                  "the frozen student's encoder features (mean absolute difference) or its zero-shot logits (KL)")
         ->check(CLI::IsMember({"features", "logits"}))
         ->capture_default_str();
+}
+
+void add_machine_options(CLI::App& c, Distill& o) {
+    c.add_option("--bn", o.bn,
+                 "under mpirun: BatchNorm over the images of all processes (global) or of each one (local)")
+        ->check(CLI::IsMember({"global", "local"}))
+        ->capture_default_str();
+    c.add_flag("--graph", o.job.graph, "on the GPU: record a step and repeat it with one call (SGD only)");
 }
 
 void add_student_options(CLI::App& c, Distill& o) {
@@ -126,6 +136,7 @@ void add_distill(CLI::App& app, Action& action) {
     CLI::Option* resume = c.add_flag("--resume", o->job.run.resume,
                                      "continue the run that --out holds with the same settings (the default)");
     c.add_flag("--fresh", o->job.fresh, "start again, whatever --out holds")->excludes(resume);
+    add_machine_options(c, *o);
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/nn/linear_epilogue.hpp>
 #include <promptkd/nn/weight_gradients.hpp>
 #include <promptkd/op/attention.hpp>
 #include <promptkd/op/elementwise.hpp>
+#include <promptkd/op/fused_attention.hpp>
 #include <promptkd/op/norm.hpp>
 
 namespace promptkd {
@@ -16,7 +18,8 @@ struct BlockTape {
     const A* x = nullptr;                    ///< input (rows, d)
     T *mean_1 = nullptr, *rstd_1 = nullptr;  ///< of ln_1
     A *q = nullptr, *kv = nullptr;  ///< with a selection: (count, d) and (rows, 2d); else q = (rows, 3d), kv null
-    A* probabilities = nullptr;     ///< (heads, queries, tokens)
+    A* probabilities = nullptr;     ///< (heads, queries, tokens); null with the fused attention, which keeps
+    T* log_sum = nullptr;           ///< (heads, queries) instead
     A* x_mid = nullptr;             ///< after the attention's residual (queries, d)
     T *mean_2 = nullptr, *rstd_2 = nullptr;  ///< of ln_2
     A* hidden = nullptr;                     ///< c_fc's output before the GELU (queries, 4d)
@@ -47,23 +50,16 @@ struct Block {
         allocate_kept(arena, s, selection, keep, t);
         typename Arena<D>::Scope scope(arena);
         t.x = x;
-        if (!keep) {
-            t.x_mid = selection ? arena.template scratch<A>(queries * d) : y;
-            const AttentionShape shape = attention_shape(s, selection);
-            A* o = arena.template scratch<A>(queries * d);
-            {
-                typename Arena<D>::Scope inner(arena);
-                allocate_attention(arena, s, selection, false, t);
-                attend(device, arena, shape, t, o);
-            }
-            finish_attention(device, s, selection, t, o);
-            t.hidden = arena.template scratch<A>(queries * c_fc.weight.rows);
-        } else {
-            A* o = arena.template scratch<A>(queries * d);
+        if (!keep) t.x_mid = selection ? arena.template scratch<A>(queries * d) : y;
+        A* o = arena.template scratch<A>(queries * d);
+        {
+            typename Arena<D>::Scope inner(arena);
+            if (!keep) allocate_attention(arena, s, selection, false, t);
             attend(device, arena, attention_shape(s, selection), t, o);
-            finish_attention(device, s, selection, t, o);
         }
-        mlp(device, arena, queries, t, y, keep);
+        finish_attention(device, arena, s, selection, t, o);
+        if (!keep) t.hidden = arena.template scratch<A>(queries * c_fc.weight.rows);
+        mlp(device, arena, queries, t, o, y, keep);
     }
 
     /// dx (rows, d) from dy (queries, d). dx may be dy when there is no selection. `weights`: where the gradients of
@@ -133,7 +129,11 @@ private:
         const Index rows = s.rows();
         t.q = arena.template take<A>(keep, selection ? s.count * d : rows * 3 * d);
         t.kv = selection ? arena.template take<A>(keep, rows * 2 * d) : nullptr;
-        t.probabilities = arena.template take<A>(keep, attention_shape(s, selection).scores());
+        const AttentionShape shape = attention_shape(s, selection);
+        if (uses_fused_attention<D>(shape))
+            t.log_sum = arena.template take<T>(keep, heads * rows);
+        else
+            t.probabilities = arena.template take<A>(keep, shape.scores());
     }
 
     /// o = attention(ln_1(x)) before the output projection.
@@ -151,33 +151,33 @@ private:
             attention_forward(device, shape, t.q, t.kv, t.kv + d, t.probabilities, o);
         } else {
             linear_forward(device, in_proj, norm, t.q, rows);
-            attention_forward(device, shape, t.q, t.q + d, t.q + 2 * d, t.probabilities, o);
+            const A *q = t.q, *k = q + d, *v = q + 2 * d;
+            if (uses_fused_attention<D>(shape))
+                fused_attention_forward(device, shape, q, k, v, t.log_sum, o);
+            else
+                attention_forward(device, shape, q, k, v, t.probabilities, o);
         }
     }
 
-    /// x_mid = x (its selected rows) + out_proj(o).
-    void finish_attention(D& device, const Sequences& s, const Selection* selection, BlockTape<D>& t,
-                          const A* o) const {
+    /// x_mid = x (its selected rows) + out_proj(o), then o = ln_2(x_mid).
+    void finish_attention(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, BlockTape<D>& t,
+                          A* o) const {
+        const Index rows = selection ? s.count : s.rows();
+        typename Arena<D>::Scope scope(arena);
         const A* residual = t.x;
         if (selection) {
-            gather_selected(device, s, *selection, t.x, t.x_mid, d);
-            residual = t.x_mid;
+            A* chosen = arena.template scratch<A>(rows * d);
+            gather_selected(device, s, *selection, t.x, chosen, d);
+            residual = chosen;
         }
-        linear_forward(device, out_proj, o, t.x_mid, selection ? s.count : s.rows(), residual);
+        linear_residual_norm(device, out_proj, o, residual, t.x_mid, ln_2, o, t.mean_2, t.rstd_2, rows);
     }
 
-    /// y = x_mid + c_proj(gelu(c_fc(ln_2(x_mid)))).
-    void mlp(D& device, Arena<D>& arena, Index queries, BlockTape<D>& t, A* y, bool keep) const {
+    /// y = x_mid + c_proj(gelu(c_fc(norm))), norm = ln_2(x_mid).
+    void mlp(D& device, Arena<D>& arena, Index queries, BlockTape<D>& t, const A* norm, A* y, bool keep) const {
         typename Arena<D>::Scope scope(arena);
-        const Index width = c_fc.weight.rows;
-        A* active = keep ? arena.template scratch<A>(queries * width) : t.hidden;
-        {
-            typename Arena<D>::Scope inner(arena);
-            A* norm = arena.template scratch<A>(queries * d);
-            layer_norm_forward(device, t.x_mid, d, ln_2.weight, ln_2.bias, norm, t.mean_2, t.rstd_2, queries, d);
-            linear_forward(device, c_fc, norm, t.hidden, queries);
-        }
-        gelu_forward(device, gelu, t.hidden, active, queries * width);
+        A* active = keep ? arena.template scratch<A>(queries * c_fc.weight.rows) : t.hidden;
+        linear_gelu(device, c_fc, gelu, norm, t.hidden, active, queries);
         linear_forward(device, c_proj, active, y, queries, static_cast<const A*>(t.x_mid));
     }
 
@@ -215,7 +215,13 @@ private:
         typename Arena<D>::Scope scope(arena);
         A* o = arena.template scratch<A>(shape.queries() * d);
         const A* v = shape.selection ? t.kv + d : t.q + 2 * d;
-        attention_output(device, shape, v, static_cast<const A*>(t.probabilities), o);
+        if (uses_fused_attention<D>(shape)) {
+            T* log_sum = arena.template scratch<T>(heads * shape.queries());  // as it is on the tape
+            fused_attention_forward(device, shape, static_cast<const A*>(t.q), static_cast<const A*>(t.q + d), v,
+                                    log_sum, o);
+        } else {
+            attention_output(device, shape, v, static_cast<const A*>(t.probabilities), o);
+        }
         add_linear_gradients(device, out_proj, static_cast<const A*>(o), d_mid, shape.queries(), weights);
     }
 
@@ -244,8 +250,13 @@ private:
             scatter_add_selected(device, s, *shape.selection, d_chosen, d_norm, d);
         } else {
             A* d_qkv = arena.template scratch<A>(s.rows() * 3 * d);
-            attention_backward(device, arena, shape, t.q, t.q + d, t.q + 2 * d, t.probabilities, d_o, d_qkv, d_qkv + d,
-                               d_qkv + 2 * d);
+            const A *q = t.q, *k = q + d, *v = q + 2 * d;
+            A *dk = d_qkv + d, *dv = d_qkv + 2 * d;
+            if (uses_fused_attention<D>(shape))
+                fused_attention_backward(device, arena, shape, q, k, v, static_cast<const T*>(t.log_sum), d_o, d_qkv,
+                                         dk, dv);
+            else
+                attention_backward(device, arena, shape, q, k, v, t.probabilities, d_o, d_qkv, dk, dv);
             add_linear_gradients(device, in_proj, static_cast<const A*>(d_norm), static_cast<const A*>(d_qkv), s.rows(),
                                  weights);
             linear_backward(device, in_proj, d_qkv, d_norm, s.rows());

@@ -18,6 +18,8 @@ public:
 
     void begin_epoch(Index epoch) override { target_.begin_epoch(epoch); }
     double step(const Batch& batch, double rate) override { return target_.step(batch, rate); }
+    void begin_step(const Batch& batch, double rate) override { target_.begin_step(batch, rate); }
+    double end_step() override { return target_.end_step(); }
 
     void end_epoch(Index epoch) override {
         target_.end_epoch(epoch);

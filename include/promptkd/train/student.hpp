@@ -85,14 +85,16 @@ public:
         Index batch = 0;
     };
 
-    /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape.
-    const T* forward_training(Arena<D>& arena, const T* images, Index batch, Tape& tape) {
+    /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape. With several ranks
+    /// (`parallel`) BatchNorm sees the rows of all, unless it says otherwise.
+    const T* forward_training(Arena<D>& arena, const T* images, Index batch, Tape& tape,
+                              const DataParallel<D>& parallel = {}) {
         tape.batch = batch;
         tape.encoded = arena.template keep<T>(batch * model_->vision().embed());
         tape.unit = arena.template keep<T>(batch * config_.embed);
         tape.inverse = arena.template keep<T>(batch);
         encode(arena, images, batch, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
-        projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector);
+        projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector, parallel);
         normalize_forward(*device_, static_cast<const T*>(tape.unit), tape.unit, tape.inverse, batch, config_.embed);
         return tape.unit;
     }
@@ -124,6 +126,9 @@ public:
         normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
                           config_.embed);
     }
+
+    /// A recorded training step was queued again: BatchNorm's count of batches.
+    void replayed() { projector_.replayed(); }
 
     ParamSet<D>& params() { return params_; }
     const ParamSet<D>& params() const { return params_; }

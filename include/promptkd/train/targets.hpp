@@ -21,6 +21,8 @@ public:
     /// Targets (batch.size, size()) of a batch in epoch `epoch`, in device memory, valid until the next call. `images`:
     /// the batch's, in device memory.
     virtual const T* targets(const Batch& batch, const T* images, Index epoch) = 0;
+    /// Whether targets() is work of the device alone, which can be recorded and repeated.
+    virtual bool on_device() const { return false; }
 };
 
 /// Teachers at work. Logits exp(s_t)·u_t·W_tᵀ, each teacher with class vectors of its own, averaged over the teachers;
@@ -53,6 +55,7 @@ public:
         if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
     }
 
+    bool on_device() const override { return true; }
     Index size() const override { return features_ ? teachers_.at(0).tower->embed() : teachers_.at(0).classes; }
 
     const T* targets(const Batch& batch, const T* images, Index) override { return targets(images, batch.size); }
