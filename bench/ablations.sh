@@ -5,13 +5,13 @@
 usage="usage: sh bench/ablations.sh [--program FILE] [--work DIR] [--images N] [--epochs N] [--seeds LIST] [--threads N]
   --program  the promptkd to run (default build/release/promptkd)
   --work     folder for teachers, stored logits and runs (default build/ablations); finished runs are not repeated
-  --images   unlabelled training images (default 3000)     --epochs  passes over them (default 6)
+  --images   unlabelled training images (default 2000)     --epochs  passes over them (default 5)
   --seeds    (default 1,2,3)                               --threads CPU threads (default 1)"
 cd "$(dirname "$0")/.." || exit 1
 program=build/release/promptkd
 work=build/ablations
-images=3000
-epochs=6
+images=2000
+epochs=5
 seeds=1,2,3
 threads=1
 while [ $# -gt 0 ]; do
@@ -106,8 +106,7 @@ line "published recipe: KL on logits, 4 prompts, 2-layer projector, τ 1, Prompt
 line "L1 on features" l1 features --kd l1
 line "MSE on features" mse features --kd mse
 line "projector only" projector promptsrc --prompts 0
-line "full fine-tuning, lr 0.005" full promptsrc --train full --prompts 0
-line "full fine-tuning, lr 0.0005" full_slow promptsrc --train full --prompts 0 --lr 0.0005
+line "full fine-tuning (lr 0.0005)" full promptsrc --train full --prompts 0 --lr 0.0005
 line "projector of 1 layer" layers1 promptsrc --projector-layers 1
 line "projector of 3 layers" layers3 promptsrc --projector-layers 3
 line "τ 0.5" tau05 promptsrc --temperature 0.5
@@ -123,7 +122,5 @@ line "stay close to logits, weight 100" close_logits promptsrc --stay-close 100 
 
 heading "distilled on images of the base classes only"
 line "not regularised" half half --distil-classes base
-line "stay close to features, weight 100" half_features half --distil-classes base --stay-close 100
-line "stay close to features, weight 1000" half_features2 half --distil-classes base --stay-close 1000
-line "stay close to logits, weight 100" half_logits half --distil-classes base --stay-close 100 --stay-close-to logits
-line "stay close to logits, weight 1000" half_logits2 half --distil-classes base --stay-close 1000 --stay-close-to logits
+line "stay close to features, weight 1000" half_features half --distil-classes base --stay-close 1000
+line "stay close to logits, weight 1000" half_logits half --distil-classes base --stay-close 1000 --stay-close-to logits
