@@ -3,6 +3,7 @@
 #include "support/thread_ranks.hpp"
 #include "support/tiny_clip.hpp"
 
+#include <promptkd/train/class_vectors.hpp>
 #include <promptkd/train/distillation_run.hpp>
 #include <promptkd/train/sharded.hpp>
 

@@ -25,7 +25,8 @@ struct Patterns : ImageSource {
 };
 
 template <class D>
-std::vector<double> losses(D& device, bool graph = false, TensorMap* state = nullptr) {
+std::vector<double> losses(D& device, bool graph = false, TensorMap* state = nullptr,
+                           const DistillationConfig& settings = {}) {
     Dataset data;
     data.name = "patterns";
     data.source = std::make_shared<Patterns>();
@@ -38,7 +39,7 @@ std::vector<double> losses(D& device, bool graph = false, TensorMap* state = nul
     student.initialize(1);
     std::vector<typename D::Scalar> vectors = as<typename D::Scalar>(numbers(5 * 6, 9));
     normalize_rows(vectors, 6);
-    Distiller<D> distiller(student, &teacher, vectors, {});
+    Distiller<D> distiller(student, &teacher, vectors, settings);
     TrainingLoopConfig config;
     config.batch = 4, config.schedule.max_epoch = 3, config.loader_threads = 2;
     std::vector<double> values;
@@ -86,15 +87,22 @@ TEST_CASE("a recorded step is the step: losses, parameters, statistics, counts")
     CHECK_THROWS_WITH_AS(losses(cpu, true), doctest::Contains("--device cuda"), Error);
 }
 
-TEST_CASE("fp16: the loss scale keeps small gradients, and an overflow costs a step, not the run") {
+TEST_CASE("fp16: an overflow costs a step and halves the loss scale, not the run") {
     EmulatedCuda<float, half> emulated;
     Cpu<float, half> cpu(2);
     Cpu<double> exact(2);
     const std::vector<double> want = losses(exact);
-    TensorMap on_emulated, on_cpu;
-    CHECK(difference(losses(emulated, false, &on_emulated), want) < 0.1);
-    CHECK(difference(losses(cpu, false, &on_cpu), want) < 0.1);
-    for (const TensorMap* state : {&on_emulated, &on_cpu}) CHECK(state->at("loss_scale").to<float>().at(0) >= 1);
+    CHECK(difference(losses(emulated), want) < 0.1);
+    CHECK(difference(losses(cpu), want) < 0.1);
+    DistillationConfig hostile;
+    hostile.loss_scale = {1 << 24, 1 << 24, 100};
+    TensorMap state;
+    const std::vector<double> got = losses(cpu, false, &state, hostile);
+    const std::vector<float> scale = state.at("loss_scale").to<float>();
+    CHECK(scale[detail::skipped_steps] > 0);
+    CHECK(scale[detail::skipped_steps] < 12);
+    CHECK(scale[detail::scale_now] == static_cast<float>(1 << 24) / std::exp2(scale[detail::skipped_steps]));
+    CHECK(std::isfinite(got.back()));
     CHECK(emulated.errors().empty());
 }
 

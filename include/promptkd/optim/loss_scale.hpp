@@ -7,11 +7,12 @@
 
 namespace promptkd {
 
-/// Settings of dynamic loss scaling.
+/// Settings of dynamic loss scaling. It begins without any: PromptKD's weight of 1000 lifts the gradients already, and
+/// a scale that is too large costs steps.
 struct LossScaleConfig {
-    double initial = 1024;
+    double initial = 1;
     double largest = 65536;
-    Index growth_interval = 500;  ///< steps without overflow after which the scale doubles
+    Index growth_interval = 100;  ///< steps without overflow after which the scale doubles
 };
 
 namespace detail {

@@ -3,6 +3,7 @@
 
 #include <promptkd/loss/distillation.hpp>
 #include <promptkd/loss/feature_distance.hpp>
+#include <promptkd/optim/loss_scale.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/cosine.hpp>
 #include <promptkd/train/image_tower.hpp>
@@ -42,6 +43,7 @@ struct DistillationConfig {
     double stay_close = 0;  ///< weight of the regularisation towards the frozen student; 0: none (published)
     StayCloseTo stay_close_to = StayCloseTo::features;
     OptimizerConfig optimizer;
+    LossScaleConfig loss_scale;  ///< on a device that stores activations in fp16
 };
 
 /// The loss of a distillation, and its gradient with respect to the student's features:
