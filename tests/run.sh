@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs every test.
 usage="usage: sh tests/run.sh [--all] [--clang] [--asan] [--cuda] [--offline]
-  --all      what continuous integration runs: the release build and every test of it
-  --clang    also clang++: everything built; unit, golden and header tests run
+  --all      what continuous integration runs: all of the below, the CUDA compilation where nvcc is found
+  --clang    also clang++: the program, unit and golden tests built; both tests run
   --asan     also the sanitizers: unit, golden and fuzz tests
   --cuda     also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
   --offline  fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
 clang=no
 asan=no
 cuda=no
+all=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) ;;
+    --all) clang=yes && asan=yes && all=yes ;;
     --clang) clang=yes ;;
     --asan) asan=yes ;;
     --cuda) cuda=yes ;;
@@ -118,10 +119,12 @@ if command -v ninja >/dev/null 2>&1; then
 fi
 
 preset release
-[ "$clang" = no ] || preset clang --label-regex '^(unit|golden|header)$'
+[ "$clang" = no ] || preset clang --label-regex '^(unit|golden)$'
 [ "$asan" = no ] || preset asan --label-regex '^(unit|golden|fuzz)$'
+CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+[ -z "$CUDACXX" ] || [ "$all" = no ] || cuda=yes
 if [ "$cuda" = yes ]; then
-    CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
+    [ -n "$CUDACXX" ] || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
     export CUDACXX
     stage "cuda-compile: configure" configure cuda-compile
     stage "cuda-compile: build" build cuda-compile
