@@ -4,6 +4,7 @@
 #include "support/profile.hpp"
 #include "support/random_model.hpp"
 
+#include <promptkd/device/async.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/train/class_vectors.hpp>
 #include <promptkd/prompt/context.hpp>
@@ -81,6 +82,16 @@ Timings promptkd_step(D& device, const StepOptions& o) {
     student.initialize(1);
     Distiller<D> distiller(student, &teacher, vectors, {});
     Buffer<D, T> images(device, random_values<T>(o.batch * 3 * teacher.resolution() * teacher.resolution()));
+    if (o.graph) {
+        if constexpr (GraphDevice<D>) {
+            distiller.step(images.data(), o.batch, 0.005);
+            device.begin_capture();
+            distiller.step(images.data(), o.batch, 0.005);
+            const typename D::Graph graph = device.end_capture();
+            return measure([&] { device.replay(graph), distiller.loss(); }, o.repeat);
+        }
+        fail("--graph needs a GPU");
+    }
     return measure(
         [&] {
             if (o.published) class_vectors(device, teacher_model, random_texts(o.classes));
@@ -165,6 +176,7 @@ int run(int argc, char** argv) {
     CLI::App app{"One whole step on random weights of a published size"};
     add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop"});
     bool profile = false;
+    app.add_flag("--graph", options.graph, "on the GPU, promptkd: record the step and repeat it with one call");
     app.add_flag("--profile", profile,
                  "on the CPU: print time and rate of every kind of operation, set-up included, to standard error");
     CLI11_PARSE(app, argc, argv);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program `promptkd`: one subcommand for each thing the library does. Exit status 2: bad usage, 1: a failed run.
+#include "cli/launch.hpp"
 #include "commands/commands.hpp"
 
 #include <promptkd/core/config.hpp>
@@ -36,6 +37,10 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
     const auto text = [](const nlohmann::json& v) { return v.is_string() ? v.get<std::string>() : v.dump(); };
     for (const auto& [key, value] : config.items()) {
         if (key == "command" || (value.is_string() && value.get<std::string>().empty())) continue;
+        const std::string flag = "--" + key;
+        if (std::any_of(after.begin(), after.end(),
+                        [&](const std::string& a) { return a == flag || a.rfind(flag + "=", 0) == 0; }))
+            continue;  // the command line wins, also where an option may be repeated
         if (value.is_boolean()) {
             if (value.get<bool>()) before.push_back("--" + key);
             continue;
@@ -64,10 +69,21 @@ std::string one_line(std::string what) {
     return what;
 }
 
+/// One line on standard error. Of several processes the first speaks for all that meet the same error.
+void complain(const std::string& what) {
+    using promptkd::cli::launch;
+    if (!launch().alone()) promptkd::cli::let_rank_0_speak();
+    if (launch().leads())
+        std::cerr << "promptkd: " << what << std::endl;
+    else
+        std::cerr << "promptkd: process " << launch().rank << ": " << what << std::endl;
+}
+
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     const std::string name = "promptkd" + (chosen.empty() ? "" : " " + chosen.front()->get_name());
-    std::cerr << name << ": " << one_line(error.what()) << "; see " << name << " --help" << std::endl;
+    if (promptkd::cli::launch().leads())
+        std::cerr << name << ": " << one_line(error.what()) << "; see " << name << " --help" << std::endl;
     return 2;
 }
 
@@ -80,10 +96,11 @@ int run(const std::vector<std::string>& arguments) {
     app.footer("Every command: " + configuration + "\nExit status: 0 done, 1 failed, 2 bad usage.");
     app.require_subcommand(1);
     promptkd::cli::Action action;
-    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
-                           &promptkd::cli::add_distill, &promptkd::cli::add_reproduce, &promptkd::cli::add_evaluate,
-                           &promptkd::cli::add_classify, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize,
-                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
+    for (const auto add :
+         {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
+          &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits, &promptkd::cli::add_reproduce,
+          &promptkd::cli::add_evaluate, &promptkd::cli::add_classify, &promptkd::cli::add_encode,
+          &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {
@@ -102,6 +119,9 @@ int run(const std::vector<std::string>& arguments) {
     } catch (const CLI::ParseError& error) {
         return usage_error(app, error);
     }
+    const std::string command = app.get_subcommands().front()->get_name();
+    promptkd::require(promptkd::cli::launch().alone() || command == "distill" || command == "evaluate", "promptkd ",
+                      command, " runs in one process; start it without mpirun (distill and evaluate use several)");
     return action();
 }
 
@@ -115,9 +135,10 @@ int main(int argc, char** argv) {
     try {
         return run({argv + 1, argv + argc});
     } catch (const std::bad_alloc&) {
-        std::cerr << "promptkd: out of memory" << std::endl;
+        complain("out of memory");
     } catch (const std::exception& error) {
-        std::cerr << "promptkd: " << one_line(error.what()) << std::endl;
+        complain(one_line(error.what()));
     }
+    promptkd::cli::end_ranks(1);  // the others may be waiting for this one
     return 1;
 }

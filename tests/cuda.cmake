@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The target cuda_compile: every test that is typed over devices, and every golden case, compiled by nvcc for the Cuda
-# device and linked into the programs unit_tests_cuda and golden_test_cuda; the CUDA headers alone; one program of a C++
-# and a CUDA unit. Nothing of it is built by default.
+# device and linked into the programs unit_tests_cuda and golden_test_cuda; the CUDA headers alone, and all headers in one
+# unit; one program of a C++ and a CUDA unit. Nothing of it is built by default. The golden cases' kernels and the CUDA
+# headers are compiled for every architecture of CMAKE_CUDA_ARCHITECTURES, the programs for those of
+# PROMPTKD_CUDA_TEST_ARCHITECTURES, where it is set: what nvcc thinks of a source does not depend on the architecture, and
+# each one takes its time.
 
 function(promptkd_cuda_options target)
     promptkd_own(${target})
@@ -32,8 +35,31 @@ foreach(header IN LISTS cuda_headers)
     file(CONFIGURE OUTPUT "${unit}" CONTENT "#include <${header}>\n#include <${header}>\n" @ONLY)
     list(APPEND cuda_sources "${unit}")
 endforeach()
+if(NOT TARGET promptkd::nccl)
+    list(FILTER cuda_sources EXCLUDE REGEX "nccl")
+endif()
 add_library(cuda_only OBJECT EXCLUDE_FROM_ALL ${cuda_sources})
 promptkd_cuda_options(cuda_only)
+
+# Every header, the CPU's included, as nvcc sees it.
+set(every_header)
+foreach(header IN LISTS headers cuda_headers)
+    if(TARGET promptkd::nccl OR NOT header MATCHES "nccl")
+        string(APPEND every_header "#include <${header}>\n")
+    endif()
+endforeach()
+set(every_header_unit "${CMAKE_CURRENT_BINARY_DIR}/cuda/every_header.cu")
+file(CONFIGURE OUTPUT "${every_header_unit}" CONTENT "${every_header}" @ONLY)
+add_library(cuda_headers OBJECT EXCLUDE_FROM_ALL "${every_header_unit}")
+promptkd_cuda_options(cuda_headers)
+target_compile_options(cuda_headers PRIVATE ${mixed_units})
+foreach(target cuda_only cuda_headers)
+    foreach(component mpi nccl)
+        if(TARGET promptkd::${component})
+            target_link_libraries(${target} PRIVATE promptkd::${component})
+        endif()
+    endforeach()
+endforeach()
 
 set(typed_units)
 foreach(source IN LISTS unit_sources)
@@ -51,5 +77,10 @@ foreach(target unit_tests_cuda golden_test_cuda two_units_cuda)
     promptkd_cuda_options(${target})
     target_compile_options(${target} PRIVATE ${mixed_units})
 endforeach()
+foreach(target cuda_headers unit_tests_cuda golden_test_cuda two_units_cuda promptkd)
+    if(PROMPTKD_CUDA_TEST_ARCHITECTURES AND TARGET ${target})
+        set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${PROMPTKD_CUDA_TEST_ARCHITECTURES}")
+    endif()
+endforeach()
 
-add_custom_target(cuda_compile DEPENDS cuda_only unit_tests_cuda golden_test_cuda two_units_cuda)
+add_custom_target(cuda_compile DEPENDS cuda_only cuda_headers unit_tests_cuda golden_test_cuda two_units_cuda)

@@ -2,20 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 # What only a GPU can show: builds for the GPU of this machine, runs every typed test and golden case on the Cuda device, NVIDIA's
 # checkers, the demo and the benchmarks, and prints a page of results.
-usage="usage: sh tests/gpu_check.sh [--stage N] [--out DIR]
+usage="usage: sh tests/gpu_check.sh [--stage N] [--out DIR] [--peer SCRIPT]
+       sh tests/gpu_check.sh --compile-only ARCHITECTURE [--stage N] [--out DIR]
        sh tests/gpu_check.sh --pack DIR
-  --stage N   only stage N (1 build tests, 2 build programs, 3 tests, 4 golden cases, 5 checkers, 6 demo, 7 benchmarks); each takes
-              at most 8 minutes on 16 cores, and a stage that has passed is not repeated
+  --stage N   only stage N (1 build tests, 2 build programs, 3 tests, 4 golden cases, 5 checkers, 6 demo, 7 benchmarks); each is
+              meant to take at most 8 minutes on 16 cores, and a stage that has passed is not repeated
+  --peer SCRIPT    stage 7 also runs this PyTorch script, where python3 has torch: the options of bench/step, with --device cuda
+  --compile-only A stages 1 and 2 alone, for compute capability A (90, say), on a machine without a GPU
   --out DIR   build and results (default: build/gpu)
   --pack DIR  copies sources and the Debian packages that the build needs into DIR, for a machine without network that has the
               CUDA toolkit, cmake and g++; there: sh DIR/promptkd/tests/gpu_check.sh"
 stage=all
 out=
 pack=
+peer=
+compile_only=
 while [ $# -gt 0 ]; do
     case $1 in
     --stage) stage=${2:?$usage} && shift ;;
     --out) out=${2:?$usage} && shift ;;
+    --peer) peer=${2:?$usage} && shift ;;
+    --compile-only) compile_only=${2:?$usage} && shift ;;
     --pack) pack=${2:?$usage} && shift ;;
     -h | --help) echo "$usage" && exit 0 ;;
     *) echo "gpu_check.sh: unknown option $1" >&2 && echo "$usage" >&2 && exit 2 ;;
@@ -61,13 +68,29 @@ fi
 # --- this machine ----------------------------------------------------------------------------------------------------
 out=${out:-$root/build/gpu}
 mkdir -p "$out" || exit 1
-command -v nvidia-smi >/dev/null 2>&1 || {
-    echo "gpu_check.sh: no NVIDIA GPU here (nvidia-smi was not found)" >&2
+if [ -n "$compile_only" ]; then
+    gpu=none
+    architecture=$compile_only
+    stages="1 2"
+else
+    command -v nvidia-smi >/dev/null 2>&1 || {
+        echo "gpu_check.sh: no NVIDIA GPU here (nvidia-smi was not found); --compile-only 90 compiles without one" >&2
+        exit 1
+    }
+    gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
+    architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+    stages="1 2 3 4 5 6 7"
+fi
+case $architecture in '' | *[!0-9]*)
+    echo "gpu_check.sh: '$architecture' is no compute capability (90, say)" >&2
+    exit 1
+    ;;
+esac
+CUDACXX=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+[ -x "$CUDACXX" ] || {
+    echo "gpu_check.sh: no nvcc found; put it into PATH or into the environment variable CUDACXX" >&2
     exit 1
 }
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
-architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
-CUDACXX=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 export CUDACXX
 cores=$(getconf _NPROCESSORS_ONLN || echo 1)
 packages=$(cd "$root/../packages" 2>/dev/null && pwd)
@@ -79,7 +102,7 @@ fashion=/usr/share/datasets/fashion-mnist
 [ -d "$fashion" ] || fashion=$packages$fashion
 
 build() {
-    cmake -S "$root" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DPROMPTKD_CUDA=ON -DPROMPTKD_ONEDNN=OFF \
+    cmake -S "$root" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DPROMPTKD_CUDA=ON -DPROMPTKD_ONEDNN=OFF -DPROMPTKD_MPI=OFF \
         "-DCMAKE_CUDA_ARCHITECTURES=$architecture-real" ${packages:+"-DCMAKE_PREFIX_PATH=$packages/usr;$packages"} || return 1
     cmake --build "$out/build" --parallel "$cores" --target "$@"
 }
@@ -112,14 +135,27 @@ stage_7() {
                 [ "$task" = encode_text ] && [ $batch -ne 8 ] && continue
                 "$step" --task $task --model ViT-B/16 --teacher ViT-L/14 --batch $batch --classes 100 --dtype $dtype --repeat 10 \
                     >>"$out/bench.jsonl" || return 1
+                [ $task = promptkd ] || continue
+                "$step" --task $task --graph --model ViT-B/16 --teacher ViT-L/14 --batch $batch --classes 100 --dtype $dtype --repeat 10 \
+                    >>"$out/bench.jsonl" || return 1
             done
         done
     done
+    if [ -n "$peer" ] && python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+        for task in encode_image encode_text promptkd promptsrc; do
+            for dtype in fp32 tf32 bf16; do
+                for batch in 8 64 256; do
+                    python3 "$peer" --task $task --model ViT-B/16 --teacher ViT-L/14 --batch $batch --classes 100 --dtype $dtype --repeat 10 \
+                        --device cuda >>"$out/bench.jsonl" || echo "the peer failed: $task $dtype $batch" >&2
+                done
+            done
+        done
+    fi
     cat "$out/bench.jsonl"
 }
 
 failed=no
-for n in 1 2 3 4 5 6 7; do
+for n in $stages; do
     [ "$stage" = all ] || [ "$stage" = $n ] || continue
     log=$out/stage$n.log
     if [ -f "$out/stage$n.passed" ] && [ "$stage" = all ]; then continue; fi

@@ -6,7 +6,7 @@
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include"
      "${PROJECT_SOURCE_DIR}/include/promptkd/*.hpp")
 list(FILTER headers EXCLUDE REGEX "(^|/)cuda[^/]*\\.hpp$")  # need nvcc: compiled by cuda_compile
-foreach(component xtensor onednn jpeg_turbo)
+foreach(component xtensor onednn jpeg_turbo mpi)
     if(NOT TARGET promptkd::${component})
         list(FILTER headers EXCLUDE REGEX "${component}[^/]*\\.hpp$")
     endif()
@@ -21,6 +21,9 @@ foreach(header IN LISTS headers)
 endforeach()
 add_library(header_tests OBJECT EXCLUDE_FROM_ALL ${units})
 promptkd_own(header_tests)
+if(TARGET promptkd::mpi)
+    target_link_libraries(header_tests PRIVATE promptkd::mpi)
+endif()
 target_compile_options(header_tests PRIVATE -O0 -g0)  # nothing is instantiated: this is parsing and warnings
 
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)

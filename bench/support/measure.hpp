@@ -44,6 +44,7 @@ struct StepOptions {
     int batch = 8, classes = 100, depth = 9, ctx = 4, threads = 2, repeat = 5;
     std::string dtype = "fp32";
     bool published = false;
+    bool graph = false;
 };
 
 /// Declares the options on a CLI11 application (a template, so that only programs that parse options need CLI11).
@@ -123,6 +124,7 @@ inline nlohmann::ordered_json step_report(const StepOptions& options, const Timi
     line["dtype"] = options.dtype;
     line["threads"] = options.threads;
     line["published"] = options.published;
+    line["graph"] = options.graph;
     line["seconds_per_step"] = timings.median;
     line["min"] = timings.min;
     line["max"] = timings.max;

@@ -1,215 +1,93 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "models.hpp"
+#include "teacher_set.hpp"
 
-#include <promptkd/train/bundle.hpp>
-#include <promptkd/train/distillation_run.hpp>
-
-#include <filesystem>
-#include <optional>
+#include <promptkd/data/halves.hpp>
+#include <promptkd/train/distillation_objective.hpp>
+#include <promptkd/train/student.hpp>
 
 namespace promptkd::cli {
 
 /// A whole distillation as a user describes it: files in, bundle and results out.
 struct DistillJob {
-    std::string teacher, teacher_prompts, class_vectors, student, init, vocab, data, evaluation, class_names,
-        activation, teacher_config, student_config, pattern;
+    TeacherFiles teacher;
+    std::string stored, student, student_config, init, vocab, data, evaluation, class_names, activation, pattern;
     StudentConfig shape;
     DistillationConfig loss;
     TrainingLoopConfig run;
     Split part = Split::train;  ///< whose images the student learns from
-    Index images = 0;
-    bool fresh = false;
+    Index images = 0, images_per_class = 0, micro_batches = 1, validation = 16;
+    std::string classes = "all";  ///< whose images are seen
+    bool own_text = false, clean = false, fresh = false;
     nlohmann::json config;  ///< the resolved options, written beside the results
     const Output* output = nullptr;
     Index evaluation_batch = 100;
+    bool graph = false;             ///< record a step on the GPU and repeat it
+    bool local_batch_norm = false;  ///< with several processes: statistics of each one's images alone
 };
 
-/// One distillation on a device: the models, the data and the run. Steps: construct, train(), evaluate(), save().
-template <Device D>
-class DistillSession {
-public:
-    using T = typename D::Scalar;
+/// The images of a distillation: those it learns from, and for the protocol "clean" those it selects the epoch on.
+struct DistillImages {
+    Dataset train, validation;
 
-    DistillSession(D& device, const DistillJob& job)
-        : device_(device), job_(job), student_map_(load_weights(job.student, settled(job, job.student_config))) {
-        if (!job.class_names.empty()) names_ = read_class_names(job.class_names);
-        train_ = open_dataset(job.data, job.part, names_);
-        require(!train_.class_names.empty(), job.data,
+    explicit DistillImages(const DistillJob& job) {
+        std::vector<std::string> names;
+        if (!job.class_names.empty()) names = read_class_names(job.class_names);
+        train = open_dataset(job.data, job.part, names);
+        require(!train.class_names.empty(), job.data,
                 ": these images have no class folders; give the class names with --class-names FILE (one name a line)");
-        names_ = train_.class_names;
-        if (job.images > 0) train_ = take(train_, job.images);
-        open_evaluation();
-        const TensorMap teacher_map = load_weights(job.teacher, settled(job, job.teacher_config));
-        teacher_model_.emplace(device, teacher_map);
-        student_model_.emplace(device, detail::image_branch(student_map_));
-        if (!job.teacher_prompts.empty()) prompts_ = load_prompts(job.teacher_prompts);
-        require(teacher_model_->vision().resolution() == student_model_->vision().resolution(),
-                "the teacher sees images of ", teacher_model_->vision().resolution(), " pixels and the student of ",
-                student_model_->vision().resolution(), "; both must see the same view");
-        vectors_ = make_class_vectors();
-        build();
-    }
-
-    const std::vector<std::string>& class_names() const { return names_; }
-    const std::vector<T>& class_vectors() const { return vectors_; }
-    const ClipModel<D>& teacher_model() const { return *teacher_model_; }
-    Student<D>& student() { return *student_; }
-    const Dataset& training_data() const { return train_; }
-
-    /// Trains with progress on standard error.
-    TrainingResult train(const std::function<void(const StepRecord&)>& on_step = {},
-                         const std::function<void(const Progress&)>& on_epoch = {}) {
-        TrainingLoopConfig run = job_.run;
-        const Index batches = train_.size() / run.batch;
-        const Index steps = run.max_steps > 0 ? std::min(run.max_steps, batches * run.schedule.max_epoch)
-                                              : batches * run.schedule.max_epoch;
-        run.resume = wants_resume(steps);
-        write_config();
-        ProgressLine line("distil", "steps", steps);
-        Index first = -1;
-        run.on_step = [&](const StepRecord& r) {
-            if (first < 0) first = r.step;
-            char note[64];
-            std::snprintf(note, sizeof note, "epoch %lld, loss %.4f", static_cast<long long>(r.epoch + 1), r.loss);
-            line.update(r.step + 1, note, first);
-            if (on_step) on_step(r);
-        };
-        run.on_epoch = on_epoch;
-        run.warn = [&](const std::string& text) {
-            line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
-        };
-        return run_distillation(*distiller_, *student_, train_, run);
-    }
-
-    /// Normalised student features of `data` in evaluation mode.
-    FeatureSet<T> features(const Dataset& data, const std::string& what) {
-        const Index embed = student_->config().embed;
-        Buffer<D, T> out(device_, job_.evaluation_batch * embed);
-        Arena<D> arena(device_);
-        {
-            PlanningScope<D> planning(device_);
-            student_->forward_inference(arena, nullptr, job_.evaluation_batch, out.data());
+        if (job.images > 0) train = take(train, job.images);
+        const bool labels = job.clean || job.images_per_class > 0 || job.classes != "all";
+        require(!labels || train.labelled(), job.data, ": ",
+                job.clean                  ? "--protocol clean"
+                : job.images_per_class > 0 ? "--images-per-class"
+                                           : "--distil-classes",
+                " needs labelled images");
+        train = keep_half(train, parse_half(job.classes));
+        if (job.clean) {
+            validation = draw(train, job.validation, job.run.seed);
+            train = without(train, validation);
         }
-        arena.bind();
-        return features_with_progress(device_, data, student_model_->vision().resolution(), embed,
-                                      job_.evaluation_batch, what, [&](const T* x, Index n) {
-                                          arena.reset();
-                                          student_->forward_inference(arena, x, n, out.data());
-                                          return static_cast<const T*>(out.data());
-                                      });
-    }
-
-    /// The labelled images to evaluate on: --evaluate, else the test part of --data where it is labelled.
-    const std::optional<Dataset>& evaluation_data() const { return evaluation_; }
-
-    void write_student(const std::string& path) const {
-        write_bundle(path, *student_, student_map_, vectors_, names_,
-                     {{"teacher", job_.teacher},
-                      {"teacher_prompts", job_.teacher_prompts},
-                      {"data", job_.data},
-                      {"config", job_.run.identity}});
+        if (job.images_per_class > 0)
+            train = draw(train, job.images_per_class, job.run.view_seed.value_or(job.run.seed));
     }
 
 private:
-    /// Before the training, so that a wrong --evaluate is not found out after it.
-    void open_evaluation() {
-        if (!job_.evaluation.empty()) {
-            evaluation_ = open_dataset(job_.evaluation, Split::test, names_, FolderLabels::required);
-            require(evaluation_->labelled(), job_.evaluation, ": --evaluate needs labelled images");
-            return;
-        }
-        try {
-            Dataset data = open_dataset(job_.data, Split::test, names_);
-            if (data.labelled()) evaluation_ = std::move(data);
-        } catch (const Error& error) {  // nobody asked for an evaluation
-            if (job_.output) job_.output->text() << "the student will not be evaluated: " << error.what() << std::endl;
-        }
+    /// `n` images of each class that has any here, in the order of the data set.
+    static Dataset draw(const Dataset& data, Index n, std::uint64_t seed) {
+        std::vector<Index> present;
+        for (Index c = 0; c < data.classes(); ++c)
+            if (std::any_of(data.items.begin(), data.items.end(), [c](const Item& i) { return i.label == c; }))
+                present.push_back(c);
+        const Dataset drawn = draw_few_shot(select_labels(data, present), n, seed);
+        return without(data, without(data, drawn));
     }
-
-    static WeightsOptions settled(const DistillJob& job, const std::string& config) {
-        WeightsOptions options;
-        options.activation = job.activation, options.config = config;
-        return options;
-    }
-
-    std::vector<T> make_class_vectors() {
-        if (!job_.class_vectors.empty())
-            return read_class_vectors(job_.class_vectors, static_cast<Index>(names_.size()),
-                                      teacher_model_->vision().embed())
-                .template to<T>();
-        Common vocabulary;
-        vocabulary.vocab = job_.vocab;
-        const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(vocabulary));
-        const TokenRows tokens =
-            tokenize_classes(tokenizer, teacher_model_->text().config(), job_.teacher, names_, job_.pattern);
-        return promptkd::class_vectors(device_, *teacher_model_, tokens, prompts());
-    }
-
-    void build() {
-        StudentConfig shape = job_.shape;
-        shape.embed = static_cast<Index>(vectors_.size() / names_.size());
-        const Index capacity = std::max(job_.run.batch, job_.evaluation_batch);
-        teacher_.emplace(device_, *teacher_model_, prompts(), job_.run.batch);
-        student_.emplace(device_, *student_model_, shape, capacity);
-        if (job_.init.empty()) {
-            student_->initialize(job_.run.seed);
-        } else {
-            const TensorMap start = read_weights(job_.init);
-            student_->load(start, start.contains("init.VPT_image_trans.conv1.0.weight") ? "init." : "");
-        }
-        distiller_.emplace(*student_, &*teacher_, vectors_, job_.loss, job_.run.batch);
-    }
-
-    /// The options beside the results, once it is known that the output folder is this run's.
-    void write_config() const {
-        if (job_.run.out.empty()) return;
-        make_directories(job_.run.out);
-        write_atomically(job_.run.out + "/config.json", job_.config.dump(2) + "\n");
-    }
-
-    const TensorMap* prompts() const { return job_.teacher_prompts.empty() ? nullptr : &prompts_; }
-
-    /// A run with the same settings is continued, a complete one is not repeated; another run's checkpoint is an error
-    /// unless --fresh.
-    bool wants_resume(Index steps) const {
-        if (job_.fresh || job_.run.out.empty() || !has_checkpoint(job_.run.out)) return false;
-        Progress at;
-        read_checkpoint(job_.run.out, job_.run.identity, at);
-        if (!job_.output) return true;
-        const bool complete = at.step >= steps || at.epoch >= job_.run.schedule.max_epoch;
-        if (complete)
-            job_.output->text() << "already trained for " << at.step << " steps; --fresh trains again" << std::endl;
-        else
-            job_.output->text() << "continuing after epoch " << at.epoch << " (step " << at.step << " of " << steps
-                                << ")" << std::endl;
-        return true;
-    }
-
-    D& device_;
-    const DistillJob& job_;
-    TensorMap student_map_, prompts_;
-    std::vector<std::string> names_;
-    Dataset train_;
-    std::optional<Dataset> evaluation_;
-    std::optional<ClipModel<D>> teacher_model_, student_model_;
-    std::vector<T> vectors_;
-    std::optional<FrozenImageTower<D>> teacher_;
-    std::optional<Student<D>> student_;
-    std::optional<Distiller<D>> distiller_;
 };
 
-/// What a run's result.json says about the training.
-inline nlohmann::json training_json(const TrainingResult& r, const Dataset& data) {
-    return {{"steps", r.progress.step},
-            {"epochs", r.progress.epoch},
-            {"seconds", r.progress.seconds},
-            {"first_loss", r.progress.first_loss},
-            {"last_loss", r.progress.last_loss},
-            {"images", data.size()},
-            {"unreadable", r.progress.unreadable},
-            {"loader_wait_seconds", r.wait_seconds}};
+/// What the images, class names and views of a job are; and its teachers, where they are loaded.
+template <Device D>
+Fingerprint fingerprint_of(const DistillJob& job, const TrainingLoopConfig& run, const Dataset& train,
+                           const TeacherSet<D>& teachers) {
+    Fingerprint print;
+    print["images"] = images_fingerprint(train, parse_data_spec(job.data).root);
+    add_views(print, run);
+    teachers.add_to(print);
+    return print;
+}
+
+/// The targets of all views of a job, with progress.
+template <Device D>
+TargetTable make_targets(D& device, const DistillJob& job, const TrainingLoopConfig& run, const Dataset& train,
+                         const TeacherSet<D>& teachers) {
+    LiveTeachers<D> live(device, job.loss.kd != KdLoss::logits, run.batch);
+    teachers.add_to(live);
+    ProgressLine line("teacher", "images", count_views(run) * train.size());
+    TrainingLoopConfig quiet = run;
+    quiet.warn = [&](const std::string& text) {
+        line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
+    };
+    return compute_targets(device, live, train, quiet, [&](Index done, Index) { line.update(done); });
 }
 
 }  // namespace promptkd::cli

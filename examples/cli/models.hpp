@@ -13,6 +13,7 @@
 #include <promptkd/train/evaluate.hpp>
 #include <promptkd/train/image_tower.hpp>
 #include <promptkd/train/metrics_json.hpp>
+#include <promptkd/train/sharded.hpp>
 
 namespace promptkd::cli {
 
@@ -83,14 +84,20 @@ inline std::string evaluation_line(const nlohmann::json& r) {
 
 /// Features of a data set through `encode`, with progress.
 template <Device D, class Encode>
-FeatureSet<typename D::Scalar> features_with_progress(D& device, const Dataset& data, Index resolution, Index embed,
-                                                      Index batch, const std::string& what, Encode&& encode) {
-    ProgressLine line(what, "images", data.size());
+FeatureSet<typename D::Scalar> features_with_progress(D& device, const Ranks<D>& ranks, const Dataset& data,
+                                                      Index resolution, Index embed, Index batch,
+                                                      const std::string& what, Encode&& encode) {
+    ProgressLine line(what, "images", slice_of(data.size(), ranks.rank(), ranks.size()).count);
     EvaluationOptions options;
     options.batch = batch;
     options.progress = [&](Index done, Index) { line.update(done); };
     options.warn = [&](const std::string& text) { line.finish(), std::fprintf(stderr, "warning: %s\n", text.c_str()); };
-    return collect_features(device, data, resolution, embed, options, encode);
+    return collect_features(device, ranks, data, resolution, embed, options, encode);
+}
+template <Device D, class Encode>
+FeatureSet<typename D::Scalar> features_with_progress(D& device, const Dataset& data, Index resolution, Index embed,
+                                                      Index batch, const std::string& what, Encode&& encode) {
+    return features_with_progress(device, Ranks<D>(), data, resolution, embed, batch, what, encode);
 }
 
 }  // namespace promptkd::cli

@@ -11,6 +11,8 @@
 #include <promptkd/cuda.hpp>
 #endif
 
+#include "launch.hpp"
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -21,15 +23,20 @@
 
 namespace promptkd::cli {
 
-/// Where a command prints what a person reads: standard output, unless that carries the JSON (`--json -`).
+/// Where a command prints what a person reads: standard output, unless that carries the JSON (`--json -`). Of several
+/// processes under mpirun only the first prints and writes.
 struct Output {
     std::string json;
 
-    std::ostream& text() const { return json == "-" ? std::cerr : std::cout; }
+    std::ostream& text() const {
+        static std::ostream nowhere(nullptr);
+        if (!launch().leads()) return nowhere;
+        return json == "-" ? std::cerr : std::cout;
+    }
 
     /// Writes `value` to the file named by --json (or to standard output for "-"); nothing when the option is absent.
     void write(const nlohmann::json& value) const {
-        if (json.empty()) return;
+        if (json.empty() || !launch().leads()) return;
         if (json == "-")
             std::cout << value.dump(2) << std::endl;
         else
@@ -62,7 +69,8 @@ inline void add_settling(CLI::App& app, WeightsOptions& settle) {
 inline void add_device(CLI::App& app, Common& c) {
     app.add_option("--device", c.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
     app.add_option("--precision", c.precision,
-                   "on the GPU: products in fp32 or tf32, or activations and frozen weights in fp16 or bf16")
+                   "fp32; tf32: products on the GPU; fp16 or bf16: activations stored in 16 bits (on the GPU frozen "
+                   "weights too; on the CPU in distill and evaluate)")
         ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
     app.add_option("--threads", c.threads, "CPU threads; 0: all cores")
@@ -89,9 +97,10 @@ inline std::string vocabulary_path(const Common& c) {
 template <class F>
 void with_gpu(const Common& c, F&& f) {
     const auto run = [&](auto&& device) { f(device); };
-    if (c.precision == "fp16") return run(Cuda<float, half>());
-    if (c.precision == "bf16") return run(Cuda<float, bf16>());
-    run(Cuda<float>(CudaOptions{0, c.precision == "tf32"}));
+    const int gpu = launch().local_rank;  // under mpirun a GPU a process
+    if (c.precision == "fp16") return run(Cuda<float, half>(CudaOptions{gpu}));
+    if (c.precision == "bf16") return run(Cuda<float, bf16>(CudaOptions{gpu}));
+    run(Cuda<float>(CudaOptions{gpu, c.precision == "tf32"}));
 }
 #else
 template <class F>
@@ -100,11 +109,21 @@ void with_gpu(const Common&, F&&) {
 }
 #endif
 
-/// Runs f(device) on the device that --device names.
-template <class F>
+/// Which precisions a command offers on the CPU. Each is a device of its own and takes its time to compile.
+enum class CpuPrecisions { fp32, all };
+
+/// Runs f(device) on the device that --device and --precision name.
+template <CpuPrecisions Offered = CpuPrecisions::fp32, class F>
 void with_device(const Common& c, F&& f) {
     if (c.device == "cuda") return with_gpu(c, f);
-    require(c.precision == "fp32", "--precision ", c.precision, " needs --device cuda; the CPU computes in fp32");
+    require(c.precision != "tf32", "--precision tf32 needs --device cuda");
+    if constexpr (Offered == CpuPrecisions::all) {
+        const auto run = [&](auto&& device) { f(device); };
+        if (c.precision == "bf16") return run(Cpu<float, bf16>(c.threads));
+        if (c.precision == "fp16") return run(Cpu<float, half>(c.threads));
+    }
+    require(c.precision == "fp32", "--precision ", c.precision,
+            " needs --device cuda here; on the CPU this command computes in fp32");
     Cpu<float> device(c.threads);
     f(device);
 }
@@ -122,6 +141,9 @@ inline nlohmann::json resolved(const CLI::App& app) {
             for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
         }
         all[name] = value;
+        if (option->results().size() > 1 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll &&
+            option->get_delimiter() == '\0')
+            all[name] = option->results();  // a repeated option, which --config repeats again
     }
     return all;
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "launch.hpp"
+
 #include <promptkd/core/config.hpp>
 
+#include <unistd.h>
 #include <chrono>
 #include <cstdio>
 #include <string>
-#include <unistd.h>
 
 namespace promptkd::cli {
 
@@ -28,6 +30,7 @@ public:
     void update(Index done, const std::string& note = "", Index first = 0) {
         const auto now = Clock::now();
         const bool last = done >= total_;
+        if (!launch().leads()) return;
         if (!last && seconds(shown_, now) < (terminal_ ? 0.2 : 10.0)) return;
         shown_ = now;
         const double elapsed = seconds(start_, now),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "distill_job.hpp"
+#include "distill_session.hpp"
 #include "reproduce_plan.hpp"
 #include "train_job.hpp"
 
@@ -181,10 +181,11 @@ private:
 
     void distil(const Stage& stage, Result& result, const StageResult& file) {
         DistillJob job;
-        job.teacher = o_.teacher, job.teacher_prompts = stage.prompts, job.student = stage.weights,
-        job.vocab = o_.vocab;
+        job.teacher.weights = {o_.teacher}, job.student = stage.weights, job.vocab = o_.vocab;
+        if (!stage.prompts.empty()) job.teacher.prompts = {stage.prompts};
         job.data = stage.data, job.part = unlabelled_part(stage.data), job.images = o_.images;
-        job.activation = o_.activation, job.teacher_config = o_.teacher_config, job.student_config = o_.student_config;
+        job.activation = job.teacher.activation = o_.activation, job.teacher.config = o_.teacher_config,
+        job.student_config = o_.student_config;
         job.pattern = stage.pattern, job.fresh = o_.fresh, job.output = &output_;
         job.evaluation_batch = o_.evaluation_batch, job.config = stage.identity;
         const DistillationRecipe& r = stage.distil;

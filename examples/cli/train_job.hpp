@@ -8,6 +8,7 @@
 #include <promptkd/prompt/independent.hpp>
 #include <promptkd/prompt/multimodal.hpp>
 #include <promptkd/prompt/templates.hpp>
+#include <promptkd/train/best_epoch.hpp>
 #include <promptkd/train/conditional_trainer.hpp>
 #include <promptkd/train/learner_run.hpp>
 #include <promptkd/train/recipes.hpp>
@@ -21,7 +22,7 @@ struct TrainJob {
     std::string weights, vocab, data, class_names, evaluation, classes = "base", context_words = "a photo of a",
                                                                position = "end";
     Recipe recipe;
-    bool class_specific = false, allow_fewer = false, fresh = false;
+    bool class_specific = false, allow_fewer = false, fresh = false, clean = false;
     Index shots = 16, images = 0, class_chunk = 0, micro_batches = 1, evaluation_batch = 50;
     double text_weight = 25, image_weight = 10;
     OptimizerConfig optimizer;
@@ -47,6 +48,7 @@ public:
         all_ = open_dataset(job.data, Split::train, names, FolderLabels::required);
         if (job.images > 0) all_ = take(all_, job.images);
         train_ = draw_images();
+        if (job.clean) hold_out();
         learner_ = make_learner(train_.classes());
         learner_->initialize(job.loop.seed, initial_context());
         trainer_ = make_trainer(train_.class_names, true);
@@ -77,11 +79,26 @@ public:
             line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
         };
         loop.resume = !job_.fresh;
-        TrainingLoop run(target, train_, loop);
-        const TrainingResult result = run.run();
+        if (!job_.clean) {
+            const TrainingResult result = TrainingLoop(target, train_, loop).run();
+            target.finish();
+            return result;
+        }
+        BestEpoch best(target, [&] {
+            return evaluate_learner(device_, *trainer_, validation_, loop.resolution, job_.evaluation_batch).accuracy;
+        });
+        const TrainingResult result = TrainingLoop(best, train_, loop).run();
         target.finish();
+        const bool back = best.select();
+        selection_ = {{"epoch", back ? best.best_epoch() + 1 : loop.schedule.max_epoch},
+                      {"epochs", loop.schedule.max_epoch},
+                      {"accuracy", best.best_score()},
+                      {"images", validation_.size()}};
         return result;
     }
+
+    /// Which epoch was chosen, on what; empty for the protocol "published".
+    const nlohmann::json& selection() const { return selection_; }
 
     /// Base, new and harmonic mean on the test images (the trained half alone for class-specific contexts).
     nlohmann::json evaluate() {
@@ -130,6 +147,15 @@ private:
         if (const auto path = published_draw(spec.name, spec.root, job_.shots, job_.loop.seed))
             return select_half(read_few_shot(*find_benchmark(spec.name), *path, all_), half);
         return draw_few_shot(select_half(all_, half), job_.shots, job_.loop.seed, job_.allow_fewer);
+    }
+
+    /// The protocol "clean": up to four images of each class, out of those that are not trained on (of all images when
+    /// all are trained on).
+    void hold_out() {
+        const Dataset half = select_half(all_, parse_half(job_.classes));
+        const Index n = job_.shots > 0 ? std::min<Index>(job_.shots, 4) : 4;
+        validation_ = draw_few_shot(job_.shots > 0 ? without(half, train_) : half, n, job_.loop.seed, job_.allow_fewer);
+        if (job_.shots == 0) train_ = without(train_, validation_);
     }
 
     std::unique_ptr<PromptLearner<D>> make_learner(Index classes) {
@@ -213,7 +239,8 @@ private:
     Tokenizer tokenizer_;
     TensorMap map_;
     ClipModel<D> model_;
-    Dataset all_, train_;
+    Dataset all_, train_, validation_;
+    nlohmann::json selection_ = nlohmann::json::object();
     std::unique_ptr<PromptLearner<D>> learner_;
     std::unique_ptr<LearnerTrainer<D>> trainer_;
 };

@@ -13,6 +13,7 @@ using Action = std::function<int()>;
 // Each adds its subcommand to `app`; the chosen one's work is put into `action` while the options are parsed.
 void add_demo(CLI::App& app, Action& action);
 void add_distill(CLI::App& app, Action& action);
+void add_teacher_logits(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_zero_shot(CLI::App& app, Action& action);
 void add_evaluate(CLI::App& app, Action& action);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd convert` and `promptkd inspect`: weight files of any origin. No device is involved.
-#include "../cli/models.hpp"
 #include "../cli/inspect_data.hpp"
+#include "../cli/models.hpp"
 #include "commands.hpp"
 
 #include <promptkd/io/convert.hpp>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd demo`: PromptKD from end to end on real images (Fashion-MNIST) with two small CLIP models, in about a
-// minute or two.
-#include "../cli/distill_job.hpp"
+// minute or two. With --full its first stage too: the teacher's prompts are learned from a few labelled images.
+#include "../cli/distill_session.hpp"
 #include "../cli/svg.hpp"
+#include "../cli/train_job.hpp"
 #include "commands.hpp"
 
 #include <promptkd/io/image.hpp>
@@ -15,6 +16,7 @@ struct Demo {
     Common common;
     std::string assets = PROMPTKD_ASSETS;
     Index images = 6000, epochs = 10, batch = 8, test_images = 0;
+    bool full = false;
     nlohmann::json config;
 
     int run() {
@@ -28,8 +30,9 @@ struct Demo {
 
     DistillJob job() const {
         DistillJob j;
-        j.teacher = assets + "/fashion_clip_teacher.safetensors";
-        j.teacher_prompts = assets + "/fashion_teacher_prompts.safetensors";
+        j.teacher.weights = {assets + "/fashion_clip_teacher.safetensors"};
+        j.teacher.prompts = {full ? common.out + "/teacher/prompts.safetensors"
+                                  : assets + "/fashion_teacher_prompts.safetensors"};
         j.student = assets + "/fashion_clip_student.safetensors";
         j.vocab = assets + "/fashion_bpe.txt.gz";
         j.data = common.data;
@@ -46,6 +49,33 @@ struct Demo {
         j.output = &common.output;
         j.config = config;
         return j;
+    }
+
+    /// The first stage: PromptSRC on 16 labelled images of each base class among the first 6,000.
+    TrainJob teacher_job() const {
+        TrainJob t;
+        t.kind = LearnerKind::promptsrc;
+        t.weights = assets + "/fashion_clip_teacher.safetensors", t.vocab = assets + "/fashion_bpe.txt.gz";
+        t.data = common.data, t.images = 6000, t.shots = 16;
+        t.recipe = published_recipe(t.kind, t.shots);
+        t.recipe.batch = 8, t.recipe.depth = 3;
+        t.loop.batch = t.recipe.batch, t.loop.schedule.lr = t.recipe.lr, t.loop.schedule.max_epoch = t.recipe.epochs;
+        t.loop.seed = common.seed, t.loop.out = common.out + "/teacher", t.loop.loader_threads = 1;
+        t.loop.identity = config;
+        t.fresh = true, t.output = &common.output;
+        return t;
+    }
+
+    template <class D>
+    nlohmann::json train_teacher(D& device) const {
+        const TrainJob job = teacher_job();
+        make_directories(job.loop.out);
+        TrainSession<D> session(device, job);
+        say() << "first stage: PromptSRC on " << session.training_data().size() << " labelled images of "
+              << session.training_data().classes() << " base classes" << std::endl;
+        const TrainingResult trained = session.train();
+        session.write_prompts(job.loop.out + "/prompts.safetensors");
+        return {{"steps", trained.progress.step}, {"seconds", trained.progress.seconds}};
     }
 
     /// Zero-shot accuracy of a model; `prompts` may be null.
@@ -66,11 +96,12 @@ struct Demo {
         const DistillJob j = job();
         say() << "PromptKD on Fashion-MNIST: a CLIP student learns from " << images
               << " unlabelled images under a prompted teacher.\n";
+        nlohmann::json report = {{"config", config}};
+        if (full) report["teacher_training"] = train_teacher(device);
         const Tokenizer tokenizer = Tokenizer::from_file(j.vocab);
         Dataset test = open_dataset(common.data, Split::test);
         if (test_images > 0) test = take(test, test_images);
-        const TensorMap student_map = read_weights(j.student), prompts = read_weights(j.teacher_prompts);
-        nlohmann::json report = {{"config", config}};
+        const TensorMap student_map = read_weights(j.student), prompts = read_weights(j.teacher.prompts[0]);
         DistillSession<D> session(device, j);
         {
             const ClipModel<D> student(device, student_map);
@@ -81,7 +112,7 @@ struct Demo {
             report["student_zero_shot"] = zero_shot(device, student, nullptr, test, tokenizer, "student, zero-shot");
         }
         print_row("teacher, zero-shot", report["teacher_zero_shot"], true);
-        print_row("teacher, PromptSRC prompts", report["teacher_prompted"]);
+        print_row(full ? "teacher, PromptSRC (stage 1)" : "teacher, PromptSRC prompts", report["teacher_prompted"]);
         print_row("student, zero-shot (before)", report["student_zero_shot"]);
 
         std::vector<std::pair<double, double>> losses;
@@ -109,7 +140,7 @@ struct Demo {
         const TrainingResult trained = session.train(on_step, on_epoch);
         report["student_distilled"] = evaluation_json(device, session.features(test, "student, distilled"),
                                                       session.class_vectors(), test.class_names, "");
-        print_row("student, distilled (after)", report["student_distilled"]);
+        print_row(full ? "student, distilled (stage 2)" : "student, distilled (after)", report["student_distilled"]);
         report["training"] = training_json(trained, session.training_data());
         report["curve"] = curve;
         session.write_student(common.out + "/bundle.safetensors");
@@ -169,6 +200,8 @@ void add_demo(CLI::App& app, Action& action) {
     const char* root = std::getenv("PROMPTKD_FASHION_MNIST");
     o->common.data = std::string("fashion-mnist:") + (root && *root ? root : "/usr/share/datasets/fashion-mnist");
     CLI::App& c = *app.add_subcommand("demo", "distil a small student on Fashion-MNIST and look at the result");
+    c.add_flag("--full", o->full,
+               "both stages: first learn the teacher's prompts (PromptSRC) from 16 labelled images of each base class");
     c.add_option("--out", o->common.out, "folder for the results (default: promptkd-demo)");
     c.add_option("--data", o->common.data, "the images (Debian package dataset-fashion-mnist)")->capture_default_str();
     c.add_option("--assets", o->assets, "folder with the demo's CLIP models")->capture_default_str();

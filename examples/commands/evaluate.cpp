@@ -26,18 +26,19 @@ struct Evaluate {
         require(!parts || (!common.weights.empty() && !prompts.empty() && !class_vectors.empty()),
                 "evaluate: a student in parts needs all of --weights (its CLIP), --prompts (its checkpoint) and "
                 "--class-vectors");
-        with_device(common, [&](auto& device) { evaluate(device); });
+        with_device(common,
+                    [&](auto& device) { with_ranks(device, [&](const auto& ranks) { evaluate(device, ranks); }); });
         return 0;
     }
 
     template <class D>
-    void evaluate(D& device) const {
+    void evaluate(D& device, const Ranks<D>& ranks) const {
         const TensorMap whole = bundle.empty() ? assemble() : read_weights(bundle);
         Classifier<D> student(device, whole, batch);
         Dataset data = open_dataset(common.data, part(), student.class_names());
         if (images > 0) data = take(data, images);
         const auto features =
-            features_with_progress(device, data, student.resolution(), student.embed(), batch, "evaluate",
+            features_with_progress(device, ranks, data, student.resolution(), student.embed(), batch, "evaluate",
                                    [&](const auto* x, Index n) { return student.encode(x, n); });
         nlohmann::json result =
             evaluation_json(device, features, student.class_vectors(), student.class_names(), common.classes);

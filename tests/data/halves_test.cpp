@@ -118,6 +118,20 @@ TEST_CASE("few-shot: too few images are an error naming class and count, unless 
     CHECK_THROWS_WITH_AS(draw_few_shot(data, 4, 1, true), doctest::Contains("class 'c3' has 0"), Error);
 }
 
+TEST_CASE("a half kept with the labels of the whole, and what is left without it") {
+    const Dataset data = make_data(5, 4), base = keep_half(data, Half::base), novel = keep_half(data, Half::novel);
+    CHECK(base.size() == 12);
+    CHECK(novel.size() == 8);
+    CHECK(base.classes() == 5);
+    for (Index i = 0; i < novel.size(); ++i) CHECK(novel.label(i) >= 3);
+    CHECK(sources_of(without(data, base)) == sources_of(novel));
+    CHECK(without(data, data).size() == 0);
+    Dataset unlabelled = data;
+    for (Item& item : unlabelled.items) item.label = -1;
+    CHECK(keep_half(unlabelled, Half::all).size() == 20);
+    CHECK_THROWS_AS(keep_half(unlabelled, Half::base), Error);
+}
+
 }  // namespace
 
 }  // namespace halves_test

@@ -2,6 +2,8 @@
 // The emulated CUDA device must notice what it is there for.
 #include "support/devices.hpp"
 
+#include <promptkd/device/async.hpp>
+
 #include <doctest/doctest.h>
 
 #include <sys/wait.h>
@@ -15,6 +17,7 @@ using namespace promptkd::test;
 
 namespace {
 
+static_assert(AsyncDevice<EmulatedCuda<float>> && GraphDevice<EmulatedCuda<float>> && !AsyncDevice<Cpu<float>>);
 static_assert(Device<EmulatedCuda<float>> && Device<EmulatedCuda<float, bf16>> && Device<EmulatedCuda<double>>);
 
 /// The signal that ends a child process running `f`, 0 when it returns.
@@ -133,4 +136,128 @@ TEST_CASE("emulated CUDA: planning touches nothing") {
     CHECK(device.operations() == 0);
 }
 
+namespace {
+
+struct AddOne {
+    float* x;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        lane.store(x, lane.load(x) + 1);
+    }
+};
+
+using Emulated = EmulatedCuda<float>;
+
+}  // namespace
+
+TEST_CASE("emulated CUDA: reading before the copy back was waited for is an error") {
+    Emulated device;
+    Buffer<Emulated, float> x(device, std::vector<float>{1});
+    PinnedBuffer<Emulated, float> host(device, 1), other(device, 1);
+    device.map(1, AddOne{x.data()});
+    const std::size_t ticket = device.download_later(host.data(), x.data(), sizeof(float));
+    device.map(1, AddOne{x.data()});
+    const std::size_t later = device.download_later(other.data(), x.data(), sizeof(float));
+    volatile float* p = host.data();
+    CHECK(signal_of([&] { (void)p[0]; }) == SIGSEGV);  // nothing has run
+    device.await(ticket);
+    CHECK(*host.data() == 2);  // as it was at that place in the queue
+    p = other.data();
+    CHECK(signal_of([&] { (void)p[0]; }) == SIGSEGV);
+    device.synchronize();
+    CHECK(signal_of([&] { (void)p[0]; }) == SIGSEGV);  // waited for, but not through its ticket
+    device.await(later);
+    CHECK(*other.data() == 3);
+}
+
+TEST_CASE("emulated CUDA: pinned memory on its way to the device cannot be written") {
+    Emulated device;
+    Buffer<Emulated, float> x(device, 1);
+    PinnedBuffer<Emulated, float> host(device, 1);
+    *host.data() = 5;
+    device.upload_aside(0, x.data(), host.data(), sizeof(float));
+    volatile float* p = host.data();
+    CHECK(signal_of([&] { p[0] = 6; }) == SIGSEGV);
+    device.use_upload(0);
+    device.await_upload(0);
+    p[0] = 6;
+    CHECK(x.to_host()[0] == 5);
+    float ordinary = 0;
+    CHECK_THROWS_WITH_AS(device.upload_aside(0, x.data(), &ordinary, 4), doctest::Contains("pinned"), Error);
+    CHECK_THROWS_WITH_AS(device.download_later(&ordinary, x.data(), 4), doctest::Contains("pinned"), Error);
+}
+
+TEST_CASE("emulated CUDA: a copy beside the queue arrives too early or too late where the marks are missing") {
+    bool early = false, late = false;
+    for (int round = 0; round < 40; ++round) {
+        Emulated device;
+        Buffer<Emulated, float> x(device, std::vector<float>(7, 0)), y(device, 1);
+        PinnedBuffer<Emulated, float> host(device, 1);
+        for (int i = 0; i < round; ++i) device.map(7, AddOne{x.data()});  // draws other numbers in every round
+        device.synchronize();
+        // finished_with() is missing: the new value may overwrite what the queued copy should have read
+        *host.data() = 1000;
+        device.copy(y.data(), x.data(), sizeof(float));
+        device.upload_aside(0, x.data(), host.data(), sizeof(float));
+        device.use_upload(0);
+        const float read = y.to_host()[0];
+        CHECK((read == 1000 || read == static_cast<float>(round)));
+        early = early || read == 1000;
+        // use_upload() is missing: the copy may not have arrived
+        device.await_upload(0), *host.data() = 2000;
+        device.finished_with(0);
+        device.upload_aside(0, x.data(), host.data(), sizeof(float));
+        late = late || x.to_host()[0] == 1000;
+        device.await_upload(0);
+        CHECK(x.to_host()[0] == 2000);
+    }
+    CHECK(early);
+    CHECK(late);
+}
+
+TEST_CASE("conveyor and later numbers: every value in its step, whatever the timing") {
+    for (int round = 0; round < 10; ++round) {
+        Emulated device;
+        Conveyor<Emulated, float> conveyor(device, 2);
+        LaterNumber<Emulated> numbers(device);
+        std::vector<float> host(2), got;
+        Buffer<Emulated, float> sum(device, std::vector<float>{0});
+        for (int step = 0; step < 6; ++step) {
+            host = {static_cast<float>(step), 100};
+            const float* x = conveyor.upload(host.data(), 1 + step % 2);
+            host = {-1, -1};  // free at once
+            device.copy(sum.data(), x, sizeof(float));
+            device.map(1, AddOne{sum.data()});
+            numbers.queue(sum.data());
+            if (step > 0) got.push_back(numbers.read());
+        }
+        got.push_back(numbers.read());
+        CHECK(got == std::vector<float>{1, 2, 3, 4, 5, 6});
+        CHECK_THROWS_AS(numbers.read(), Error);
+        CHECK(device.errors().empty());
+    }
+    Cpu<double> cpu(1);
+    Conveyor<Cpu<double>, double> conveyor(cpu, 2);
+    LaterNumber<Cpu<double>> numbers(cpu);
+    const float host[2] = {3, 4};
+    const double* x = conveyor.upload(host, 2);
+    numbers.queue(x), numbers.queue(x + 1);
+    CHECK_THROWS_AS(numbers.queue(x), Error);
+    CHECK(numbers.read() == 3);
+    CHECK(numbers.read() == 4);
+}
+
+TEST_CASE("emulated CUDA: a capture runs nothing until it is replayed") {
+    Emulated device;
+    Buffer<Emulated, float> x(device, std::vector<float>{1});
+    device.begin_capture();
+    device.map(1, AddOne{x.data()});
+    float host = 0;
+    CHECK_THROWS_WITH_AS(device.synchronize(), doctest::Contains("inside a capture"), Error);
+    CHECK_THROWS_WITH_AS(device.upload(x.data(), &host, 4), doctest::Contains("inside a capture"), Error);
+    const Emulated::Graph graph = device.end_capture();
+    CHECK(x.to_host()[0] == 1);
+    device.replay(graph), device.replay(graph);
+    CHECK(x.to_host()[0] == 3);
+}
 }  // namespace emulated_cuda_test

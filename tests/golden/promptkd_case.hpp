@@ -58,8 +58,8 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     DistillationConfig settings;
     settings.temperature = c.config.at("temperature");
     settings.kd_weight = c.config.at("kd_weight");
-    settings.sgd.momentum = c.config.at("sgd").at("momentum");
-    settings.sgd.weight_decay = c.config.at("sgd").at("weight_decay");
+    settings.optimizer.sgd.momentum = c.config.at("sgd").at("momentum");
+    settings.optimizer.sgd.weight_decay = c.config.at("sgd").at("weight_decay");
     Distiller<D> distiller(student, &teacher, vectors, settings);
 
     const std::vector<T> images = c.map.at("images").to<T>();

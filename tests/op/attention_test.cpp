@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <promptkd/op/attention.hpp>
+#include <promptkd/op/fused_attention.hpp>
 
 namespace attention_test {
 
@@ -155,6 +156,70 @@ TEST_CASE_TEMPLATE("attention backward: prefix, causal, selection", D, PROMPTKD_
         } else {
             CHECK(difference(dq.to_host(), x.side_by_side({&gq, &gk, &gv})) < bound);
         }
+    }
+}
+
+TEST_CASE_TEMPLATE("fused attention is attention: outputs and gradients", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    const std::vector<Case> shapes = {{{0, 2, 5, false}, {}, false},        {{0, 2, 5, true}, {}, false},
+                                      {{0, 2, 8, true}, {}, false, 3, 4},   {{0, 3, 19, false}, {}, false, 2, 6},
+                                      {{0, 1, 21, true}, {}, false, 1, 16}, {{0, 1, 1, false}, {}, false},
+                                      {{0, 1, 41, false}, {}, false, 1, 16}};
+    for (const Case& c : shapes) {
+        Setup<D> x(c);
+        const Index d = x.d;
+        const T *q = x.pq, *k = x.pk, *v = x.pv;
+        Buffer<D, T> log_sum(x.device, c.heads * x.rows), grads(x.device, x.rows * 3 * d);
+        fused_attention_forward(x.device, x.shape, q, k, v, log_sum.data(), x.o.data());
+        CHECK(difference(x.o.to_host(), attention(c, x.q, x.k, x.v)) < rounding<T>);
+        Tensor<D> d_o(x.device, x.d_o);
+        T* out = grads.data();
+        Arena<D> arena(x.device);
+        planned(x.device, arena, [&] {
+            fused_attention_backward(x.device, arena, x.shape, q, k, v, static_cast<const T*>(log_sum.data()),
+                                     d_o.read(), out, out + d, out + 2 * d);
+        });
+        const Values gq = numeric_gradient(x.q, [&](const Values& q) { return dot(attention(c, q, x.k, x.v), x.d_o); });
+        const Values gk = numeric_gradient(x.k, [&](const Values& k) { return dot(attention(c, x.q, k, x.v), x.d_o); });
+        const Values gv = numeric_gradient(x.v, [&](const Values& v) { return dot(attention(c, x.q, x.k, v), x.d_o); });
+        CHECK(difference(grads.to_host(), x.side_by_side({&gq, &gk, &gv})) < std::max(1e-8, 3 * rounding<T>));
+    }
+}
+
+TEST_CASE_TEMPLATE("fused attention of CLIP's sequence lengths is the composed one", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    for (const Case& c : {Case{{0, 1, 577, false}, {}, false, 1, 64}, Case{{0, 1, 261, false}, {}, false, 1, 80},
+                          Case{{0, 1, 77, true}, {}, false, 2, 64}}) {
+        Setup<D> x(c);
+        const Index d = x.d;
+        const T *q = x.pq, *k = x.pk, *v = x.pv;
+        x.forward();
+        const std::vector<T> o = x.o.to_host();
+        Tensor<D> d_o(x.device, x.d_o);
+        Buffer<D, T> composed(x.device, x.rows * 3 * d), fused(x.device, x.rows * 3 * d),
+            log_sum(x.device, c.heads * x.rows);
+        Arena<D> arena(x.device);
+        planned(x.device, arena, [&] {
+            T* out = composed.data();
+            attention_backward(x.device, arena, x.shape, q, k, v, static_cast<const T*>(x.probabilities.data()),
+                               d_o.read(), out, out + d, out + 2 * d);
+        });
+        fused_attention_forward(x.device, x.shape, q, k, v, log_sum.data(), x.o.data());
+        if constexpr (requires { D::team_memory_bytes; }) {  // on the CPU nothing limits a team's memory
+            CHECK(uses_fused_attention<D>(x.shape) == (sizeof(T) == 4 || c.s.length < 300));
+            if (!uses_fused_attention<D>(x.shape)) continue;
+        } else {
+            CHECK(!uses_fused_attention<D>(x.shape));
+        }
+        Arena<D> other(x.device);
+        planned(x.device, other, [&] {
+            T* out = fused.data();
+            fused_attention_backward(x.device, other, x.shape, q, k, v, static_cast<const T*>(log_sum.data()),
+                                     d_o.read(), out, out + d, out + 2 * d);
+        });
+        CHECK(difference(x.o.to_host(), Values(o.begin(), o.end())) < rounding<T>);
+        const std::vector<T> want = composed.to_host();
+        CHECK(difference(fused.to_host(), Values(want.begin(), want.end())) < 5 * rounding<T>);
     }
 }
 

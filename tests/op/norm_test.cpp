@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/devices.hpp"
-
-#include <doctest/doctest.h>
+#include "support/thread_ranks.hpp"
 
 #include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/norm.hpp>
+
+#include <doctest/doctest.h>
+
+#include <mutex>
 
 namespace norm_test {
 
@@ -157,7 +160,8 @@ TEST_CASE_TEMPLATE("batch norm in training: outputs, running statistics, gradien
         Tensor<D> grad(device, dy), d_weight(device, w), d_bias(device, b);  // gradients add to what is there
         Buffer<D, T> x_hat(device, s.rows * s.d), mean(device, s.d), variance(device, s.d), sums(device, 2 * s.d);
         const BatchNormView<T> bn{weight.data(), bias.data(), running_mean.data(), running_variance.data(), s.d};
-        batch_norm_forward(device, bn, in.read(), x_hat.data(), mean.data(), variance.data(), in.data(), s.rows);
+        Arena<D> arena(device);
+        batch_norm_forward(device, arena, bn, in.read(), x_hat.data(), mean.data(), variance.data(), in.data(), s.rows);
         CHECK(difference(in.to_host(), batch_norm(x, w, b, s.rows, s.d)) < 2 * rounding<T>);
         Values means, variances;
         for (Index j = 0; j < s.d; ++j) {
@@ -183,6 +187,67 @@ TEST_CASE_TEMPLATE("batch norm in training: outputs, running statistics, gradien
         want = numeric_gradient(b, [&](const Values& v) { return loss(x, w, v); });
         for (std::size_t j = 0; j < b.size(); ++j) want[j] += b[j];
         CHECK(difference(d_bias.to_host(), want) < bound);
+    }
+}
+
+TEST_CASE_TEMPLATE("batch norm over the rows of several ranks is batch norm over all rows", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    constexpr Index rows = 11, d = 37;
+    for (const int size : {2, 3}) {
+        for (const double offset : {0.0, 300.0}) {  // far from zero, sums of squares would lose everything
+            Values x = numbers(rows * d, 21, 2);
+            for (double& v : x) v += offset;
+            const Values w = numbers(d, 22), b = numbers(d, 23), dy = numbers(rows * d, 24);
+            // x as the device holds it: the reference must see the same rounding
+            const std::vector<T> held = as<T>(x);
+            x.assign(held.begin(), held.end());
+            const Values y = batch_norm(x, w, b, rows, d);
+            const auto loss = [&](const Values& v, const Values& scale, const Values& shift) {
+                return dot(batch_norm(v, scale, shift, rows, d), dy);
+            };
+            const Values dx = numeric_gradient(
+                x, [&](const Values& v) { return loss(v, w, b); }, 1e-4);
+            const Values dw = numeric_gradient(w, [&](const Values& v) { return loss(x, v, b); });
+
+            std::vector<T> got_y(x.size()), got_dx(x.size()), got_dw(w.size()), got_variance;
+            std::mutex mutex;
+            as_ranks<D>(size, [&](const Ranks<D>& ranks, int rank) {
+                const Slice s = slice_of(rows, rank, size);
+                const auto part = [&](const Values& v) {
+                    return Values(v.begin() + s.first * d, v.begin() + (s.first + s.count) * d);
+                };
+                D device = make_device<D>();
+                Tensor<D> in(device, part(x)), weight(device, w), bias(device, b), grad(device, part(dy)),
+                    running_mean(device, Values(w.size(), 0.0)), running_variance(device, Values(w.size(), 1.0)),
+                    d_weight(device, Values(w.size(), 0.0)), d_bias(device, Values(w.size(), 0.0));
+                Buffer<D, T> x_hat(device, s.count * d), mean(device, d), variance(device, d), sums(device, 2 * d);
+                const BatchNormView<T> bn{weight.data(), bias.data(), running_mean.data(), running_variance.data(), d};
+                const DataParallel<D> parallel{ranks, rows, false};
+                Arena<D> arena(device);
+                planned(device, arena, [&] {
+                    batch_norm_forward(device, arena, bn, in.read(), x_hat.data(), mean.data(), variance.data(),
+                                       in.data(), s.count, parallel);
+                });
+                batch_norm_backward(device, bn, static_cast<const T*>(x_hat.data()),
+                                    static_cast<const T*>(variance.data()), sums.data(), grad.data(), d_weight.data(),
+                                    d_bias.data(), s.count, parallel);
+                ranks.all_reduce_sum(device, d_weight.data(), d);  // as the trainer does
+                const std::vector<T> my_y = in.to_host(), my_dx = grad.to_host();
+                const std::lock_guard lock(mutex);
+                std::copy(my_y.begin(), my_y.end(), got_y.begin() + s.first * d);
+                std::copy(my_dx.begin(), my_dx.end(), got_dx.begin() + s.first * d);
+                if (rank == 0) got_dw = d_weight.to_host(), got_variance = running_variance.to_host();
+            });
+            const double far = 1 + offset;  // rounding of x − mean
+            CHECK(difference(got_y, y) < 2 * rounding<T> * far);
+            CHECK(difference(got_dx, dx) < std::max(1e-7 * far, 10 * rounding<T> * far));
+            CHECK(difference(got_dw, dw) < std::max(1e-7, 10 * rounding<T> * far));
+            Values variances;
+            for (Index j = 0; j < d; ++j)
+                variances.push_back(0.9 +
+                                    0.1 * Moments(x, j, d, rows).variance * static_cast<double>(rows) / (rows - 1));
+            CHECK(difference(got_variance, variances) < rounding<T> * std::sqrt(far));
+        }
     }
 }
 

@@ -92,7 +92,8 @@ printf 'one\n\377two\n' >names.txt
 distill 'line 2: the class name is not valid UTF-8' --class-names names.txt
 printf 'one\ntwo\n' >names.txt
 distill '10 classes, but 2 class names' --class-names names.txt
-distill 'the teacher sees images of 32' --teacher "$data_dir/golden/model.teacher.safetensors" --class-vectors "$assets/trajectory.safetensors"
+refuse 1 'the teacher sees images of 32' distill --teacher "$data_dir/golden/model.teacher.safetensors" --student "$student" --data "$fashion" \
+    --images 64 --class-vectors "$assets/trajectory.safetensors" --depth 3 --out out
 distill 'fewer than one batch' --batch 100
 
 refuse 1 "unknown data set 'fashion'; known: " zero-shot --weights "$student" --data fashion:/tmp

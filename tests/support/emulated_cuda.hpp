@@ -5,8 +5,10 @@
 #include "protected_memory.hpp"
 
 #include <cmath>
+#include <deque>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -40,7 +42,15 @@ private:
 template <class T>
 class EmulatedTeam {
 public:
-    explicit EmulatedTeam(std::minstd_rand& random) : random_(random) {}
+    explicit EmulatedTeam(std::minstd_rand& random, T* memory = nullptr) : random_(random), memory_(memory) {}
+
+    T* memory() const { return memory_; }
+
+    template <class G>
+    void items(Index n, const G& g) {
+        ScatteredOrder order(n, random_);
+        for (Index i = 0; i < n; ++i) g(order.next());
+    }
 
     template <class G>
     void each(Index n, const G& g) {
@@ -79,6 +89,7 @@ private:
     }
 
     std::minstd_rand& random_;
+    T* memory_;
 };
 
 /// A model of the CUDA device on the host, as strict as a process can make it:
@@ -96,6 +107,8 @@ public:
     using Scalar = T;
     using Activation = A;
     static constexpr bool one_factor_type = true;
+    static constexpr bool fused_operations = true;
+    static constexpr Index team_memory_bytes = 47 << 10;
 
     EmulatedCuda() = default;
     ~EmulatedCuda() { finish_quietly(); }
@@ -113,6 +126,7 @@ public:
         if (planning_ || bytes == 0) return;
         require_device(to, bytes, "upload to");
         require_host(from, "upload from");
+        require(!graph_, "emulated CUDA: an upload of ordinary memory inside a capture");
         const std::uint64_t before = checksum(from, bytes);
         enqueue([=] {
             require(readable(from, bytes) && checksum(from, bytes) == before,
@@ -142,17 +156,68 @@ public:
 
     /// Runs everything that is queued. Throws the first error; what was queued behind it is dropped.
     void synchronize() {
-        if (queue_.empty()) return;
-        memory_.open(true);
-        std::exception_ptr error;
-        try {
-            for (const auto& operation : queue_) operation();
-        } catch (...) {
-            error = std::current_exception();
-        }
-        memory_.open(false);
-        queue_.clear();
-        if (error) std::rethrow_exception(error);
+        require(!graph_, "emulated CUDA: the host waits inside a capture");
+        run_until(operations_);
+    }
+
+    // See AsyncDevice. Host memory that a copy is going to read faults when it is written, memory that a copy is going
+    // to write faults when it is touched. A copy beside the queue runs as early as it may, or as late.
+    void* allocate_pinned(std::size_t bytes) { return pinned_.allocate(bytes); }
+    void release_pinned(void* p) {
+        finish_quietly();
+        for (Aside& aside : asides_)
+            if (aside.pinned == p) aside.pinned = nullptr, aside.copy = nullptr;
+        pinned_.release(p);
+    }
+    void upload_aside(int slot, void* to, const void* pinned, std::size_t bytes) {
+        require(!graph_, "emulated CUDA: a copy beside the queue inside a capture");
+        require_device(to, bytes, "upload to");
+        require(pinned_.contains(pinned, bytes), "emulated CUDA: a copy beside the queue needs pinned memory");
+        Aside& aside = asides_[slot];
+        require(!aside.copy, "emulated CUDA: slot ", slot, " is written again before its copy was used");
+        pinned_.protect(pinned, PROT_READ);
+        aside.pinned = pinned;
+        aside.copy = [=] { std::memcpy(to, pinned, bytes); };
+        if (random_() % 2 == 0) run_aside(slot);
+    }
+    void use_upload(int slot) {
+        enqueue([this, slot] {
+            if (asides_[slot].copy) asides_[slot].copy(), asides_[slot].copy = nullptr;
+        });
+    }
+    void finished_with(int slot) { asides_[slot].finished = operations_; }
+    void await_upload(int slot) {
+        run_aside(slot);
+        if (asides_[slot].pinned) pinned_.protect(asides_[slot].pinned, PROT_READ | PROT_WRITE);
+        asides_[slot].pinned = nullptr;
+    }
+    std::size_t download_later(void* pinned, const void* from, std::size_t bytes) {
+        require_device(from, bytes, "download from");
+        require(pinned_.contains(pinned, bytes), "emulated CUDA: a later download needs pinned memory");
+        require(!graph_, "emulated CUDA: a download inside a capture");
+        pinned_.protect(pinned, PROT_NONE);
+        enqueue([=, this] {
+            pinned_.protect(pinned, PROT_READ | PROT_WRITE);
+            std::memcpy(pinned, from, bytes);
+            pinned_.protect(pinned, PROT_NONE);  // until somebody has waited
+        });
+        tickets_.push_back({operations_, pinned});
+        return tickets_.size() - 1;
+    }
+    void await(std::size_t ticket) {
+        run_until(tickets_.at(ticket).first);
+        pinned_.protect(tickets_[ticket].second, PROT_READ | PROT_WRITE);
+    }
+
+    // See GraphDevice: what is recorded runs when it is replayed, and only then.
+    using Graph = std::shared_ptr<std::vector<std::function<void()>>>;
+    void begin_capture() {
+        require(!graph_, "emulated CUDA: a capture inside a capture");
+        graph_ = std::make_shared<std::vector<std::function<void()>>>();
+    }
+    Graph end_capture() { return std::exchange(graph_, nullptr); }
+    void replay(const Graph& graph) {
+        for (const auto& operation : *graph) enqueue(operation);
     }
 
     void planning(bool on) { planning_ = on; }
@@ -173,9 +238,13 @@ public:
         if (planning_ || n <= 0) return;
         check_functor(f);
         enqueue([this, n, f] {
-            EmulatedTeam<T> team(random_);
+            std::vector<T> memory = team_memory(f);
+            EmulatedTeam<T> team(random_, memory.data());
             ScatteredOrder order(n, random_);
-            for (Index i = 0; i < n; ++i) f(team, order.next());
+            for (Index i = 0; i < n; ++i) {
+                std::fill(memory.begin(), memory.end(), std::numeric_limits<T>::quiet_NaN());
+                f(team, order.next());
+            }
         });
     }
 
@@ -192,7 +261,7 @@ public:
     }
 
     /// Allocations that are not released yet.
-    std::size_t live_allocations() const { return memory_.live(); }
+    std::size_t live_allocations() const { return memory_.live() + pinned_.live(); }
     /// Kernels, copies and products enqueued so far.
     std::size_t operations() const { return operations_; }
     /// What went wrong where nothing could be thrown.
@@ -201,15 +270,63 @@ public:
 private:
     template <class Operation>
     void enqueue(Operation operation) {
+        if (graph_) return graph_->emplace_back(std::move(operation)), void();
         queue_.emplace_back(std::move(operation));
         ++operations_;
     }
+
+    /// Runs what is queued up to the operation of this number.
+    void run_until(std::size_t number) {
+        if (queue_.empty() || operations_ - queue_.size() >= number) return;
+        memory_.open(true);
+        std::exception_ptr error;
+        try {
+            while (!queue_.empty() && operations_ - queue_.size() < number) {
+                const std::function<void()> operation = std::move(queue_.front());
+                queue_.pop_front();
+                operation();
+            }
+        } catch (...) {
+            error = std::current_exception();
+            queue_.clear();
+        }
+        memory_.open(false);
+        if (error) std::rethrow_exception(error);
+    }
+
+    /// The slot's copy, behind what must be done before it.
+    void run_aside(int slot) {
+        if (!asides_[slot].copy) return;
+        run_until(asides_[slot].finished);
+        memory_.open(true);
+        asides_[slot].copy();
+        memory_.open(false);
+        asides_[slot].copy = nullptr;
+    }
+
+    struct Aside {
+        std::function<void()> copy;
+        const void* pinned = nullptr;
+        std::size_t finished = 0;
+    };
 
     void finish_quietly() {
         try {
             synchronize();
         } catch (const std::exception& error) {
             errors_.push_back(error.what());
+        }
+    }
+
+    /// What a block of the GPU would have as its own.
+    template <class F>
+    static std::vector<T> team_memory(const F& f) {
+        if constexpr (requires { f.team_values(); }) {
+            const Index bytes = f.team_values() * static_cast<Index>(sizeof(T));
+            require(bytes <= team_memory_bytes, "emulated CUDA: a row needs ", bytes, " bytes of team memory");
+            return std::vector<T>(static_cast<std::size_t>(f.team_values()));
+        } else {
+            return {};
         }
     }
 
@@ -263,7 +380,11 @@ private:
         0x500000000000;  // stack, heap and libraries of x86-64 lie above
 
     ProtectedMemory memory_;
-    std::vector<std::function<void()>> queue_;
+    PinnedMemory pinned_;
+    std::deque<std::function<void()>> queue_;
+    Aside asides_[2];
+    std::vector<std::pair<std::size_t, void*>> tickets_;
+    Graph graph_;
     std::vector<std::string> errors_;
     std::minstd_rand random_{20240601};
     std::size_t operations_ = 0;

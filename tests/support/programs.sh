@@ -75,6 +75,47 @@ safetensors() {
     head -c "$2" /dev/zero
 }
 
+# big_endian N: four bytes
+big_endian() {
+    # shellcheck disable=SC2059  # the bytes are made here
+    printf "\\$(printf %03o $(($1 / 16777216)))\\$(printf %03o $(($1 / 65536 % 256)))\\$(printf %03o $(($1 / 256 % 256)))\\$(printf %03o $(($1 % 256)))"
+}
+
+# tiny_fashion DIR TRAIN TEST: the first so many images of Fashion-MNIST, as a data set of its own
+tiny_fashion() {
+    mkdir -p "$1"
+    for part in "train $2" "t10k $3"; do
+        count=${part#* }
+        stem=${part% *}
+        for kind in images-idx3-ubyte:16:784 labels-idx1-ubyte:8:1; do
+            file=${kind%%:*}
+            sizes=${kind#*:}
+            zcat "${fashion#*:}/$stem-$file.gz" | head -c $((${sizes%:*} + count * ${sizes#*:})) >all.idx
+            { head -c 4 all.idx && big_endian "$count" && tail -c +9 all.idx; } >"$1/$stem-$file"
+        done
+    done
+    rm all.idx
+}
+
+# killed_in_the_middle OUT ARGUMENT…: runs promptkd with --out OUT and kills it (-9) once its first checkpoint is there
+killed_in_the_middle() {
+    out=$1
+    shift
+    tries=0
+    while :; do
+        rm -rf "$out"
+        "$promptkd" "$@" --out "$out" >/dev/null 2>&1 </dev/null &
+        victim=$!
+        while [ ! -s "$out/checkpoint/elapsed.json" ] && kill -0 $victim 2>/dev/null; do :; done
+        kill -9 $victim 2>/dev/null
+        wait $victim 2>/dev/null
+        tries=$((tries + 1))
+        [ ! -e "$out/result.json" ] && [ -s "$out/checkpoint/elapsed.json" ] && return 0
+        [ $tries -lt 5 ] || break
+    done
+    complain "could not be killed between its first checkpoint and its end: promptkd $*"
+}
+
 # finish: the test's exit status
 finish() {
     echo "$checks checks, $failures failed"

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <cstring>
+#include <iterator>
 #include <map>
 
 namespace promptkd::test {
@@ -85,6 +86,51 @@ private:
     char *base_, *next_;
     bool open_ = false;
     std::map<char*, Block> blocks_;
+};
+
+/// Host memory of whole pages, each allocation with a protection of its own.
+class PinnedMemory {
+public:
+    PinnedMemory() = default;
+    ~PinnedMemory() {
+        for (const auto& [p, bytes] : blocks_) munmap(const_cast<char*>(p), bytes);
+    }
+    PinnedMemory(const PinnedMemory&) = delete;
+    PinnedMemory& operator=(const PinnedMemory&) = delete;
+
+    void* allocate(std::size_t bytes) {
+        const std::size_t whole = (bytes + page - 1) / page * page;
+        void* p = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        require(p != MAP_FAILED, "emulated CUDA: out of pinned memory");
+        blocks_[static_cast<const char*>(p)] = whole;
+        return p;
+    }
+    void release(void* p) {
+        const auto at = blocks_.find(static_cast<const char*>(p));
+        require(at != blocks_.end(), "emulated CUDA: release of pinned memory that was not allocated");
+        munmap(p, at->second);
+        blocks_.erase(at);
+    }
+    bool contains(const void* p, std::size_t bytes) const { return find(p) && bytes <= left(p); }
+    void protect(const void* p, int mode) {
+        const auto at = std::prev(blocks_.upper_bound(static_cast<const char*>(p)));
+        require(mprotect(const_cast<char*>(at->first), at->second, mode) == 0, "emulated CUDA: mprotect failed");
+    }
+    std::size_t live() const { return blocks_.size(); }
+
+private:
+    static constexpr std::size_t page = 4096;
+
+    bool find(const void* p) const {
+        const auto at = blocks_.upper_bound(static_cast<const char*>(p));
+        return at != blocks_.begin() && static_cast<const char*>(p) < std::prev(at)->first + std::prev(at)->second;
+    }
+    std::size_t left(const void* p) const {
+        const auto at = std::prev(blocks_.upper_bound(static_cast<const char*>(p)));
+        return static_cast<std::size_t>(at->first + at->second - static_cast<const char*>(p));
+    }
+
+    std::map<const char*, std::size_t> blocks_;
 };
 
 }  // namespace promptkd::test

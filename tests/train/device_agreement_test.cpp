@@ -25,7 +25,8 @@ struct Patterns : ImageSource {
 };
 
 template <class D>
-std::vector<double> losses(D& device) {
+std::vector<double> losses(D& device, bool graph = false, TensorMap* state = nullptr,
+                           const DistillationConfig& settings = {}) {
     Dataset data;
     data.name = "patterns";
     data.source = std::make_shared<Patterns>();
@@ -38,12 +39,13 @@ std::vector<double> losses(D& device) {
     student.initialize(1);
     std::vector<typename D::Scalar> vectors = as<typename D::Scalar>(numbers(5 * 6, 9));
     normalize_rows(vectors, 6);
-    Distiller<D> distiller(student, &teacher, vectors, {});
+    Distiller<D> distiller(student, &teacher, vectors, settings);
     TrainingLoopConfig config;
     config.batch = 4, config.schedule.max_epoch = 3, config.loader_threads = 2;
     std::vector<double> values;
     config.on_step = [&](const StepRecord& record) { values.push_back(record.loss); };
-    run_distillation(distiller, student, data, config);
+    run_distillation(distiller, student, data, config, graph);
+    if (state) student.save(*state), distiller.save(*state);
     return values;
 }
 
@@ -61,9 +63,47 @@ TEST_CASE("a distillation run gives the same losses on the CPU and on the emulat
     CHECK(difference(losses(emulated), want) < 1e-3);
     CHECK(difference(losses(emulated_double), want) < 1e-10);
     CHECK(difference(losses(brief), want) < 0.5);
+    Cpu<float, bf16> brief_cpu(2);
+    CHECK(difference(losses(brief_cpu), want) < 0.5);
     CHECK(emulated.live_allocations() == 0);
+    CHECK(brief.live_allocations() == 0);
     CHECK(emulated.errors().empty());
     CHECK(emulated_double.errors().empty());
+}
+
+TEST_CASE("a recorded step is the step: losses, parameters, statistics, counts") {
+    EmulatedCuda<double> device;
+    TensorMap plain, recorded;
+    const std::vector<double> want = losses(device, false, &plain), got = losses(device, true, &recorded);
+    CHECK(difference(got, want) < 1e-12);
+    CHECK(recorded.tensors.size() == plain.tensors.size());
+    for (const auto& [name, tensor] : plain.tensors) {
+        CAPTURE(name);
+        CHECK(difference(recorded.at(name).to<double>(), tensor.to<double>()) < 1e-9);
+    }
+    CHECK(plain.at("optimizer.steps").to<std::int64_t>().at(0) == 12);
+    CHECK(device.live_allocations() == 0);
+    Cpu<double> cpu(1);
+    CHECK_THROWS_WITH_AS(losses(cpu, true), doctest::Contains("--device cuda"), Error);
+}
+
+TEST_CASE("fp16: an overflow costs a step and halves the loss scale, not the run") {
+    EmulatedCuda<float, half> emulated;
+    Cpu<float, half> cpu(2);
+    Cpu<double> exact(2);
+    const std::vector<double> want = losses(exact);
+    CHECK(difference(losses(emulated), want) < 0.1);
+    CHECK(difference(losses(cpu), want) < 0.1);
+    DistillationConfig hostile;
+    hostile.loss_scale = {1 << 24, 1 << 24, 100};
+    TensorMap state;
+    const std::vector<double> got = losses(cpu, false, &state, hostile);
+    const std::vector<float> scale = state.at("loss_scale").to<float>();
+    CHECK(scale[detail::skipped_steps] > 0);
+    CHECK(scale[detail::skipped_steps] < 12);
+    CHECK(scale[detail::scale_now] == static_cast<float>(1 << 24) / std::exp2(scale[detail::skipped_steps]));
+    CHECK(std::isfinite(got.back()));
+    CHECK(emulated.errors().empty());
 }
 
 }  // namespace promptkd::test::device_agreement_test

@@ -12,6 +12,7 @@ struct VisionTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
     Index batch = 0;
+    const T* images = nullptr;
     A* tokens = nullptr;  ///< before ln_pre
     T *mean_pre = nullptr, *rstd_pre = nullptr;
     TransformerTape<D> transformer;
@@ -19,7 +20,8 @@ struct VisionTape {
     T *mean_post = nullptr, *rstd_post = nullptr;
 };
 
-/// CLIP's ViT image encoder with frozen weights and optional visual prompts, which stand at the end of the sequence.
+/// CLIP's ViT image encoder with optional visual prompts, which stand at the end of the sequence. Its weights are
+/// frozen unless they are made parameters (see TrainableVision).
 template <Device D>
 class VisionTransformer {
 public:
@@ -69,7 +71,7 @@ public:
         const Sequences s{0, batch, 1 + config_.cells() + count, false};
         VisionTape<D> local;
         VisionTape<D>& t = keep ? *tape : local;
-        t.batch = batch;
+        t.batch = batch, t.images = images;
         t.tokens = arena.template take<A>(keep, s.rows() * d);
         embed_patches(device, arena, images, batch, prompts, t.tokens);
         if (keep) t.mean_pre = arena.template keep<T>(s.rows()), t.rstd_pre = arena.template keep<T>(s.rows());
@@ -85,24 +87,55 @@ public:
         linear_forward(device, projection_, norm, features, batch);
     }
 
-    /// Adds to the gradients of `prompts` what d_features (batch, embed) implies. Nothing below the prompts is
-    /// computed.
+    /// Adds to the gradients of `prompts` (which may be empty) what d_features (batch, embed) implies. Nothing below
+    /// the prompts is computed. With `weights`, the gradients of all weights are added there too; the images of
+    /// forward() must then still be where they were.
     void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
-                  const Placement& place, const VisionTape<D>& t) const {
+                  const Placement& place, const VisionTape<D>& t, const WeightGradients<T>* weights = nullptr) const {
         typename Arena<D>::Scope scope(arena);
         const Index d = config_.width, batch = t.batch;
         const Sequences s{0, batch, 1 + config_.cells() + prompts.tokens, false};
         A* d_out = arena.template scratch<A>(batch * config_.embed);
         convert(device, d_features, d_out, batch * config_.embed);
         A* d_last = arena.template scratch<A>(batch * d);
+        if (weights) {  // ln_post's output again, in the memory of its gradient
+            layer_norm_forward(device, static_cast<const A*>(t.last), d, ln_post_.weight, ln_post_.bias, d_last,
+                               static_cast<T*>(nullptr), static_cast<T*>(nullptr), batch, d);
+            add_linear_gradients(device, projection_, static_cast<const A*>(d_last), static_cast<const A*>(d_out),
+                                 batch, weights);
+        }
         linear_backward(device, projection_, d_out, d_last, batch);
+        add_norm_gradients(device, ln_post_, static_cast<const A*>(t.last), static_cast<const A*>(d_last), t.mean_post,
+                           t.rstd_post, batch, d, weights);
         layer_norm_backward(device, t.last, d, d_last, ln_post_.weight, t.mean_post, t.rstd_post, d_last, d, false,
                             batch, d);
         A* dx = arena.template scratch<A>(s.rows() * d);
-        transformer_.backward(device, arena, s, Selection{}, &prompts, place, d_last, dx, t.transformer);
-        if (!prompts.layers[0]->grad) return;
+        transformer_.backward(device, arena, s, Selection{}, &prompts, place, d_last, dx, t.transformer, weights);
+        const bool shallow = !prompts.empty() && prompts.layers[0]->grad;
+        if (!shallow && !weights) return;
+        add_norm_gradients(device, ln_pre_, static_cast<const A*>(t.tokens), static_cast<const A*>(dx), t.mean_pre,
+                           t.rstd_pre, s.rows(), d, weights);
         layer_norm_backward(device, t.tokens, d, dx, ln_pre_.weight, t.mean_pre, t.rstd_pre, dx, d, false, s.rows(), d);
-        collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts.layers[0]->grad, d);
+        if (shallow) collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts.layers[0]->grad, d);
+        if (weights) embedding_gradients(device, arena, dx, prompts.tokens, t, *weights);
+    }
+
+    /// Calls visit(name, tensor, shape) for every weight under OpenAI's names; `tensor` is a reference to a
+    /// FrozenMatrix or to a pointer. `visual.proj` is (embed, d) here, the transpose of what files hold.
+    template <class Visit>
+    void visit_weights(const Visit& visit) {
+        const Index d = config_.width, p = config_.patch;
+        const auto norm = [&](const char* name, FrozenNorm<T>& n) {
+            visit(std::string(name) + ".weight", n.weight, Shape{d});
+            visit(std::string(name) + ".bias", n.bias, Shape{d});
+        };
+        visit(std::string("visual.conv1.weight"), patch_embedding_.weight, Shape{d, 3, p, p});
+        visit(std::string("visual.class_embedding"), class_embedding_, Shape{d});
+        visit(std::string("visual.positional_embedding"), positions_, Shape{config_.cells() + 1, d});
+        norm("visual.ln_pre", ln_pre_), norm("visual.ln_post", ln_post_);
+        for (std::size_t i = 0; i < transformer_.blocks.size(); ++i)
+            transformer_.blocks[i].visit_weights("visual.transformer.resblocks." + std::to_string(i) + ".", visit);
+        visit(std::string("visual.proj"), projection_.weight, Shape{config_.embed, d});
     }
 
 private:
@@ -117,6 +150,20 @@ private:
         const T* shallow = prompts && !prompts->empty() ? prompts->layers[0]->value : nullptr;
         assemble_tokens(device, embedded, class_embedding_, positions_, shallow, prompts ? prompts->tokens : 0, tokens,
                         batch, cells, d);
+    }
+
+    /// Gradients of class token, positions and patch embedding from dx, that of the assembled tokens.
+    void embedding_gradients(D& device, Arena<D>& arena, const A* dx, Index prompt_count, const VisionTape<D>& t,
+                             const WeightGradients<T>& weights) const {
+        typename Arena<D>::Scope scope(arena);
+        const Index cells = config_.cells(), d = config_.width, columns = 3 * config_.patch * config_.patch;
+        A* d_patches = arena.template scratch<A>(t.batch * cells * d);
+        disassemble_token_gradients(device, dx, weights.of(class_embedding_), weights.of(positions_), d_patches,
+                                    prompt_count, t.batch, cells, d);
+        A* patches = arena.template scratch<A>(t.batch * cells * columns);
+        extract_patches(device, t.images, patches, t.batch, config_.grid, config_.patch, config_.resolution());
+        add_linear_gradients(device, patch_embedding_, static_cast<const A*>(patches), static_cast<const A*>(d_patches),
+                             t.batch * cells, &weights);
     }
 
     VisionConfig config_;

@@ -4,6 +4,7 @@
 #include <promptkd/core/rng.hpp>
 #include <promptkd/data/dataset.hpp>
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -58,6 +59,28 @@ inline Dataset select_half(const Dataset& data, Half half) {
     std::vector<Index> labels(static_cast<std::size_t>(last - first));
     std::iota(labels.begin(), labels.end(), first);
     return select_labels(data, labels);
+}
+
+/// The labelled images of a half (all images for Half::all), with the labels and class names of the whole.
+inline Dataset keep_half(const Dataset& data, Half half) {
+    if (half == Half::all) return data;
+    const auto [first, last] = half_range(data.classes(), half);
+    std::vector<Index> kept;
+    for (Index i = 0; i < data.size(); ++i)
+        if (data.label(i) >= first && data.label(i) < last) kept.push_back(i);
+    require(!kept.empty(), data.name, ": there is no labelled image of the classes '", name_of(half), "'");
+    return subset(data, kept);
+}
+
+/// The images of `data` that are not in `others`, a part of it.
+inline Dataset without(const Dataset& data, const Dataset& others) {
+    std::vector<Index> taken, kept;
+    for (const Item& item : others.items) taken.push_back(item.source);
+    std::sort(taken.begin(), taken.end());
+    for (Index i = 0; i < data.size(); ++i)
+        if (!std::binary_search(taken.begin(), taken.end(), data.items[static_cast<std::size_t>(i)].source))
+            kept.push_back(i);
+    return subset(data, kept);
 }
 
 /// `shots` images of each class, drawn without replacement by `seed`, class after class. The draw of a class depends

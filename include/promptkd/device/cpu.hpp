@@ -28,7 +28,8 @@ public:
     static constexpr bool host_memory = true;  ///< device memory is host memory
 
     /// `threads` = 0: all cores.
-    explicit Cpu(int threads = 0) : pool_(threads), products_(static_cast<std::size_t>(pool_.size())) {}
+    explicit Cpu(int threads = 0)
+        : pool_(threads), products_(static_cast<std::size_t>(pool_.size())), team_memory_(products_.size()) {}
 
     int threads() const { return pool_.size(); }
 
@@ -80,8 +81,12 @@ public:
     void rows(Index n, Index cost, const F& f) {
         if (planning_) return;
         const Index chunk = chunk_of(n, 1, std::max<Index>(1, min_elements / std::max<Index>(1, cost)));
-        pool_.run((n + chunk - 1) / chunk, [&](Index c, int) {
+        if constexpr (requires { f.team_values(); })
+            for (auto& memory : team_memory_) memory.at_least(f.team_values());
+        pool_.run((n + chunk - 1) / chunk, [&](Index c, [[maybe_unused]] int worker) {
             CpuTeam<T> team;
+            if constexpr (requires { f.team_values(); })
+                team.values = team_memory_[static_cast<std::size_t>(worker)].at_least(f.team_values());
             const Index end = std::min(n, (c + 1) * chunk);
             for (Index row = c * chunk; row < end; ++row) f(team, row);
         });
@@ -153,6 +158,7 @@ private:
 
     ThreadPool pool_;
     std::vector<detail::ProductThread<T>> products_;
+    std::vector<detail::GrowingBuffer<T>> team_memory_;
     detail::GrowingBuffer<T> packed_;
     bool planning_ = false;
 };

@@ -43,6 +43,15 @@ struct PackLane {
 /// One CPU thread as a Team: packs, then a scalar tail.
 template <class T>
 struct CpuTeam {
+    T* values = nullptr;
+
+    T* memory() const { return values; }
+
+    template <class G>
+    void items(Index n, const G& g) {
+        for (Index i = 0; i < n; ++i) g(i);
+    }
+
     template <class G>
     void each(Index n, const G& g) {
         Index i = 0;

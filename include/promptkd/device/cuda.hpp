@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/cuda_async.hpp>
 #include <promptkd/device/cuda_kernels.hpp>
 #include <promptkd/device/cuda_memory.hpp>
 #include <promptkd/device/cuda_products.hpp>
@@ -26,6 +27,8 @@ public:
     using Scalar = T;
     using Activation = A;
     static constexpr bool one_factor_type = true;
+    static constexpr bool fused_operations = true;
+    static constexpr Index team_memory_bytes = 47 << 10;  ///< what every GPU gives a block without being asked
 
     explicit Cuda(CudaOptions options = {}) : options_(options) {
         detail::choose_cuda_device(options_.device);
@@ -34,6 +37,7 @@ public:
         detail::cuda_check(cudaStreamCreateWithFlags(&stream_.handle, cudaStreamNonBlocking), "cudaStreamCreate",
                            options_.device);
         pool_ = std::make_unique<detail::CudaPool>(options_.device);
+        transfers_ = std::make_unique<detail::CudaTransfers>(options_.device);
         staging_ = std::make_unique<detail::CudaStaging>(options_.device);
         products_ = std::make_unique<detail::CudaProducts>(options_.device, stream_.handle, options_.tf32);
     }
@@ -91,6 +95,56 @@ public:
         detail::cuda_check(cudaStreamSynchronize(stream_.handle), "cudaStreamSynchronize", options_.device);
     }
 
+    // See AsyncDevice.
+    void* allocate_pinned(std::size_t bytes) {
+        use();
+        void* p = nullptr;
+        detail::cuda_check(cudaHostAlloc(&p, bytes, cudaHostAllocDefault), "cudaHostAlloc", options_.device, " of ",
+                           bytes, " bytes");
+        return p;
+    }
+    void release_pinned(void* p) {
+        (void)cudaSetDevice(options_.device);
+        (void)cudaStreamSynchronize(stream_.handle);
+        cudaFreeHost(p);
+    }
+    void upload_aside(int slot, void* to, const void* pinned, std::size_t bytes) {
+        if (planning_ || bytes == 0) return;
+        use();
+        transfers_->upload_aside(slot, to, pinned, bytes);
+    }
+    void use_upload(int slot) {
+        use();
+        transfers_->use_upload(slot, stream_.handle);
+    }
+    void finished_with(int slot) {
+        use();
+        transfers_->finished_with(slot, stream_.handle);
+    }
+    void await_upload(int slot) { transfers_->await_upload(slot); }
+    std::size_t download_later(void* pinned, const void* from, std::size_t bytes) {
+        use();
+        return transfers_->download_later(pinned, from, bytes, stream_.handle);
+    }
+    void await(std::size_t ticket) { transfers_->await(ticket); }
+
+    // See GraphDevice.
+    using Graph = CudaGraph;
+    void begin_capture() {
+        use();
+        detail::cuda_check(cudaStreamBeginCapture(stream_.handle, cudaStreamCaptureModeThreadLocal),
+                           "cudaStreamBeginCapture", options_.device);
+    }
+    Graph end_capture() {
+        cudaGraph_t graph = nullptr;
+        detail::cuda_check(cudaStreamEndCapture(stream_.handle, &graph), "cudaStreamEndCapture", options_.device);
+        return Graph(graph, options_.device);
+    }
+    void replay(const Graph& graph) {
+        use();
+        detail::cuda_check(cudaGraphLaunch(graph.get(), stream_.handle), "cudaGraphLaunch", options_.device);
+    }
+
     void planning(bool on) { planning_ = on; }
     bool is_planning() const { return planning_; }
 
@@ -112,7 +166,12 @@ public:
         if (planning_ || n <= 0) return;
         use();
         const Index warps = detail::cuda_block / 32;
-        if (cost <= little_work || n >= many_rows * processors_)
+        if constexpr (requires { f.team_values(); }) {
+            const auto bytes = static_cast<std::size_t>(f.team_values() + warps) * sizeof(T);
+            require(static_cast<Index>(bytes) <= team_memory_bytes + 1024, "CUDA: a row needs ", bytes,
+                    " bytes of team memory, more than ", team_memory_bytes);
+            detail::team_rows_kernel<T, F><<<blocks(n), detail::cuda_block, bytes, stream_.handle>>>(n, f);
+        } else if (cost <= little_work || n >= many_rows * processors_)
             detail::warp_rows_kernel<T, F>
                 <<<blocks((n + warps - 1) / warps), detail::cuda_block, 0, stream_.handle>>>(n, f);
         else
@@ -177,6 +236,7 @@ private:
     bool planning_ = false;
     Stream stream_;  // destroyed after what uses it
     std::unique_ptr<detail::CudaPool> pool_;
+    std::unique_ptr<detail::CudaTransfers> transfers_;
     std::unique_ptr<detail::CudaStaging> staging_;
     std::unique_ptr<detail::CudaProducts> products_;
 };

@@ -12,7 +12,16 @@ namespace promptkd {
 template <class T, int Threads>
 class CudaTeam {
 public:
-    __device__ CudaTeam(int thread, T* shared) : thread_(thread), shared_(shared) {}
+    __device__ CudaTeam(int thread, T* shared, T* memory = nullptr)
+        : thread_(thread), shared_(shared), memory_(memory) {}
+
+    __device__ T* memory() const { return memory_; }
+
+    template <class G>
+    __device__ void items(Index n, const G& g) {
+        for (Index i = thread_; i < n; i += Threads) g(i);
+        barrier();
+    }
 
     template <class G>
     __device__ void each(Index n, const G& g) {
@@ -67,7 +76,7 @@ private:
     }
 
     int thread_;
-    T* shared_;
+    T *shared_, *memory_;
 };
 
 namespace detail {
@@ -95,6 +104,18 @@ __global__ void __launch_bounds__(cuda_block, 4) block_rows_kernel(Index n, F f)
     __shared__ T shared[cuda_block / 32];
     CudaTeam<T, cuda_block> team(static_cast<int>(threadIdx.x), shared);
     for (Index row = blockIdx.x; row < n; row += gridDim.x) f(team, row);
+}
+
+/// A block a row, with the functor's team memory behind the reductions' own.
+template <class T, class F>
+__global__ void __launch_bounds__(cuda_block, 4) team_rows_kernel(Index n, F f) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    T* shared = reinterpret_cast<T*>(memory);
+    CudaTeam<T, cuda_block> team(static_cast<int>(threadIdx.x), shared, shared + cuda_block / 32);
+    for (Index row = blockIdx.x; row < n; row += gridDim.x) {
+        f(team, row);
+        __syncthreads();  // before the next row writes to the team's memory
+    }
 }
 
 }  // namespace detail

@@ -79,7 +79,10 @@ struct ProbeRows {
 /// rows(n, cost, f): f(team, row) once for each row < n. `cost` estimates the elements touched a row. A Team offers
 ///   each(n, g): g(lane) over lanes that cover [0, n);
 ///   sum(n, g), max(n, g): the reduction of g(lane) over [0, n), the same value in every thread of the team;
-///   once(g): g() in one thread. Every reduction and `each` is followed by a barrier of the team.
+///   items(n, g): g(i) once for each i < n, an index a thread: for what does not run along consecutive elements;
+///   once(g): g() in one thread. Every reduction, `each` and `items` is followed by a barrier of the team;
+///   memory(): f.team_values() values of Scalar of the team's own, for functors that have such a function. They begin
+///   undefined in every row.
 /// gemm: see Gemm. planning(true): from now on every operation returns at once without touching memory, so that a
 ///   step can be run against an unbound Arena to measure what it needs.
 template <class D>

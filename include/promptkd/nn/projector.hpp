@@ -27,6 +27,7 @@ public:
         };
         std::vector<Layer> layers;
         Index rows = 0;
+        DataParallel<D> parallel;
     };
 
     /// Registers the parameters in `params`; bind those before anything else.
@@ -84,9 +85,11 @@ public:
     Index layers() const { return static_cast<Index>(linears_.size()); }
     Index outputs() const { return outputs_; }
 
-    /// y (rows, outputs) from x (rows, inputs), with the batch's statistics, which also move the running ones.
-    void forward_training(D& device, Arena<D>& arena, const T* x, T* y, Index rows, Tape& tape) {
-        tape.x = x, tape.rows = rows;
+    /// y (rows, outputs) from x (rows, inputs), with the batch's statistics (of all ranks), which also move the running
+    /// ones.
+    void forward_training(D& device, Arena<D>& arena, const T* x, T* y, Index rows, Tape& tape,
+                          const DataParallel<D>& parallel = {}) {
+        tape.x = x, tape.rows = rows, tape.parallel = parallel.batch_norm();
         tape.layers.resize(norms_.size());
         for (std::size_t i = 0; i < linears_.size(); ++i) {
             if (i == norms_.size()) {
@@ -100,11 +103,17 @@ public:
             typename Arena<D>::Scope scope(arena);
             T* mean = arena.template scratch<T>(outputs_);
             linear_forward(device, linears_[i], x, t.active, rows);
-            batch_norm_forward(device, norms_[i].view(), t.active, t.x_hat, mean, t.variance, t.active, rows);
+            batch_norm_forward(device, arena, norms_[i].view(), static_cast<const T*>(t.active), t.x_hat, mean,
+                               t.variance, t.active, rows, tape.parallel);
             relu_forward(device, t.active, t.active, rows * outputs_);
             x = t.active;
             if (!device.is_planning()) ++norms_[i].batches;
         }
+    }
+
+    /// A recorded training pass was queued again.
+    void replayed() {
+        for (Norm& n : norms_) ++n.batches;
     }
 
     /// y (rows, outputs) with the running statistics.
@@ -134,7 +143,7 @@ public:
             Norm& n = norms_[i - 1];
             relu_backward(device, static_cast<const T*>(t.active), next, rows * outputs_);
             batch_norm_backward(device, n.view(), static_cast<const T*>(t.x_hat), static_cast<const T*>(t.variance),
-                                sums, next, n.weight->grad, n.bias->grad, rows);
+                                sums, next, n.weight->grad, n.bias->grad, rows, tape.parallel);
             dy = next;
         }
     }

@@ -14,7 +14,7 @@ struct TransformerTape {
     std::vector<BlockTape<D>> blocks;
 };
 
-/// A stack of frozen blocks with deep prompts; the last block runs for the selected row of each sequence only.
+/// A stack of blocks with deep prompts; the last block runs for the selected row of each sequence only.
 template <Device D>
 struct Transformer {
     using T = typename D::Scalar;
@@ -42,13 +42,14 @@ struct Transformer {
     }
 
     /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy
-    /// (count, d).
+    /// (count, d). `weights`: see Block::backward.
     void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection,
                   const PromptLayers<T>* prompts, const Placement& place, const A* dy, A* dx,
-                  const TransformerTape<D>& tape) const {
+                  const TransformerTape<D>& tape, const WeightGradients<T>* weights = nullptr) const {
         for (std::size_t i = blocks.size(); i-- > 0;) {
             const bool last = i + 1 == blocks.size();
-            blocks[i].backward(device, arena, s, last ? &selection : nullptr, tape.blocks[i], last ? dy : dx, dx);
+            blocks[i].backward(device, arena, s, last ? &selection : nullptr, tape.blocks[i], last ? dy : dx, dx,
+                               weights);
             if (!has_prompts(prompts, i)) continue;
             if (prompts->layers[i]->grad)
                 collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts->layers[i]->grad, width());

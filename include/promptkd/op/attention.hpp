@@ -129,6 +129,12 @@ void attention_forward(D& device, const AttentionShape& shape, const A* q, const
     products.mix(probabilities, v, o, shape.o_ld, 1);
 }
 
+/// o alone, from the `probabilities` that attention_forward kept.
+template <Device D, class A>
+void attention_output(D& device, const AttentionShape& shape, const A* v, const A* probabilities, A* o) {
+    detail::AttentionProducts<D, A>(device, shape).mix(probabilities, v, o, shape.o_ld, 1);
+}
+
 /// Gradients dq (query rows, q_ld), dk and dv (key rows, kv_ld) from `d_o` (query rows, o_ld). All are overwritten.
 template <Device D, class A>
 void attention_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const A* q, const A* k, const A* v,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/device.hpp>
+#include <promptkd/device/communicator.hpp>
+#include <promptkd/device/memory.hpp>
 
 #include <cmath>
 
@@ -33,19 +34,44 @@ struct BatchNormSums {
     }
 };
 
+/// Of several ranks: the parts of mean and variance that this rank's rows contribute. Spread around the common mean,
+/// var + (m − mean)², has no cancellation, which Σx² − (Σx)²/n would.
+template <class T>
+struct BatchNormWeighMean {
+    const T* own;
+    T* mean;
+    T share;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        lane.store(mean, lane.value(lane.load(own) * share));
+    }
+};
+
+template <class T>
+struct BatchNormWeighVariance {
+    const T *own, *mean;
+    T* variance;
+    T share;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        const LaneValue<Lane> shift = lane.load(own) - lane.load(mean);
+        lane.store(variance, lane.value((lane.load(variance) + shift * shift) * share));
+    }
+};
+
 template <class T>
 struct BatchNormForward {
     const T *x, *weight, *bias;
     T *mean, *variance, *running_mean, *running_variance, *x_hat, *y;
     Index rows, d;
-    T momentum;
+    T momentum, unbiased_by;
     template <class Lane>
     PROMPTKD_HD void operator()(const Lane& lane) const {
         using V = typename Lane::Value;
         using std::sqrt;
         const V m = lane.load(mean), v = lane.load(variance);
         const V keep = lane.fill(T(1) - momentum), take = lane.fill(momentum);
-        const V unbiased = v * lane.fill(rows > 1 ? static_cast<T>(rows) / static_cast<T>(rows - 1) : T(1));
+        const V unbiased = v * lane.fill(unbiased_by);
         lane.store(running_mean, lane.value(keep * lane.load(running_mean) + take * m));
         lane.store(running_variance, lane.value(keep * lane.load(running_variance) + take * unbiased));
         const V r = lane.fill(T(1)) / sqrt(lane.value(v + lane.fill(T(1e-5))));
@@ -76,7 +102,7 @@ struct BatchNormInference {
 template <class T>
 struct BatchNormBackwardSums {
     const T *x_hat, *dy;
-    T *sum, *dot;
+    T *sum, *dot, *d_weight, *d_bias;
     Index rows, d;
     template <class Lane>
     PROMPTKD_HD void operator()(const Lane& lane) const {
@@ -89,13 +115,15 @@ struct BatchNormBackwardSums {
         }
         lane.store(sum, s);
         lane.store(dot, p);
+        lane.store(d_weight, lane.value(lane.load(d_weight) + p));
+        lane.store(d_bias, lane.value(lane.load(d_bias) + s));
     }
 };
 
 template <class T>
 struct BatchNormBackward {
     const T *x_hat, *weight, *variance, *sum, *dot;
-    T *d_weight, *d_bias, *grad;  // grad: dy on entry, dx on exit
+    T* grad;  // dy on entry, dx on exit
     Index rows, d;
     T count;
     template <class Lane>
@@ -103,8 +131,6 @@ struct BatchNormBackward {
         using V = typename Lane::Value;
         using std::sqrt;
         const V s = lane.load(sum), p = lane.load(dot);
-        lane.store(d_weight, lane.value(lane.load(d_weight) + p));
-        lane.store(d_bias, lane.value(lane.load(d_bias) + s));
         const V r = lane.load(weight) / sqrt(lane.value(lane.load(variance) + lane.fill(T(1e-5))));
         const V n = lane.fill(T(1) / count);
         for (Index i = 0; i < rows; ++i) {
@@ -126,13 +152,27 @@ struct BatchNormView {
 
 /// Batch normalisation in training: x̂ = (x − mean)/√(var + eps) with the batch's own (biased) statistics, y = x̂·weight
 /// + bias; running ← 0.9·running + 0.1·batch, the variance unbiased. Saves x̂ (rows × d), mean and variance (d) for the
-/// backward pass.
+/// backward pass. With several ranks (`parallel`), the batch is the rows of all of them: with n_r of N rows on rank r,
+/// mean = Σ n_r/N·m_r and var = Σ n_r/N·(var_r + (m_r − mean)²).
 template <Device D, class T>
-void batch_norm_forward(D& device, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean, T* variance, T* y,
-                        Index rows) {
-    device.map(bn.d, detail::BatchNormSums<T>{x, mean, variance, rows, bn.d});
-    device.map(bn.d, detail::BatchNormForward<T>{x, bn.weight, bn.bias, mean, variance, bn.running_mean,
-                                                 bn.running_variance, x_hat, y, rows, bn.d, T(0.1)});
+void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean,
+                        T* variance, T* y, Index rows, const DataParallel<D>& parallel = {}) {
+    if (parallel.ranks.alone()) {
+        device.map(bn.d, detail::BatchNormSums<T>{x, mean, variance, rows, bn.d});
+    } else {
+        typename Arena<D>::Scope scope(arena);
+        T* own = arena.template scratch<T>(bn.d);
+        const T share = static_cast<T>(parallel.share(rows));
+        device.map(bn.d, detail::BatchNormSums<T>{x, own, variance, rows, bn.d});
+        device.map(bn.d, detail::BatchNormWeighMean<T>{own, mean, share});
+        parallel.ranks.all_reduce_sum(device, mean, bn.d);
+        device.map(bn.d, detail::BatchNormWeighVariance<T>{own, mean, variance, share});
+        parallel.ranks.all_reduce_sum(device, variance, bn.d);
+    }
+    const T n = static_cast<T>(parallel.all_rows(rows));
+    device.map(bn.d,
+               detail::BatchNormForward<T>{x, bn.weight, bn.bias, mean, variance, bn.running_mean, bn.running_variance,
+                                           x_hat, y, rows, bn.d, T(0.1), n > T(1) ? n / (n - T(1)) : T(1)});
 }
 
 /// y = (x − running mean)/√(running variance + eps)·weight + bias.
@@ -142,14 +182,15 @@ void batch_norm_inference(D& device, const BatchNormView<T>& bn, const T* x, T* 
                                                    bn.d});
 }
 
-/// Gradients: d_weight += Σ dy·x̂, d_bias += Σ dy, and in place dx = weight/√(var + eps)·(dy − (Σdy + x̂·Σ dy·x̂)/rows).
-/// `sums` is scratch for 2d values.
+/// Gradients: d_weight += Σ dy·x̂, d_bias += Σ dy over this rank's rows, and in place dx = weight/√(var + eps)·(dy −
+/// (Σdy + x̂·Σ dy·x̂)/rows), with sums and rows of all ranks. `sums` is scratch for 2d values.
 template <Device D, class T>
 void batch_norm_backward(D& device, const BatchNormView<T>& bn, const T* x_hat, const T* variance, T* sums, T* grad,
-                         T* d_weight, T* d_bias, Index rows) {
-    device.map(bn.d, detail::BatchNormBackwardSums<T>{x_hat, grad, sums, sums + bn.d, rows, bn.d});
-    device.map(bn.d, detail::BatchNormBackward<T>{x_hat, bn.weight, variance, sums, sums + bn.d, d_weight, d_bias, grad,
-                                                  rows, bn.d, static_cast<T>(rows)});
+                         T* d_weight, T* d_bias, Index rows, const DataParallel<D>& parallel = {}) {
+    device.map(bn.d, detail::BatchNormBackwardSums<T>{x_hat, grad, sums, sums + bn.d, d_weight, d_bias, rows, bn.d});
+    parallel.ranks.all_reduce_sum(device, sums, 2 * bn.d);
+    device.map(bn.d, detail::BatchNormBackward<T>{x_hat, bn.weight, variance, sums, sums + bn.d, grad, rows, bn.d,
+                                                  static_cast<T>(parallel.all_rows(rows))});
 }
 
 }  // namespace promptkd

@@ -22,17 +22,33 @@ struct ConvertFunctor {
     }
 };
 
-template <class T, class A>
-struct QuickGeluForward {
+template <class T>
+struct QuickGelu {
+    template <class Lane>
+    PROMPTKD_HD static typename Lane::Value value(const Lane& lane, const typename Lane::Value& v) {
+        using std::exp;
+        const typename Lane::Value e = exp(lane.value(v * T(-1.702)));
+        return lane.value(v / (e + T(1)));
+    }
+};
+
+template <class T>
+struct ExactGelu {
+    template <class Lane>
+    PROMPTKD_HD static typename Lane::Value value(const Lane& lane, const typename Lane::Value& v) {
+        using std::erf;
+        const typename Lane::Value phi = erf(lane.value(v * T(0.70710678118654752440)));
+        return lane.value(v * T(0.5) * (phi + T(1)));
+    }
+};
+
+template <class Activation, class A>
+struct GeluForward {
     const A* x;
     A* y;
     template <class Lane>
     PROMPTKD_HD void operator()(const Lane& lane) const {
-        using std::exp;
-        using V = typename Lane::Value;
-        const V v = lane.load(x);
-        const V e = exp(lane.value(v * T(-1.702)));
-        lane.store(y, lane.value(v / (e + T(1))));
+        lane.store(y, Activation::value(lane, lane.load(x)));
     }
 };
 
@@ -49,20 +65,6 @@ struct QuickGeluBackward {
         const V s = lane.fill(T(1)) / (e + T(1));
         const V slope = s * (v * T(1.702) * (lane.fill(T(1)) - s) + T(1));
         lane.store(d, lane.value(lane.load(d) * slope));
-    }
-};
-
-template <class T, class A>
-struct ExactGeluForward {
-    const A* x;
-    A* y;
-    template <class Lane>
-    PROMPTKD_HD void operator()(const Lane& lane) const {
-        using std::erf;
-        using V = typename Lane::Value;
-        const V v = lane.load(x);
-        const V phi = erf(lane.value(v * T(0.70710678118654752440)));
-        lane.store(y, lane.value(v * T(0.5) * (phi + T(1))));
     }
 };
 
@@ -104,6 +106,16 @@ struct ReluBackward {
 };
 
 template <class T>
+struct Scale {
+    T* x;
+    T alpha;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        lane.store(x, lane.value(lane.load(x) * alpha));
+    }
+};
+
+template <class T>
 struct AddScaled {
     const T* x;
     T* y;
@@ -115,6 +127,12 @@ struct AddScaled {
 };
 
 }  // namespace detail
+
+/// x *= alpha, n elements.
+template <Device D, class T>
+void scale(D& device, double alpha, T* x, Index n) {
+    device.map(n, detail::Scale<T>{x, static_cast<T>(alpha)});
+}
 
 /// y += alpha·x, n elements.
 template <Device D, class T>
@@ -133,9 +151,9 @@ template <Device D, class A>
 void gelu_forward(D& device, Gelu kind, const A* x, A* y, Index n) {
     using T = typename D::Scalar;
     if (kind == Gelu::quick)
-        device.map(n, detail::QuickGeluForward<T, A>{x, y});
+        device.map(n, detail::GeluForward<detail::QuickGelu<T>, A>{x, y});
     else
-        device.map(n, detail::ExactGeluForward<T, A>{x, y});
+        device.map(n, detail::GeluForward<detail::ExactGelu<T>, A>{x, y});
 }
 
 /// d = d · gelu'(x), n elements (d: the gradient of y on entry, of x on exit).

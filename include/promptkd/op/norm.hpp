@@ -19,7 +19,12 @@ struct LayerNormForward {
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const A* in = x + row * x_stride;
+        normalize(team, row, x + row * x_stride);
+    }
+
+    /// Row `row` of the result, from the values at `in`.
+    template <class Team>
+    PROMPTKD_HD void normalize(Team& team, Index row, const A* in) const {
         A* out = y + row * d;
         const T *w = weight, *b = bias;
         const T m = team.sum(d, [in](const auto& lane) { return lane.load(in); }) / static_cast<T>(d);
@@ -69,6 +74,27 @@ struct LayerNormBackward {
                 lane.store(out, lane.value((lane.load(g) * lane.load(w) - lane.fill(sum_g) - c * sum_gx) * r));
             });
         }
+    }
+};
+
+template <class T, class A>
+struct LayerNormParameterGradients {
+    const A *x, *dy;
+    const T *mean, *rstd;
+    T *d_weight, *d_bias;
+    Index rows, d;
+
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        using V = typename Lane::Value;
+        V weight = lane.load(d_weight), bias = lane.load(d_bias);
+        for (Index i = 0; i < rows; ++i) {
+            const V g = lane.load(dy + i * d), c = (lane.load(x + i * d) - lane.fill(mean[i])) * rstd[i];
+            weight = weight + g * c;
+            bias = bias + g;
+        }
+        lane.store(d_weight, weight);
+        lane.store(d_bias, bias);
     }
 };
 
@@ -128,6 +154,16 @@ void layer_norm_backward(D& device, const A* x, Index x_stride, const A* dy, con
     using T = typename D::Scalar;
     device.rows(rows, 4 * d,
                 detail::LayerNormBackward<T, A>{x, dy, weight, mean, rstd, dx, d, x_stride, dx_stride, add});
+}
+
+/// Gradients of LayerNorm's own weight and bias: d_weight[j] += Σ_i dy[i, j]·x̂[i, j], d_bias[j] += Σ_i dy[i, j], for x
+/// and dy of `rows` rows of `d`.
+template <Device D, class A>
+void add_layer_norm_parameter_gradients(D& device, const A* x, const A* dy, const typename D::Scalar* mean,
+                                        const typename D::Scalar* rstd, typename D::Scalar* d_weight,
+                                        typename D::Scalar* d_bias, Index rows, Index d) {
+    using T = typename D::Scalar;
+    device.map(d, detail::LayerNormParameterGradients<T, A>{x, dy, mean, rstd, d_weight, d_bias, rows, d});
 }
 
 /// y = x / ‖x‖ for each of `rows` rows of d; `inverse` (rows) receives 1/‖x‖ unless null. y may be x.

@@ -56,6 +56,40 @@ struct AssembleTokens {
     }
 };
 
+/// Σ over the images of one token's gradient: its position's, and the class token's.
+template <class T, class A>
+struct CollectTokens {
+    const A* dx;
+    T *d_class, *d_positions;
+    Index batch, tokens, d;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index t) const {
+        T *position = d_positions + t * d, *first = d_class;
+        for (Index b = 0; b < batch; ++b) {
+            const A* row = dx + (b * tokens + t) * d;
+            team.each(
+                d, [=](const auto& lane) { lane.store(position, lane.value(lane.load(position) + lane.load(row))); });
+            if (t == 0)
+                team.each(d,
+                          [=](const auto& lane) { lane.store(first, lane.value(lane.load(first) + lane.load(row))); });
+        }
+    }
+};
+
+template <class A>
+struct CopyPatchRows {
+    const A* dx;
+    A* d_patches;
+    Index cells, tokens, d;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Division cell = divide(row, cells);
+        const A* from = dx + (cell.quotient * tokens + 1 + cell.remainder) * d;
+        A* to = d_patches + row * d;
+        team.each(d, [=](const auto& lane) { lane.store(to, lane.load(from)); });
+    }
+};
+
 }  // namespace detail
 
 /// patches (batch·grid², 3·patch²) from images (batch, 3, resolution, resolution), columns in the order of a
@@ -77,6 +111,17 @@ void assemble_tokens(D& device, const A* patches, const typename D::Scalar* clas
     using T = typename D::Scalar;
     device.rows(batch * (1 + cells + prompt_count), d,
                 detail::AssembleTokens<T, A>{patches, class_embedding, positions, prompts, x, cells, prompt_count, d});
+}
+
+/// The gradients behind assemble_tokens, from dx (batch, 1 + cells + prompt_count, d): adds to d_class (d) and
+/// d_positions (1 + cells, d), and writes d_patches (batch·cells, d), the gradient of the embedded patches.
+template <Device D, class A>
+void disassemble_token_gradients(D& device, const A* dx, typename D::Scalar* d_class, typename D::Scalar* d_positions,
+                                 A* d_patches, Index prompt_count, Index batch, Index cells, Index d) {
+    using T = typename D::Scalar;
+    const Index tokens = 1 + cells + prompt_count;
+    device.rows(1 + cells, batch * d, detail::CollectTokens<T, A>{dx, d_class, d_positions, batch, tokens, d});
+    device.rows(batch * cells, d, detail::CopyPatchRows<A>{dx, d_patches, cells, tokens, d});
 }
 
 }  // namespace promptkd

@@ -7,9 +7,9 @@ namespace promptkd {
 
 namespace detail {
 
-template <class T>
+template <class X, class T>
 struct ColumnSums {
-    const T* x;
+    const X* x;
     T* y;
     Index rows, d;
     template <class Lane>
@@ -38,9 +38,9 @@ struct SumFunctor {
 }  // namespace detail
 
 /// y[j] += Σ_i x[i, j], x: rows × d.
-template <Device D, class T>
-void add_column_sums(D& device, const T* x, T* y, Index rows, Index d) {
-    device.map(d, detail::ColumnSums<T>{x, y, rows, d});
+template <Device D, class X, class T>
+void add_column_sums(D& device, const X* x, T* y, Index rows, Index d) {
+    device.map(d, detail::ColumnSums<X, T>{x, y, rows, d});
 }
 
 /// *y = scale·Σ x[i] (+ *y with `add`), i < n, on the device.

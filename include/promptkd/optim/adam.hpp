@@ -20,12 +20,13 @@ namespace detail {
 template <class T>
 struct AdamUpdate {
     T *value, *first, *second;
-    const T* grad;
+    const T *grad, *skip;
     T beta_1, beta_2, epsilon, decay, shrink, rate, root_scale;
     template <class Lane>
     PROMPTKD_HD void operator()(const Lane& lane) const {
         using V = typename Lane::Value;
         using std::sqrt;
+        if (skip && *skip != T(0)) return;
         const V p = lane.load(value) * shrink;
         const V g = lane.load(grad) + p * decay;
         const V m = lane.load(first) * beta_1 + g * (T(1) - beta_1);
@@ -56,14 +57,15 @@ public:
             params.device().zero(moments, static_cast<std::size_t>(params.size()) * sizeof(T));
     }
 
-    /// One update with learning rate `rate` from the gradients in the ParamSet.
-    void step(double rate) {
+    /// One update with learning rate `rate` from the gradients in the ParamSet; nothing but t changes where `skip`
+    /// (device memory, may be null) says so, see LossScale.
+    void step(double rate, const T* skip = nullptr) {
         D& device = params_->device();
         const double t = static_cast<double>(steps_ + 1);
         const double correction_1 = 1 - std::pow(config_.beta_1, t), correction_2 = 1 - std::pow(config_.beta_2, t);
         detail::AdamUpdate<T> update;
         update.value = params_->values(), update.first = first_.data(), update.second = second_.data(),
-        update.grad = params_->gradients();
+        update.grad = params_->gradients(), update.skip = skip;
         update.beta_1 = static_cast<T>(config_.beta_1), update.beta_2 = static_cast<T>(config_.beta_2);
         update.epsilon = static_cast<T>(config_.epsilon);
         update.decay = static_cast<T>(config_.decoupled ? 0 : config_.weight_decay);
@@ -73,6 +75,9 @@ public:
         device.map(params_->size(), update);
         if (!device.is_planning()) ++steps_;
     }
+
+    /// A recorded step would repeat its bias correction.
+    void replayed() { fail("a step with Adam cannot be recorded and repeated; use SGD"); }
 
     /// Moments and step count, for a checkpoint that resumes bit for bit.
     void save(TensorMap& map) const {

@@ -30,7 +30,10 @@ template <Device D>
 class Optimizer {
 public:
     virtual ~Optimizer() = default;
-    virtual void step(double rate) = 0;
+    /// `skip`: see LossScale.
+    virtual void step(double rate, const typename D::Scalar* skip = nullptr) = 0;
+    /// A recorded step was queued again, with the learning rate that it had.
+    virtual void replayed() = 0;
     virtual void save(TensorMap& map) const = 0;
     virtual void load(const TensorMap& map) = 0;
 };
@@ -42,7 +45,8 @@ class OptimizerOf final : public Optimizer<D> {
 public:
     template <class Config>
     OptimizerOf(ParamSet<D>& params, const Config& config) : rule_(params, config) {}
-    void step(double rate) override { rule_.step(rate); }
+    void step(double rate, const typename D::Scalar* skip) override { rule_.step(rate, skip); }
+    void replayed() override { rule_.replayed(); }
     void save(TensorMap& map) const override { rule_.save(map); }
     void load(const TensorMap& map) override { rule_.load(map); }
 

@@ -18,12 +18,13 @@ namespace detail {
 template <class T>
 struct SgdUpdate {
     T *value, *moment;
-    const T* grad;
+    const T *grad, *skip;
     T rate, momentum, weight_decay, damping;
     bool first, nesterov;
     template <class Lane>
     PROMPTKD_HD void operator()(const Lane& lane) const {
         using V = typename Lane::Value;
+        if (skip && *skip != T(0)) return;
         const V p = lane.load(value);
         const V g = lane.load(grad) + p * weight_decay;
         // Whole branches: g++ 12 -O3 may lose a conditional assignment of a pack.
@@ -58,15 +59,20 @@ public:
         params.device().zero(moment_.data(), static_cast<std::size_t>(params.size()) * sizeof(T));
     }
 
-    /// One update with learning rate `rate` from the gradients in the ParamSet.
-    void step(double rate) {
+    /// One update with learning rate `rate` from the gradients in the ParamSet; nothing changes where `skip` (device
+    /// memory, may be null) says so, see LossScale.
+    void step(double rate, const T* skip = nullptr) {
         D& device = params_->device();
-        device.map(params_->size(),
-                   detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), static_cast<T>(rate),
-                                        static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
-                                        static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
+        device.map(
+            params_->size(),
+            detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), skip, static_cast<T>(rate),
+                                 static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
+                                 static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
         if (!device.is_planning()) ++steps_;
     }
+
+    /// A recorded step (not the first of all) was queued again.
+    void replayed() { ++steps_; }
 
     /// Moments and step count, for a checkpoint that resumes bit for bit.
     void save(TensorMap& map) const {

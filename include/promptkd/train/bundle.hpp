@@ -56,6 +56,15 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
     const TensorMap branch = detail::image_branch(model);
     for (const auto& [name, tensor] : branch.tensors) bundle.tensors[detail::bundle_clip_prefix + name] = tensor;
     student.save(bundle);
+    for (auto it = bundle.tensors.begin();
+         it != bundle.tensors.end();) {  // a fine-tuned encoder replaces the frozen one
+        if (!is_encoder_weight(it->first)) {
+            ++it;
+            continue;
+        }
+        bundle.tensors[detail::bundle_clip_prefix + it->first] = it->second;
+        it = bundle.tensors.erase(it);
+    }
     bundle.tensors["class_vectors"] = make_tensor(class_vectors, {classes, embed});
     bundle.metadata = branch.metadata;
     bundle.metadata["format"] = detail::bundle_format;
@@ -63,7 +72,8 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
     bundle.metadata["class_names"] = nlohmann::json(class_names).dump();
     bundle.metadata["student"] = nlohmann::json{{"prompts", student.config().prompts},
                                                 {"depth", student.config().depth},
-                                                {"projector_layers", student.config().projector_layers}}
+                                                {"projector_layers", student.config().projector_layers},
+                                                {"train", student.config().train_encoder ? "full" : "prompts"}}
                                      .dump();
     bundle.metadata["preprocessing"] = nlohmann::json{
         {"resolution", student.model().vision().resolution()},

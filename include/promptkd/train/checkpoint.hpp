@@ -21,8 +21,11 @@ struct Progress {
 
 namespace detail {
 
-/// The first key in which two configurations differ, for the message of a refused resume.
+/// The first key in which two configurations differ, for the message of a refused resume; what is trained comes first.
 inline std::string first_difference(const nlohmann::json& a, const nlohmann::json& b) {
+    for (const char* key : {"command", "learner", "weights", "student"})
+        if (a.contains(key) && b.contains(key) && a.at(key) != b.at(key))
+            return concat("'", key, "' was ", a.at(key).dump(), " and is now ", b.at(key).dump());
     for (const auto& [key, value] : a.items())
         if (!b.contains(key) || b.at(key) != value)
             return concat("'", key, "' was ", value.dump(), " and is now ",

@@ -3,6 +3,7 @@
 
 #include <promptkd/data/halves.hpp>
 #include <promptkd/data/loader.hpp>
+#include <promptkd/device/async.hpp>
 #include <promptkd/device/memory.hpp>
 #include <promptkd/train/cosine.hpp>
 #include <promptkd/train/metrics.hpp>
@@ -13,34 +14,26 @@
 
 namespace promptkd {
 
-/// Brings loader batches to a device: one buffer for the largest batch, converted to the device's Scalar on the way.
+/// Brings loader batches to a device, converted to its Scalar on the way; where the device can, while it works on the
+/// batch before.
 template <Device D>
 class ImageFeed {
 public:
     using T = typename D::Scalar;
     ImageFeed(D& device, Index max_batch, Index resolution)
-        : device_(&device), image_values_(3 * resolution * resolution), images_(device, max_batch * image_values_) {}
+        : image_values_(3 * resolution * resolution), images_(device, max_batch * image_values_) {}
 
     /// The batch's images (size, 3, resolution, resolution) in device memory, valid until the next call.
     const T* upload(const Batch& batch) {
         const Index n = batch.size * image_values_;
         require(n <= images_.size(), "image feed: a batch of ", batch.size, " images, planned for ",
                 images_.size() / image_values_);
-        const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(T);
-        if constexpr (std::is_same_v<T, float>) {
-            device_->upload(images_.data(), batch.images.data(), bytes);
-        } else {
-            staged_.assign(batch.images.begin(), batch.images.begin() + static_cast<std::ptrdiff_t>(n));
-            device_->upload(images_.data(), staged_.data(), bytes);
-        }
-        return images_.data();
+        return images_.upload(batch.images.data(), n);
     }
 
 private:
-    D* device_;
     Index image_values_;
-    Buffer<D, T> images_;
-    std::vector<T> staged_;
+    Conveyor<D, T> images_;
 };
 
 /// Image features of a data set with their labels, on the host.

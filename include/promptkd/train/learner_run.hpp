@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/prompt/aggregation.hpp>
+#include <promptkd/train/accumulation.hpp>
 #include <promptkd/train/evaluate.hpp>
 #include <promptkd/train/prompt_trainer.hpp>
 #include <promptkd/train/training_loop.hpp>
@@ -27,8 +28,7 @@ public:
           labels_(device, batch),
           parts_(micro_batches),
           image_values_(3 * resolution * resolution) {
-        require(micro_batches >= 1 && batch % micro_batches == 0, "a batch of ", batch,
-                " images cannot be worked through in ", micro_batches, " equal parts");
+        require_parts(batch, micro_batches);
         if (!aggregation.empty()) aggregation_.emplace(trainer.learner().params(), std::move(aggregation));
     }
 
@@ -39,16 +39,13 @@ public:
             require(label >= 0 && label < trainer_.classes(), "a training image has no label among the ",
                     trainer_.classes(), " classes");
         device_.upload(labels_.data(), staged_.data(), staged_.size() * sizeof(std::int32_t));
-        const Index part = std::max<Index>(1, batch.size / parts_);
-        double loss = 0;
-        for (Index first = 0; first < batch.size; first += part) {
-            trainer_.accumulate(images + first * image_values_, labels_.data() + first, part, first == 0);
-            loss += trainer_.loss();
-        }
-        const Index parts = batch.size / part;
-        if (parts > 1) scale_gradients(1.0 / static_cast<double>(parts));
+        const double loss =
+            accumulate_parts(trainer_.learner().params(), batch.size, parts_, [&](Index first, Index n) {
+                trainer_.accumulate(images + first * image_values_, labels_.data() + first, n, first == 0);
+                return trainer_.loss();
+            });
         trainer_.optimizer().step(rate);
-        return loss / static_cast<double>(parts);
+        return loss;
     }
 
     void end_epoch(Index epoch) override {
@@ -72,11 +69,6 @@ public:
     }
 
 private:
-    void scale_gradients(double factor) {
-        ParamSet<D>& params = trainer_.learner().params();
-        add_scaled(device_, factor - 1, static_cast<const T*>(params.gradients()), params.gradients(), params.size());
-    }
-
     D& device_;
     LearnerTrainer<D>& trainer_;
     ImageFeed<D> feed_;

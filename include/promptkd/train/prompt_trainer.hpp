@@ -3,7 +3,7 @@
 
 #include <promptkd/loss/cross_entropy.hpp>
 #include <promptkd/loss/distillation.hpp>
-#include <promptkd/loss/self_regulation.hpp>
+#include <promptkd/loss/feature_distance.hpp>
 #include <promptkd/op/norm.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/cosine.hpp>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/data/loader.hpp>
+#include <promptkd/device/communicator.hpp>
 #include <promptkd/optim/schedule.hpp>
 #include <promptkd/train/checkpoint.hpp>
 #include <promptkd/train/step_log.hpp>
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 namespace promptkd {
 
@@ -21,9 +23,14 @@ struct TrainingLoopConfig {
     Augmentation augmentation = Augmentation::random_resized_crop;
     bool shuffle = true;  ///< otherwise images in the order of the data set
     std::uint64_t seed = 1;
+    std::optional<std::uint64_t> view_seed;  ///< of the augmentation, where it is not `seed`
+    bool fixed_views = false;                ///< every epoch sees the views of the first
     int loader_threads = 2;
-    std::string out;      ///< output folder; empty: keep no log and no checkpoint
-    bool resume = false;  ///< continue from the checkpoint in `out`, where there is one
+    int rank = 0, ranks = 1;          ///< this process takes its slice of every batch; rank 0 writes
+    std::function<void(Index)> meet;  ///< called with the first step's number: waits for the other ranks, throws Error
+                                      ///< unless all begin there
+    std::string out;                  ///< output folder; empty: keep no log and no checkpoint
+    bool resume = false;              ///< continue from the checkpoint in `out`, where there is one
     nlohmann::json identity =
         nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
     std::function<void(const StepRecord&)> on_step;
@@ -41,23 +48,37 @@ struct TrainingResult {
 class TrainingTarget {
 public:
     virtual ~TrainingTarget() = default;
+    /// Before the first step of epoch `epoch` (from 0).
+    virtual void begin_epoch(Index) {}
     /// One step with learning rate `rate`; returns the loss.
     virtual double step(const Batch& batch, double rate) = 0;
+    /// Queues one step; end_step() returns the loss of the oldest step that was queued and not finished yet. At most
+    /// two are open, so that a device always has the next step to do while the host reads the loss of the one before.
+    virtual void begin_step(const Batch& batch, double rate) { losses_[queued_++ % 2] = step(batch, rate); }
+    virtual double end_step() { return losses_[finished_++ % 2]; }
     /// After the last step of epoch `epoch` (from 0).
     virtual void end_epoch(Index) {}
     virtual void save(TensorMap& state) const = 0;
     virtual void restore(const TensorMap& state) = 0;
+
+private:
+    double losses_[2] = {};
+    std::size_t queued_ = 0, finished_ = 0;
 };
 
 /// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
-/// each epoch and a line of log.jsonl for each step. Throws Error for a loss that is not finite, naming the step; the
-/// last checkpoint stays.
+/// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
+/// step; the last checkpoint stays. With several ranks every rank sees the images and views that one process would, its
+/// slice of each batch; an unreadable image is then replaced by a later one of the same rank, and the epoch keeps its
+/// length.
 class TrainingLoop {
 public:
     TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config)
         : target_(target), data_(std::move(data)), config_(config) {
         validate(config.schedule);
         require(config.batch >= 1, "batch size must be at least 1, found ", config.batch);
+        require(config.batch >= config.ranks, "a batch of ", config.batch, " images cannot be divided among ",
+                config.ranks, " processes");
         require(data_.size() >= config.batch, data_.name, ": ", data_.size(), " images are fewer than one batch of ",
                 config.batch, "; lower the batch size");
     }
@@ -67,10 +88,11 @@ public:
         Progress& at = result.progress;
         if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out))
             target_.restore(read_checkpoint(config_.out, config_.identity, at));
+        if (config_.meet) config_.meet(at.step);
         std::unique_ptr<StepLog> log;
-        if (!config_.out.empty()) {
+        if (writes()) {
             make_directories(config_.out);
-            log = std::make_unique<StepLog>(config_.out + "/log.jsonl", at.step);
+            log = std::make_unique<StepLog>(config_.out, at.step);
         }
         BatchLoader loader(data_, loader_options());
         const auto start = Clock::now();
@@ -79,7 +101,7 @@ public:
             epoch(loader, log.get(), result);
             at.seconds = before + seconds_since(start);
             if (log) log->flush();
-            if (!config_.out.empty()) save(at);
+            if (writes()) save(at);
             if (config_.on_epoch) config_.on_epoch(at);
         }
         return result;
@@ -92,12 +114,27 @@ private:
         return std::chrono::duration<double>(Clock::now() - start).count();
     }
 
+    bool writes() const { return !config_.out.empty() && config_.rank == 0; }
+    Slice slice() const { return slice_of(config_.batch, config_.rank, config_.ranks); }
+
+    /// The positions of an epoch's images, of which this rank takes its slice of every whole batch.
+    std::vector<Index> positions(std::uint32_t number) const {
+        std::vector<Index> all =
+            config_.shuffle ? shuffled(data_.size(), config_.seed, number) : in_order(data_.size());
+        if (config_.ranks == 1) return all;
+        std::vector<Index> mine;
+        for (Index at = slice().first; at + config_.batch <= data_.size() + slice().first; at += config_.batch)
+            mine.insert(mine.end(), all.begin() + at, all.begin() + at + slice().count);
+        return mine;
+    }
+
     bool finished(const Progress& at) const { return config_.max_steps > 0 && at.step >= config_.max_steps; }
 
     LoaderOptions loader_options() const {
         LoaderOptions o;
-        o.batch = config_.batch, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
-        o.seed = config_.seed, o.drop_last = true, o.threads = config_.loader_threads, o.warn = config_.warn;
+        o.batch = slice().count, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
+        o.seed = config_.view_seed.value_or(config_.seed), o.drop_last = true, o.threads = config_.loader_threads,
+        o.warn = config_.warn;
         return o;
     }
 
@@ -105,26 +142,41 @@ private:
         Progress& at = result.progress;
         const auto number = static_cast<std::uint32_t>(at.epoch);
         const double rate = learning_rate(config_.schedule, at.epoch);
-        loader.start(config_.shuffle ? shuffled(data_.size(), config_.seed, number) : in_order(data_.size()), number);
-        Index steps = 0;
-        while (!finished(at)) {
+        const std::vector<Index> order = positions(number);
+        const std::uint32_t views = config_.fixed_views ? 0 : number;
+        loader.start(order, views);
+        target_.begin_epoch(at.epoch);
+        const Index whole = data_.size() / config_.batch;
+        Index steps = 0, unreadable = 0;
+        while (!finished(at) && (config_.ranks == 1 || steps < whole)) {
             const auto asked = Clock::now();
             const Batch* batch = loader.next();
+            unreadable = std::max(unreadable, loader.unreadable());
+            if (!batch && config_.ranks > 1 && steps > 0) {  // every rank must make as many steps as the others
+                loader.start(order, views);
+                batch = loader.next();
+            }
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
-            const StepRecord record{at.step, at.epoch, rate, target_.step(*batch, rate)};
-            require(std::isfinite(record.loss), "step ", at.step, ": the loss is ", record.loss, "; training stopped",
-                    config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
-            if (at.step == 0) at.first_loss = record.loss;
-            at.last_loss = record.loss;
-            if (log) log->write(record);
-            if (config_.on_step) config_.on_step(record);
+            target_.begin_step(*batch, rate);
+            if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
             ++at.step, ++steps;
         }
+        if (steps > 0) settle({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
         require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
         target_.end_epoch(at.epoch);
-        at.unreadable = std::max(at.unreadable, loader.unreadable());
+        at.unreadable = std::max(at.unreadable, unreadable);
         ++at.epoch;
+    }
+
+    /// A finished step: its loss is known once the step behind it is queued.
+    void settle(const StepRecord& record, Progress& at, StepLog* log) {
+        require(std::isfinite(record.loss), "step ", record.step, ": the loss is ", record.loss, "; training stopped",
+                config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
+        if (record.step == 0) at.first_loss = record.loss;
+        at.last_loss = record.loss;
+        if (log) log->write(record);
+        if (config_.on_step) config_.on_step(record);
     }
 
     void save(const Progress& at) {

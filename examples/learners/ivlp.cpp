@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// IVLP: independent prompts in both encoders, four visual and four textual, in the first two blocks.
+#include "task.hpp"
+
+#include <promptkd/prompt/independent.hpp>
+
+int main(int argc, char** argv) {
+    using namespace example;
+    return run([&] {
+        Task task(argc, argv);
+        Ivlp<Backend> learner(task.device, task.model, IndependentPrompts{4, 2, 4, 2});
+        learner.initialize(1, task.context_words(4));
+
+        const auto trainer = [&](const std::vector<std::string>& class_names) {
+            const ContextTexts texts = task.texts(class_names, 4);
+            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
+                                                            texts.layout, OptimizerConfig{}, SelfRegulation<float>{},
+                                                            20);
+        };
+        task.fit(*trainer(task.train.class_names), 0.005);
+        task.report("IVLP", trainer);
+    });
+}

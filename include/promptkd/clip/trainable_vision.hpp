@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/vision.hpp>
+
+#include <type_traits>
+#include <vector>
+
+namespace promptkd {
+
+/// A vision transformer whose weights are learnable: parameters of a ParamSet under OpenAI's names (`visual.*`; proj as
+/// (embed, d)). Full fine-tuning, one of the PromptKD paper's ablations. The pretrained encoder it starts from stays as
+/// it is.
+template <Device D>
+class TrainableVision {
+public:
+    using T = typename D::Scalar;
+
+    /// Registers the weights of `pretrained` in `params`; bind those, then call adopt(). Throws Error on a device that
+    /// keeps activations in 16 bits.
+    TrainableVision(ParamSet<D>& params, const VisionTransformer<D>& pretrained)
+        : params_(&params), encoder_(pretrained) {
+        require(std::is_same_v<typename D::Activation, T>,
+                "full fine-tuning computes in single precision; use --precision fp32 or tf32");
+        encoder_.visit_weights([&](const std::string& name, const auto&, const Shape& shape) {
+            weights_.push_back(&params.add(name, shape));
+        });
+    }
+
+    /// Copies the pretrained values into the bound parameters and computes with these from now on.
+    void adopt(D& device) {
+        std::size_t next = 0;
+        encoder_.visit_weights(
+            [&](const std::string&, auto& tensor, const Shape&) { take(device, tensor, *weights_[next++]); });
+    }
+
+    const VisionTransformer<D>& encoder() const { return encoder_; }
+    WeightGradients<T> gradients() const { return {params_->values(), params_->gradients()}; }
+
+private:
+    void take(D& device, const T*& pointer, const Param<T>& param) {
+        device.copy(param.value, pointer, static_cast<std::size_t>(param.count()) * sizeof(T));
+        pointer = param.value;
+    }
+    void take(D& device, FrozenMatrix& matrix, const Param<T>& param) {
+        if (matrix.type == DType::f16)
+            convert(device, static_cast<const half*>(matrix.data), param.value, param.count());
+        else if (matrix.type == DType::bf16)
+            convert(device, static_cast<const bf16*>(matrix.data), param.value, param.count());
+        else
+            device.copy(param.value, matrix.data, static_cast<std::size_t>(param.count()) * sizeof(T));
+        matrix.data = param.value, matrix.type = dtype_of<T>;
+    }
+
+    ParamSet<D>* params_;
+    VisionTransformer<D> encoder_;
+    std::vector<const Param<T>*> weights_;
+};
+
+/// Whether a parameter called `name` is a weight of the image encoder.
+inline bool is_encoder_weight(const std::string& name) { return name.rfind("visual.", 0) == 0; }
+
+}  // namespace promptkd

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/error.hpp>
+#include <promptkd/device/device.hpp>
+#include <promptkd/device/memory.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+namespace promptkd {
+
+/// A device whose transfers need not hold up its work or the host. Page-locked ("pinned") host memory is what it copies
+/// from and to on its own:
+///   upload_aside(slot, to, pinned, n): copies beside the queue, once everything queued before the last
+///     finished_with(slot) is done; use_upload(slot): what is queued from now on sees the copy;
+///     finished_with(slot): what is queued so far is the last that reads the slot's copy; await_upload(slot): the host
+///     waits until `pinned` may be written again. There are two slots, 0 and 1.
+///   download_later(pinned, from, n) takes its place in the queue and returns a ticket; the bytes are there after
+///     await(ticket). At most eight tickets may be open.
+template <class D>
+concept AsyncDevice = Device<D> && requires(D d, void* p, const void* q, std::size_t n, int slot) {
+    { d.allocate_pinned(n) } -> std::same_as<void*>;
+    d.release_pinned(p);
+    d.upload_aside(slot, p, q, n);
+    d.use_upload(slot);
+    d.finished_with(slot);
+    d.await_upload(slot);
+    { d.download_later(p, q, n) } -> std::same_as<std::size_t>;
+    d.await(n);
+};
+
+/// A device that can record what is queued between begin_capture() and end_capture(), without running it, and queue it
+/// again as a whole. Arguments are recorded by value: a recorded step repeats its learning rate.
+template <class D>
+concept GraphDevice = Device<D> && requires(D d, typename D::Graph graph) {
+    d.begin_capture();
+    { d.end_capture() } -> std::same_as<typename D::Graph>;
+    d.replay(graph);
+};
+
+/// `n` elements of page-locked host memory.
+template <AsyncDevice D, class T>
+class PinnedBuffer {
+public:
+    PinnedBuffer(D& device, Index n)
+        : device_(&device), data_(static_cast<T*>(device.allocate_pinned(static_cast<std::size_t>(n) * sizeof(T)))) {}
+    ~PinnedBuffer() { device_->release_pinned(data_); }
+    PinnedBuffer(const PinnedBuffer&) = delete;
+    PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+    T* data() { return data_; }
+
+private:
+    D* device_;
+    T* data_;
+};
+
+/// Reads numbers back from the device in the order in which they were queued, each while later work is already running.
+template <Device D>
+class LaterNumber {
+public:
+    using T = typename D::Scalar;
+    explicit LaterNumber(D& device) : device_(device) {}
+
+    /// Takes the number at `from` (device memory) as it is at this place in the queue. At most two may be open.
+    void queue(const T* from) {
+        require(open_ < 2, "a third number was queued before the first was read");
+        device_.download(&values_[turn()], from, sizeof(T));
+        ++queued_, ++open_;
+    }
+    /// The oldest number that was not read yet.
+    T read() {
+        require(open_ > 0, "no number was queued");
+        const T value = values_[(queued_ - open_) % 2];
+        --open_;
+        return value;
+    }
+
+private:
+    std::size_t turn() const { return queued_ % 2; }
+
+    D& device_;
+    T values_[2] = {};
+    std::size_t queued_ = 0, open_ = 0;
+};
+
+template <AsyncDevice D>
+class LaterNumber<D> {
+public:
+    using T = typename D::Scalar;
+    explicit LaterNumber(D& device) : device_(device), first_(device, 1), second_(device, 1) {}
+
+    void queue(const T* from) {
+        require(open_ < 2, "a third number was queued before the first was read");
+        tickets_[queued_ % 2] = device_.download_later(place(queued_).data(), from, sizeof(T));
+        ++queued_, ++open_;
+    }
+    T read() {
+        require(open_ > 0, "no number was queued");
+        const std::size_t oldest = queued_ - open_;
+        device_.await(tickets_[oldest % 2]);
+        --open_;
+        return *place(oldest).data();
+    }
+
+private:
+    PinnedBuffer<D, T>& place(std::size_t i) { return i % 2 == 0 ? first_ : second_; }
+
+    D& device_;
+    PinnedBuffer<D, T> first_, second_;  // apart: one is written while the other is read
+    std::size_t tickets_[2] = {};
+    std::size_t queued_ = 0, open_ = 0;
+};
+
+/// Brings host arrays of up to `n` elements to the device, one after the other.
+template <Device D, class T>
+class Conveyor {
+public:
+    Conveyor(D& device, Index n) : device_(device), on_device_(device, n) {}
+
+    /// The `n` values at `from`, converted to T, in device memory until the next call. `from` may change afterwards
+    /// only once the device has waited.
+    template <class From>
+    const T* upload(const From* from, Index n) {
+        if constexpr (std::is_same_v<From, T>) {
+            device_.upload(on_device_.data(), from, static_cast<std::size_t>(n) * sizeof(T));
+        } else {
+            converted_.assign(from, from + n);
+            device_.upload(on_device_.data(), converted_.data(), converted_.size() * sizeof(T));
+        }
+        return on_device_.data();
+    }
+    Index size() const { return on_device_.size(); }
+
+private:
+    D& device_;
+    Buffer<D, T> on_device_;
+    std::vector<T> converted_;
+};
+
+/// With asynchronous transfers: two buffers on either side, so that one array travels while the device works on the one
+/// before; `from` may change at once.
+template <AsyncDevice D, class T>
+class Conveyor<D, T> {
+public:
+    Conveyor(D& device, Index n) : device_(device), halves_{Half(device, n), Half(device, n)} {}
+
+    template <class From>
+    const T* upload(const From* from, Index n) {
+        if (used_) device_.finished_with(turn_);
+        used_ = true, turn_ = 1 - turn_;
+        Half& half = halves_[turn_];
+        device_.await_upload(turn_);
+        std::copy(from, from + n, half.pinned->data());
+        device_.upload_aside(turn_, half.on_device.data(), half.pinned->data(),
+                             static_cast<std::size_t>(n) * sizeof(T));
+        device_.use_upload(turn_);
+        return half.on_device.data();
+    }
+    Index size() const { return halves_[0].on_device.size(); }
+
+private:
+    struct Half {
+        Half(D& device, Index n) : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
+        std::unique_ptr<PinnedBuffer<D, T>> pinned;
+        Buffer<D, T> on_device;
+    };
+
+    D& device_;
+    Half halves_[2];
+    int turn_ = 0;
+    bool used_ = false;
+};
+
+}  // namespace promptkd
