@@ -51,7 +51,9 @@ nlohmann::json measure_once(const LoadOptions& o) {
     const std::size_t before = peak_bytes();
     const auto start = Clock::now();
     Cpu<float> device(o.threads);
-    const TensorMap map = read_weights(o.file);
+    WeightsOptions options;  // as the programs read: values are checked for NaN and infinity
+    options.warn = [](const std::string& text) { std::fprintf(stderr, "warning: %s\n", text.c_str()); };
+    const TensorMap map = read_weights(o.file, options);
     const double opened = seconds_since(start);
     const ClipModel<Cpu<float>> model(device, map, o.measure == "fp32" ? WeightStorage::wide : WeightStorage::native);
     const double seconds = seconds_since(start);
