@@ -92,16 +92,20 @@ TEST_CASE("fp16: an overflow costs a step and halves the loss scale, not the run
     Cpu<float, half> cpu(2);
     Cpu<double> exact(2);
     const std::vector<double> want = losses(exact);
-    CHECK(difference(losses(emulated), want) < 0.1);
-    CHECK(difference(losses(cpu), want) < 0.1);
+    // The first loss is that of equal parameters; BatchNorm over four rows then drives the runs apart.
+    const std::vector<double> on_emulated = losses(emulated), on_cpu = losses(cpu);
+    for (const std::vector<double>& run : {on_emulated, on_cpu}) {
+        CHECK(std::abs(run.front() / want.front() - 1) < 1e-2);
+        CHECK(difference(run, want) < 1);
+    }
     DistillationConfig hostile;
-    hostile.loss_scale = {1 << 24, 1 << 24, 100};
+    hostile.loss_scale = {1 << 16, 1 << 16, 100};
     TensorMap state;
     const std::vector<double> got = losses(cpu, false, &state, hostile);
     const std::vector<float> scale = state.at("loss_scale").to<float>();
     CHECK(scale[detail::skipped_steps] > 0);
     CHECK(scale[detail::skipped_steps] < 12);
-    CHECK(scale[detail::scale_now] == static_cast<float>(1 << 24) / std::exp2(scale[detail::skipped_steps]));
+    CHECK(scale[detail::scale_now] == static_cast<float>(1 << 16) / std::exp2(scale[detail::skipped_steps]));
     CHECK(std::isfinite(got.back()));
     CHECK(emulated.errors().empty());
 }
