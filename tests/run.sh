@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs every test.
 usage="usage: sh tests/run.sh [--all] [--clang] [--asan] [--cuda] [--offline]
-  --all      what continuous integration runs: all of the below, the CUDA compilation where nvcc is found
+  --all      what continuous integration runs: the release build and every test of it
   --clang    also clang++: the program, unit and golden tests built; both tests run
   --asan     also the sanitizers: unit, golden and fuzz tests
   --cuda     also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
@@ -10,11 +10,10 @@ usage="usage: sh tests/run.sh [--all] [--clang] [--asan] [--cuda] [--offline]
 clang=no
 asan=no
 cuda=no
-all=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) clang=yes && asan=yes && all=yes ;;
+    --all) ;;
     --clang) clang=yes ;;
     --asan) asan=yes ;;
     --cuda) cuda=yes ;;
@@ -121,10 +120,8 @@ fi
 preset release
 [ "$clang" = no ] || preset clang --label-regex '^(unit|golden)$'
 [ "$asan" = no ] || preset asan --label-regex '^(unit|golden|fuzz)$'
-CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
-[ -z "$CUDACXX" ] || [ "$all" = no ] || cuda=yes
 if [ "$cuda" = yes ]; then
-    [ -n "$CUDACXX" ] || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
+    CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
     export CUDACXX
     stage "cuda-compile: configure" configure cuda-compile
     stage "cuda-compile: build" build cuda-compile

@@ -76,7 +76,7 @@ inline void end_ranks([[maybe_unused]] int status) {
 #endif
 }
 inline void let_rank_0_speak() {
-    if (!launch().leads()) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (!launch().leads()) std::this_thread::sleep_for(std::chrono::seconds(5));
 }
 
 #if defined(PROMPTKD_WITH_MPI)

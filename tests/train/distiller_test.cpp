@@ -84,7 +84,9 @@ TEST_CASE("distillation objectives: gradients of every parameter against finite 
         std::map<std::string, Values> gradients;
         for (const std::string& name : params.names()) gradients[name] = params.gradients_of(name);
         gradients.erase("VPT_image_trans.conv1.0.bias");  // BatchNorm removes it
-        for (const auto& [name, gradient] : gradients) {
+        for (const auto& entry : gradients) {
+            const std::string& name = entry.first;
+            const auto& gradient = entry.second;
             CAPTURE(name);
             const Values start = params.values_of(name);
             const auto at = [&](const Values& x) {
@@ -154,7 +156,9 @@ TEST_CASE("full fine-tuning: gradients of every encoder weight against finite di
         std::map<std::string, Values> gradients;
         for (const std::string& name : params.names()) gradients[name] = params.gradients_of(name);
         CHECK(gradients.count("visual.conv1.weight") == 1);
-        for (const auto& [name, gradient] : gradients) {
+        for (const auto& entry : gradients) {
+            const std::string& name = entry.first;
+            const auto& gradient = entry.second;
             if (!is_encoder_weight(name)) continue;
             CAPTURE(name);
             const Values start = params.values_of(name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/nn/linear_epilogue.hpp>
+#include <promptkd/nn/linear.hpp>
 #include <promptkd/nn/weight_gradients.hpp>
 #include <promptkd/op/attention.hpp>
 #include <promptkd/op/elementwise.hpp>
@@ -170,14 +170,17 @@ private:
             gather_selected(device, s, *selection, t.x, chosen, d);
             residual = chosen;
         }
-        linear_residual_norm(device, out_proj, o, residual, t.x_mid, ln_2, o, t.mean_2, t.rstd_2, rows);
+        linear_forward(device, out_proj, o, t.x_mid, rows, residual);
+        layer_norm_forward(device, static_cast<const A*>(t.x_mid), d, ln_2.weight, ln_2.bias, o, t.mean_2, t.rstd_2,
+                           rows, d);
     }
 
     /// y = x_mid + c_proj(gelu(c_fc(norm))), norm = ln_2(x_mid).
     void mlp(D& device, Arena<D>& arena, Index queries, BlockTape<D>& t, const A* norm, A* y, bool keep) const {
         typename Arena<D>::Scope scope(arena);
         A* active = keep ? arena.template scratch<A>(queries * c_fc.weight.rows) : t.hidden;
-        linear_gelu(device, c_fc, gelu, norm, t.hidden, active, queries);
+        linear_forward(device, c_fc, norm, t.hidden, queries);
+        gelu_forward(device, gelu, static_cast<const A*>(t.hidden), active, queries * c_fc.weight.rows);
         linear_forward(device, c_proj, active, y, queries, static_cast<const A*>(t.x_mid));
     }
 
