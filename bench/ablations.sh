@@ -106,7 +106,8 @@ line "published recipe: KL on logits, 4 prompts, 2-layer projector, τ 1, Prompt
 line "L1 on features" l1 features --kd l1
 line "MSE on features" mse features --kd mse
 line "projector only" projector promptsrc --prompts 0
-line "full fine-tuning (lr 0.0005)" full promptsrc --train full --prompts 0 --lr 0.0005
+line "full fine-tuning (lr 0.00005)" full promptsrc --train full --prompts 0 --lr 0.00005
+line "full fine-tuning (lr 0.000005)" full_slow promptsrc --train full --prompts 0 --lr 0.000005
 line "projector of 1 layer" layers1 promptsrc --projector-layers 1
 line "projector of 3 layers" layers3 promptsrc --projector-layers 3
 line "τ 0.5" tau05 promptsrc --temperature 0.5
