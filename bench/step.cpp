@@ -6,9 +6,9 @@
 
 #include <promptkd/device/async.hpp>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/train/class_vectors.hpp>
 #include <promptkd/prompt/context.hpp>
 #include <promptkd/prompt/independent.hpp>
+#include <promptkd/train/class_vectors.hpp>
 #include <promptkd/train/distiller.hpp>
 #include <promptkd/train/prompt_trainer.hpp>
 

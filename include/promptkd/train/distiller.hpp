@@ -40,7 +40,8 @@ public:
                 teacher ? teacher->embed() : 0, " values, the class vectors ", objective_.embed());
         require(parallel.ranks.alone() || parallel.global_batch >= parallel.ranks.size(), "data parallel: a batch of ",
                 parallel.global_batch, " images for ", parallel.ranks.size(), " ranks");
-        if (std::is_same_v<typename D::Activation, half>) loss_scale_.emplace(device_, student.params().size(), config.loss_scale);
+        if (std::is_same_v<typename D::Activation, half>)
+            loss_scale_.emplace(device_, student.params().size(), config.loss_scale);
         {
             PlanningScope<D> planning(device_);
             accumulate(nullptr, teacher_logits_.data(), max_batch_, true);
