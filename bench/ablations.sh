@@ -54,6 +54,7 @@ mean() {
 teach() {
     name=$1
     shift
+    [ -s "$work/teacher_$name/prompts.safetensors" ] && return
     quiet train "$@" --weights "$teacher" --data "$data" --images 6000 --shots 16 --epochs 20 --batch 8 --seed 1 --threads "$threads" --out "$work/teacher_$name"
 }
 
