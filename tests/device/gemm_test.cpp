@@ -156,6 +156,22 @@ TEST_CASE("products: a 16-bit weight against fp32 activations, as files store it
     CHECK(difference(out.to_host(), want) < rounding<float>);
 }
 
+TEST_CASE("products: a factor that cannot be widened is an error, and nobody waits for it") {
+    Cpu<float> device(2);
+    const Index size = 256;  // large enough for all threads
+    Tensor<Cpu<float>> x(device, Values(size * size, 1.0)), out(device, Values(size * size, 0.0));
+    Gemm g;
+    g.m = g.n = g.k = g.ldc = size;
+    g.a = g.b = operand(x.read(), size), g.c = out.data();
+    g.b.type = DType::i8;
+    CHECK_THROWS_WITH_AS(device.gemm(g), doctest::Contains("a factor of type i8"), Error);
+    g.b.type = DType::f32, g.a.type = DType::i8;
+    CHECK_THROWS_WITH_AS(device.gemm(g), doctest::Contains("a factor of type i8"), Error);
+    g.a.type = DType::f32;
+    device.gemm(g);
+    CHECK(out.to_host().front() == doctest::Approx(256));
+}
+
 TEST_CASE_TEMPLATE("products: without an inner dimension C becomes beta·C", D, PROMPTKD_TEST_DEVICES) {
     using T = typename D::Scalar;
     D device = make_device<D>();

@@ -95,7 +95,8 @@ public:
     /// Products, see Gemm.
     void gemm(const Gemm& g) {
         if (planning_ || g.m == 0 || g.n == 0) return;
-        g.batch* g.outer > 1 ? many_products(g) : one_product(g);
+        if (g.batch * g.outer > 1) return many_products(g);
+        one_product(g);
     }
 
 private:
@@ -114,6 +115,11 @@ private:
         return 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(std::max<Index>(1, g.k));
     }
 
+    struct CountsWhenDone {
+        std::atomic<Index>& done;
+        ~CountsWhenDone() { done.fetch_add(1, std::memory_order_release); }
+    };
+
     /// All threads at one product: they pack B together, then share out the rows of C (its columns where rows are few).
     void one_product(const Gemm& g) {
         using Tile = detail::Tile<T>;
@@ -131,9 +137,8 @@ private:
             pool_.run(packs + chunks * parts, [&](Index i, int worker) {
                 detail::ProductThread<T>& thread = products_[static_cast<std::size_t>(worker)];
                 if (i < packs) {
-                    product.pack(block, i * pack_panels, pack_panels, packed, thread);
-                    packed_parts.fetch_add(1, std::memory_order_release);
-                    return;
+                    const CountsWhenDone counts{packed_parts};  // when packing throws, too: others wait for it
+                    return product.pack(block, i * pack_panels, pack_panels, packed, thread);
                 }
                 // Packing tasks were taken before this one, each by a thread that is at work on it: a short wait.
                 while (packed_parts.load(std::memory_order_acquire) < packs) ThreadPool::pause();

@@ -44,7 +44,7 @@ public:
     void compute(Index block, Index row0, Index rows, Index panel, Index panels, const T* packed,
                  ProductThread<T>& thread) const {
         const Index k0 = begin_of(block), k = begin_of(block + 1) - k0;
-        const Rows<T> a = rows_of<T>(g_.a, a_, row0, rows, k0, k, panels >= 16, thread.wide);
+        const Rows<T> a = rows_of<T>(g_.a, a_, row0, rows, k0, k, panels >= reusing_panels, thread.wide);
         alignas(64) T tile[Tile<T>::rows * Tile<T>::columns];
         const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
         for (Index j = panel * Tile<T>::columns; j < end; j += Tile<T>::columns)
@@ -67,6 +67,8 @@ public:
     }
 
 private:
+    static constexpr Index reusing_panels = 16;  ///< so many panels read a chunk of A often enough to copy it first
+
     /// A result in 16 bits is rounded once, so its inner dimension is not divided.
     static Index block_count(const Gemm& g) {
         if (g.c_type != dtype_of<T>) return 1;

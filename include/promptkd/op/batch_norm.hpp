@@ -3,6 +3,7 @@
 
 #include <promptkd/device/communicator.hpp>
 #include <promptkd/device/memory.hpp>
+#include <promptkd/op/elementwise.hpp>
 
 #include <cmath>
 
@@ -34,19 +35,8 @@ struct BatchNormSums {
     }
 };
 
-/// Of several ranks: the parts of mean and variance that this rank's rows contribute. Spread around the common mean,
-/// var + (m − mean)², has no cancellation, which Σx² − (Σx)²/n would.
-template <class T>
-struct BatchNormWeighMean {
-    const T* own;
-    T* mean;
-    T share;
-    template <class Lane>
-    PROMPTKD_HD void operator()(const Lane& lane) const {
-        lane.store(mean, lane.value(lane.load(own) * share));
-    }
-};
-
+/// Of several ranks: the part of the variance that this rank's rows contribute. Spread around the common mean, var + (m
+/// − mean)², has no cancellation, which Σx² − (Σx)²/n would.
 template <class T>
 struct BatchNormWeighVariance {
     const T *own, *mean;
@@ -164,7 +154,8 @@ void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, 
         T* own = arena.template scratch<T>(bn.d);
         const T share = static_cast<T>(parallel.share(rows));
         device.map(bn.d, detail::BatchNormSums<T>{x, own, variance, rows, bn.d});
-        device.map(bn.d, detail::BatchNormWeighMean<T>{own, mean, share});
+        device.copy(mean, own, static_cast<std::size_t>(bn.d) * sizeof(T));
+        scale(device, parallel.share(rows), mean, bn.d);
         parallel.ranks.all_reduce_sum(device, mean, bn.d);
         device.map(bn.d, detail::BatchNormWeighVariance<T>{own, mean, variance, share});
         parallel.ranks.all_reduce_sum(device, variance, bn.d);

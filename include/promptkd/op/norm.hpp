@@ -19,12 +19,7 @@ struct LayerNormForward {
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        normalize(team, row, x + row * x_stride);
-    }
-
-    /// Row `row` of the result, from the values at `in`.
-    template <class Team>
-    PROMPTKD_HD void normalize(Team& team, Index row, const A* in) const {
+        const A* in = x + row * x_stride;
         A* out = y + row * d;
         const T *w = weight, *b = bias;
         const T m = team.sum(d, [in](const auto& lane) { return lane.load(in); }) / static_cast<T>(d);

@@ -19,13 +19,10 @@ inline void require_parts(Index batch, Index parts) {
 /// gradients are those of the mean over the parts; returns the mean loss.
 template <Device D, class Part>
 double accumulate_parts(ParamSet<D>& params, Index batch, Index parts, const Part& part) {
-    using T = typename D::Scalar;
     const Index size = std::max<Index>(1, batch / parts), count = batch / size;
     double loss = 0;
     for (Index i = 0; i < count; ++i) loss += part(i * size, size);
-    if (count > 1)
-        add_scaled(params.device(), 1.0 / static_cast<double>(count) - 1, static_cast<const T*>(params.gradients()),
-                   params.gradients(), params.size());
+    if (count > 1) scale(params.device(), 1.0 / static_cast<double>(count), params.gradients(), params.size());
     return loss / static_cast<double>(count);
 }
 
