@@ -45,10 +45,14 @@ TokenRows random_texts(Index n) {
     return rows;
 }
 
+/// Random weights in the type that the device keeps frozen matrices in.
+template <class D>
+using Weights = RandomModel<std::conditional_t<std::is_same_v<typename D::Activation, bf16>, bf16, half>>;
+
 template <class D>
 Timings encode_image(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    const RandomModel weights(model_size(o.model), false);
+    const Weights<D> weights(model_size(o.model), false);
     const ClipModel<D> model(device, weights.map());
     FrozenImageTower<D> tower(device, model, nullptr, o.batch);
     Buffer<D, T> images(device, random_values<T>(o.batch * 3 * tower.resolution() * tower.resolution()));
@@ -57,7 +61,7 @@ Timings encode_image(D& device, const StepOptions& o) {
 
 template <class D>
 Timings encode_text(D& device, const StepOptions& o) {
-    const RandomModel weights(model_size(o.model), true);
+    const Weights<D> weights(model_size(o.model), true);
     const ClipModel<D> model(device, weights.map());
     const TokenRows texts = random_texts(o.classes);
     return measure([&] { encode_texts(device, model, texts); }, o.repeat);
@@ -66,7 +70,7 @@ Timings encode_text(D& device, const StepOptions& o) {
 template <class D>
 Timings promptkd_step(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    const RandomModel teacher_weights(model_size(o.teacher), true), student_weights(model_size(o.model), false);
+    const Weights<D> teacher_weights(model_size(o.teacher), true), student_weights(model_size(o.model), false);
     const ClipModel<D> teacher_model(device, teacher_weights.map()), student_model(device, student_weights.map());
     const std::vector<T> vectors = class_vectors(device, teacher_model, random_texts(o.classes));
     ParamSet<D> prompts(device);
@@ -125,7 +129,7 @@ Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model,
 
 template <class D>
 Timings promptsrc_step(D& device, const StepOptions& o) {
-    const RandomModel weights(model_size(o.model), true);
+    const Weights<D> weights(model_size(o.model), true);
     const ClipModel<D> model(device, weights.map());
     Ivlp<D> learner(device, model, {o.ctx, o.depth, o.ctx, o.depth});
     return learner_step(device, o, model, learner, true);
@@ -133,7 +137,7 @@ Timings promptsrc_step(D& device, const StepOptions& o) {
 
 template <class D>
 Timings coop_step(D& device, const StepOptions& o) {
-    const RandomModel weights(model_size(o.model), true);
+    const Weights<D> weights(model_size(o.model), true);
     const ClipModel<D> model(device, weights.map());
     CoOp<D> learner(device, model, o.ctx);
     return learner_step(device, o, model, learner, false);
@@ -162,12 +166,19 @@ void run_step(const StepOptions& options, bool) {
     run_on(Cuda<float>(CudaOptions{0, options.dtype == "tf32"}), options);
 }
 #else
-void run_step(const StepOptions& options, bool profile) {
-    require(options.dtype == "fp32", "this build computes in fp32; --dtype bf16 needs oneDNN");
-    Profiled<Cpu<float> > device(options.threads);
+template <class D>
+void run_on(Profiled<D>&& device, const StepOptions& options, bool profile) {
     const Timings timings = run_task(device, options);
     if (profile) device.print(stderr);
-    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", "f16"}}).dump() << std::endl;
+    const char* weights = std::is_same_v<typename D::Activation, bf16> ? "bf16" : "f16";
+    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", weights}}).dump() << std::endl;
+}
+
+void run_step(const StepOptions& options, bool profile) {
+    require(options.dtype != "tf32", "--dtype tf32 needs a GPU: step_cuda");
+    require(options.dtype != "fp16", "--dtype fp16 needs a GPU: step_cuda");
+    if (options.dtype == "bf16") return run_on(Profiled<Cpu<float, bf16>>(options.threads), options, profile);
+    run_on(Profiled<Cpu<float>>(options.threads), options, profile);
 }
 #endif
 

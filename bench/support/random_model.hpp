@@ -7,8 +7,10 @@
 
 namespace promptkd::bench {
 
-/// CLIP weights of a published size with random values, in OpenAI's key names and types (half matrices). Every tensor
-/// has memory of its own, as in a mapped file: a model that reads it in place occupies what a real one does.
+/// CLIP weights of a published size with random values, in OpenAI's key names, matrices of the 16-bit type H (OpenAI's
+/// are half). Every tensor has memory of its own, as in a mapped file: a model that reads it in place occupies what a
+/// real one does.
+template <class H = half>
 class RandomModel {
 public:
     RandomModel(const ModelSize& size, bool with_text) : size_(size) {
@@ -35,12 +37,12 @@ public:
     const TensorMap& map() const { return map_; }
 
 private:
-    /// Uniform values of deviation 0.02, as half.
+    /// Uniform values of deviation 0.02.
     void add(const std::string& name, Shape shape) {
-        std::vector<half> values(static_cast<std::size_t>(count_of(shape)));
-        for (half& x : values) {
+        std::vector<H> values(static_cast<std::size_t>(count_of(shape)));
+        for (H& x : values) {
             state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
-            x = half(0.07f * (static_cast<float>(state_ >> 40) / 16777216.0f - 0.5f));
+            x = H(0.07f * (static_cast<float>(state_ >> 40) / 16777216.0f - 0.5f));
         }
         map_.tensors[name] = make_tensor(std::move(values), std::move(shape));
     }

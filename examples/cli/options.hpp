@@ -68,9 +68,10 @@ inline void add_settling(CLI::App& app, WeightsOptions& settle) {
 
 inline void add_device(CLI::App& app, Common& c) {
     app.add_option("--device", c.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
-    app.add_option("--precision", c.precision,
-                   "fp32; tf32: products on the GPU; fp16 or bf16: activations stored in 16 bits (on the GPU frozen "
-                   "weights too; on the CPU in distill and evaluate)")
+    app.add_option(
+           "--precision", c.precision,
+           "fp32; tf32: products on the GPU; fp16 or bf16: activations and frozen weights in 16 bits (on the CPU in "
+           "distill and evaluate)")
         ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
     app.add_option("--threads", c.threads, "CPU threads; 0: all cores")

@@ -28,12 +28,20 @@ struct Demo {
 
     std::ostream& say() const { return common.output.text(); }
 
+    /// What the files of the demonstration's models leave open.
+    const WeightsOptions settled = [] {
+        WeightsOptions options;
+        options.activation = "quick_gelu";
+        return options;
+    }();
+
     DistillJob job() const {
         DistillJob j;
         j.teacher.weights = {assets + "/fashion_clip_teacher.safetensors"};
         j.teacher.prompts = {full ? common.out + "/teacher/prompts.safetensors"
                                   : assets + "/fashion_teacher_prompts.safetensors"};
         j.student = assets + "/fashion_clip_student.safetensors";
+        j.activation = j.teacher.activation = settled.activation;
         j.vocab = assets + "/fashion_bpe.txt.gz";
         j.data = common.data;
         j.pattern = "a photo of a {}.";
@@ -56,6 +64,7 @@ struct Demo {
         TrainJob t;
         t.kind = LearnerKind::promptsrc;
         t.weights = assets + "/fashion_clip_teacher.safetensors", t.vocab = assets + "/fashion_bpe.txt.gz";
+        t.settle = settled;
         t.data = common.data, t.images = 6000, t.shots = 16;
         t.recipe = published_recipe(t.kind, t.shots);
         t.recipe.batch = 8, t.recipe.depth = 3;
@@ -101,7 +110,7 @@ struct Demo {
         const Tokenizer tokenizer = Tokenizer::from_file(j.vocab);
         Dataset test = open_dataset(common.data, Split::test);
         if (test_images > 0) test = take(test, test_images);
-        const TensorMap student_map = read_weights(j.student), prompts = read_weights(j.teacher.prompts[0]);
+        const TensorMap student_map = load_weights(j.student, settled), prompts = read_weights(j.teacher.prompts[0]);
         DistillSession<D> session(device, j);
         {
             const ClipModel<D> student(device, student_map);

@@ -26,10 +26,12 @@ public:
     using Scalar = T;
     using Activation = A;
     static constexpr bool host_memory = true;  ///< device memory is host memory
+    /// With 16-bit activations the frozen matrices have their type, too: bf16 pairs have a kernel of their own.
+    static constexpr bool one_factor_type = !std::is_same_v<T, A>;
 
     /// `threads` = 0: all cores.
     explicit Cpu(int threads = 0)
-        : pool_(threads), products_(static_cast<std::size_t>(pool_.size())), team_memory_(products_.size()) {}
+        : pool_(threads), threads_(static_cast<std::size_t>(pool_.size())), team_memory_(threads_.size()) {}
 
     int threads() const { return pool_.size(); }
 
@@ -82,11 +84,11 @@ public:
         if (planning_) return;
         const Index chunk = chunk_of(n, 1, std::max<Index>(1, min_elements / std::max<Index>(1, cost)));
         if constexpr (requires { f.team_values(); })
-            for (auto& memory : team_memory_) memory.at_least(f.team_values());
+            for (auto& memory : team_memory_) memory.template at_least<T>(f.team_values());
         pool_.run((n + chunk - 1) / chunk, [&](Index c, [[maybe_unused]] int worker) {
             CpuTeam<T> team;
             if constexpr (requires { f.team_values(); })
-                team.values = team_memory_[static_cast<std::size_t>(worker)].at_least(f.team_values());
+                team.values = team_memory_[static_cast<std::size_t>(worker)].template at_least<T>(f.team_values());
             const Index end = std::min(n, (c + 1) * chunk);
             for (Index row = c * chunk; row < end; ++row) f(team, row);
         });
@@ -95,8 +97,11 @@ public:
     /// Products, see Gemm.
     void gemm(const Gemm& g) {
         if (planning_ || g.m == 0 || g.n == 0) return;
-        if (g.batch * g.outer > 1) return many_products(g);
-        one_product(g);
+#ifdef PROMPTKD_BF16_PRODUCTS
+        if constexpr (std::is_same_v<T, float>)
+            if (g.a.type == DType::bf16 && g.b.type == DType::bf16) return products<detail::Bf16Pair>(g);
+#endif
+        products<T>(g);
     }
 
 private:
@@ -120,22 +125,29 @@ private:
         ~CountsWhenDone() { done.fetch_add(1, std::memory_order_release); }
     };
 
+    template <class E>
+    void products(const Gemm& g) {
+        if (g.batch * g.outer > 1) return many_products<E>(g);
+        one_product<E>(g);
+    }
+
     /// All threads at one product: they pack B together, then share out the rows of C (its columns where rows are few).
+    template <class E>
     void one_product(const Gemm& g) {
         using Tile = detail::Tile<T>;
-        const detail::Product<T> product(g, 0, 0);
-        if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(products_[0]);
+        const detail::Product<T, E> product(g, 0, 0);
+        if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(threads_[0]);
         const Index threads = pool_.size(), panels = (g.n + Tile::columns - 1) / Tile::columns;
         const Index packs = std::min(panels, 2 * threads), pack_panels = (panels + packs - 1) / packs;
         const Index wanted = round_up((g.m + Tile::chunk_rows - 1) / Tile::chunk_rows, threads);
         const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
         const Index parts = chunks >= threads ? 1 : std::min(panels, 2 * threads);
         const Index part_panels = (panels + parts - 1) / parts;
-        T* packed = packed_.at_least(product.packed_elements());
+        E* packed = packed_.template at_least<E>(product.packed_elements());
         for (Index block = 0; block < product.blocks(); ++block) {
             std::atomic<Index> packed_parts{0};
             pool_.run(packs + chunks * parts, [&](Index i, int worker) {
-                detail::ProductThread<T>& thread = products_[static_cast<std::size_t>(worker)];
+                detail::ProductThread& thread = threads_[static_cast<std::size_t>(worker)];
                 if (i < packs) {
                     const CountsWhenDone counts{packed_parts};  // when packing throws, too: others wait for it
                     return product.pack(block, i * pack_panels, pack_panels, packed, thread);
@@ -150,21 +162,22 @@ private:
     }
 
     /// Each product in one thread.
+    template <class E>
     void many_products(const Gemm& g) {
-        const Index products = g.batch * g.outer, minimum = static_cast<Index>(min_flops / work_of(g)) + 1;
-        const Index chunk = std::max<Index>(minimum, products / (8 * pool_.size()));
-        pool_.run((products + chunk - 1) / chunk, [&](Index c, int worker) {
-            const Index end = std::min(products, (c + 1) * chunk);
+        const Index count = g.batch * g.outer, minimum = static_cast<Index>(min_flops / work_of(g)) + 1;
+        const Index chunk = std::max<Index>(minimum, count / (8 * pool_.size()));
+        pool_.run((count + chunk - 1) / chunk, [&](Index c, int worker) {
+            const Index end = std::min(count, (c + 1) * chunk);
             for (Index i = c * chunk; i < end; ++i)
-                detail::Product<T>(g, i / g.batch, i % g.batch)
-                    .compute_alone(products_[static_cast<std::size_t>(worker)]);
+                detail::Product<T, E>(g, i / g.batch, i % g.batch)
+                    .compute_alone(threads_[static_cast<std::size_t>(worker)]);
         });
     }
 
     ThreadPool pool_;
-    std::vector<detail::ProductThread<T>> products_;
-    std::vector<detail::GrowingBuffer<T>> team_memory_;
-    detail::GrowingBuffer<T> packed_;
+    std::vector<detail::ProductThread> threads_;
+    std::vector<detail::GrowingBuffer> team_memory_;
+    detail::GrowingBuffer packed_;
     bool planning_ = false;
 };
 

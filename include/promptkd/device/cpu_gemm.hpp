@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/cpu_pack.hpp>
+#include <promptkd/device/cpu_pack_bf16.hpp>
 
 namespace promptkd::detail {
 
-/// What one thread needs to compute blocks of products in type T.
-template <class T>
+/// What one thread needs to compute blocks of products.
 struct ProductThread {
-    GrowingBuffer<T> packed, lines, wide;
+    GrowingBuffer packed, lines, rows;
 };
 
 /// One product of a Gemm, computed block by block: for each block of the inner dimension B's columns are packed once,
 /// then chunks of C are computed, in any order and by any thread. Every element of C is summed in the same order
 /// whatever the blocks, so results depend neither on the threads nor on how many rows are computed together.
-template <class T>
+/// T is the type of the sums; E what the kernel reads, see Step.
+template <class T, class E = T>
 class Product {
 public:
     Product(const Gemm& gemm, Index outer, Index batch)
@@ -30,34 +30,35 @@ public:
     /// Blocks of the inner dimension, at least 1.
     Index blocks() const { return blocks_; }
     /// Elements of the packed B of one block.
-    Index packed_elements() const { return packed_size<T>(block_depth(), g_.n); }
+    Index packed_elements() const { return packed_size<T>(block_depth() / terms, g_.n); }
 
     /// Packs the panels [panel, panel + panels) of B's block `block` to their place in `packed`.
-    void pack(Index block, Index panel, Index panels, T* packed, ProductThread<T>& thread) const {
+    void pack(Index block, Index panel, Index panels, E* packed, ProductThread& thread) const {
         const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, first = panel * Tile<T>::columns;
         if (first >= g_.n) return;
-        pack_columns(g_.b, b_, k0, k, first, std::min(panels * Tile<T>::columns, g_.n - first), packed + first * k,
-                     thread.lines);
+        pack_columns(g_.b, b_, k0, k, first, std::min(panels * Tile<T>::columns, g_.n - first),
+                     packed + first * steps_of(k), thread.lines);
     }
 
     /// Rows [row0, row0+rows) of C, in the panels [panel, panel + panels), from block `block`.
-    void compute(Index block, Index row0, Index rows, Index panel, Index panels, const T* packed,
-                 ProductThread<T>& thread) const {
-        const Index k0 = begin_of(block), k = begin_of(block + 1) - k0;
-        const Rows<T> a = rows_of<T>(g_.a, a_, row0, rows, k0, k, panels >= reusing_panels, thread.wide);
+    void compute(Index block, Index row0, Index rows, Index panel, Index panels, const E* packed,
+                 ProductThread& thread) const {
+        const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, steps = steps_of(k);
+        const Rows<E> a = rows_of<E>(g_.a, a_, row0, rows, k0, k, panels >= reusing_panels, thread.rows);
         alignas(64) T tile[Tile<T>::rows * Tile<T>::columns];
         const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
         for (Index j = panel * Tile<T>::columns; j < end; j += Tile<T>::columns)
             for (Index i = 0; i < rows; i += Tile<T>::rows) {
                 const Index height = std::min(Tile<T>::rows, rows - i), width = std::min(Tile<T>::columns, end - j);
-                tile_kernel<T>(height)(k, a.data + i * a.row_stride, a.row_stride, a.step, packed + j * k, tile);
+                tile_kernel<T, E>(height)(steps, a.data + i * a.row_stride, a.row_stride, a.stride, packed + j * steps,
+                                          tile);
                 finish(tile, block == 0, row0 + i, height, j, width);
             }
     }
 
     /// The whole product in this thread.
-    void compute_alone(ProductThread<T>& thread) const {
-        T* packed = thread.packed.at_least(packed_elements());
+    void compute_alone(ProductThread& thread) const {
+        E* packed = thread.packed.at_least<E>(packed_elements());
         const Index panels = (g_.n + Tile<T>::columns - 1) / Tile<T>::columns;
         for (Index block = 0; block < blocks_; ++block) {
             pack(block, 0, panels, packed, thread);
@@ -67,14 +68,16 @@ public:
     }
 
 private:
+    static constexpr Index terms = Step<T, E>::terms;
     static constexpr Index reusing_panels = 16;  ///< so many panels read a chunk of A often enough to copy it first
 
     /// A result in 16 bits is rounded once, so its inner dimension is not divided.
     static Index block_count(const Gemm& g) {
         if (g.c_type != dtype_of<T>) return 1;
-        return std::max<Index>(1, (g.k + Tile<T>::depth - 1) / Tile<T>::depth);
+        return std::max<Index>(1, (steps_of(g.k) + Tile<T>::depth - 1) / Tile<T>::depth);
     }
-    Index block_depth() const { return (g_.k + blocks_ - 1) / blocks_; }
+    static Index steps_of(Index k) { return (k + terms - 1) / terms; }
+    Index block_depth() const { return steps_of((g_.k + blocks_ - 1) / blocks_) * terms; }
     Index begin_of(Index block) const { return std::min(g_.k, block * block_depth()); }
 
     /// C's tile ← α·tile + (in the first block) β·C + bias + residual, else + C.
@@ -95,11 +98,9 @@ private:
             const Index at = offset_ + (row + i) * g_.ldc + column;
             C* c = static_cast<C*>(g_.c) + at;
             const C* add = first && g_.residual ? static_cast<const C*>(g_.residual) + at : nullptr;
-            if constexpr (std::is_same_v<C, T>) {
-                if (columns == Tile<T>::columns) {
-                    finish_row(tile, alpha, beta, bias, add, c);
-                    continue;
-                }
+            if (columns == Tile<T>::columns) {
+                finish_row(tile, alpha, beta, bias, add, c);
+                continue;
             }
             for (Index j = 0; j < columns; ++j) {
                 T value = alpha * tile[j];
@@ -111,15 +112,16 @@ private:
         }
     }
 
-    static void finish_row(const T* tile, T alpha, T beta, const T* bias, const T* add, T* c) {
+    template <class C>
+    static void finish_row(const T* tile, T alpha, T beta, const T* bias, const C* add, C* c) {
         using namespace Eigen::internal;
         using Packet = typename Tile<T>::Packet;
         for (Index j = 0; j < Tile<T>::columns; j += Tile<T>::width) {
             Packet value = pmul(pset1<Packet>(alpha), pload<Packet>(tile + j));
-            if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), ploadu<Packet>(c + j)));
+            if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), load_packet<T>(c + j)));
             if (bias) value = padd(value, ploadu<Packet>(bias + j));
-            if (add) value = padd(value, ploadu<Packet>(add + j));
-            pstoreu(c + j, value);
+            if (add) value = padd(value, load_packet<T>(add + j));
+            store_packet<T>(c + j, value);
         }
     }
 

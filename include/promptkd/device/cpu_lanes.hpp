@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/eigen.hpp>
+#include <promptkd/device/cpu_convert.hpp>
 #include <promptkd/device/device.hpp>
 
 namespace promptkd {
@@ -14,22 +14,16 @@ struct PackLane {
     Index index;
 
     template <class P>
-    Value load(const P* p) const {
-        if constexpr (std::is_same_v<std::remove_cv_t<P>, T>) {
-            return Eigen::Map<const Value>(p + index);
-        } else {
-            Value v;
-            for (Index i = 0; i < width; ++i) v[i] = static_cast<T>(p[index + i]);
-            return v;
-        }
+    EIGEN_ALWAYS_INLINE Value load(const P* p) const {
+        Value v;
+        for (Index i = 0; i < width; i += detail::packet_width<T>)
+            Eigen::internal::pstoreu(v.data() + i, detail::load_packet<T>(p + index + i));
+        return v;
     }
     template <class P>
-    void store(P* p, const Value& v) const {
-        if constexpr (std::is_same_v<P, T>) {
-            Eigen::Map<Value>(p + index) = v;
-        } else {
-            for (Index i = 0; i < width; ++i) p[index + i] = P(v[i]);
-        }
+    EIGEN_ALWAYS_INLINE void store(P* p, const Value& v) const {
+        for (Index i = 0; i < width; i += detail::packet_width<T>)
+            detail::store_packet<T>(p + index + i, detail::load_packet<T>(v.data() + i));
     }
     static Value fill(T v) { return Value::Constant(v); }
     static Value value(const Value& v) { return v; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/core/error.hpp>
+#include <promptkd/device/cpu_convert.hpp>
 #include <promptkd/device/cpu_kernel.hpp>
 #include <promptkd/device/gemm.hpp>
 
@@ -12,51 +13,52 @@
 namespace promptkd::detail {
 
 /// Memory that only grows: what a thread needs for packing and widening, allocated in the first steps and then reused.
-template <class T>
 class GrowingBuffer {
 public:
-    T* at_least(Index n) {
-        if (n > size_) {
-            data_.reset(
-                static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64)));
-            require(data_ != nullptr, "out of memory: ", n, " elements of work space");
-            size_ = n;
+    template <class E>
+    E* at_least(Index n) {
+        const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(E) + 63) / 64 * 64;
+        if (bytes > bytes_) {
+            data_.reset(std::aligned_alloc(64, bytes));
+            bytes_ = data_ ? bytes : 0;
+            require(data_ != nullptr, "out of memory: ", bytes, " bytes of work space");
         }
-        return data_.get();
+        return static_cast<E*>(data_.get());
     }
 
 private:
     struct Free {
-        void operator()(T* p) const { std::free(p); }
+        void operator()(void* p) const { std::free(p); }
     };
-    std::unique_ptr<T, Free> data_;
-    Index size_ = 0;
+    std::unique_ptr<void, Free> data_;
+    std::size_t bytes_ = 0;
 };
 
-/// to[i] = from[first + i] in type T, i < n; Eigen converts 16-bit types with the processor's own instructions.
+template <class T, class P>
+void widen_as(const P* from, Index n, T* to) {
+    Index i = 0;
+    for (; i + packet_width<T> <= n; i += packet_width<T>) store_packet<T>(to + i, load_packet<T>(from + i));
+    for (; i < n; ++i) to[i] = static_cast<T>(from[i]);
+}
+
+/// to[i] = from[first + i] in type T, i < n.
 template <class T>
 void widen(const void* from, DType type, Index first, Index n, T* to) {
-    Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>> wide(to, n);
-    const auto run = [&](auto tag) {
-        using W = decltype(tag);
-        wide = Eigen::Map<const Eigen::Array<W, Eigen::Dynamic, 1>>(static_cast<const W*>(from) + first, n)
-                   .template cast<T>();
-    };
     if (type == dtype_of<T>)
-        run(T{});
+        widen_as(static_cast<const T*>(from) + first, n, to);
     else if (type == DType::f16)
-        run(Eigen::half{});
+        widen_as(static_cast<const half*>(from) + first, n, to);
     else if (type == DType::bf16)
-        run(Eigen::bfloat16{});
+        widen_as(static_cast<const bf16*>(from) + first, n, to);
     else
         fail("product: a factor of type ", name_of(type), " cannot be used on a device that computes in ",
              name_of(dtype_of<T>));
 }
 
-/// Elements that pack_columns() writes for `k` rows of `columns` columns.
+/// Elements of a factor's `columns` columns in panels, for `steps` steps along the inner dimension.
 template <class T>
-Index packed_size(Index k, Index columns) {
-    return (columns + Tile<T>::columns - 1) / Tile<T>::columns * Tile<T>::columns * k;
+Index packed_size(Index steps, Index columns) {
+    return (columns + Tile<T>::columns - 1) / Tile<T>::columns * Tile<T>::columns * steps;
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -92,7 +94,7 @@ void transpose_panel(const T* lines, Index ld, Index k, T* to) {
 /// `lines` is scratch.
 template <class T>
 void pack_columns(const Operand& b, const void* base, Index k0, Index k, Index first, Index columns, T* to,
-                  GrowingBuffer<T>& lines) {
+                  GrowingBuffer& lines) {
     constexpr Index panel = Tile<T>::columns;
     for (Index j = 0; j < columns; j += panel, to += k * panel) {
         const Index count = std::min(panel, columns - j);
@@ -105,7 +107,7 @@ void pack_columns(const Operand& b, const void* base, Index k0, Index k, Index f
         } else if (b.type == dtype_of<T> && count == panel) {
             transpose_panel(static_cast<const T*>(base) + (first + j) * b.ld + k0, b.ld, k, to);
         } else {
-            T* wide = lines.at_least(panel * k);
+            T* wide = lines.at_least<T>(panel * k);
             for (Index i = 0; i < count; ++i) widen(base, b.type, (first + j + i) * b.ld + k0, k, wide + i * k);
             std::fill(wide + count * k, wide + panel * k, T(0));
             transpose_panel(static_cast<const T*>(wide), k, k, to);
@@ -113,26 +115,35 @@ void pack_columns(const Operand& b, const void* base, Index k0, Index k, Index f
     }
 }
 
-/// A block of the factor A as the kernel reads it: element (i, p) = data[i·row_stride + p·step].
-template <class T>
+/// A block of the factor A as the kernel reads it: (i, p) = data[i·row_stride + p·stride].
+template <class E>
 struct Rows {
-    const T* data;
-    Index row_stride, step;
+    const E* data;
+    Index row_stride, stride;
 };
+
+/// Between copied rows of `length` elements: whole cache lines and one more, since rows at powers of two would fall
+/// into the same sets of the cache.
+template <class E>
+constexpr Index row_distance(Index length) {
+    constexpr Index line = 64 / static_cast<Index>(sizeof(E));
+    return (length + line - 1) / line * line + line;
+}
 
 /// Rows [row0, row0+rows) × columns [k0, k0+k) of the factor A whose matrix starts at `base`: copied into `buffer` when
 /// it is stored in another type, or when it is `reused` so often that fewer pages and cache lines repay the copy; else
 /// where it lies.
 template <class T>
 Rows<T> rows_of(const Operand& a, const void* base, Index row0, Index rows, Index k0, Index k, bool reused,
-                GrowingBuffer<T>& buffer) {
+                GrowingBuffer& buffer) {
     const Index start = a.transposed ? k0 * a.ld + row0 : row0 * a.ld + k0;
     if (a.type == dtype_of<T> && !reused)
         return {static_cast<const T*>(base) + start, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1};
     const Index lines = a.transposed ? k : rows, length = a.transposed ? rows : k;
-    T* wide = buffer.at_least(lines * length);
-    for (Index i = 0; i < lines; ++i) widen(base, a.type, start + i * a.ld, length, wide + i * length);
-    return {wide, a.transposed ? 1 : length, a.transposed ? length : 1};
+    const Index stride = a.transposed ? rows : row_distance<T>(k);
+    T* wide = buffer.at_least<T>(lines * stride);
+    for (Index i = 0; i < lines; ++i) widen(base, a.type, start + i * a.ld, length, wide + i * stride);
+    return {wide, a.transposed ? 1 : stride, a.transposed ? stride : 1};
 }
 
 }  // namespace promptkd::detail
