@@ -43,7 +43,8 @@ def make_probe(threads):
 
 def run(command):
     """Runs the command and returns the JSON object of its last output line."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    # By way of a shell that forks: a program started from here directly would count this process's memory as its peak.
+    done = subprocess.run(["sh", "-c", '"$@"; exit $?', "sh", *command], capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         sys.exit(f"compare.py: exit status {done.returncode}: {' '.join(command)}\n{done.stderr.strip()[-2000:]}")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs every test.
 usage="usage: sh tests/run.sh [--all] [--clang] [--asan] [--cuda] [--offline]
-  --all      what continuous integration runs: the release build and every test of it
+  --all      what continuous integration runs: also --clang and --asan
   --clang    also clang++: the program, unit and golden tests built; both tests run
   --asan     also the sanitizers: unit, golden and fuzz tests
   --cuda     also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
@@ -13,7 +13,7 @@ cuda=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) ;;
+    --all) clang=yes asan=yes ;;
     --clang) clang=yes ;;
     --asan) asan=yes ;;
     --cuda) cuda=yes ;;

@@ -47,9 +47,16 @@
 #define STBI_MALLOC(size) std::calloc(1, size)
 #define STBI_REALLOC(memory, size) std::realloc(memory, size)
 #define STBI_FREE(memory) std::free(memory)
+// On damaged data its integer arithmetic overflows and shifts too far; what it does to memory is still looked at.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((no_sanitize("shift", "signed-integer-overflow"))), apply_to = function)
+#endif
 namespace promptkd::detail::stb {
 #include <stb/stb_image.h>
 }
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #undef STBI_INCLUDE_STB_IMAGE_H
 #undef STBIDEF
 #undef STB_IMAGE_STATIC

@@ -11,20 +11,21 @@ namespace promptkd {
 /// image at a time.
 template <Device D>
 class ConditionalTrainer final : public LearnerTrainer<D> {
+    using Base = LearnerTrainer<D>;
+    using Base::device_;
+
 public:
     using T = typename D::Scalar;
 
     ConditionalTrainer(D& device, const ClipModel<D>& model, CoCoOp<D>& learner, const TokenRows& tokens,
                        const ContextLayout& layout, const OptimizerConfig& optimizer, Index max_batch,
                        Index class_chunk = 0, TextSavings savings = {})
-        : device_(device),
+        : Base(device, learner, optimizer),
           model_(model),
           learner_(learner),
-          optimizer_(make_optimizer(learner.params(), optimizer)),
           text_(device, model.text(), tokens, layout, 0, class_chunk, savings),
           images_(device, model, nullptr, max_batch),
-          arena_(device),
-          loss_(device, 1) {
+          arena_(device) {
         {
             PlanningScope<D> planning(device);
             this->step(nullptr, nullptr, max_batch, 0);
@@ -73,14 +74,7 @@ public:
         }
     }
 
-    double loss() override {
-        T value = 0;
-        device_.download(&value, loss_.data(), sizeof value);
-        return static_cast<double>(value);
-    }
     Index classes() const override { return text_.classes(); }
-    PromptLearner<D>& learner() override { return learner_; }
-    Optimizer<D>& optimizer() override { return *optimizer_; }
 
 private:
     T* active_gradient(Index batch) { return arena_.template scratch<T>(batch * learner_.hidden()); }
@@ -102,10 +96,11 @@ private:
         text_.forward(arena_, context, nullptr, w, true);
         normalize_forward(device_, static_cast<const T*>(w), w, inverse, classes, embed);
         cosine_logits(device_, u, static_cast<const T*>(w), logits, 1, classes, embed, model_.logit_scale());
-        cross_entropy_loss(device_, static_cast<const T*>(logits), label, d_logits, row_loss, loss_.data(), 1, classes,
-                           batch, add);
+        cross_entropy_loss(device_, static_cast<const T*>(logits), label, d_logits, row_loss, this->device_loss(), 1,
+                           classes, batch, add);
         cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), u, dw, 1, classes, embed,
                                        model_.logit_scale());
+        this->weigh(dw, classes * embed);
         normalize_backward(device_, static_cast<const T*>(w), static_cast<const T*>(inverse), dw, classes, embed);
         device_.zero(d_context, static_cast<std::size_t>(n * width) * sizeof(T));
         text_.backward(arena_, dw, context, d_context, nullptr);
@@ -113,14 +108,11 @@ private:
         add_column_sums(device_, static_cast<const T*>(d_context), d_shift, n, width);
     }
 
-    D& device_;
     const ClipModel<D>& model_;
     CoCoOp<D>& learner_;
-    std::unique_ptr<Optimizer<D>> optimizer_;
     TextBranch<D> text_;
     FrozenImageTower<D> images_;
     Arena<D> arena_;
-    Buffer<D, T> loss_;
 };
 
 }  // namespace promptkd

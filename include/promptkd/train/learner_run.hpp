@@ -44,7 +44,7 @@ public:
                 trainer_.accumulate(images + first * image_values_, labels_.data() + first, n, first == 0);
                 return trainer_.loss();
             });
-        trainer_.optimizer().step(rate);
+        trainer_.update(rate);
         return loss;
     }
 
@@ -59,12 +59,12 @@ public:
 
     void save(TensorMap& state) const override {
         trainer_.learner().params().save(state);
-        trainer_.optimizer().save(state);
+        trainer_.save(state);
         if (aggregation_) aggregation_->save(state);
     }
     void restore(const TensorMap& state) override {
         trainer_.learner().params().load_all(state);
-        trainer_.optimizer().load(state);
+        trainer_.load(state);
         if (aggregation_) aggregation_->load(state);
     }
 

@@ -5,10 +5,14 @@
 #include <promptkd/loss/distillation.hpp>
 #include <promptkd/loss/feature_distance.hpp>
 #include <promptkd/op/norm.hpp>
+#include <promptkd/optim/loss_scale.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/cosine.hpp>
 #include <promptkd/train/image_tower.hpp>
 #include <promptkd/train/text_branch.hpp>
+
+#include <memory>
+#include <optional>
 
 namespace promptkd {
 
@@ -19,32 +23,82 @@ struct SelfRegulation {
     double text_weight = 25, image_weight = 10, logit_weight = 1;
 };
 
-/// What a training loop needs of any learner's trainer: gradients of a batch, the update, the loss, and logits for
-/// evaluation.
+/// What every learner's trainer has, and what a training loop needs of it: gradients of a batch, the update, the loss,
+/// and logits for evaluation. A device that stores activations in fp16 gets a LossScale.
 template <Device D>
 class LearnerTrainer {
 public:
     using T = typename D::Scalar;
+
+    /// Device and learner must outlive the trainer.
+    LearnerTrainer(D& device, PromptLearner<D>& learner, const OptimizerConfig& optimizer)
+        : device_(device),
+          trained_(learner),
+          optimizer_(make_optimizer(learner.params(), optimizer)),
+          loss_(device, 1) {
+        if (std::is_same_v<typename D::Activation, half>)
+            loss_scale_.emplace(device, learner.params().size(), LossScaleConfig{initial_scale});
+    }
     virtual ~LearnerTrainer() = default;
 
     /// Gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch), added to what is there unless
-    /// `first`.
+    /// `first`. Then update().
     virtual void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) = 0;
     /// Makes the class vectors of the present prompts ready for logits().
     virtual void begin_evaluation() = 0;
     /// logits (batch, classes) of device images with the present prompts.
     virtual void logits(const T* images, Index batch, T* out) = 0;
     virtual Index classes() const = 0;
-    virtual PromptLearner<D>& learner() = 0;
-    virtual Optimizer<D>& optimizer() = 0;
-    /// The last micro-batch's loss (waits for the device).
-    virtual double loss() = 0;
+
+    /// The optimizer's step, with learning rate `rate`, with what accumulate() has gathered.
+    void update(double rate) {
+        ParamSet<D>& params = trained_.params();
+        if (loss_scale_) loss_scale_->unscale(params.gradients(), params.size());
+        optimizer_->step(rate, loss_scale_ ? loss_scale_->skip() : nullptr);
+    }
 
     /// One step with learning rate `rate`.
     void step(const T* images, const std::int32_t* labels, Index batch, double rate) {
         accumulate(images, labels, batch, true);
-        optimizer().step(rate);
+        update(rate);
     }
+
+    /// The last micro-batch's loss (waits for the device).
+    double loss() {
+        T value = 0;
+        device_.download(&value, loss_.data(), sizeof value);
+        return static_cast<double>(value);
+    }
+
+    PromptLearner<D>& learner() { return trained_; }
+    /// Empty unless activations are stored in fp16.
+    const std::optional<LossScale<D>>& loss_scale() const { return loss_scale_; }
+    /// State of optimizer and loss scale, for a checkpoint that resumes bit for bit.
+    void save(TensorMap& state) const {
+        optimizer_->save(state);
+        if (loss_scale_) loss_scale_->save(state);
+    }
+    void load(const TensorMap& state) {
+        optimizer_->load(state);
+        if (loss_scale_) loss_scale_->load(state);
+    }
+
+protected:
+    /// The loss scale, on a gradient's way into the encoders.
+    void weigh(T* gradient, Index n) {
+        if (loss_scale_) loss_scale_->scale(gradient, n);
+    }
+    T* device_loss() { return loss_.data(); }
+
+    D& device_;
+
+private:
+    static constexpr double initial_scale = 1024;  // about PromptKD's weight of 1000
+
+    PromptLearner<D>& trained_;
+    std::unique_ptr<Optimizer<D>> optimizer_;
+    std::optional<LossScale<D>> loss_scale_;
+    Buffer<D, T> loss_;
 };
 
 /// Trains any prompt learner that has one text branch for all images (CoOp, VPT, IVLP, MaPLe, PromptSRC): both
@@ -52,6 +106,10 @@ public:
 /// allocated after the constructor.
 template <Device D>
 class PromptTrainer final : public LearnerTrainer<D> {
+    using Base = LearnerTrainer<D>;
+    using Base::device_;
+    using Base::weigh;
+
 public:
     using T = typename D::Scalar;
 
@@ -60,16 +118,14 @@ public:
     PromptTrainer(D& device, const ClipModel<D>& model, PromptLearner<D>& learner, const TokenRows& tokens,
                   const ContextLayout& layout, const OptimizerConfig& optimizer, const SelfRegulation<T>& regulation,
                   Index max_batch, Index class_chunk = 0, TextSavings savings = {})
-        : device_(device),
+        : Base(device, learner, optimizer),
           model_(model),
           learner_(learner),
-          optimizer_(make_optimizer(learner.params(), optimizer)),
           text_(device, model.text(), tokens, layout, learner.deep_text_prompts(), class_chunk, savings),
           regulation_(regulation),
           max_batch_(max_batch),
           table_(model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, max_batch)),
           arena_(device),
-          loss_(device, 1),
           text_features_(device, text_.classes() * model.text().embed()),
           image_features_(device, max_batch * model.vision().embed()) {
         const Index embed = model.vision().embed();
@@ -109,8 +165,8 @@ public:
         T* du = arena_.template scratch<T>(batch * embed);
         T* dw = arena_.template scratch<T>(classes * embed);
         logits_of(s.u, text_features_.data(), logits, batch);
-        cross_entropy_loss(device_, static_cast<const T*>(logits), labels, d_logits, row_loss, loss_.data(), batch,
-                           classes);
+        cross_entropy_loss(device_, static_cast<const T*>(logits), labels, d_logits, row_loss, this->device_loss(),
+                           batch, classes);
         if (regulated()) regulate_logits(images, batch, logits, d_logits, row_loss);
         cosine_logits_backward(device_, static_cast<const T*>(d_logits), static_cast<const T*>(text_features_.data()),
                                du, batch, classes, embed, model_.logit_scale());
@@ -119,12 +175,6 @@ public:
         if (regulated()) regulate_features(batch, s, du, dw, row_loss);
         backward(batch, s, du, dw);
         learner_.backward_prompts();
-    }
-
-    double loss() override {
-        T value = 0;
-        device_.download(&value, loss_.data(), sizeof value);
-        return static_cast<double>(value);
     }
 
     void begin_evaluation() override { class_features(); }
@@ -159,8 +209,6 @@ public:
         cosine_logits(device_, u, w, logits, batch, text_.classes(), model_.vision().embed(), model_.logit_scale());
     }
 
-    Optimizer<D>& optimizer() override { return *optimizer_; }
-    PromptLearner<D>& learner() override { return learner_; }
     Index classes() const override { return text_.classes(); }
     std::size_t arena_bytes() const { return arena_.peak(); }
 
@@ -189,42 +237,42 @@ private:
         frozen_u_ = frozen_images_->encode(images, batch);
         logits_of(frozen_u_, frozen_text_.data(), frozen_logits_.data(), batch);
         distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), logits, d_logits, row_loss,
-                          loss_.data(), batch, text_.classes(), 1.0, regulation_.logit_weight, true);
+                          this->device_loss(), batch, text_.classes(), 1.0, regulation_.logit_weight, true);
     }
 
     void regulate_features(Index batch, const Step& s, T* du, T* dw, T* row_loss) {
         const Index embed = model_.vision().embed();
         add_absolute_difference_loss(device_, static_cast<const T*>(text_features_.data()),
-                                     static_cast<const T*>(frozen_text_.data()), dw, row_loss, loss_.data(),
+                                     static_cast<const T*>(frozen_text_.data()), dw, row_loss, this->device_loss(),
                                      text_.classes(), embed, regulation_.text_weight);
-        add_absolute_difference_loss(device_, static_cast<const T*>(s.u), frozen_u_, du, row_loss, loss_.data(), batch,
-                                     embed, regulation_.image_weight);
+        add_absolute_difference_loss(device_, static_cast<const T*>(s.u), frozen_u_, du, row_loss, this->device_loss(),
+                                     batch, embed, regulation_.image_weight);
     }
 
     void backward(Index batch, const Step& s, T* du, T* dw) {
         const Index embed = model_.vision().embed();
         if (learner_.visual()) {
+            weigh(du, batch * embed);
             normalize_backward(device_, static_cast<const T*>(s.u), static_cast<const T*>(s.inverse_u), du, batch,
                                embed);
             model_.vision().backward(device_, arena_, du, *learner_.visual(), table_.view(batch), vision_tape_);
         }
         if (learner_.context()) {
+            weigh(dw, text_.classes() * embed);
             normalize_backward(device_, static_cast<const T*>(text_features_.data()),
                                static_cast<const T*>(s.inverse_w), dw, text_.classes(), embed);
             text_.backward(arena_, dw, context(), learner_.context()->grad, learner_.text());
         }
     }
 
-    D& device_;
     const ClipModel<D>& model_;
     PromptLearner<D>& learner_;
-    std::unique_ptr<Optimizer<D>> optimizer_;
     TextBranch<D> text_;
     SelfRegulation<T> regulation_;
     Index max_batch_;
     PlacementTable<D> table_;
     Arena<D> arena_;
-    Buffer<D, T> loss_, text_features_, image_features_, frozen_text_, frozen_logits_;
+    Buffer<D, T> text_features_, image_features_, frozen_text_, frozen_logits_;
     std::unique_ptr<FrozenImageTower<D>> frozen_images_;
     const T* frozen_u_ = nullptr;
     VisionTape<D> vision_tape_;
