@@ -51,6 +51,13 @@ TEST_CASE("weights: every format comes back under OpenAI's names with its config
 
     const TensorMap legacy = read(formats + "state_dict_legacy.pt", &warnings);
     CHECK(warnings.find("read as OpenAI's, with quick_gelu") != std::string::npos);
+    for (const char* activation : {"quick_gelu", "gelu"}) {  // the first confirms that guess, heads included
+        warnings.clear();
+        WeightsOptions decided;
+        decided.activation = activation;
+        read(formats + "state_dict_legacy.pt", &warnings, decided);
+        CHECK((warnings.find("attention heads") == std::string::npos) == (decided.activation == "quick_gelu"));
+    }
     CHECK(legacy.tensors.size() == openai.tensors.size());
 
     for (const std::string path : {"hf_gelu", "hf_gelu/model.safetensors"}) {

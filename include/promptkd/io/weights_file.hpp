@@ -87,12 +87,14 @@ inline bool looks_like_openai(const TensorMap& map) {
 
 inline void use_activation(const WeightsOptions& options, TensorMap& map) {
     if (options.activation.empty()) return;
+    const std::string gelu = gelu_name(options.activation, "--activation");
     const bool carries_heads = map.metadata.count("vision_heads") != 0 || map.metadata.count("text_heads") != 0;
-    if (!carries_heads && options.warn)
+    const bool openai = gelu == "quick" && looks_like_openai(map);
+    if (!carries_heads && !openai && options.warn)
         options.warn(
             map.source +
             ": no configuration tells the attention heads; width / 64 is used, --model-config FILE decides otherwise");
-    map.metadata["gelu"] = gelu_name(options.activation, "--activation");
+    map.metadata["gelu"] = gelu;
 }
 
 /// Settles heads, activation and EOT rule of a model under OpenAI's names: from the options, the metadata (files that
