@@ -91,6 +91,7 @@ def main():
     parser.add_argument("--python", default=sys.executable, help="the interpreter for the peer")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to keep")
     parser.add_argument("--tolerance", type=float, default=0.10, help="largest difference between the probes of a round")
+    parser.add_argument("--our-options", default="", help="further options for promptkd only, e.g. --our-options=--stored")
     parser.add_argument("--peer-options", default="", help="further options for the peer only, e.g. --peer-options=--published")
     parser.add_argument("options", nargs="*", help="after --: options for both")
     arguments = parser.parse_args()
@@ -99,7 +100,7 @@ def main():
 
     options = arguments.options
     threads = int(options[options.index("--threads") + 1]) if "--threads" in options[:-1] else 2
-    ours = [arguments.ours, *options]
+    ours = [arguments.ours, *options, *arguments.our_options.split()]
     peer = [arguments.python, arguments.peer, *options, *arguments.peer_options.split()]
     kept, discarded = paired_rounds(ours, peer, make_probe(threads), arguments.rounds, arguments.tolerance)
 

@@ -59,8 +59,9 @@ void attention(benchmark::State& state) {
     shape.q_ld = shape.kv_ld = 3 * d, shape.o_ld = d;
     const auto qkv = values(batch * tokens * 3 * d);
     std::vector<float> p(static_cast<std::size_t>(shape.scores())), o(static_cast<std::size_t>(batch * tokens * d));
+    Arena<Cpu<float>> arena(device());
     for (auto _ : state)
-        attention_forward(device(), shape, qkv.data(), qkv.data() + d, qkv.data() + 2 * d, p.data(), o.data());
+        attention_forward(device(), arena, shape, qkv.data(), qkv.data() + d, qkv.data() + 2 * d, p.data(), o.data());
     rate(state, 4.0 * static_cast<double>(batch * tokens * tokens * d));
 }
 BENCHMARK(attention)->Arg(50)->Arg(201)->UseRealTime();

@@ -26,7 +26,7 @@ template <class T>
 std::vector<T> random_values(Index n) {
     std::vector<T> values(static_cast<std::size_t>(n));
     RandomStream random(3, 4);
-    for (T& x : values) x = static_cast<T>(random.normal());
+    for (T& x : values) x = static_cast<T>(static_cast<float>(random.normal()));
     return values;
 }
 
@@ -49,6 +49,23 @@ TokenRows random_texts(Index n) {
 template <class D>
 using Weights = RandomModel<std::conditional_t<std::is_same_v<typename D::Activation, bf16>, bf16, half>>;
 
+/// One untimed step, then o.repeat timed ones. A Profiled device counts what is in all of these, without the set-up.
+template <class D, class Step>
+Timings timed(D& device, const StepOptions& o, const Step& step) {
+    Timings timings;
+    if constexpr (requires { device.flops(); }) {
+        device.reset();
+        const auto begin = std::chrono::steady_clock::now();
+        timings = measure(step, o.repeat);
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        timings.flops = device.flops() / (o.repeat + 1);
+        timings.outside = (seconds - device.seconds()) / (o.repeat + 1);
+    } else {
+        timings = measure(step, o.repeat);
+    }
+    return timings;
+}
+
 template <class D>
 Timings encode_image(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
@@ -56,7 +73,7 @@ Timings encode_image(D& device, const StepOptions& o) {
     const ClipModel<D> model(device, weights.map());
     FrozenImageTower<D> tower(device, model, nullptr, o.batch);
     Buffer<D, T> images(device, random_values<T>(o.batch * 3 * tower.resolution() * tower.resolution()));
-    return measure([&] { tower.encode_raw(images.data(), o.batch), device.synchronize(); }, o.repeat);
+    return timed(device, o, [&] { tower.encode_raw(images.data(), o.batch), device.synchronize(); });
 }
 
 template <class D>
@@ -64,7 +81,7 @@ Timings encode_text(D& device, const StepOptions& o) {
     const Weights<D> weights(model_size(o.model), true);
     const ClipModel<D> model(device, weights.map());
     const TokenRows texts = random_texts(o.classes);
-    return measure([&] { encode_texts(device, model, texts); }, o.repeat);
+    return timed(device, o, [&] { encode_texts(device, model, texts); });
 }
 
 template <class D>
@@ -92,17 +109,21 @@ Timings promptkd_step(D& device, const StepOptions& o) {
             device.begin_capture();
             distiller.step(images.data(), o.batch, 0.005);
             const typename D::Graph graph = device.end_capture();
-            return measure([&] { device.replay(graph), distiller.loss(); }, o.repeat);
+            return timed(device, o, [&] { device.replay(graph), distiller.loss(); });
         }
         fail("--graph needs a GPU");
     }
-    return measure(
-        [&] {
-            if (o.published) class_vectors(device, teacher_model, random_texts(o.classes));
+    std::vector<T> known(static_cast<std::size_t>(o.batch * distiller.target_size()));
+    device.download(known.data(), distiller.teacher_target(images.data(), o.batch), known.size() * sizeof(T));
+    const Buffer<D, T> stored(device, known);
+    return timed(device, o, [&] {
+        if (o.published) class_vectors(device, teacher_model, random_texts(o.classes));
+        if (o.stored)
+            distiller.step_with_target(images.data(), stored.data(), o.batch, 0.005);
+        else
             distiller.step(images.data(), o.batch, 0.005);
-            distiller.loss();
-        },
-        o.repeat);
+        distiller.loss();
+    });
 }
 
 /// A learner on random images and labels; `regulated`: with PromptSRC's losses.
@@ -124,7 +145,7 @@ Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model,
     std::vector<std::int32_t> labels;
     for (int i = 0; i < o.batch; ++i) labels.push_back(i % o.classes);
     Buffer<D, std::int32_t> targets(device, labels);
-    return measure([&] { trainer.step(images.data(), targets.data(), o.batch, 0.0025), trainer.loss(); }, o.repeat);
+    return timed(device, o, [&] { trainer.step(images.data(), targets.data(), o.batch, 0.0025), trainer.loss(); });
 }
 
 template <class D>
@@ -154,24 +175,58 @@ Timings run_task(D& device, const StepOptions& options) {
 
 #if defined(__CUDACC__)
 template <class D>
-void run_on(D&& device, const StepOptions& options) {
+void run_on(D& device, const StepOptions& options) {
     const Timings timings = run_task(device, options);
     std::cout << step_report(options, timings, {{"device", device.name()}}).dump() << std::endl;
 }
 
+template <class D>
+void run_on(const StepOptions& options, bool profile) {
+    const CudaOptions on{0, options.dtype == "tf32"};
+    if (!profile) {
+        D device(on);
+        return run_on(device, options);
+    }
+    Profiled<D> device(on);
+    run_on(device, options);
+    device.print(stderr);
+}
+
 /// The program step_cuda: the same tasks on the GPU.
-void run_step(const StepOptions& options, bool) {
-    if (options.dtype == "bf16") return run_on(Cuda<float, bf16>(), options);
-    if (options.dtype == "fp16") return run_on(Cuda<float, half>(), options);
-    run_on(Cuda<float>(CudaOptions{0, options.dtype == "tf32"}), options);
+void run_step(const StepOptions& options, bool profile) {
+    if (options.dtype == "bf16") return run_on<Cuda<float, bf16>>(options, profile);
+    if (options.dtype == "fp16") return run_on<Cuda<float, half>>(options, profile);
+    run_on<Cuda<float>>(options, profile);
 }
 #else
+/// GFLOP/s of a large product of the device's activations: the best of some. What a step's rate is compared with.
+template <class D>
+double product_peak(D& device) {
+    using A = typename D::Activation;
+    const Index size = 2048;
+    const Buffer<D, A> x(device, random_values<A>(size * size)), y(device, random_values<A>(size * size));
+    Buffer<D, typename D::Scalar> z(device, size * size);
+    Gemm g;
+    g.m = g.n = g.k = g.ldc = size;
+    g.a = operand(x.data(), size), g.b = transposed(y.data(), size), g.c = z.data(),
+    g.c_type = dtype_of<typename D::Scalar>;
+    return 2.0 * static_cast<double>(size * size * size) / measure([&] { device.gemm(g); }, 5).min * 1e-9;
+}
+
 template <class D>
 void run_on(Profiled<D>&& device, const StepOptions& options, bool profile) {
+    const double peak_before = product_peak(device);
     const Timings timings = run_task(device, options);
     if (profile) device.print(stderr);
+    const double peak = std::max(peak_before, product_peak(device));
     const char* weights = std::is_same_v<typename D::Activation, bf16> ? "bf16" : "f16";
-    std::cout << step_report(options, timings, {{"device", "cpu"}, {"weights", weights}}).dump() << std::endl;
+    std::cout << step_report(options, timings,
+                             {{"product_peak_gflops", peak},
+                              {"peak_share", timings.flops / timings.median * 1e-9 / peak},
+                              {"device", "cpu"},
+                              {"weights", weights}})
+                     .dump()
+              << std::endl;
 }
 
 void run_step(const StepOptions& options, bool profile) {
@@ -188,8 +243,7 @@ int run(int argc, char** argv) {
     add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop"});
     bool profile = false;
     app.add_flag("--graph", options.graph, "on the GPU, promptkd: record the step and repeat it with one call");
-    app.add_flag("--profile", profile,
-                 "on the CPU: print time and rate of every kind of operation, set-up included, to standard error");
+    app.add_flag("--profile", profile, "print time and rate of every kind of operation to standard error");
     CLI11_PARSE(app, argc, argv);
     run_step(options, profile);
     return 0;

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # What only a GPU can show: builds for the GPU of this machine, runs every typed test and golden case on the Cuda device, NVIDIA's
 # checkers, the demo and the benchmarks, and prints a page of results.
-usage="usage: sh tests/gpu_check.sh [--stage N] [--out DIR] [--peer SCRIPT]
+usage="usage: sh tests/gpu_check.sh [--stage N] [--out DIR]
        sh tests/gpu_check.sh --compile-only ARCHITECTURE [--stage N] [--out DIR]
        sh tests/gpu_check.sh --pack DIR
-  --stage N   only stage N (1 build tests, 2 build programs, 3 tests, 4 golden cases, 5 checkers, 6 demo, 7 benchmarks); each is
-              meant to take at most 8 minutes on 16 cores, and a stage that has passed is not repeated
-  --peer SCRIPT    stage 7 also runs this PyTorch script, where python3 has torch: the options of bench/step, with --device cuda
+  --stage N   only stage N (1 build tests, 2 build programs, 3 tests, 4 golden cases, 5 checkers, 6 demo, 7 benchmarks, 8 the
+              same in PyTorch where python3 has it); each is meant to take at most 8 minutes on 16 cores, and a stage that has
+              passed is not repeated
   --compile-only A stages 1 and 2 alone, for compute capability A (90, say), on a machine without a GPU
   --out DIR   build and results (default: build/gpu)
   --pack DIR  copies sources and the Debian packages that the build needs into DIR, for a machine without network that has the
@@ -15,13 +15,11 @@ usage="usage: sh tests/gpu_check.sh [--stage N] [--out DIR] [--peer SCRIPT]
 stage=all
 out=
 pack=
-peer=
 compile_only=
 while [ $# -gt 0 ]; do
     case $1 in
     --stage) stage=${2:?$usage} && shift ;;
     --out) out=${2:?$usage} && shift ;;
-    --peer) peer=${2:?$usage} && shift ;;
     --compile-only) compile_only=${2:?$usage} && shift ;;
     --pack) pack=${2:?$usage} && shift ;;
     -h | --help) echo "$usage" && exit 0 ;;
@@ -29,7 +27,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $stage in all | [1-7]) ;; *) echo "gpu_check.sh: there is no stage $stage" >&2 && exit 2 ;; esac
+case $stage in all | [1-8]) ;; *) echo "gpu_check.sh: there is no stage $stage" >&2 && exit 2 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 cd "$root" || exit 1
 
@@ -79,7 +77,7 @@ else
     }
     gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
     architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
-    stages="1 2 3 4 5 6 7"
+    stages="1 2 3 4 5 6 7 8"
 fi
 case $architecture in '' | *[!0-9]*)
     echo "gpu_check.sh: '$architecture' is no compute capability (90, say)" >&2
@@ -141,17 +139,24 @@ stage_7() {
             done
         done
     done
-    if [ -n "$peer" ] && python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-        for task in encode_image encode_text promptkd promptsrc; do
-            for dtype in fp32 tf32 bf16; do
-                for batch in 8 64 256; do
-                    python3 "$peer" --task $task --model ViT-B/16 --teacher ViT-L/14 --batch $batch --classes 100 --dtype $dtype --repeat 10 \
-                        --device cuda >>"$out/bench.jsonl" || echo "the peer failed: $task $dtype $batch" >&2
-                done
+    cat "$out/bench.jsonl"
+}
+stage_8() {
+    : >"$out/torch.jsonl"
+    python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null || {
+        echo "python3 has no PyTorch with CUDA: stage 8 was not run"
+        return 0
+    }
+    for task in encode_image encode_text promptkd promptsrc; do
+        for dtype in fp32 tf32 bf16; do
+            for batch in 8 64 256; do
+                [ "$task" = encode_text ] && [ $batch -ne 8 ] && continue
+                python3 bench/torch_gpu.py --task $task --model ViT-B/16 --teacher ViT-L/14 --batch $batch --classes 100 --dtype $dtype \
+                    --repeat 10 >>"$out/torch.jsonl" || return 1
             done
         done
-    fi
-    cat "$out/bench.jsonl"
+    done
+    cat "$out/torch.jsonl"
 }
 
 failed=no
@@ -174,21 +179,21 @@ done
 # --- one page and one JSON ---------------------------------------------------------------------------------------------
 {
     echo "GPU: $gpu (compute capability $architecture)"
-    for n in 1 2 3 4 5 6 7; do
+    for n in 1 2 3 4 5 6 7 8; do
         [ -f "$out/stage$n.passed" ] && echo "stage $n passed in $(cat "$out/stage$n.passed") s" || echo "stage $n has not passed"
     done
     grep -h 'test cases:' "$out/stage3.log" 2>/dev/null
     grep -h ' cases, ' "$out/stage4.log" 2>/dev/null
-    [ -f "$out/bench.jsonl" ] && cat "$out/bench.jsonl"
+    cat "$out/bench.jsonl" "$out/torch.jsonl" 2>/dev/null
 } >"$out/summary.txt"
 {
     printf '{"gpu": "%s", "compute_capability": %s, "stages_passed": [' "$gpu" "$architecture"
     separator=
-    for n in 1 2 3 4 5 6 7; do
+    for n in 1 2 3 4 5 6 7 8; do
         [ -f "$out/stage$n.passed" ] && printf '%s%s' "$separator" $n && separator=', '
     done
     printf '], "bench": ['
-    [ -f "$out/bench.jsonl" ] && paste -s -d , "$out/bench.jsonl"
+    cat "$out/bench.jsonl" "$out/torch.jsonl" 2>/dev/null | paste -s -d , -
     printf ']}\n'
 } >"$out/result.json"
 cat "$out/summary.txt"

@@ -43,7 +43,7 @@ struct StepOptions {
     std::string model = "ViT-B/16", teacher = "ViT-L/14";
     int batch = 8, classes = 100, depth = 9, ctx = 4, threads = 2, repeat = 5;
     std::string dtype = "fp32";
-    bool published = false;
+    bool published = false, stored = false;
     bool graph = false;
 };
 
@@ -76,11 +76,15 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
         ->check(one_of({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
     app.add_flag("--published", options.published, "recompute the teacher's class vectors in every step");
+    app.add_flag("--stored", options.stored,
+                 "promptkd: the teacher's logits were computed before, as distill --teacher-logits has them");
 }
 
-/// Seconds of the timed steps.
+/// Seconds of the timed steps; the floating-point operations of the products in each, and the seconds outside of the
+/// device's operations, on average (0: not counted).
 struct Timings {
     double median = 0, min = 0, max = 0;
+    double flops = 0, outside = 0;
 };
 
 /// Median (of an even number: the mean of the two in the middle), minimum and maximum. Requires a non-empty list.
@@ -124,10 +128,15 @@ inline nlohmann::ordered_json step_report(const StepOptions& options, const Timi
     line["dtype"] = options.dtype;
     line["threads"] = options.threads;
     line["published"] = options.published;
+    line["stored"] = options.stored;
     line["graph"] = options.graph;
     line["seconds_per_step"] = timings.median;
     line["min"] = timings.min;
     line["max"] = timings.max;
+    if (timings.flops > 0) {
+        line["gflops"] = timings.flops / timings.median * 1e-9;
+        line["seconds_outside_operations"] = timings.outside;
+    }
     line["peak_rss_mb"] = peak_rss_mb();
     line["promptkd"] = version;
     line.update(more);

@@ -3,19 +3,20 @@
 
 #include <promptkd/device/device.hpp>
 
-#include <chrono>
 #include <cxxabi.h>
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <string>
 #include <typeinfo>
 #include <vector>
-#include <algorithm>
 
 namespace promptkd::bench {
 
-/// A device that also counts the time and the floating-point operations of each kind of launch.
+/// A device that also counts the time and the floating-point operations of each kind of launch. On a GPU it waits for
+/// every launch, which adds some microseconds to each.
 template <Device D>
 class Profiled : public D {
 public:
@@ -48,23 +49,25 @@ public:
         std::vector<std::pair<std::string, Entry>> all(entries_.begin(), entries_.end());
         std::sort(all.begin(), all.end(),
                   [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
-        double total = 0;
-        for (const auto& entry : all) total += entry.second.seconds;
+        const double total = seconds();
         for (const auto& [name, e] : all)
             std::fprintf(out, "%6.2f %%  %9.4f s  %7lld calls  %8.1f GFLOP/s  %s\n", 100 * e.seconds / total, e.seconds,
                          static_cast<long long>(e.calls), e.flops / std::max(e.seconds, 1e-12) * 1e-9, name.c_str());
     }
-    double flops() const {
-        double total = 0;
-        for (const auto& entry : entries_) total += entry.second.flops;
-        return total;
-    }
+    double flops() const { return total(&Entry::flops); }
+    double seconds() const { return total(&Entry::seconds); }
 
 private:
     struct Entry {
         double seconds = 0, flops = 0;
         Index calls = 0;
     };
+
+    double total(double Entry::*field) const {
+        double sum = 0;
+        for (const auto& entry : entries_) sum += entry.second.*field;
+        return sum;
+    }
 
     using Clock = std::chrono::steady_clock;
 
@@ -74,6 +77,7 @@ private:
             : owner_(owner), name_(name), flops_(flops), start_(Clock::now()) {}
         ~Timer() {
             if (owner_.is_planning()) return;
+            owner_.synchronize();
             Entry& e = owner_.entries_[name_];
             e.seconds += std::chrono::duration<double>(Clock::now() - start_).count();
             e.flops += flops_;

@@ -11,6 +11,7 @@
 #include "zero_shot_case.hpp"
 
 #include "../support/emulated_cuda.hpp"
+#include "../support/sanitizer.hpp"
 
 #include <promptkd/device/cpu.hpp>
 #if defined(__CUDACC__)
@@ -55,9 +56,9 @@ Bounds bounds_of() {
 }
 
 /// Calls f(device, name) on one device that lives as long as the program.
-template <class D, class F>
-bool on_device(const F& f, const char* name) {
-    static D device;
+template <class D, class F, class... Options>
+bool on_device(const F& f, const char* name, Options... options) {
+    static D device(options...);
     return f(device, name);
 }
 
@@ -68,12 +69,14 @@ bool for_each_device(const F& f) {
     bool all = true;
 #if defined(__CUDACC__)
     all = on_device<Cuda<float>>(f, "Cuda<float>") && all;
+    all = on_device<Cuda<float>>(f, "Cuda<float>, fused attention", CudaOptions{0, false, true}) && all;
     all = on_device<Cuda<float, bf16>>(f, "Cuda<float, bf16>") && all;
     all = on_device<Cuda<float, half>>(f, "Cuda<float, half>") && all;
 #else
     all = on_device<Cpu<float>>(f, "Cpu<float>") && all;
     all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>") && all;
-#if !defined(PROMPTKD_SANITIZED)  // emulation takes minutes there; the unit tests run its 16 bits
+    all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>, fused attention", true) && all;
+#if !defined(PROMPTKD_ADDRESS_SANITIZER)  // emulation takes minutes there; the unit tests run its 16 bits
     all = on_device<EmulatedCuda<float, bf16>>(f, "EmulatedCuda<float, bf16>") && all;
     all = on_device<EmulatedCuda<float, half>>(f, "EmulatedCuda<float, half>") && all;
 #endif

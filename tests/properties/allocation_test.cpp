@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training step allocates nothing: counted in every thread, from step 3 on. A program of its own, because it replaces
 // the allocator's entry points (under the address sanitizer, which owns them, it listens to its hooks).
+#include "support/sanitizer.hpp"
 #include "support/tiny_clip.hpp"
 
 #include <promptkd/train/distillation_run.hpp>
 
 #include <atomic>
 #include <cstdio>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define PROMPTKD_TEST_ASAN
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define PROMPTKD_TEST_ASAN
-#endif
 
 namespace {
 
@@ -28,7 +20,7 @@ void count() {
 
 }  // namespace
 
-#if defined(PROMPTKD_TEST_ASAN)
+#if defined(PROMPTKD_ADDRESS_SANITIZER)
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, std::size_t),
                                                          void (*)(const volatile void*));
 static void install() {

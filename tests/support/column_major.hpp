@@ -23,7 +23,7 @@ void column_major_product(const BlasCall& x, const S* a, const S* b, const R* c,
     const std::vector<T> left = packed<T>(a, x.m, x.k, x.lda, x.transpose_a),
                          right = packed<T>(b, x.k, x.n, x.ldb, x.transpose_b);
     const T alpha = static_cast<T>(x.alpha), beta = static_cast<T>(x.beta);
-    const T* bias = static_cast<const T*>(x.bias);
+    const R* bias = static_cast<const R*>(x.bias);
     const auto m = static_cast<std::size_t>(x.m);
     std::vector<T> sums(m);
     for (int j = 0; j < x.n; ++j) {
@@ -39,7 +39,7 @@ void column_major_product(const BlasCall& x, const S* a, const S* b, const R* c,
             T value = alpha * sums[i];
             if (beta != T(0))
                 value += beta * static_cast<T>(c[at + static_cast<Index>(i)]);  // with β = 0, C is not read
-            if (bias) value += bias[i];
+            if (bias) value += static_cast<T>(bias[i]);
             d[at + static_cast<Index>(i)] = R(value);
         }
     }

@@ -4,6 +4,8 @@
 #include "column_major.hpp"
 #include "protected_memory.hpp"
 
+#include <promptkd/device/cuda_lanes.hpp>
+
 #include <cmath>
 #include <deque>
 #include <functional>
@@ -54,16 +56,18 @@ public:
 
     template <class G>
     void each(Index n, const G& g) {
-        ScatteredOrder order(n, random_);
-        for (Index i = 0; i < n; ++i) g(ScalarLane<T>{order.next()});
+        ScatteredOrder order(threads, random_);
+        for (Index i = 0; i < threads; ++i) promptkd::detail::thread_each<T>(n, order.next(), threads, g);
     }
     template <class G>
     T sum(Index n, const G& g) {
-        return reduce(n, T(0), g, [](T a, T b) { return a + b; });
+        return reduce([&](Index thread) { return promptkd::detail::thread_sum<T>(n, thread, threads, g); },
+                      [](T a, T b) { return a + b; });
     }
     template <class G>
     T max(Index n, const G& g) {
-        return reduce(n, -std::numeric_limits<T>::infinity(), g, [](T a, T b) { return a > b ? a : b; });
+        return reduce([&](Index thread) { return promptkd::detail::thread_max<T>(n, thread, threads, g); },
+                      [](T a, T b) { return a > b ? a : b; });
     }
     template <class G>
     void once(const G& g) {
@@ -73,15 +77,13 @@ public:
 private:
     static constexpr Index threads = 64;
 
-    template <class G, class Combine>
-    T reduce(Index n, T start, const G& g, const Combine& combine) {
+    template <class Share, class Combine>
+    T reduce(const Share& share, const Combine& combine) {
         T partial[threads];
         ScatteredOrder order(threads, random_);
         for (Index i = 0; i < threads; ++i) {
             const Index thread = order.next();
-            T mine = start;
-            for (Index j = thread; j < n; j += threads) mine = combine(mine, static_cast<T>(g(ScalarLane<T>{j})));
-            partial[thread] = mine;
+            partial[thread] = share(thread);
         }
         for (Index half = threads / 2; half > 0; half /= 2)
             for (Index i = 0; i < half; ++i) partial[i] = combine(partial[i], partial[i + half]);
@@ -97,7 +99,7 @@ private:
 /// - everything is queued as in a stream and runs when the host waits (synchronize, download). Uploads read the host's
 /// memory
 ///   at that time: a buffer that changed in between is an error, as it would be wrong data on a GPU;
-/// - lanes and rows run one by one in scattered order, reductions as trees;
+/// - threads and rows run one by one in scattered order, with the lanes that the GPU takes; reductions are trees;
 /// - kernels given a host address, copies that leave an allocation, and products that cuBLAS would reject are errors;
 /// - products run column-major from the arguments that the Cuda device passes to cuBLAS.
 /// Errors are thrown by the call that waits; the ones found when memory is released are kept in errors().
@@ -107,10 +109,10 @@ public:
     using Scalar = T;
     using Activation = A;
     static constexpr bool one_factor_type = true;
-    static constexpr bool fused_operations = true;
+    static constexpr bool bias_as_activation = sizeof(A) == 2;
     static constexpr Index team_memory_bytes = 47 << 10;
 
-    EmulatedCuda() = default;
+    explicit EmulatedCuda(bool fused_attention = false) : fused_attention_(fused_attention) {}
     ~EmulatedCuda() { finish_quietly(); }
     EmulatedCuda(const EmulatedCuda&) = delete;
     EmulatedCuda& operator=(const EmulatedCuda&) = delete;
@@ -220,6 +222,8 @@ public:
         for (const auto& operation : *graph) enqueue(operation);
     }
 
+    bool fused_attention() const { return fused_attention_; }
+
     void planning(bool on) { planning_ = on; }
     bool is_planning() const { return planning_; }
 
@@ -228,8 +232,9 @@ public:
         if (planning_ || n <= 0) return;
         check_functor(f);
         enqueue([this, n, f] {
-            ScatteredOrder order(n, random_);
-            for (Index i = 0; i < n; ++i) f(ScalarLane<T>{order.next()});
+            const Index threads = std::min<Index>(n, 256);
+            ScatteredOrder order(threads, random_);
+            for (Index i = 0; i < threads; ++i) promptkd::detail::thread_each<T>(n, order.next(), threads, f);
         });
     }
 
@@ -256,7 +261,9 @@ public:
     void blas(const BlasCall& call) {
         for (const void* p : {call.a, call.b, call.c, static_cast<const void*>(call.d)})
             require_device(p, 1, "product with");
-        if (call.bias) require_device(call.bias, static_cast<std::size_t>(call.m) * sizeof(T), "product with bias");
+        if (call.bias)
+            require_device(call.bias, static_cast<std::size_t>(call.m) * size_of(call.result_type),
+                           "product with bias");
         enqueue([call] { column_major<T>(call); });
     }
 
@@ -388,7 +395,7 @@ private:
     std::vector<std::string> errors_;
     std::minstd_rand random_{20240601};
     std::size_t operations_ = 0;
-    bool planning_ = false;
+    bool fused_attention_, planning_ = false;
 };
 
 }  // namespace promptkd::test

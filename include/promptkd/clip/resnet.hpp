@@ -115,7 +115,7 @@ private:
         Convolution c;
         c.kernel = k, c.stride = stride;
         c.product = {store.matrix(make_tensor(std::move(folded), {out, k * k * in}), out, k * k * in),
-                     store.vector(make_tensor(std::move(bias), {out}))};
+                     store.vector(make_tensor(std::move(bias), {out})), nullptr};
         return c;
     }
 
@@ -196,8 +196,8 @@ private:
         shape.q_ld = shape.kv_ld = shape.o_ld = d;
         A* probabilities = arena.template scratch<A>(shape.scores());
         A* o = arena.template scratch<A>(batch * d);
-        attention_forward(device, shape, static_cast<const A*>(q), static_cast<const A*>(k), static_cast<const A*>(v),
-                          probabilities, o);
+        attention_forward(device, arena, shape, static_cast<const A*>(q), static_cast<const A*>(k),
+                          static_cast<const A*>(v), probabilities, o);
         linear_forward(device, c_, static_cast<const A*>(o), features, batch);
     }
 

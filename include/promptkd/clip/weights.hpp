@@ -15,7 +15,9 @@ FrozenNorm<typename D::Scalar> load_norm(FrozenStore<D>& store, const TensorMap&
 template <Device D>
 FrozenLinear<typename D::Scalar> load_linear(FrozenStore<D>& store, const TensorMap& map, const std::string& weight,
                                              const std::string& bias, Index out, Index in) {
-    return {store.matrix(map.at(weight, {out, in}), out, in), store.vector(map.at(bias, {out}))};
+    const HostTensor& b = map.at(bias, {out});
+    const std::uint16_t* brief = store.brief_vector(b);
+    return {store.matrix(map.at(weight, {out, in}), out, in), store.vector(b), brief};
 }
 
 /// The blocks under `prefix` ("visual.transformer." or "transformer.").

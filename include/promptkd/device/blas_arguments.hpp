@@ -21,7 +21,7 @@ struct BlasCall {
     Index stride_a = 0, stride_b = 0, stride_c = 0;
     int batch = 1;
     double alpha = 1, beta = 0;
-    const void* bias = nullptr;
+    const void* bias = nullptr;  ///< m values of the result's type
 };
 
 /// What a Gemm becomes: the same call `calls` times, `step_*` bytes apart, and a bias that has to be added afterwards.
@@ -59,16 +59,16 @@ inline void check_leading_dimensions(const BlasCall& x) {
     enough(x.ldc, x.m, "C");
 }
 
-/// y[i, j] += bias[j]: the bias of a product whose result is stored in 16 bits.
-template <class T, class C>
+/// y[i, j] += bias[j], where the library cannot add it.
+template <class B, class C>
 struct AddBias {
-    const T* bias;
+    const B* bias;
     C* y;
     Index columns, ld;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         C* line = y + row * ld;
-        const T* b = bias;
+        const B* b = bias;
         team.each(columns, [=](const auto& lane) { lane.store(line, lane.value(lane.load(line) + lane.load(b))); });
     }
 };
@@ -109,20 +109,22 @@ inline BlasPlan plan_blas(const Gemm& g) {
     plan.step_c = oc * static_cast<Index>(size_of(x.result_type));
     if (g.bias) {
         require(g.batch * g.outer == 1, "product: a bias with ", g.batch * g.outer, " products is not supported");
-        (g.c_type == DType::f32 ? x.bias : plan.later_bias) = g.bias;
+        (g.c_type == DType::f32 || g.bias_as_c ? x.bias : plan.later_bias) = g.bias;
     }
     detail::check_leading_dimensions(x);
     return plan;
 }
 
-/// Runs a Gemm on a device with a column-major library: device.blas(call) for each call, then the bias where the
-/// library cannot add it.
+/// Runs a Gemm on a device with a column-major library: device.blas(call) for each call, or all in one where the device
+/// offers blas_at_once(plan) and it returns true; then the bias where the library cannot add it.
 template <class D>
 void run_blas(D& device, const Gemm& g) {
     using T = typename D::Scalar;
     if (g.m == 0 || g.n == 0 || g.batch == 0 || g.outer == 0) return;
     const BlasPlan plan = plan_blas(g);
-    for (Index i = 0; i < plan.calls; ++i) device.blas(plan.at(i));
+    bool done = false;
+    if constexpr (requires { device.blas_at_once(plan); }) done = plan.calls > 1 && device.blas_at_once(plan);
+    for (Index i = 0; !done && i < plan.calls; ++i) device.blas(plan.at(i));
     if (!plan.later_bias) return;
     const T* bias = static_cast<const T*>(plan.later_bias);
     const auto add = [&](auto* y) {

@@ -115,8 +115,8 @@ private:
     template <class C>
     static void finish_row(const T* tile, T alpha, T beta, const T* bias, const C* add, C* c) {
         using namespace Eigen::internal;
-        using Packet = typename Tile<T>::Packet;
-        for (Index j = 0; j < Tile<T>::columns; j += Tile<T>::width) {
+        using Packet = PacketOf<T>;
+        for (Index j = 0; j < Tile<T>::columns; j += packet_width<T>) {
             Packet value = pmul(pset1<Packet>(alpha), pload<Packet>(tile + j));
             if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), load_packet<T>(c + j)));
             if (bias) value = padd(value, ploadu<Packet>(bias + j));

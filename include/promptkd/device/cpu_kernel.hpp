@@ -3,7 +3,9 @@
 
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/eigen.hpp>
+#include <promptkd/device/cpu_convert.hpp>
 
+#include <cstdint>
 #include <utility>
 
 #if defined(__AVX512BF16__) && defined(EIGEN_VECTORIZE_AVX512) && !defined(__CUDACC__)
@@ -13,14 +15,12 @@
 
 namespace promptkd::detail {
 
-/// The processor's vectors of T, through Eigen's packets, and the tile of C that one call of the kernel computes:
-/// rows × columns accumulators fill the registers, but for two of B's columns and one element of A.
+/// The tile of C that one call of the kernel computes: rows × columns sums, in packets, fill the registers but for two
+/// of B's columns and one element of A.
 template <class T>
 struct Tile {
-    using Packet = typename Eigen::internal::packet_traits<T>::type;
-    static constexpr Index width = Eigen::internal::unpacket_traits<Packet>::size;
     static constexpr Index rows = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 14 : 6;
-    static constexpr Index columns = 2 * width;
+    static constexpr Index columns = 2 * packet_width<T>;
     /// Depth of a block, large: C is read and written once a block. A panel of B of this depth is read from the
     /// second-level cache.
     static constexpr Index depth = 4096 / static_cast<Index>(sizeof(T));
@@ -32,7 +32,7 @@ struct Tile {
 /// holds `terms` terms of the sum.
 template <class T, class E = T>
 struct Step {
-    using Packet = typename Tile<T>::Packet;
+    using Packet = PacketOf<T>;
     using Vector = Packet;
     static constexpr Index terms = 1;
     EIGEN_ALWAYS_INLINE static Vector broadcast(E a) { return Eigen::internal::pset1<Vector>(a); }
@@ -51,7 +51,7 @@ struct [[gnu::may_alias]] Bf16Pair {
 /// The processor multiplies pairs of bf16 and adds both products to a float: twice the rate of floats.
 template <>
 struct Step<float, Bf16Pair> {
-    using Packet = Tile<float>::Packet;
+    using Packet = PacketOf<float>;
     using Vector = __m512i;
     static constexpr Index terms = 2;
     EIGEN_ALWAYS_INLINE static Vector broadcast(Bf16Pair a) { return _mm512_set1_epi32(static_cast<int>(a.bits)); }
@@ -64,16 +64,16 @@ struct Step<float, Bf16Pair> {
 
 // Inlined by force: a call in the innermost loop moves the sums from registers to memory, at a quarter of the speed.
 template <class T, class E>
-EIGEN_ALWAYS_INLINE void accumulate_row(typename Tile<T>::Packet& left, typename Tile<T>::Packet& right, E a,
-                                        typename Step<T, E>::Vector b0, typename Step<T, E>::Vector b1) {
+EIGEN_ALWAYS_INLINE void accumulate_row(PacketOf<T>& left, PacketOf<T>& right, E a, typename Step<T, E>::Vector b0,
+                                        typename Step<T, E>::Vector b1) {
     const auto x = Step<T, E>::broadcast(a);
     left = Step<T, E>::multiply_add(x, b0, left);
     right = Step<T, E>::multiply_add(x, b1, right);
 }
 
 template <class T, class E, Index... I>
-EIGEN_ALWAYS_INLINE void accumulate(typename Tile<T>::Packet* left, typename Tile<T>::Packet* right, const E* a,
-                                    Index row_stride, typename Step<T, E>::Vector b0, typename Step<T, E>::Vector b1,
+EIGEN_ALWAYS_INLINE void accumulate(PacketOf<T>* left, PacketOf<T>* right, const E* a, Index row_stride,
+                                    typename Step<T, E>::Vector b0, typename Step<T, E>::Vector b1,
                                     std::integer_sequence<Index, I...>) {
     (accumulate_row<T, E>(left[I], right[I], a[I * row_stride], b0, b1), ...);
 }
@@ -83,15 +83,15 @@ EIGEN_ALWAYS_INLINE void accumulate(typename Tile<T>::Packet* left, typename Til
 template <class T, class E, Index Rows>
 void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, const E* b, T* tile) {
     using namespace Eigen::internal;
-    using Packet = typename Tile<T>::Packet;
+    using Packet = PacketOf<T>;
     constexpr auto all = std::make_integer_sequence<Index, Rows>{};
     Packet left[Rows], right[Rows];
     for (Index i = 0; i < Rows; ++i) left[i] = right[i] = pset1<Packet>(T(0));
     for (Index p = 0; p < steps; ++p, a += stride, b += Tile<T>::columns)
-        accumulate<T, E>(left, right, a, row_stride, Step<T, E>::load(b), Step<T, E>::load(b + Tile<T>::width), all);
+        accumulate<T, E>(left, right, a, row_stride, Step<T, E>::load(b), Step<T, E>::load(b + packet_width<T>), all);
     for (Index i = 0; i < Rows; ++i) {
         pstore(tile + i * Tile<T>::columns, left[i]);
-        pstore(tile + i * Tile<T>::columns + Tile<T>::width, right[i]);
+        pstore(tile + i * Tile<T>::columns + packet_width<T>, right[i]);
     }
 }
 

@@ -71,8 +71,8 @@ Index packed_size(Index steps, Index columns) {
 template <class T>
 void transpose_panel(const T* lines, Index ld, Index k, T* to) {
     using namespace Eigen::internal;
-    using Packet = typename Tile<T>::Packet;
-    constexpr Index w = Tile<T>::width, columns = Tile<T>::columns;
+    using Packet = PacketOf<T>;
+    constexpr Index w = packet_width<T>, columns = Tile<T>::columns;
     const Index whole = k / w * w;
     for (Index p = 0; p < whole; p += w)
         for (Index j = 0; j < columns; j += w) {

@@ -13,8 +13,9 @@ namespace promptkd {
 
 /// How a Cuda device works.
 struct CudaOptions {
-    int device = 0;     ///< which GPU
-    bool tf32 = false;  ///< fp32 products in TensorFloat-32 (10-bit mantissa of the factors)
+    int device = 0;                ///< which GPU
+    bool tf32 = false;             ///< fp32 products in TensorFloat-32 (10-bit mantissa of the factors)
+    bool fused_attention = false;  ///< see uses_fused_attention(): less memory, more time
 };
 
 /// An NVIDIA GPU: one stream, its own memory pool, cuBLAS and cuBLASLt. T is float or double; A, the type of stored
@@ -27,7 +28,7 @@ public:
     using Scalar = T;
     using Activation = A;
     static constexpr bool one_factor_type = true;
-    static constexpr bool fused_operations = true;
+    static constexpr bool bias_as_activation = sizeof(A) == 2;
     static constexpr Index team_memory_bytes = 47 << 10;  ///< what every GPU gives a block without being asked
 
     explicit Cuda(CudaOptions options = {}) : options_(options) {
@@ -56,6 +57,7 @@ public:
         return properties.name;
     }
     const CudaOptions& options() const { return options_; }
+    bool fused_attention() const { return options_.fused_attention; }
     cudaStream_t stream() const { return stream_.handle; }
 
     void* allocate(std::size_t bytes) {
@@ -154,8 +156,8 @@ public:
         if (planning_ || n <= 0) return;
         use();
         detail::map_kernel<T, F>
-            <<<blocks((n + detail::cuda_block - 1) / detail::cuda_block), detail::cuda_block, 0, stream_.handle>>>(n,
-                                                                                                                   f);
+            <<<blocks(n / (VectorLane<T>::width * detail::cuda_block) + 1), detail::cuda_block, 0, stream_.handle>>>(n,
+                                                                                                                     f);
         launched("map", n);
     }
 
@@ -186,6 +188,18 @@ public:
         run_blas(*this, g);
     }
 
+    /// All calls of a plan with two levels of batches at once; false where cuBLAS cannot.
+    bool blas_at_once(const BlasPlan& plan) {
+        const Index n = plan.calls * plan.call.batch;
+        if (!detail::CudaProducts::takes_pointers(plan) || n > detail::BatchPointers::most) return false;
+        detail::BatchPointers to = products_->pointers();
+        detail::fill_pointers_kernel<<<blocks(n / detail::cuda_block + 1), detail::cuda_block, 0, stream_.handle>>>(
+            detail::BatchAddresses(plan), to, n);
+        launched("batch addresses", n);
+        products_->at_once(plan.call, to, n);
+        return true;
+    }
+
     /// One call of the column-major library. Where it cannot add C ≠ D and the bias in one pass, they are added in
     /// passes of their own.
     void blas(const BlasCall& x) {
@@ -204,9 +218,10 @@ public:
             }
         }
         products_->plain(plain);
-        if (x.bias)
-            rows(x.n, x.m,
-                 detail::AddBias<T, float>{static_cast<const T*>(x.bias), static_cast<float*>(x.d), x.m, x.ldc});
+        if (!x.bias) return;
+        if (x.result_type == DType::bf16) return add_bias<bf16>(x);
+        if (x.result_type == DType::f16) return add_bias<half>(x);
+        add_bias<float>(x);
     }
 
 private:
@@ -219,6 +234,11 @@ private:
 
     static constexpr Index little_work = 384;  // elements a row below which a block has nothing to do for most threads
     static constexpr Index many_rows = 64;     // rows a processor from which on warps fill the GPU
+
+    template <class C>
+    void add_bias(const BlasCall& x) {
+        rows(x.n, x.m, detail::AddBias<C, C>{static_cast<const C*>(x.bias), static_cast<C*>(x.d), x.m, x.ldc});
+    }
 
     void use() const { detail::cuda_check(cudaSetDevice(options_.device), "cudaSetDevice", options_.device); }
 

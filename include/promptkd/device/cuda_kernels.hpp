@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/device.hpp>
+#include <promptkd/device/cuda_lanes.hpp>
 
 #include <cuda_runtime.h>
 
@@ -25,25 +25,18 @@ public:
 
     template <class G>
     __device__ void each(Index n, const G& g) {
-        for (Index i = thread_; i < n; i += Threads) g(ScalarLane<T>{i});
+        detail::thread_each<T>(n, thread_, Threads, g);
         barrier();
     }
 
     template <class G>
     __device__ T sum(Index n, const G& g) {
-        T mine = 0;
-        for (Index i = thread_; i < n; i += Threads) mine += g(ScalarLane<T>{i});
-        return reduce(mine, [](T a, T b) { return a + b; });
+        return reduce(detail::thread_sum<T>(n, thread_, Threads, g), [](T a, T b) { return a + b; });
     }
 
     template <class G>
     __device__ T max(Index n, const G& g) {
-        T mine = static_cast<T>(-INFINITY);
-        for (Index i = thread_; i < n; i += Threads) {
-            const T value = g(ScalarLane<T>{i});
-            mine = mine > value ? mine : value;
-        }
-        return reduce(mine, [](T a, T b) { return a > b ? a : b; });
+        return reduce(detail::thread_max<T>(n, thread_, Threads, g), [](T a, T b) { return a > b ? a : b; });
     }
 
     template <class G>
@@ -86,8 +79,8 @@ inline constexpr int cuda_block = 256;
 
 template <class T, class F>
 __global__ void __launch_bounds__(cuda_block, 4) map_kernel(Index n, F f) {
-    const Index step = static_cast<Index>(gridDim.x) * cuda_block;
-    for (Index i = static_cast<Index>(blockIdx.x) * cuda_block + threadIdx.x; i < n; i += step) f(ScalarLane<T>{i});
+    thread_each<T>(n, static_cast<Index>(blockIdx.x) * cuda_block + threadIdx.x,
+                   static_cast<Index>(gridDim.x) * cuda_block, f);
 }
 
 /// A warp a row, eight rows a block.

@@ -25,6 +25,44 @@ inline cudaDataType_t cuda_type(DType type) {
     }
 }
 
+/// The addresses of the matrices of a batch of products, in device memory.
+struct BatchPointers {
+    static constexpr Index most = 1 << 16;  ///< products
+    const void **a = nullptr, **b = nullptr;
+    void** c = nullptr;
+};
+
+/// Where product i of a plan finds its matrices: i = call·batch + product of the call.
+struct BatchAddresses {
+    const char *a, *b;
+    char* c;
+    Index batch, call_a, call_b, call_c, product_a, product_b, product_c;  // in bytes
+
+    explicit BatchAddresses(const BlasPlan& plan)
+        : a(static_cast<const char*>(plan.call.a)),
+          b(static_cast<const char*>(plan.call.b)),
+          c(static_cast<char*>(plan.call.d)),
+          batch(plan.call.batch),
+          call_a(plan.step_a),
+          call_b(plan.step_b),
+          call_c(plan.step_c),
+          product_a(plan.call.stride_a * static_cast<Index>(size_of(plan.call.factor_type))),
+          product_b(plan.call.stride_b * static_cast<Index>(size_of(plan.call.factor_type))),
+          product_c(plan.call.stride_c * static_cast<Index>(size_of(plan.call.result_type))) {}
+
+    __device__ void write(Index i, const BatchPointers& to) const {
+        const Division at = divide(i, batch);
+        to.a[i] = a + at.quotient * call_a + at.remainder * product_a;
+        to.b[i] = b + at.quotient * call_b + at.remainder * product_b;
+        to.c[i] = c + at.quotient * call_c + at.remainder * product_c;
+    }
+};
+
+static __global__ void fill_pointers_kernel(BatchAddresses from, BatchPointers to, Index n) {
+    const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+    for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) from.write(i, to);
+}
+
 /// Products on one stream: cuBLAS, and cuBLASLt where a bias or another matrix is added in the same pass. The algorithm
 /// that cuBLASLt's heuristic chooses is kept for every shape.
 class CudaProducts {
@@ -33,13 +71,16 @@ public:
         cuda_check(cublasCreate(&blas_), "cublasCreate", device_);
         cuda_check(cublasLtCreate(&lt_), "cublasLtCreate", device_);
         cuda_check(cudaMalloc(&workspace_, workspace_bytes), "cudaMalloc", device_, " for the workspace of cuBLAS");
+        for (void** pointers : {(void**)&pointers_.a, (void**)&pointers_.b, (void**)&pointers_.c})
+            cuda_check(cudaMalloc(pointers, BatchPointers::most * sizeof(void*)), "cudaMalloc", device_,
+                       " for the addresses of batches");
         cuda_check(cublasSetStream(blas_, stream), "cublasSetStream", device_);
         cuda_check(cublasSetWorkspace(blas_, workspace_, workspace_bytes), "cublasSetWorkspace", device_);
     }
     ~CudaProducts() {
         cublasLtDestroy(lt_);
         cublasDestroy(blas_);
-        cudaFree(workspace_);
+        cudaFree(workspace_), cudaFree(pointers_.a), cudaFree(pointers_.b), cudaFree(pointers_.c);
     }
     CudaProducts(const CudaProducts&) = delete;
     CudaProducts& operator=(const CudaProducts&) = delete;
@@ -59,6 +100,31 @@ public:
                                               cuda_type(x.result_type), x.ldc, x.stride_c, x.batch,
                                               compute(x.factor_type), CUBLAS_GEMM_DEFAULT),
                    "cublasGemmStridedBatchedEx", device_, describe(x));
+    }
+
+    /// Room for BatchPointers::most products' addresses. One batch at a time uses it, in the order of the stream.
+    const BatchPointers& pointers() const { return pointers_; }
+
+    /// Whether cuBLAS may be given addresses for this plan: it takes 16 bytes of alignment for granted.
+    static bool takes_pointers(const BlasPlan& plan) {
+        const BlasCall& x = plan.call;
+        const Index unit = static_cast<Index>(size_of(x.factor_type)),
+                    result = static_cast<Index>(size_of(x.result_type));
+        const auto whole = [](Index bytes) { return bytes % 16 == 0; };
+        const auto at = [](const void* p) { return static_cast<Index>(reinterpret_cast<std::uintptr_t>(p) % 16); };
+        return !x.bias && x.c == x.d && at(x.a) + at(x.b) + at(x.d) == 0 && whole(x.lda * unit) &&
+               whole(x.ldb * unit) && whole(x.ldc * result) && whole(x.stride_a * unit) && whole(x.stride_b * unit) &&
+               whole(x.stride_c * result) && whole(plan.step_a) && whole(plan.step_b) && whole(plan.step_c);
+    }
+
+    /// The products of a plan whose addresses have been written to `at`.
+    void at_once(const BlasCall& x, const BatchPointers& at, Index count) {
+        const Scale alpha(x.alpha, x.factor_type), beta(x.beta, x.factor_type);
+        cuda_check(cublasGemmBatchedEx(blas_, operation(x.transpose_a), operation(x.transpose_b), x.m, x.n, x.k,
+                                       alpha.get(), at.a, cuda_type(x.factor_type), x.lda, at.b,
+                                       cuda_type(x.factor_type), x.ldb, beta.get(), at.c, cuda_type(x.result_type),
+                                       x.ldc, static_cast<int>(count), compute(x.factor_type), CUBLAS_GEMM_DEFAULT),
+                   "cublasGemmBatchedEx", device_, describe(x));
     }
 
 private:
@@ -190,6 +256,7 @@ private:
     cublasHandle_t blas_ = nullptr;
     cublasLtHandle_t lt_ = nullptr;
     void* workspace_ = nullptr;
+    BatchPointers pointers_;
     std::map<Key, Plan> plans_;
 };
 

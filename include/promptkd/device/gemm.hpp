@@ -23,9 +23,9 @@ struct Operand {
 };
 
 /// Row-major products  C = α·A·B + β·C  (A: m×k, B: k×n, C: m×n), `outer`·`batch` of them.
-/// Where given, `bias` (n values of the device's Scalar) is added to every row and `residual` (m×n, the type of C,
-/// leading dimension ldc and strides of C; may be C itself) to the result; both require β = 0.
-/// Products accumulate in the device's Scalar (fp32 for 16-bit types).
+/// Where given, `bias` (n values of the device's Scalar, or of C's type: bias_as_c) is added to every row and
+/// `residual` (m×n, the type of C, leading dimension ldc and strides of C; may be C itself) to the result; both require
+/// β = 0. Products accumulate in the device's Scalar (fp32 for 16-bit types).
 struct Gemm {
     Index m = 0, n = 0, k = 0;
     Operand a, b;
@@ -35,6 +35,7 @@ struct Gemm {
     double alpha = 1, beta = 0;
     Index batch = 1, outer = 1;
     const void* bias = nullptr;
+    bool bias_as_c = false;  ///< only for a device that says so, see FrozenLinear
     const void* residual = nullptr;
 
     Index offset_c(Index o, Index i) const { return o * outer_stride_c + i * stride_c; }

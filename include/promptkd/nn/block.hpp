@@ -47,14 +47,14 @@ struct Block {
         BlockTape<D> local;
         BlockTape<D>& t = keep ? *tape : local;
         const Index queries = selection ? s.count : s.rows();
-        allocate_kept(arena, s, selection, keep, t);
+        allocate_kept(device, arena, s, selection, keep, t);
         typename Arena<D>::Scope scope(arena);
         t.x = x;
         if (!keep) t.x_mid = selection ? arena.template scratch<A>(queries * d) : y;
         A* o = arena.template scratch<A>(queries * d);
         {
             typename Arena<D>::Scope inner(arena);
-            if (!keep) allocate_attention(arena, s, selection, false, t);
+            if (!keep) allocate_attention(device, arena, s, selection, false, t);
             attend(device, arena, attention_shape(s, selection), t, o);
         }
         finish_attention(device, arena, s, selection, t, o);
@@ -111,26 +111,26 @@ private:
         return shape;
     }
 
-    void allocate_kept(Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
+    void allocate_kept(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
                        BlockTape<D>& t) const {
         if (!keep) return;
         const Index rows = s.rows(), queries = selection ? s.count : rows;
         t.mean_1 = arena.template keep<T>(rows);
         t.rstd_1 = arena.template keep<T>(rows);
-        allocate_attention(arena, s, selection, true, t);
+        allocate_attention(device, arena, s, selection, true, t);
         t.x_mid = arena.template keep<A>(queries * d);
         t.mean_2 = arena.template keep<T>(queries);
         t.rstd_2 = arena.template keep<T>(queries);
         t.hidden = arena.template keep<A>(queries * c_fc.weight.rows);
     }
 
-    void allocate_attention(Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
+    void allocate_attention(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
                             BlockTape<D>& t) const {
         const Index rows = s.rows();
         t.q = arena.template take<A>(keep, selection ? s.count * d : rows * 3 * d);
         t.kv = selection ? arena.template take<A>(keep, rows * 2 * d) : nullptr;
         const AttentionShape shape = attention_shape(s, selection);
-        if (uses_fused_attention<D>(shape))
+        if (uses_fused_attention(device, shape))
             t.log_sum = arena.template take<T>(keep, heads * rows);
         else
             t.probabilities = arena.template take<A>(keep, shape.scores());
@@ -148,14 +148,14 @@ private:
             gather_selected(device, s, *shape.selection, norm, chosen, d);
             linear_forward(device, in_proj.row_range(0, d), chosen, t.q, s.count);
             linear_forward(device, in_proj.row_range(d, 2 * d), norm, t.kv, rows);
-            attention_forward(device, shape, t.q, t.kv, t.kv + d, t.probabilities, o);
+            attention_forward(device, arena, shape, t.q, t.kv, t.kv + d, t.probabilities, o);
         } else {
             linear_forward(device, in_proj, norm, t.q, rows);
             const A *q = t.q, *k = q + d, *v = q + 2 * d;
-            if (uses_fused_attention<D>(shape))
+            if (uses_fused_attention(device, shape))
                 fused_attention_forward(device, shape, q, k, v, t.log_sum, o);
             else
-                attention_forward(device, shape, q, k, v, t.probabilities, o);
+                attention_forward(device, arena, shape, q, k, v, t.probabilities, o);
         }
     }
 
@@ -218,7 +218,7 @@ private:
         typename Arena<D>::Scope scope(arena);
         A* o = arena.template scratch<A>(shape.queries() * d);
         const A* v = shape.selection ? t.kv + d : t.q + 2 * d;
-        if (uses_fused_attention<D>(shape)) {
+        if (uses_fused_attention(device, shape)) {
             T* log_sum = arena.template scratch<T>(heads * shape.queries());  // as it is on the tape
             fused_attention_forward(device, shape, static_cast<const A*>(t.q), static_cast<const A*>(t.q + d), v,
                                     log_sum, o);
@@ -255,7 +255,7 @@ private:
             A* d_qkv = arena.template scratch<A>(s.rows() * 3 * d);
             const A *q = t.q, *k = q + d, *v = q + 2 * d;
             A *dk = d_qkv + d, *dv = d_qkv + 2 * d;
-            if (uses_fused_attention<D>(shape))
+            if (uses_fused_attention(device, shape))
                 fused_attention_backward(device, arena, shape, q, k, v, static_cast<const T*>(t.log_sum), d_o, d_qkv,
                                          dk, dv);
             else

@@ -15,7 +15,8 @@ void linear_forward(D& device, const FrozenLinear<typename D::Scalar>& layer, co
     g.a = operand(x, g.k);
     g.b = layer.weight.as_transposed();
     g.c = y, g.c_type = dtype_of<Y>, g.ldc = g.n;
-    g.bias = layer.bias;
+    g.bias_as_c = layer.brief_bias && std::is_same_v<Y, typename D::Activation>;
+    g.bias = g.bias_as_c ? static_cast<const void*>(layer.brief_bias) : layer.bias;
     g.residual = residual;
     device.gemm(g);
 }

@@ -24,14 +24,16 @@ struct FrozenMatrix {
     Operand as_transposed() const { return {data, type, columns, true, 0, 0}; }
 };
 
-/// y = x·Wᵀ + b with frozen W (out × in) and b (out values, or null).
+/// y = x·Wᵀ + b with frozen W (out × in) and b (out values, or null). A device with 16-bit activations whose products
+/// add a bias only in their result's type (D::bias_as_activation) has b in that type, too.
 template <class T>
 struct FrozenLinear {
     FrozenMatrix weight;
     const T* bias = nullptr;
+    const std::uint16_t* brief_bias = nullptr;  ///< bits of the device's Activation
 
     FrozenLinear row_range(Index first, Index n) const {
-        return {weight.row_range(first, n), bias ? bias + first : nullptr};
+        return {weight.row_range(first, n), bias ? bias + first : nullptr, brief_bias ? brief_bias + first : nullptr};
     }
 };
 
@@ -63,6 +65,16 @@ public:
             static_cast<const T*>(place(tensor.to<T>().data(), static_cast<std::size_t>(tensor.count()) * sizeof(T)));
         detail::release_pages(tensor);
         return values;
+    }
+
+    /// The same in the device's Activation for a device with bias_as_activation, else null.
+    const std::uint16_t* brief_vector(const HostTensor& tensor) {
+        if constexpr (requires { requires D::bias_as_activation; }) {
+            const auto values = tensor.to<typename D::Activation>();
+            return static_cast<const std::uint16_t*>(place(values.data(), values.size() * sizeof values.front()));
+        } else {
+            return nullptr;
+        }
     }
 
     /// A matrix (rows × columns), stored as the store's WeightStorage says.

@@ -20,8 +20,11 @@ struct AttentionShape {
     Index queries() const { return selection ? sequences.count : sequences.rows(); }
     Index prefix_queries() const { return selection ? 0 : sequences.prefix; }
     Index run_queries() const { return selection ? 1 : sequences.length; }
-    /// Elements of the (heads, queries, tokens) matrix of scores or probabilities.
-    Index scores() const { return heads * queries() * sequences.tokens(); }
+    /// Elements between rows of the (heads, queries, tokens) matrix of scores or probabilities: rows begin at multiples
+    /// of 16 bytes, which GPU products need for their fast kernels.
+    Index score_ld() const { return (sequences.tokens() + 7) / 8 * 8; }
+    /// Elements of that matrix.
+    Index scores() const { return heads * queries() * score_ld(); }
     double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 };
 
@@ -33,10 +36,12 @@ namespace detail {
 template <Device D, class A>
 class AttentionProducts {
 public:
+    using T = typename D::Scalar;
+
     AttentionProducts(D& device, const AttentionShape& shape) : device_(device), s_(shape) {}
 
     /// scores = alpha·x·yᵀ, x over query rows (leading dimension x_ld), y over key rows (kv_ld).
-    void scores(const A* x, Index x_ld, const A* y, A* out, double alpha) {
+    void scores(const A* x, Index x_ld, const A* y, T* out, double alpha) {
         if (prefix() > 0) {
             Gemm g = prefix_product(s_.queries(), prefix(), s_.head_dim, alpha, 0);
             g.a = strided(operand(x, x_ld), 0, s_.head_dim);
@@ -48,7 +53,7 @@ public:
         g.a = strided(operand(x + s_.prefix_queries() * x_ld, x_ld), queries() * x_ld, s_.head_dim);
         g.b = strided(transposed(y + prefix() * s_.kv_ld, s_.kv_ld), length() * s_.kv_ld, s_.head_dim);
         set_scores(g, run_scores(out));
-        g.stride_c = queries() * tokens();
+        g.stride_c = queries() * ld();
         device_.gemm(g);
     }
 
@@ -56,13 +61,13 @@ public:
     void mix(const A* weights, const A* y, A* out, Index out_ld, double alpha) {
         if (prefix() > 0) {
             Gemm g = prefix_product(s_.queries(), s_.head_dim, prefix(), alpha, 0);
-            g.a = strided(operand(weights, tokens()), 0, head_scores());
+            g.a = strided(operand(weights, ld()), 0, head_scores());
             g.b = strided(operand(y, s_.kv_ld), 0, s_.head_dim);
             set_rows(g, out, out_ld, 0);
             device_.gemm(g);
         }
         Gemm g = run_product(queries(), s_.head_dim, length(), alpha, prefix() > 0 ? 1 : 0);
-        g.a = strided(operand(run_scores(weights), tokens()), queries() * tokens(), head_scores());
+        g.a = strided(operand(run_scores(weights), ld()), queries() * ld(), head_scores());
         g.b = strided(operand(y + prefix() * s_.kv_ld, s_.kv_ld), length() * s_.kv_ld, s_.head_dim);
         set_rows(g, out + s_.prefix_queries() * out_ld, out_ld, queries() * out_ld);
         device_.gemm(g);
@@ -72,13 +77,13 @@ public:
     void mix_transposed(const A* weights, const A* x, Index x_ld, A* out, Index out_ld, double alpha) {
         if (prefix() > 0) {
             Gemm g = prefix_product(prefix(), s_.head_dim, s_.queries(), alpha, 0);
-            g.a = strided(transposed(weights, tokens()), 0, head_scores());
+            g.a = strided(transposed(weights, ld()), 0, head_scores());
             g.b = strided(operand(x, x_ld), 0, s_.head_dim);
             set_rows(g, out, out_ld, 0);
             device_.gemm(g);
         }
         Gemm g = run_product(length(), s_.head_dim, queries(), alpha, 0);
-        g.a = strided(transposed(run_scores(weights), tokens()), queries() * tokens(), head_scores());
+        g.a = strided(transposed(run_scores(weights), ld()), queries() * ld(), head_scores());
         g.b = strided(operand(x + s_.prefix_queries() * x_ld, x_ld), queries() * x_ld, s_.head_dim);
         set_rows(g, out + prefix() * out_ld, out_ld, length() * out_ld);
         device_.gemm(g);
@@ -87,13 +92,13 @@ public:
 private:
     Index prefix() const { return s_.sequences.prefix; }
     Index length() const { return s_.sequences.length; }
-    Index tokens() const { return s_.sequences.tokens(); }
+    Index ld() const { return s_.score_ld(); }
     Index queries() const { return s_.run_queries(); }
-    Index head_scores() const { return s_.queries() * tokens(); }
+    Index head_scores() const { return s_.queries() * ld(); }
 
     template <class P>
     P* run_scores(P* scores) const {
-        return scores + s_.prefix_queries() * tokens() + prefix();
+        return scores + s_.prefix_queries() * ld() + prefix();
     }
 
     Gemm prefix_product(Index m, Index n, Index k, double alpha, double beta) const {
@@ -107,7 +112,9 @@ private:
         g.batch = s_.sequences.count;
         return g;
     }
-    void set_scores(Gemm& g, A* out) const { g.c = out, g.ldc = tokens(), g.outer_stride_c = head_scores(); }
+    void set_scores(Gemm& g, T* out) const {
+        g.c = out, g.c_type = dtype_of<T>, g.ldc = ld(), g.outer_stride_c = head_scores();
+    }
     void set_rows(Gemm& g, A* out, Index ld, Index stride) const {
         g.c = out, g.ldc = ld, g.stride_c = stride, g.outer_stride_c = s_.head_dim;
     }
@@ -116,16 +123,27 @@ private:
     const AttentionShape& s_;
 };
 
+/// n values of the device's Scalar: `x` itself when that is its type, else scratch.
+template <Device D, class A>
+typename D::Scalar* as_wide(Arena<D>& arena, A* x, Index n) {
+    if constexpr (std::is_same_v<A, typename D::Scalar>)
+        return x;
+    else
+        return arena.template scratch<typename D::Scalar>(n);
+}
+
 }  // namespace detail
 
 /// o (query rows, o_ld) = attention(q, k, v). `probabilities` (shape.scores() elements) keeps softmax(…) for the
-/// backward pass.
+/// backward pass. Scores are never rounded to 16 bits, probabilities are.
 template <Device D, class A>
-void attention_forward(D& device, const AttentionShape& shape, const A* q, const A* k, const A* v, A* probabilities,
-                       A* o) {
+void attention_forward(D& device, Arena<D>& arena, const AttentionShape& shape, const A* q, const A* k, const A* v,
+                       A* probabilities, A* o) {
+    typename Arena<D>::Scope scope(arena);
+    auto* scores = detail::as_wide(arena, probabilities, shape.scores());
     detail::AttentionProducts<D, A> products(device, shape);
-    products.scores(q, shape.q_ld, k, probabilities, shape.scale());
-    attention_softmax(device, shape.sequences, shape.selection, probabilities, shape.heads);
+    products.scores(q, shape.q_ld, k, scores, shape.scale());
+    attention_softmax(device, shape.sequences, shape.selection, shape.heads, shape.score_ld(), scores, probabilities);
     products.mix(probabilities, v, o, shape.o_ld, 1);
 }
 
@@ -141,10 +159,12 @@ void attention_backward(D& device, Arena<D>& arena, const AttentionShape& shape,
                         const A* probabilities, const A* d_o, A* dq, A* dk, A* dv) {
     typename Arena<D>::Scope scope(arena);
     A* ds = arena.template scratch<A>(shape.scores());
+    auto* dp = detail::as_wide(arena, ds, shape.scores());
     detail::AttentionProducts<D, A> products(device, shape);
     products.mix_transposed(probabilities, d_o, shape.o_ld, dv, shape.kv_ld, 1);
-    products.scores(d_o, shape.o_ld, v, ds, 1);
-    attention_softmax_backward(device, shape.sequences, shape.selection, probabilities, ds, shape.heads);
+    products.scores(d_o, shape.o_ld, v, dp, 1);
+    attention_softmax_backward(device, shape.sequences, shape.selection, shape.heads, shape.score_ld(), probabilities,
+                               static_cast<const typename D::Scalar*>(dp), ds);
     products.mix(ds, k, dq, shape.q_ld, shape.scale());
     products.mix_transposed(ds, q, shape.q_ld, dk, shape.kv_ld, shape.scale());
 }

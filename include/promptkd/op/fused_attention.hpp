@@ -7,10 +7,11 @@
 
 namespace promptkd {
 
-/// Whether D takes the fused attention below for this shape: all rows are queries, no prefix is shared, and a tile's
-/// scores fit the device's team memory. It keeps no (tokens × tokens) matrix: one number a query instead.
+/// Whether the device takes the fused attention below for this shape: it was told to, all rows are queries, no prefix
+/// is shared, and a tile's scores fit the device's team memory. It keeps no (tokens × tokens) matrix, one number a
+/// query instead: less memory, but without a GPU's matrix units, so more time.
 template <Device D>
-bool uses_fused_attention(const AttentionShape& shape);
+bool uses_fused_attention(const D& device, const AttentionShape& shape);
 
 namespace detail {
 
@@ -227,12 +228,13 @@ Index attention_teams(const Tile& t) {
 }  // namespace detail
 
 template <Device D>
-bool uses_fused_attention(const AttentionShape& shape) {
-    if constexpr (requires { requires D::fused_operations; }) {
+bool uses_fused_attention(const D& device, const AttentionShape& shape) {
+    if constexpr (requires { device.fused_attention(); }) {
         const Index needed = 2 * detail::attention_tile * (shape.sequences.length + shape.head_dim);
-        return !shape.selection && shape.sequences.prefix == 0 &&
+        return device.fused_attention() && !shape.selection && shape.sequences.prefix == 0 &&
                needed * static_cast<Index>(sizeof(typename D::Scalar)) <= D::team_memory_bytes;
     } else {
+        static_cast<void>(device), static_cast<void>(shape);
         return false;
     }
 }

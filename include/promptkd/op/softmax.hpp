@@ -18,16 +18,18 @@ PROMPTKD_HD inline Index visible_keys(const Sequences& s, bool selected, const s
 
 template <class T, class A>
 struct AttentionSoftmax {
-    A* scores;
+    T* scores;         // overwritten
+    A* probabilities;  // may be the scores
     Sequences s;
     bool selected;
     const std::int32_t* positions;
-    Index queries;
+    Index queries, ld;
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
         const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, divide(i, queries).remainder);
-        A* row = scores + i * keys;
+        T* row = scores + i * ld;
+        A *out = probabilities + i * ld, *hidden = out + visible;
         const T top = team.max(visible, [row](const auto& lane) { return lane.load(row); });
         const T total = team.sum(visible, [row, top](const auto& lane) {
             using std::exp;
@@ -36,8 +38,7 @@ struct AttentionSoftmax {
             return e;
         });
         const T scale = T(1) / total;
-        team.each(visible, [row, scale](const auto& lane) { lane.store(row, lane.value(lane.load(row) * scale)); });
-        A* hidden = row + visible;
+        team.each(visible, [=](const auto& lane) { lane.store(out, lane.value(lane.load(row) * scale)); });
         team.each(keys - visible, [hidden](const auto& lane) { lane.store(hidden, lane.fill(0)); });
     }
 };
@@ -45,45 +46,50 @@ struct AttentionSoftmax {
 template <class T, class A>
 struct AttentionSoftmaxBackward {
     const A* probabilities;
-    A* grad;  // dP on entry, dS on exit
+    const T* d_p;
+    A* d_s;  // may be d_p
     Sequences s;
     bool selected;
     const std::int32_t* positions;
-    Index queries;
+    Index queries, ld;
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index i) const {
         const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, divide(i, queries).remainder);
-        const A* p = probabilities + i * keys;
-        A *g = grad + i * keys, *hidden = g + visible;
+        const A* p = probabilities + i * ld;
+        const T* g = d_p + i * ld;
+        A *out = d_s + i * ld, *hidden = out + visible;
         const T dot = team.sum(visible, [=](const auto& lane) { return lane.value(lane.load(p) * lane.load(g)); });
-        team.each(visible,
-                  [=](const auto& lane) { lane.store(g, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot)))); });
+        team.each(visible, [=](const auto& lane) {
+            lane.store(out, lane.value(lane.load(p) * (lane.load(g) - lane.fill(dot))));
+        });
         team.each(keys - visible, [hidden](const auto& lane) { lane.store(hidden, lane.fill(0)); });
     }
 };
 
 }  // namespace detail
 
-/// In place softmax of attention scores (heads, queries, tokens) over the keys each query may see; hidden keys get 0.
+/// probabilities = softmax of attention scores over the keys each query may see, both (heads, queries, tokens) with
+/// rows `ld` apart; hidden keys get 0. The scores are overwritten; probabilities may be the scores.
 template <Device D, class A>
-void attention_softmax(D& device, const Sequences& s, const Selection* selection, A* scores, Index heads) {
+void attention_softmax(D& device, const Sequences& s, const Selection* selection, Index heads, Index ld,
+                       typename D::Scalar* scores, A* probabilities) {
     const Index queries = selection ? s.count : s.rows();
     using T = typename D::Scalar;
     device.rows(heads * queries, 4 * s.tokens(),
-                detail::AttentionSoftmax<T, A>{scores, s, selection != nullptr,
-                                               selection ? selection->positions : nullptr, queries});
+                detail::AttentionSoftmax<T, A>{scores, probabilities, s, selection != nullptr,
+                                               selection ? selection->positions : nullptr, queries, ld});
 }
 
-/// dS = P∘(dP − rowsum(P∘dP)), in place in `grad`, shaped like the scores. Hidden keys are not read and get 0.
+/// dS = P∘(dP − rowsum(P∘dP)), shaped like the scores; dS may be dP. Hidden keys are not read and get 0.
 template <Device D, class A>
-void attention_softmax_backward(D& device, const Sequences& s, const Selection* selection, const A* probabilities,
-                                A* grad, Index heads) {
+void attention_softmax_backward(D& device, const Sequences& s, const Selection* selection, Index heads, Index ld,
+                                const A* probabilities, const typename D::Scalar* d_p, A* d_s) {
     const Index queries = selection ? s.count : s.rows();
     using T = typename D::Scalar;
     device.rows(heads * queries, 3 * s.tokens(),
-                detail::AttentionSoftmaxBackward<T, A>{probabilities, grad, s, selection != nullptr,
-                                                       selection ? selection->positions : nullptr, queries});
+                detail::AttentionSoftmaxBackward<T, A>{probabilities, d_p, d_s, s, selection != nullptr,
+                                                       selection ? selection->positions : nullptr, queries, ld});
 }
 
 }  // namespace promptkd

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/optim/loss_scale.hpp>
+#include <promptkd/optim/scaled_optimizer.hpp>
 #include <promptkd/train/distillation_objective.hpp>
 #include <promptkd/train/student.hpp>
-
-#include <optional>
 
 namespace promptkd {
 
@@ -30,7 +28,7 @@ public:
           teacher_(teacher),
           config_(config),
           parallel_(parallel),
-          optimizer_(make_optimizer(student.params(), config.optimizer)),
+          optimizer_(device_, student.params(), config.optimizer, config.loss_scale),
           arena_(device_),
           max_batch_(max_batch > 0 ? max_batch : student.max_batch()),
           objective_(device_, student.model(), student.config().embed, class_vectors, own_vectors, config, max_batch_),
@@ -40,8 +38,6 @@ public:
                 teacher ? teacher->embed() : 0, " values, the class vectors ", objective_.embed());
         require(parallel.ranks.alone() || parallel.global_batch >= parallel.ranks.size(), "data parallel: a batch of ",
                 parallel.global_batch, " images for ", parallel.ranks.size(), " ranks");
-        if (std::is_same_v<typename D::Activation, half>)
-            loss_scale_.emplace(device_, student.params().size(), config.loss_scale);
         {
             PlanningScope<D> planning(device_);
             accumulate(nullptr, teacher_logits_.data(), max_batch_, true);
@@ -87,8 +83,7 @@ public:
         ParamSet<D>& params = student_->params();
         parallel_.ranks.all_reduce_sum(device_, params.gradients(), params.size());
         parallel_.ranks.all_reduce_sum(device_, loss_.data(), 1);
-        if (loss_scale_) loss_scale_->unscale(params.gradients(), params.size());
-        optimizer_->step(rate, loss_scale_ ? loss_scale_->skip() : nullptr);
+        optimizer_.step(rate);
     }
 
     /// What the live teacher makes of device images, in device memory: logits or normalised features, as the objective
@@ -119,22 +114,16 @@ public:
     /// A recorded step was queued again: what the host counts. Throws Error for an optimizer that cannot be repeated.
     void replayed() {
         student_->replayed();
-        optimizer_->replayed();
+        optimizer_.replayed();
     }
 
     Index classes() const { return objective_.classes(); }
     Index target_size() const { return objective_.target_size(); }
     /// Empty unless activations are stored in fp16.
-    const std::optional<LossScale<D>>& loss_scale() const { return loss_scale_; }
+    const std::optional<LossScale<D>>& loss_scale() const { return optimizer_.loss_scale(); }
     /// State of optimizer and loss scale, for a checkpoint that resumes bit for bit.
-    void save(TensorMap& state) const {
-        optimizer_->save(state);
-        if (loss_scale_) loss_scale_->save(state);
-    }
-    void load(const TensorMap& state) {
-        optimizer_->load(state);
-        if (loss_scale_) loss_scale_->load(state);
-    }
+    void save(TensorMap& state) const { optimizer_.save(state); }
+    void load(const TensorMap& state) { optimizer_.load(state); }
     /// Bytes of activations and temporaries of one step of the student.
     std::size_t arena_bytes() const { return arena_.peak(); }
     /// Normalised features of the last step (batch, embed), in device memory.
@@ -144,7 +133,7 @@ private:
     /// This rank's share of a gradient, times the loss scale, on its way into the backward pass.
     void weigh(T* gradient, Index n, Index batch) {
         if (!parallel_.ranks.alone()) scale(device_, parallel_.share(batch), gradient, n);
-        if (loss_scale_) loss_scale_->scale(gradient, n);
+        optimizer_.scale(gradient, n);
     }
 
     D& device_;
@@ -152,8 +141,7 @@ private:
     FrozenImageTower<D>* teacher_;
     DistillationConfig config_;
     DataParallel<D> parallel_;
-    std::optional<LossScale<D>> loss_scale_;
-    std::unique_ptr<Optimizer<D>> optimizer_;
+    ScaledOptimizer<D> optimizer_;
     Arena<D> arena_;
     Index max_batch_;
     DistillationObjective<D> objective_;

@@ -5,8 +5,7 @@
 #include <promptkd/loss/distillation.hpp>
 #include <promptkd/loss/feature_distance.hpp>
 #include <promptkd/op/norm.hpp>
-#include <promptkd/optim/loss_scale.hpp>
-#include <promptkd/optim/optimizer.hpp>
+#include <promptkd/optim/scaled_optimizer.hpp>
 #include <promptkd/train/cosine.hpp>
 #include <promptkd/train/image_tower.hpp>
 #include <promptkd/train/text_branch.hpp>
@@ -34,11 +33,8 @@ public:
     LearnerTrainer(D& device, PromptLearner<D>& learner, const OptimizerConfig& optimizer)
         : device_(device),
           trained_(learner),
-          optimizer_(make_optimizer(learner.params(), optimizer)),
-          loss_(device, 1) {
-        if (std::is_same_v<typename D::Activation, half>)
-            loss_scale_.emplace(device, learner.params().size(), LossScaleConfig{initial_scale});
-    }
+          optimizer_(device, learner.params(), optimizer, LossScaleConfig{initial_scale}),
+          loss_(device, 1) {}
     virtual ~LearnerTrainer() = default;
 
     /// Gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch), added to what is there unless
@@ -51,11 +47,7 @@ public:
     virtual Index classes() const = 0;
 
     /// The optimizer's step, with learning rate `rate`, with what accumulate() has gathered.
-    void update(double rate) {
-        ParamSet<D>& params = trained_.params();
-        if (loss_scale_) loss_scale_->unscale(params.gradients(), params.size());
-        optimizer_->step(rate, loss_scale_ ? loss_scale_->skip() : nullptr);
-    }
+    void update(double rate) { optimizer_.step(rate); }
 
     /// One step with learning rate `rate`.
     void step(const T* images, const std::int32_t* labels, Index batch, double rate) {
@@ -72,22 +64,14 @@ public:
 
     PromptLearner<D>& learner() { return trained_; }
     /// Empty unless activations are stored in fp16.
-    const std::optional<LossScale<D>>& loss_scale() const { return loss_scale_; }
+    const std::optional<LossScale<D>>& loss_scale() const { return optimizer_.loss_scale(); }
     /// State of optimizer and loss scale, for a checkpoint that resumes bit for bit.
-    void save(TensorMap& state) const {
-        optimizer_->save(state);
-        if (loss_scale_) loss_scale_->save(state);
-    }
-    void load(const TensorMap& state) {
-        optimizer_->load(state);
-        if (loss_scale_) loss_scale_->load(state);
-    }
+    void save(TensorMap& state) const { optimizer_.save(state); }
+    void load(const TensorMap& state) { optimizer_.load(state); }
 
 protected:
     /// The loss scale, on a gradient's way into the encoders.
-    void weigh(T* gradient, Index n) {
-        if (loss_scale_) loss_scale_->scale(gradient, n);
-    }
+    void weigh(T* gradient, Index n) { optimizer_.scale(gradient, n); }
     T* device_loss() { return loss_.data(); }
 
     D& device_;
@@ -96,8 +80,7 @@ private:
     static constexpr double initial_scale = 1024;  // about PromptKD's weight of 1000
 
     PromptLearner<D>& trained_;
-    std::unique_ptr<Optimizer<D>> optimizer_;
-    std::optional<LossScale<D>> loss_scale_;
+    ScaledOptimizer<D> optimizer_;
     Buffer<D, T> loss_;
 };
 
