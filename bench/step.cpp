@@ -47,7 +47,12 @@ TokenRows random_texts(Index n) {
 
 /// Random weights in the type that the device keeps frozen matrices in.
 template <class D>
-using Weights = RandomModel<std::conditional_t<std::is_same_v<typename D::Activation, bf16>, bf16, half>>;
+using WeightType = std::conditional_t<std::is_same_v<typename D::Activation, bf16>, bf16, half>;
+
+template <class D>
+ClipModel<D> random_clip(D& device, const std::string& size, bool with_text, WeightStorage storage) {
+    return ClipModel<D>(device, mapped_model<WeightType<D>>(model_size(size), with_text), storage);
+}
 
 /// One untimed step, then o.repeat timed ones. A Profiled device counts what is in all of these, without the set-up.
 template <class D, class Step>
@@ -69,8 +74,7 @@ Timings timed(D& device, const StepOptions& o, const Step& step) {
 template <class D>
 Timings encode_image(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    const Weights<D> weights(model_size(o.model), false);
-    const ClipModel<D> model(device, weights.map());
+    const ClipModel<D> model = random_clip(device, o.model, false, WeightStorage::packed);
     FrozenImageTower<D> tower(device, model, nullptr, o.batch);
     Buffer<D, T> images(device, random_values<T>(o.batch * 3 * tower.resolution() * tower.resolution()));
     return timed(device, o, [&] { tower.encode_raw(images.data(), o.batch), device.synchronize(); });
@@ -78,8 +82,7 @@ Timings encode_image(D& device, const StepOptions& o) {
 
 template <class D>
 Timings encode_text(D& device, const StepOptions& o) {
-    const Weights<D> weights(model_size(o.model), true);
-    const ClipModel<D> model(device, weights.map());
+    const ClipModel<D> model = random_clip(device, o.model, true, WeightStorage::packed);
     const TokenRows texts = random_texts(o.classes);
     return timed(device, o, [&] { encode_texts(device, model, texts); });
 }
@@ -87,8 +90,8 @@ Timings encode_text(D& device, const StepOptions& o) {
 template <class D>
 Timings promptkd_step(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    const Weights<D> teacher_weights(model_size(o.teacher), true), student_weights(model_size(o.model), false);
-    const ClipModel<D> teacher_model(device, teacher_weights.map()), student_model(device, student_weights.map());
+    const ClipModel<D> teacher_model = random_clip(device, o.teacher, true, WeightStorage::packed),
+                       student_model = random_clip(device, o.model, false, WeightStorage::native);
     const std::vector<T> vectors = class_vectors(device, teacher_model, random_texts(o.classes));
     ParamSet<D> prompts(device);
     add_visual_prompts(prompts, o.ctx, o.depth, teacher_model.vision().width());
@@ -150,16 +153,14 @@ Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model,
 
 template <class D>
 Timings promptsrc_step(D& device, const StepOptions& o) {
-    const Weights<D> weights(model_size(o.model), true);
-    const ClipModel<D> model(device, weights.map());
+    const ClipModel<D> model = random_clip(device, o.model, true, WeightStorage::native);
     Ivlp<D> learner(device, model, {o.ctx, o.depth, o.ctx, o.depth});
     return learner_step(device, o, model, learner, true);
 }
 
 template <class D>
 Timings coop_step(D& device, const StepOptions& o) {
-    const Weights<D> weights(model_size(o.model), true);
-    const ClipModel<D> model(device, weights.map());
+    const ClipModel<D> model = random_clip(device, o.model, true, WeightStorage::native);
     CoOp<D> learner(device, model, o.ctx);
     return learner_step(device, o, model, learner, false);
 }

@@ -15,7 +15,7 @@ macro(promptkd_find_target target)
 endmacro()
 
 # promptkd_find_plain(<target> <header> [<library>]): for libraries without a usable CMake package (stb and utf8proc
-# have none; Debian's packages of libzip and oneDNN refer to programs and to OpenCL that need not be installed).
+# have none; Debian's package of libzip refers to programs that need not be installed).
 function(promptkd_find_plain target header)
     if(TARGET ${target})
         return()
@@ -63,9 +63,6 @@ macro(promptkd_find_component name result)
         promptkd_find_target(xtl xtl CONFIG)
         promptkd_find_target(xtensor xtensor CONFIG)
         set(promptkd_wanted_ "xtensor|xtensor (Debian: libxtensor-dev)")
-    elseif("${name}" STREQUAL "onednn")
-        promptkd_find_plain(promptkd_dependency::onednn oneapi/dnnl/dnnl.hpp dnnl)
-        set(promptkd_wanted_ "promptkd_dependency::onednn|oneDNN (Debian: libdnnl-dev)")
     elseif("${name}" STREQUAL "jpeg_turbo")
         promptkd_find_plain(promptkd_dependency::turbojpeg turbojpeg.h turbojpeg)
         set(promptkd_wanted_ "promptkd_dependency::turbojpeg|libjpeg-turbo (Debian: libturbojpeg0-dev)")

@@ -69,7 +69,6 @@ function(promptkd_optional_component name)
     endif()
 endfunction()
 
-promptkd_optional_component(onednn promptkd_dependency::onednn)
 promptkd_optional_component(mpi promptkd_dependency::mpi)
 # AUTO: built and tested when found. Only ON makes the program decode with it, so that results do not depend on what
 # happens to be installed.

@@ -100,7 +100,7 @@ fashion=/usr/share/datasets/fashion-mnist
 [ -d "$fashion" ] || fashion=$packages$fashion
 
 build() {
-    cmake -S "$root" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DPROMPTKD_CUDA=ON -DPROMPTKD_ONEDNN=OFF -DPROMPTKD_MPI=OFF \
+    cmake -S "$root" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DPROMPTKD_CUDA=ON -DPROMPTKD_MPI=OFF \
         "-DCMAKE_CUDA_ARCHITECTURES=$architecture-real" ${packages:+"-DCMAKE_PREFIX_PATH=$packages/usr;$packages"} || return 1
     cmake --build "$out/build" --parallel "$cores" --target "$@"
 }

@@ -4,6 +4,11 @@
 #include "measure.hpp"
 
 #include <promptkd/core/tensor.hpp>
+#include <promptkd/io/safetensors.hpp>
+
+#include <unistd.h>
+
+#include <cstdlib>
 
 namespace promptkd::bench {
 
@@ -65,5 +70,19 @@ private:
     TensorMap map_;
     std::uint64_t state_ = 1;
 };
+
+/// The same in a mapped file that disappears with it, as programs read their models: memory is counted as it is there.
+template <class H = half>
+TensorMap mapped_model(const ModelSize& size, bool with_text) {
+    const char* folder = std::getenv("TMPDIR");
+    std::string path = std::string(folder && *folder ? folder : "/tmp") + "/promptkd-bench-XXXXXX";
+    const int file = ::mkstemp(path.data());
+    require(file >= 0, "cannot write '", path, "'");
+    ::close(file);
+    write_safetensors(path, RandomModel<H>(size, with_text).map());
+    TensorMap map = read_safetensors(path);
+    ::unlink(path.c_str());
+    return map;
+}
 
 }  // namespace promptkd::bench

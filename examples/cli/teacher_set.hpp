@@ -61,7 +61,7 @@ public:
         for (std::size_t i = 0; i < files.count(); ++i) {
             auto t = std::make_unique<Teacher>();
             t->weights = load_weights(files.weights_of(i), settle);
-            t->model.emplace(device, t->weights);
+            t->model.emplace(device, t->weights, WeightStorage::packed);
             const Index seen = t->model->vision().resolution();
             if (resolution == 0) resolution = seen;
             require(seen == resolution, "the teacher sees images of ", seen, " pixels and ",

@@ -25,7 +25,7 @@ struct Encode {
     template <class D>
     void encode(D& device) const {
         const TensorMap weights = load_weights(common);
-        const ClipModel<D> model(device, weights);
+        const ClipModel<D> model(device, weights, WeightStorage::packed);
         TensorMap out;
         if (!tensors.empty())
             encode_tensors(device, model, out);

@@ -34,7 +34,7 @@ struct Evaluate {
     template <class D>
     void evaluate(D& device, const Ranks<D>& ranks) const {
         const TensorMap whole = bundle.empty() ? assemble() : read_weights(bundle);
-        Classifier<D> student(device, whole, batch);
+        Classifier<D> student(device, whole, batch, WeightStorage::packed);
         Dataset data = open_dataset(common.data, part(), student.class_names());
         if (images > 0) data = take(data, images);
         const auto features =

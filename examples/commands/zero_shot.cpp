@@ -23,7 +23,7 @@ struct ZeroShot {
     template <class D>
     void evaluate(D& device) const {
         const TensorMap weights = load_weights(common);
-        const ClipModel<D> model(device, weights);
+        const ClipModel<D> model(device, weights, WeightStorage::packed);
         const TensorMap learned = prompts.empty() ? TensorMap{} : load_prompts(prompts);
         const TensorMap* with = prompts.empty() ? nullptr : &learned;
         std::vector<std::string> names;

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <promptkd/nn/param.hpp>
+
 namespace promptkd::test::gemm_test {
 
 namespace {
@@ -155,6 +157,58 @@ TEST_CASE("products: a 16-bit weight against fp32 activations, as files store it
     g.c = out.data(), g.ldc = 40;
     device.gemm(g);
     CHECK(difference(out.to_host(), want) < rounding<float>);
+}
+
+/// Products with a matrix of W that was packed before: the same bits as with the matrix itself.
+template <class T, class A, class W>
+void check_packed(Index m, Index n, Index k) {
+    using D = Cpu<T, A>;
+    D device(2);
+    Tensor<D, A> x(device, numbers<A>(m * k, 1));
+    Tensor<D, W> w(device, numbers<W>(n * k, 2));
+    Tensor<D, T> bias(device, numbers(n, 3));
+    Buffer<D, std::byte> packed(device, static_cast<Index>(D::packed_bytes(n, k, dtype_of<W>)));
+    device.pack_panels(w.read(), n, k, dtype_of<W>, packed.data());
+    Gemm g;
+    g.m = m, g.n = g.ldc = n, g.k = k;
+    g.a = operand(x.read(), k), g.b = transposed(w.read(), k);
+    g.bias = bias.read(), g.c_type = dtype_of<T>;
+    Buffer<D, T> plain(device, m * n), fast(device, m * n);
+    g.c = plain.data();
+    device.gemm(g);
+    g.b.data = packed.data(), g.b.panel = D::panel_columns, g.c = fast.data();
+    device.gemm(g);
+    INFO("m ", m, " n ", n, " k ", k);
+    CHECK(fast.to_host() == plain.to_host());
+    const Index first = D::panel_columns;  // rows of W from the second panel on
+    if (n <= first) return;
+    const FrozenMatrix part =
+        FrozenMatrix{packed.data(), dtype_of<W>, n, k, D::panel_columns}.row_range(first, n - first);
+    g.b = part.as_transposed(), g.n = n - first, g.c = fast.data() + first, g.bias = bias.read() + first;
+    device.zero(fast.data(), static_cast<std::size_t>(m * n) * sizeof(T));
+    device.gemm(g);
+    std::vector<T> want = plain.to_host();
+    for (Index i = 0; i < m; ++i) std::fill_n(want.begin() + i * n, first, T(0));
+    CHECK(fast.to_host() == want);
+}
+
+TEST_CASE("products: a matrix packed before gives the same bits") {
+    for (const Index m : {1, 5, 70, 300})
+        for (const Index n : {7, 64, 200})
+            for (const Index k : {2, 64, 2100}) {
+                check_packed<float, float, float>(m, n, k);
+                check_packed<float, float, half>(m, n, k);
+                check_packed<float, float, bf16>(m, n, k);
+                check_packed<float, bf16, bf16>(m, n, k);
+                check_packed<float, half, half>(m, n, k);
+                check_packed<double, double, double>(m, n, k);
+            }
+}
+
+TEST_CASE("products: what a packed matrix is not for is refused") {
+    FrozenMatrix w{nullptr, DType::f16, 64, 64, 32};
+    CHECK_THROWS_WITH_AS(w.as_operand(), doctest::Contains("packed weights are for inference"), Error);
+    CHECK_THROWS_WITH_AS(w.row_range(8, 8), doctest::Contains("inside a panel"), Error);
 }
 
 TEST_CASE("products: a factor that cannot be widened is an error, and nobody waits for it") {

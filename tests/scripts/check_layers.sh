@@ -23,7 +23,6 @@ function allowed(kind, path,   f, b) {
     if (kind == "Eigen") return path == "promptkd/core/eigen.hpp" || (f == "device" && b !~ /^cuda/)
     if (kind == "CUDA") return f == "device" && b ~ /^cuda/
     if (kind == "MPI") return f == "device" && b ~ /^mpi/
-    if (kind == "oneDNN") return f == "device" && b ~ /onednn/
     if (kind == "xtensor") return f == "io" && b ~ /xtensor/
     if (kind == "io") return f == "io" || f == "clip" || f == "data" || f == "train"
     return 0  # tests and programs only
@@ -54,7 +53,6 @@ FNR == 1 {
     if (target ~ /^(Eigen|unsupported\/Eigen)\//) kind = "Eigen"
     else if (target ~ /^(cuda|cublas|cooperative_groups|nccl)/) kind = "CUDA"
     else if (target ~ /^mpi\.h/) kind = "MPI"
-    else if (target ~ /^(oneapi\/dnnl\/|dnnl)/) kind = "oneDNN"
     else if (target ~ /^(xtensor|xtl)\//) kind = "xtensor"
     else if (target ~ /^(zlib\.h|zip\.h|utf8proc\.h|stb\/|nlohmann\/)/) kind = "io"
     else if (target ~ /^(doctest\/|benchmark\/|CLI\/|gtest\/)/) kind = "program"

@@ -43,6 +43,7 @@ private:
         pointer = param.value;
     }
     void take(D& device, FrozenMatrix& matrix, const Param<T>& param) {
+        require(matrix.panel == 0, "full fine-tuning: packed weights are for inference (WeightStorage)");
         if (matrix.type == DType::f16)
             convert(device, static_cast<const half*>(matrix.data), param.value, param.count());
         else if (matrix.type == DType::bf16)

@@ -14,10 +14,10 @@ FrozenNorm<typename D::Scalar> load_norm(FrozenStore<D>& store, const TensorMap&
 
 template <Device D>
 FrozenLinear<typename D::Scalar> load_linear(FrozenStore<D>& store, const TensorMap& map, const std::string& weight,
-                                             const std::string& bias, Index out, Index in) {
+                                             const std::string& bias, Index out, Index in, Index unit = 0) {
     const HostTensor& b = map.at(bias, {out});
     const std::uint16_t* brief = store.brief_vector(b);
-    return {store.matrix(map.at(weight, {out, in}), out, in), store.vector(b), brief};
+    return {store.layer(map.at(weight, {out, in}), out, in, unit), store.vector(b), brief};
 }
 
 /// The blocks under `prefix` ("visual.transformer." or "transformer.").
@@ -32,7 +32,7 @@ Transformer<D> load_transformer(FrozenStore<D>& store, const TensorMap& map, con
         b.d = d, b.heads = heads, b.gelu = gelu;
         b.ln_1 = load_norm(store, map, p + "ln_1", d);
         b.ln_2 = load_norm(store, map, p + "ln_2", d);
-        b.in_proj = load_linear(store, map, p + "attn.in_proj_weight", p + "attn.in_proj_bias", 3 * d, d);
+        b.in_proj = load_linear(store, map, p + "attn.in_proj_weight", p + "attn.in_proj_bias", 3 * d, d, d);
         b.out_proj = load_linear(store, map, p + "attn.out_proj.weight", p + "attn.out_proj.bias", d, d);
         b.c_fc = load_linear(store, map, p + "mlp.c_fc.weight", p + "mlp.c_fc.bias", hidden, d);
         b.c_proj = load_linear(store, map, p + "mlp.c_proj.weight", p + "mlp.c_proj.bias", d, hidden);

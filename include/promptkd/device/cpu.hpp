@@ -99,9 +99,30 @@ public:
         if (planning_ || g.m == 0 || g.n == 0) return;
 #ifdef PROMPTKD_BF16_PRODUCTS
         if constexpr (std::is_same_v<T, float>)
-            if (g.a.type == DType::bf16 && g.b.type == DType::bf16) return products<detail::Bf16Pair>(g);
+            if (g.a.type == DType::bf16 && g.b.type == DType::bf16 && (g.b.panel == 0 || pairs_up(g.b.type)))
+                return products<detail::Bf16Pair, detail::Bf16Pair>(g);
 #endif
-        products<T>(g);
+        require(g.b.panel == 0 || !pairs_up(g.b.type), "product: a matrix packed for factors of bf16 and a factor of ",
+                name_of(g.a.type));
+        if (g.b.panel != 0 && g.b.type == DType::f16) return products<T, half>(g);
+        if (g.b.panel != 0 && g.b.type == DType::bf16) return products<T, bf16>(g);
+        products<T, T>(g);
+    }
+
+    /// Columns of a panel of pack_panels().
+    static constexpr Index panel_columns = detail::Tile<T>::columns;
+
+    /// Packs Wᵀ of the row-major matrix `w` (n × k, of type `type`) for products that have it as the factor B: panels
+    /// of panel_columns columns one behind the other, each with the whole inner dimension (Operand::panel). `to` holds
+    /// packed_bytes(n, k, type). k must be even.
+    void pack_panels(const void* w, Index n, Index k, DType type, void* to) {
+        if (type == dtype_of<T>) return pack_panels_as<T>(w, n, k, to);
+        if (type == DType::f16) return pack_panels_as<half>(w, n, k, to);
+        if (type == DType::bf16) return pack_panels_as<bf16>(w, n, k, to);
+        fail("product: a matrix of type ", name_of(type), " cannot be packed");
+    }
+    static std::size_t packed_bytes(Index n, Index k, DType type) {
+        return static_cast<std::size_t>((n + panel_columns - 1) / panel_columns * panel_columns * k) * size_of(type);
     }
 
 private:
@@ -125,25 +146,52 @@ private:
         ~CountsWhenDone() { done.fetch_add(1, std::memory_order_release); }
     };
 
-    template <class E>
+    /// Whether matrices of this type are packed as pairs.
+    static constexpr bool pairs_up([[maybe_unused]] DType type) {
+#ifdef PROMPTKD_BF16_PRODUCTS
+        return std::is_same_v<T, float> && std::is_same_v<A, bf16> && type == DType::bf16;
+#else
+        return false;
+#endif
+    }
+
+    template <class P>
+    void pack_panels_as(const void* w, Index n, Index k, void* to) {
+        const Operand b{w, dtype_of<P>, k, true, 0, 0};
+        pool_.run((n + panel_columns - 1) / panel_columns, [&](Index panel, int worker) {
+            detail::ProductThread& thread = threads_[static_cast<std::size_t>(worker)];
+            const Index first = panel * panel_columns, count = std::min(panel_columns, n - first);
+            P* out = static_cast<P*>(to) + first * k;
+            if constexpr (pairs_up(dtype_of<P>)) {
+                detail::pack_columns(b, w, 0, k, first, count, reinterpret_cast<detail::Bf16Pair*>(out), thread.lines);
+            } else {
+                T* wide = thread.packed.template at_least<T>(panel_columns * k);
+                detail::pack_columns(b, w, 0, k, first, count, wide, thread.lines);
+                for (Index i = 0; i < panel_columns * k; ++i) out[i] = P(wide[i]);
+            }
+        });
+    }
+
+    template <class E, class B>
     void products(const Gemm& g) {
-        if (g.batch * g.outer > 1) return many_products<E>(g);
-        one_product<E>(g);
+        if (g.batch * g.outer > 1) return many_products<E, B>(g);
+        one_product<E, B>(g);
     }
 
     /// All threads at one product: they pack B together, then share out the rows of C (its columns where rows are few).
-    template <class E>
+    template <class E, class B>
     void one_product(const Gemm& g) {
         using Tile = detail::Tile<T>;
-        const detail::Product<T, E> product(g, 0, 0);
+        const detail::Product<T, E, B> product(g, 0, 0);
         if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(threads_[0]);
         const Index threads = pool_.size(), panels = (g.n + Tile::columns - 1) / Tile::columns;
-        const Index packs = std::min(panels, 2 * threads), pack_panels = (panels + packs - 1) / packs;
+        const Index packs = product.prepacked() ? 0 : std::min(panels, 2 * threads);
+        const Index pack_panels = packs == 0 ? 0 : (panels + packs - 1) / packs;
         const Index wanted = round_up((g.m + Tile::chunk_rows - 1) / Tile::chunk_rows, threads);
         const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
         const Index parts = chunks >= threads ? 1 : std::min(panels, 2 * threads);
         const Index part_panels = (panels + parts - 1) / parts;
-        E* packed = packed_.template at_least<E>(product.packed_elements());
+        B* packed = packs == 0 ? nullptr : packed_.template at_least<B>(product.packed_elements());
         for (Index block = 0; block < product.blocks(); ++block) {
             std::atomic<Index> packed_parts{0};
             pool_.run(packs + chunks * parts, [&](Index i, int worker) {
@@ -162,14 +210,14 @@ private:
     }
 
     /// Each product in one thread.
-    template <class E>
+    template <class E, class B>
     void many_products(const Gemm& g) {
         const Index count = g.batch * g.outer, minimum = static_cast<Index>(min_flops / work_of(g)) + 1;
         const Index chunk = std::max<Index>(minimum, count / (8 * pool_.size()));
         pool_.run((count + chunk - 1) / chunk, [&](Index c, int worker) {
             const Index end = std::min(count, (c + 1) * chunk);
             for (Index i = c * chunk; i < end; ++i)
-                detail::Product<T, E>(g, i / g.batch, i % g.batch)
+                detail::Product<T, E, B>(g, i / g.batch, i % g.batch)
                     .compute_alone(threads_[static_cast<std::size_t>(worker)]);
         });
     }

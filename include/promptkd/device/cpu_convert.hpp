@@ -6,6 +6,11 @@
 
 #include <type_traits>
 
+#if defined(__F16C__) && defined(EIGEN_VECTORIZE_AVX) && !defined(__CUDACC__)
+#include <immintrin.h>
+#define PROMPTKD_HALF_INSTRUCTIONS  ///< Eigen 3.4.0 uses them under clang only and is many times slower without
+#endif
+
 namespace promptkd::detail {
 
 /// Eigen's own name of an element type: its casts of whole packets use the processor's instructions.
@@ -36,6 +41,31 @@ constexpr bool casts_packets() {
            Eigen::internal::type_casting_traits<T, E>::VectorizedCast != 0 && packet_width<E> == packet_width<T>;
 }
 
+#ifdef PROMPTKD_HALF_INSTRUCTIONS
+inline constexpr bool converts_halves = true;
+
+// With masks of all elements: g++ 12 warns of uninitialised values in its own functions without (GCC bug 105593).
+
+EIGEN_ALWAYS_INLINE PacketOf<float> load_halves(const half* p) {
+#ifdef EIGEN_VECTORIZE_AVX512
+    return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#else
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#endif
+}
+
+EIGEN_ALWAYS_INLINE void store_halves(half* p, const PacketOf<float>& packet) {
+#ifdef EIGEN_VECTORIZE_AVX512
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_maskz_cvtps_ph(0xffff, packet, _MM_FROUND_TO_NEAREST_INT));
+#else
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(packet, _MM_FROUND_TO_NEAREST_INT));
+#endif
+}
+#else
+inline constexpr bool converts_halves = false;
+#endif
+
 /// The packet of T that starts at p, whatever the alignment.
 template <class T, class P>
 EIGEN_ALWAYS_INLINE PacketOf<T> load_packet(const P* p) {
@@ -43,6 +73,8 @@ EIGEN_ALWAYS_INLINE PacketOf<T> load_packet(const P* p) {
     using E = typename EigenElement<P>::type;
     if constexpr (std::is_same_v<P, T>) {
         return ploadu<PacketOf<T>>(p);
+    } else if constexpr (converts_halves && std::is_same_v<P, half> && std::is_same_v<T, float>) {
+        return load_halves(p);
     } else if constexpr (casts_packets<T, P>()) {
         return pcast<PacketOf<E>, PacketOf<T>>(ploadu<PacketOf<E>>(reinterpret_cast<const E*>(p)));
     } else {
@@ -59,6 +91,8 @@ EIGEN_ALWAYS_INLINE void store_packet(P* p, const PacketOf<T>& packet) {
     using E = typename EigenElement<P>::type;
     if constexpr (std::is_same_v<P, T>) {
         pstoreu(p, packet);
+    } else if constexpr (converts_halves && std::is_same_v<P, half> && std::is_same_v<T, float>) {
+        store_halves(p, packet);
     } else if constexpr (casts_packets<T, P>()) {
         pstoreu(reinterpret_cast<E*>(p), pcast<PacketOf<T>, PacketOf<E>>(packet));
     } else {

@@ -13,8 +13,9 @@ struct ProductThread {
 /// One product of a Gemm, computed block by block: for each block of the inner dimension B's columns are packed once,
 /// then chunks of C are computed, in any order and by any thread. Every element of C is summed in the same order
 /// whatever the blocks, so results depend neither on the threads nor on how many rows are computed together.
-/// T is the type of the sums; E what the kernel reads, see Step.
-template <class T, class E = T>
+/// T is the type of the sums; E and B what the kernel reads of A and of B's panels, see Step. A factor B that was
+/// packed before (Operand::panel) is read where it lies: panel behind panel, each with the whole inner dimension.
+template <class T, class E = T, class B = E>
 class Product {
 public:
     Product(const Gemm& gemm, Index outer, Index batch)
@@ -32,36 +33,44 @@ public:
     /// Elements of the packed B of one block.
     Index packed_elements() const { return packed_size<T>(block_depth() / terms, g_.n); }
 
+    /// Whether nothing is left to pack.
+    bool prepacked() const { return g_.b.panel != 0; }
+
     /// Packs the panels [panel, panel + panels) of B's block `block` to their place in `packed`.
-    void pack(Index block, Index panel, Index panels, E* packed, ProductThread& thread) const {
+    void pack(Index block, Index panel, Index panels, [[maybe_unused]] B* packed,
+              [[maybe_unused]] ProductThread& thread) const {
         const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, first = panel * Tile<T>::columns;
         if (first >= g_.n) return;
-        pack_columns(g_.b, b_, k0, k, first, std::min(panels * Tile<T>::columns, g_.n - first),
-                     packed + first * steps_of(k), thread.lines);
+        if constexpr (std::is_same_v<E, B>)  // others exist prepacked only
+            pack_columns(g_.b, b_, k0, k, first, std::min(panels * Tile<T>::columns, g_.n - first),
+                         packed + first * steps_of(k), thread.lines);
     }
 
-    /// Rows [row0, row0+rows) of C, in the panels [panel, panel + panels), from block `block`.
-    void compute(Index block, Index row0, Index rows, Index panel, Index panels, const E* packed,
+    /// Rows [row0, row0+rows) of C, in the panels [panel, panel + panels), from block `block`, whose packed panels are
+    /// `packed` unless prepacked().
+    void compute(Index block, Index row0, Index rows, Index panel, Index panels, const B* packed,
                  ProductThread& thread) const {
         const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, steps = steps_of(k);
         const Rows<E> a = rows_of<E>(g_.a, a_, row0, rows, k0, k, panels >= reusing_panels, thread.rows);
         alignas(64) T tile[Tile<T>::rows * Tile<T>::columns];
         const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
+        if (prepacked()) packed = static_cast<const B*>(b_) + k0 / terms * Tile<T>::columns;
+        const Index depth = prepacked() ? steps_of(g_.k) : steps;
         for (Index j = panel * Tile<T>::columns; j < end; j += Tile<T>::columns)
             for (Index i = 0; i < rows; i += Tile<T>::rows) {
                 const Index height = std::min(Tile<T>::rows, rows - i), width = std::min(Tile<T>::columns, end - j);
-                tile_kernel<T, E>(height)(steps, a.data + i * a.row_stride, a.row_stride, a.stride, packed + j * steps,
-                                          tile);
+                tile_kernel<T, E, B>(height)(steps, a.data + i * a.row_stride, a.row_stride, a.stride,
+                                             packed + j * depth, tile);
                 finish(tile, block == 0, row0 + i, height, j, width);
             }
     }
 
     /// The whole product in this thread.
     void compute_alone(ProductThread& thread) const {
-        E* packed = thread.packed.at_least<E>(packed_elements());
+        B* packed = prepacked() ? nullptr : thread.packed.at_least<B>(packed_elements());
         const Index panels = (g_.n + Tile<T>::columns - 1) / Tile<T>::columns;
         for (Index block = 0; block < blocks_; ++block) {
-            pack(block, 0, panels, packed, thread);
+            if (!prepacked()) pack(block, 0, panels, packed, thread);
             for (Index i = 0; i < g_.m; i += Tile<T>::chunk_rows)
                 compute(block, i, std::min(Tile<T>::chunk_rows, g_.m - i), 0, panels, packed, thread);
         }

@@ -28,8 +28,8 @@ struct Tile {
     static constexpr Index chunk_rows = rows * (rows > 6 ? 4 : 12);
 };
 
-/// How the kernel takes one step along the inner dimension: E is what the packed factors are made of, of which each
-/// holds `terms` terms of the sum.
+/// How the kernel takes one step along the inner dimension: E is what the factor A is made of, each of which holds
+/// `terms` terms of the sum. The panels of B are made of E, too, or of a 16-bit type that is widened as it is loaded.
 template <class T, class E = T>
 struct Step {
     using Packet = PacketOf<T>;
@@ -37,6 +37,10 @@ struct Step {
     static constexpr Index terms = 1;
     EIGEN_ALWAYS_INLINE static Vector broadcast(E a) { return Eigen::internal::pset1<Vector>(a); }
     EIGEN_ALWAYS_INLINE static Vector load(const E* b) { return Eigen::internal::pload<Vector>(b); }
+    template <class B>
+    EIGEN_ALWAYS_INLINE static Vector load(const B* b) {
+        return load_packet<T>(b);
+    }
     EIGEN_ALWAYS_INLINE static Packet multiply_add(Vector a, Vector b, Packet sum) {
         return Eigen::internal::pmadd(a, b, sum);
     }
@@ -80,8 +84,8 @@ EIGEN_ALWAYS_INLINE void accumulate(PacketOf<T>* left, PacketOf<T>* right, const
 
 /// tile (Rows × Tile::columns) = Σ_p A(i, p)·B(p, j), p < steps, in the order of p. A(i, p) = a[i·row_stride +
 /// p·stride]; B is a packed panel: `columns` values for each p.
-template <class T, class E, Index Rows>
-void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, const E* b, T* tile) {
+template <class T, class E, class B, Index Rows>
+void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, const B* b, T* tile) {
     using namespace Eigen::internal;
     using Packet = PacketOf<T>;
     constexpr auto all = std::make_integer_sequence<Index, Rows>{};
@@ -95,19 +99,19 @@ void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, cons
     }
 }
 
-template <class T, class E>
-using TileKernel = void (*)(Index, const E*, Index, Index, const E*, T*);
+template <class T, class E, class B>
+using TileKernel = void (*)(Index, const E*, Index, Index, const B*, T*);
 
-template <class T, class E, Index... R>
-constexpr TileKernel<T, E> kernel_of(Index rows, std::integer_sequence<Index, R...>) {
-    constexpr TileKernel<T, E> kernels[] = {&multiply_tile<T, E, R + 1>...};
+template <class T, class E, class B, Index... R>
+constexpr TileKernel<T, E, B> kernel_of(Index rows, std::integer_sequence<Index, R...>) {
+    constexpr TileKernel<T, E, B> kernels[] = {&multiply_tile<T, E, B, R + 1>...};
     return kernels[rows - 1];
 }
 
 /// The kernel for the last `rows` rows of a product, 1 ≤ rows ≤ Tile::rows.
-template <class T, class E>
-TileKernel<T, E> tile_kernel(Index rows) {
-    return kernel_of<T, E>(rows, std::make_integer_sequence<Index, Tile<T>::rows>{});
+template <class T, class E, class B>
+TileKernel<T, E, B> tile_kernel(Index rows) {
+    return kernel_of<T, E, B>(rows, std::make_integer_sequence<Index, Tile<T>::rows>{});
 }
 
 }  // namespace promptkd::detail

@@ -14,6 +14,7 @@ struct Operand {
     bool transposed = false;
     Index stride = 0;        ///< elements between consecutive products of the batch
     Index outer_stride = 0;  ///< elements between consecutive batches
+    Index panel = 0;         ///< not 0: in the order of the device's kernel, see WeightStorage::packed
 
     /// Start of the matrix of product (outer, batch).
     const void* at(Index outer, Index batch) const {

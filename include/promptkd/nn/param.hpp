@@ -15,13 +15,20 @@ struct FrozenMatrix {
     const void* data = nullptr;
     DType type = DType::f32;
     Index rows = 0, columns = 0;
+    Index panel = 0;  ///< not 0: its transpose is packed in panels of so many columns, see WeightStorage::packed
 
-    /// Rows [first, first + n).
+    /// Rows [first, first + n); of a packed matrix whole panels.
     FrozenMatrix row_range(Index first, Index n) const {
-        return {static_cast<const char*>(data) + first * columns * static_cast<Index>(size_of(type)), type, n, columns};
+        require(panel == 0 || first % panel == 0, "a packed matrix is divided at row ", first, ", inside a panel");
+        return {static_cast<const char*>(data) + first * columns * static_cast<Index>(size_of(type)), type, n, columns,
+                panel};
     }
-    Operand as_operand() const { return {data, type, columns, false, 0, 0}; }
-    Operand as_transposed() const { return {data, type, columns, true, 0, 0}; }
+    /// Throws Error for a packed matrix.
+    Operand as_operand() const {
+        require(panel == 0, "packed weights are for inference: a gradient needs the matrix as it is (WeightStorage)");
+        return {data, type, columns, false, 0, 0};
+    }
+    Operand as_transposed() const { return {data, type, columns, true, 0, 0, panel}; }
 };
 
 /// y = x·Wᵀ + b with frozen W (out × in) and b (out values, or null). A device with 16-bit activations whose products
@@ -48,7 +55,9 @@ enum class WeightStorage {
     native,  ///< 16-bit matrices of the file stay 16-bit and are widened as they are used
     wide,    ///< everything in the device's Scalar
     f16,     ///< rounded to half
-    bf16     ///< rounded to bfloat16
+    bf16,    ///< rounded to bfloat16
+    packed   ///< as native, and the layers' matrices in the order of the CPU's product kernel: nothing is left to be
+             ///< rearranged in each product. For encoders without gradients, worth it from the second use on
 };
 
 /// Owns the frozen weights of a model in device memory. Each is converted once, on its way to the device; a device that
@@ -105,10 +114,36 @@ public:
         return m;
     }
 
+    /// The matrix of a layer, x·Wᵀ; row ranges of it begin at multiples of `unit` (0: there are none). Packed where
+    /// that was asked for, the device has an order of its own, and the shape allows it.
+    FrozenMatrix layer(const HostTensor& tensor, Index rows, Index columns, Index unit = 0) {
+        if constexpr (requires { D::panel_columns; })
+            if (storage_ == WeightStorage::packed && columns % 2 == 0 && unit % D::panel_columns == 0)
+                return pack(tensor, rows, columns);
+        return matrix(tensor, rows, columns);
+    }
+
     /// Bytes of device memory held.
     std::size_t bytes() const { return bytes_; }
 
 private:
+    FrozenMatrix pack(const HostTensor& tensor, Index rows, Index columns) {
+        const DType type = stored_type(tensor.dtype);
+        const std::size_t bytes = D::packed_bytes(rows, columns, type);
+        buffers_.emplace_back(*device_, static_cast<Index>(bytes));
+        bytes_ += bytes;
+        void* to = buffers_.back().data();
+        detail::with_type(type, [&](auto tag) {
+            using W = decltype(tag);
+            if (type == tensor.dtype && readable_in_place(tensor))
+                return device_->pack_panels(tensor.bytes, rows, columns, type, to);
+            const std::vector<W> values = tensor.to<W>();
+            device_->pack_panels(values.data(), rows, columns, type, to);
+        });
+        detail::release_pages(tensor);
+        return {to, type, rows, columns, D::panel_columns};
+    }
+
     DType stored_type(DType file) const {
         if constexpr (requires { requires D::one_factor_type; }) return dtype_of<typename D::Activation>;
         switch (storage_) {
@@ -117,6 +152,7 @@ private:
             case WeightStorage::bf16:
                 return DType::bf16;
             case WeightStorage::native:
+            case WeightStorage::packed:
                 if (file == DType::f16 || file == DType::bf16) return file;
                 [[fallthrough]];
             default:

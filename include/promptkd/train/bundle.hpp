@@ -108,8 +108,9 @@ class Classifier {
 public:
     using T = typename D::Scalar;
 
-    /// Throws Error when `bundle` is not a student bundle or its parts do not fit together.
-    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1)
+    /// Throws Error when `bundle` is not a student bundle or its parts do not fit together. WeightStorage::packed pays
+    /// from the second call on.
+    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
         : device_(&device), class_names_(detail::metadata_names(bundle, "class_names")) {
         const auto format = bundle.metadata.find("format");
         require(format != bundle.metadata.end() && format->second == detail::bundle_format, bundle.source,
@@ -119,7 +120,7 @@ public:
         clip.metadata = bundle.metadata;
         for (const auto& [name, tensor] : bundle.tensors)
             if (name.rfind(detail::bundle_clip_prefix, 0) == 0) clip.tensors[name.substr(5)] = tensor;
-        model_ = std::make_unique<ClipModel<D>>(device, clip);
+        model_ = std::make_unique<ClipModel<D>>(device, clip, storage);
         const HostTensor& vectors = bundle.at("class_vectors");
         const Index classes = static_cast<Index>(class_names_.size());
         require(vectors.shape.size() == 2 && vectors.shape[0] == classes, bundle.source, ": 'class_vectors' has shape ",
