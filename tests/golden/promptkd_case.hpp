@@ -62,9 +62,11 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     settings.optimizer.sgd.weight_decay = c.config.at("sgd").at("weight_decay");
     Distiller<D> distiller(student, &teacher, vectors, settings);
 
-    // In 16 bits the first update's rounding feeds back through BatchNorm over five images, one of whose channels
-    // hardly varies: equally good orders of rounding (stored or recomputed probabilities, -O1 or -O3) have moved later
-    // losses by up to 0.06; images changed by 0.001 have moved a running mean by 0.22, and so did the sums of a GPU.
+    // Later losses inherit the gradients' rounding: by the last step fp64 itself is 9.2e-6 away from the published fp32
+    // results, and fp32 sums in other orders up to 1.06e-5. In 16 bits the first update's rounding feeds back through
+    // BatchNorm over five images, one of whose channels hardly varies: equally good orders of rounding (stored or
+    // recomputed probabilities, -O1 or -O3) have moved later losses by up to 0.06; images changed by 0.001 have moved a
+    // running mean by 0.22, and so did the sums of a GPU.
     const bool brief = !std::is_same_v<typename D::Activation, T>;
     const std::vector<T> images = c.map.at("images").to<T>();
     Buffer<D, T> input(device, pixels), features(device, batch * teacher.embed()),
@@ -88,7 +90,10 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
         }
         distiller.step(input.data(), batch, c.values(step + "lr").at(0));
         const double loss = distiller.loss();
-        report.close(step + "loss", std::vector<double>{loss}, c.values(step + "loss"), brief && i > 0 ? 0.15 : 1e-5);
+        report.close(step + "loss", std::vector<double>{loss}, c.values(step + "loss"),
+                     i == 0  ? 1e-5
+                     : brief ? 0.15
+                             : 2e-5);
         if (c.has(step + "student_features"))
             report.close(step + "student_features", download(distiller.student_features(), batch * teacher.embed()),
                          c.values(step + "student_features"), 1e-4);
