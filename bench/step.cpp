@@ -90,7 +90,8 @@ Timings encode_text(D& device, const StepOptions& o) {
 template <class D>
 Timings promptkd_step(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    const ClipModel<D> teacher_model = random_clip(device, o.teacher, true, WeightStorage::packed),
+    const WeightStorage kept = o.int8_teacher ? WeightStorage::int8 : WeightStorage::packed;
+    const ClipModel<D> teacher_model = random_clip(device, o.teacher, true, kept),
                        student_model = random_clip(device, o.model, false, WeightStorage::native);
     const std::vector<T> vectors = class_vectors(device, teacher_model, random_texts(o.classes));
     ParamSet<D> prompts(device);

@@ -43,7 +43,7 @@ struct StepOptions {
     std::string model = "ViT-B/16", teacher = "ViT-L/14";
     int batch = 8, classes = 100, depth = 9, ctx = 4, threads = 2, repeat = 5;
     std::string dtype = "fp32";
-    bool published = false, stored = false;
+    bool published = false, stored = false, int8_teacher = false;
     bool graph = false;
 };
 
@@ -78,6 +78,7 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
     app.add_flag("--published", options.published, "recompute the teacher's class vectors in every step");
     app.add_flag("--stored", options.stored,
                  "promptkd: the teacher's logits were computed before, as distill --teacher-logits has them");
+    app.add_flag("--int8-teacher", options.int8_teacher, "promptkd, on the CPU: the teacher's image encoder in 8 bits");
 }
 
 /// Seconds of the timed steps; the floating-point operations of the products in each, and the seconds outside of the
@@ -129,6 +130,7 @@ inline nlohmann::ordered_json step_report(const StepOptions& options, const Timi
     line["threads"] = options.threads;
     line["published"] = options.published;
     line["stored"] = options.stored;
+    line["int8_teacher"] = options.int8_teacher;
     line["graph"] = options.graph;
     line["seconds_per_step"] = timings.median;
     line["min"] = timings.min;

@@ -6,6 +6,7 @@
 #include <promptkd/core/tensor.hpp>
 #include <promptkd/io/safetensors.hpp>
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -82,6 +83,7 @@ TensorMap mapped_model(const ModelSize& size, bool with_text) {
     write_safetensors(path, RandomModel<H>(size, with_text).map());
     TensorMap map = read_safetensors(path);
     ::unlink(path.c_str());
+    ::malloc_trim(0);  // glibc keeps the random model's memory
     return map;
 }
 

@@ -56,6 +56,8 @@ inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
         c.add_option("--teacher-prompts", o.job.teacher.prompts,
                      "learned prompts of the teacher: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or "
                      "PromptSRC; repeated: one for each teacher, or several for one file of weights; none: none"));
+    c.add_flag("--int8-teacher", o.job.teacher.int8,
+               "the teacher's image encoder with weights and their inputs in 8 bits: faster, on the CPU only");
     c.add_option("--teacher-config", o.job.teacher.config,
                  "the teacher's JSON (Hugging Face, open_clip), where it is not beside its weights");
     c.add_option("--class-vectors", o.job.teacher.class_vectors,

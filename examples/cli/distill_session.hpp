@@ -97,8 +97,8 @@ public:
     void write_student(const std::string& path) const {
         if (!ranks_.leads()) return;
         nlohmann::json recipe = run_.identity;  // the files that the targets came through do not change a student
-        for (const char* key :
-             {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors", "vocab"})
+        for (const char* key : {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors",
+                                "int8-teacher", "vocab"})
             recipe.erase(key);
         write_bundle(path, *student_, student_map_, vectors_, class_names(),
                      {{"targets", targets_fingerprint_}, {"data", job_.data}, {"config", recipe}});

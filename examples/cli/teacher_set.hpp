@@ -15,6 +15,7 @@ namespace promptkd::cli {
 struct TeacherFiles {
     std::vector<std::string> weights, prompts;
     std::string config, activation, class_vectors;
+    bool int8 = false;  ///< image encoders in 8 bits
 
     std::size_t count() const { return weights.empty() ? 0 : std::max(weights.size(), prompts.size()); }
     const std::string& weights_of(std::size_t i) const { return weights[weights.size() == 1 ? 0 : i]; }
@@ -54,14 +55,15 @@ public:
 
     /// Teachers must see images of `resolution` pixels (0: of any size, but all of the same). Throws Error otherwise.
     TeacherSet(D& device, const TeacherFiles& files, const std::vector<std::string>& names, const std::string& pattern,
-               const std::string& vocabulary, Index resolution = 0) {
+               const std::string& vocabulary, Index resolution = 0)
+        : int8_(files.int8) {
         files.check();
         WeightsOptions settle;
         settle.activation = files.activation, settle.config = files.config;
         for (std::size_t i = 0; i < files.count(); ++i) {
             auto t = std::make_unique<Teacher>();
             t->weights = load_weights(files.weights_of(i), settle);
-            t->model.emplace(device, t->weights, WeightStorage::packed);
+            t->model.emplace(device, t->weights, int8_ ? WeightStorage::int8 : WeightStorage::packed);
             const Index seen = t->model->vision().resolution();
             if (resolution == 0) resolution = seen;
             require(seen == resolution, "the teacher sees images of ", seen, " pixels and ",
@@ -93,7 +95,7 @@ public:
         for (std::size_t i = 0; i < teachers_.size(); ++i) {
             const Teacher& t = *teachers_[i];
             const std::string which = teachers_.size() > 1 ? concat(" of teacher ", i + 1) : " of the teacher";
-            print["weights" + which] = tensors_fingerprint(t.weights);
+            print["weights" + which] = tensors_fingerprint(t.weights) + (int8_ ? " in 8 bits" : "");
             print["prompts" + which] = t.prompts ? tensors_fingerprint(*t.prompts) : "none";
             Checksum sum;
             sum.add(t.vectors.data(), t.vectors.size() * sizeof(T));
@@ -109,6 +111,7 @@ private:
         std::vector<T> vectors;
         const TensorMap* fixed() const { return prompts ? &*prompts : nullptr; }
     };
+    bool int8_;
     std::vector<std::unique_ptr<Teacher>> teachers_;
 };
 

@@ -82,4 +82,13 @@ TEST_CASE_TEMPLATE("image encoder: an image's features do not depend on its batc
     CHECK(difference(one.run(prompts, nullptr, nullptr), features) < rounding<typename D::Scalar>);
 }
 
+TEST_CASE("image encoder: 8-bit weights where there are no such products are refused") {
+    Cpu<double> wide(1);
+    CHECK_THROWS_WITH_AS(ClipModel(wide, tiny_clip(), WeightStorage::int8),
+                         doctest::Contains("8-bit weights are for the CPU in single precision"), Error);
+    Cpu<float> device(1);
+    CHECK_THROWS_WITH_AS(ClipModel(device, tiny_clip(), WeightStorage::int8), doctest::Contains("cannot be packed"),
+                         Error);
+}
+
 }  // namespace vision_test

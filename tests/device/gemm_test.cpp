@@ -183,7 +183,7 @@ void check_packed(Index m, Index n, Index k) {
     const Index first = D::panel_columns;  // rows of W from the second panel on
     if (n <= first) return;
     const FrozenMatrix part =
-        FrozenMatrix{packed.data(), dtype_of<W>, n, k, D::panel_columns}.row_range(first, n - first);
+        FrozenMatrix{packed.data(), dtype_of<W>, n, k, D::panel_columns, 0}.row_range(first, n - first);
     g.b = part.as_transposed(), g.n = n - first, g.c = fast.data() + first, g.bias = bias.read() + first;
     device.zero(fast.data(), static_cast<std::size_t>(m * n) * sizeof(T));
     device.gemm(g);
@@ -205,8 +205,86 @@ TEST_CASE("products: a matrix packed before gives the same bits") {
             }
 }
 
+/// values[i·k + p] ≈ scale_i·q_ip with whole q of at most 127.
+struct Quantized {
+    std::vector<double> scales, q;
+    Quantized(const Values& values, Index rows, Index k) : scales(static_cast<std::size_t>(rows)) {
+        for (Index i = 0; i < rows; ++i) {
+            double largest = 0;
+            for (Index p = 0; p < k; ++p) largest = std::max(largest, std::abs(values[i * k + p]));
+            scales[i] = largest / 127;
+            for (Index p = 0; p < k; ++p)
+                q.push_back(largest > 0 ? std::floor(values[i * k + p] * 127 / largest + 0.5) : 0);
+        }
+    }
+};
+
+/// Products with 8-bit weights against the sums of the quantized factors. Where a value is nearly a tie, the two round
+/// it differently: a few units of one factor times the largest of the other.
+template <class A>
+void check_int8(Index m, Index n, Index k) {
+    using D = Cpu<float, A>;
+    D device(2);
+    const Values rows = numbers<A>(m * k, 1), w = numbers<float>(n * k, 2), bias = numbers<float>(n, 3);
+    Tensor<D, A> x(device, rows);
+    Tensor<D, float> weights(device, w), b(device, bias);
+    Buffer<D, char> packed(device, static_cast<Index>(D::int8_bytes(n, k)));
+    device.pack_int8_panels(weights.read(), n, k, DType::f32, packed.data());
+    Buffer<D, float> out(device, m * n);
+    Gemm g;
+    g.m = m, g.n = g.ldc = n, g.k = k;
+    g.a = operand(x.read(), k), g.b = {packed.data(), DType::i8, k, true, 0, 0, D::panel_columns};
+    g.bias = b.read(), g.c = out.data(), g.c_type = DType::f32;
+    device.gemm(g);
+    const Quantized qx(rows, m, k), qw(w, n, k);
+    const std::vector<float> got = out.to_host();
+    double worst = 0, worst_exact = 0, norm = 0, unit = 0;
+    for (Index i = 0; i < m; ++i)
+        for (Index j = 0; j < n; ++j) {
+            double sum = 0, exact = 0, size = 0;
+            for (Index p = 0; p < k; ++p) {
+                sum += qx.q[i * k + p] * qw.q[j * k + p];
+                exact += rows[i * k + p] * w[j * k + p];
+                size += std::pow(rows[i * k + p], 2);
+            }
+            const double result = got[i * n + j];
+            worst = std::max(worst, std::abs(result - bias[j] - sum * qx.scales[i] * qw.scales[j]));
+            worst_exact = std::max(worst_exact, std::abs(result - bias[j] - exact));
+            norm = std::max(norm, std::sqrt(size * k));
+            unit = std::max(unit, 127 * qx.scales[i] * qw.scales[j]);
+        }
+    INFO("m ", m, " n ", n, " k ", k);
+    CHECK(worst <= 3 * unit + 1e-5 * norm);
+    CHECK(worst_exact <= 2e-2 * norm);  // half a unit in 127 of each factor
+}
+
+TEST_CASE("products: weights in 8 bits") {
+    for (const Index m : {1, 5, 70, 300})
+        for (const Index n : {7, 64, 200})
+            for (const Index k : {4, 64, 2100}) check_int8<float>(m, n, k), check_int8<bf16>(m, n, k);
+}
+
+TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero") {
+    Cpu<float> device(2);
+    const Index k = 4096, n = 40;
+    std::vector<float> w(static_cast<std::size_t>(n * k), -1.0f), x(static_cast<std::size_t>(2 * k), 1.0f);
+    std::fill_n(w.begin() + k, k, 0.0f), std::fill_n(x.begin() + k, k, 0.0f);
+    std::vector<char> packed(Cpu<float>::int8_bytes(n, k) + 64);
+    char* aligned = packed.data() + (64 - reinterpret_cast<std::uintptr_t>(packed.data()) % 64) % 64;
+    device.pack_int8_panels(w.data(), n, k, DType::f32, aligned);
+    std::vector<float> c(static_cast<std::size_t>(2 * n), 7.0f);
+    Gemm g;
+    g.m = 2, g.n = g.ldc = n, g.k = k;
+    g.a = operand(x.data(), k), g.b = {aligned, DType::i8, k, true, 0, 0, Cpu<float>::panel_columns};
+    g.c = c.data(), g.c_type = DType::f32;
+    device.gemm(g);
+    CHECK(c[0] == doctest::Approx(-4096));
+    CHECK(c[1] == 0);
+    CHECK(c[static_cast<std::size_t>(n)] == 0);
+}
+
 TEST_CASE("products: what a packed matrix is not for is refused") {
-    FrozenMatrix w{nullptr, DType::f16, 64, 64, 32};
+    FrozenMatrix w{nullptr, DType::f16, 64, 64, 32, 0};
     CHECK_THROWS_WITH_AS(w.as_operand(), doctest::Contains("packed weights are for inference"), Error);
     CHECK_THROWS_WITH_AS(w.row_range(8, 8), doctest::Contains("inside a panel"), Error);
 }

@@ -51,6 +51,19 @@ check "fixed views are stored once" test "$(wc -c <fixed.safetensors)" -lt "$(wc
     run 0 distill --teacher-logits epochs.safetensors --teacher "$teacher" --teacher-prompts "$prompts" $views --epochs 1 "$@" --out again
 }
 
+# A teacher in 8 bits: live and stored the same, close to the teacher as it is.
+# shellcheck disable=SC2086
+{
+    run 0 distill --teacher "$teacher" --teacher-prompts "$prompts" $views "$@" --out again
+    run 0 teacher-logits --int8-teacher --teacher "$teacher" --teacher-prompts "$prompts" $views --out int8.safetensors
+    run 0 distill --int8-teacher --teacher "$teacher" --teacher-prompts "$prompts" $views "$@" --out live
+    run 0 distill --teacher-logits int8.safetensors $views "$@" --out stored
+    compare "--int8-teacher"
+}
+check "8 bits change the student" test "$(cksum <live/bundle.safetensors)" != "$(cksum <again/bundle.safetensors)"
+first=$(number again/result.json first_loss)
+check "8 bits change the first loss by less than 2 %" near "$(number live/result.json first_loss)" "$first" "$(echo "$first" | awk '{ print 0.02 * $1 }')"
+
 # --- files that belong to something else -----------------------------------------------------------------------------
 # refuse_stored TEXT OPTION…
 refuse_stored() {
@@ -69,6 +82,7 @@ refuse_stored 'holds the views of 2 epochs, this run has 3' --epochs 3
 refuse_stored 'the prompts of the teacher (' --teacher "$teacher"
 refuse_stored 'the weights of the teacher (' --teacher "$student"
 refuse_stored 'number of teachers' --teacher "$teacher" --teacher-prompts "$prompts" --teacher-prompts none
+refuse_stored 'the weights of the teacher (.*in 8 bits' --teacher "$teacher" --teacher-prompts "$prompts" --int8-teacher
 refuse_stored "holds the teacher's logits, but --kd needs its features" --kd mse
 printf 'T-shirt/top\nTrouser\nPullover\ngown\nCoat\nSandal\nShirt\nSneaker\nBag\nAnkle boot\n' >names.txt
 refuse_stored "class 4 is 'Dress' in the file and 'gown' in this run" --class-names names.txt

@@ -40,6 +40,7 @@ public:
         require(std::isfinite(scale), map.source, ": 'logit_scale' is not a finite number");
         logit_scale_ = std::exp(scale);
         if (!map.contains("token_embedding.weight")) return;
+        if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
         text_.emplace(*store_, map);
         require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(),
                 " values and text features ", text_->embed());

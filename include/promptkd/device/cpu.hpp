@@ -3,7 +3,7 @@
 
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/thread_pool.hpp>
-#include <promptkd/device/cpu_gemm.hpp>
+#include <promptkd/device/cpu_int8.hpp>
 #include <promptkd/device/cpu_lanes.hpp>
 #include <promptkd/device/device.hpp>
 
@@ -100,13 +100,15 @@ public:
 #ifdef PROMPTKD_BF16_PRODUCTS
         if constexpr (std::is_same_v<T, float>)
             if (g.a.type == DType::bf16 && g.b.type == DType::bf16 && (g.b.panel == 0 || pairs_up(g.b.type)))
-                return products<detail::Bf16Pair, detail::Bf16Pair>(g);
+                return products<detail::Product<T, detail::Bf16Pair>>(g);
 #endif
         require(g.b.panel == 0 || !pairs_up(g.b.type), "product: a matrix packed for factors of bf16 and a factor of ",
                 name_of(g.a.type));
-        if (g.b.panel != 0 && g.b.type == DType::f16) return products<T, half>(g);
-        if (g.b.panel != 0 && g.b.type == DType::bf16) return products<T, bf16>(g);
-        products<T, T>(g);
+        if constexpr (quantizes)
+            if (g.b.panel != 0 && g.b.type == DType::i8) return products<detail::Int8Product>(g);
+        if (g.b.panel != 0 && g.b.type == DType::f16) return products<detail::Product<T, T, half>>(g);
+        if (g.b.panel != 0 && g.b.type == DType::bf16) return products<detail::Product<T, T, bf16>>(g);
+        products<detail::Product<T>>(g);
     }
 
     /// Columns of a panel of pack_panels().
@@ -122,7 +124,32 @@ public:
         fail("product: a matrix of type ", name_of(type), " cannot be packed");
     }
     static std::size_t packed_bytes(Index n, Index k, DType type) {
-        return static_cast<std::size_t>((n + panel_columns - 1) / panel_columns * panel_columns * k) * size_of(type);
+        return static_cast<std::size_t>(round_up(n, panel_columns) * k) * size_of(type);
+    }
+
+    /// Whether there are products with matrices in 8 bits, see WeightStorage::int8.
+    static constexpr bool quantizes = std::is_same_v<T, float>;
+
+    static constexpr Index int8_row_extra = detail::Int8Panel::row_extra;
+
+    /// The same with the rows of W in 8 bits, each with a scale of its own. `to` holds int8_bytes(n, k). k must be a
+    /// multiple of 4.
+    void pack_int8_panels(const void* w, Index n, Index k, DType type, void* to) requires quantizes {
+        pool_.run(round_up(n, panel_columns) / panel_columns, [&](Index panel, int worker) {
+            float* row = threads_[static_cast<std::size_t>(worker)].lines.template at_least<float>(k);
+            const Index first = panel * panel_columns;
+            const detail::Int8Panel out(static_cast<char*>(to) + first * (k + int8_row_extra));
+            for (Index j = 0; j < panel_columns; ++j) {
+                if (first + j < n)
+                    detail::widen(w, type, (first + j) * k, k, row);
+                else
+                    std::fill_n(row, k, 0.0f);
+                detail::quantize_weights(row, k, j, out);
+            }
+        });
+    }
+    static std::size_t int8_bytes(Index n, Index k) {
+        return static_cast<std::size_t>(round_up(n, panel_columns) * (k + int8_row_extra));
     }
 
 private:
@@ -172,17 +199,17 @@ private:
         });
     }
 
-    template <class E, class B>
+    template <class P>
     void products(const Gemm& g) {
-        if (g.batch * g.outer > 1) return many_products<E, B>(g);
-        one_product<E, B>(g);
+        if (g.batch * g.outer > 1) return many_products<P>(g);
+        one_product<P>(g);
     }
 
     /// All threads at one product: they pack B together, then share out the rows of C (its columns where rows are few).
-    template <class E, class B>
+    template <class P>
     void one_product(const Gemm& g) {
         using Tile = detail::Tile<T>;
-        const detail::Product<T, E, B> product(g, 0, 0);
+        const P product(g, 0, 0);
         if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(threads_[0]);
         const Index threads = pool_.size(), panels = (g.n + Tile::columns - 1) / Tile::columns;
         const Index packs = product.prepacked() ? 0 : std::min(panels, 2 * threads);
@@ -191,7 +218,7 @@ private:
         const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
         const Index parts = chunks >= threads ? 1 : std::min(panels, 2 * threads);
         const Index part_panels = (panels + parts - 1) / parts;
-        B* packed = packs == 0 ? nullptr : packed_.template at_least<B>(product.packed_elements());
+        auto* packed = packs == 0 ? nullptr : packed_.template at_least<typename P::Panel>(product.packed_elements());
         for (Index block = 0; block < product.blocks(); ++block) {
             std::atomic<Index> packed_parts{0};
             pool_.run(packs + chunks * parts, [&](Index i, int worker) {
@@ -210,15 +237,14 @@ private:
     }
 
     /// Each product in one thread.
-    template <class E, class B>
+    template <class P>
     void many_products(const Gemm& g) {
         const Index count = g.batch * g.outer, minimum = static_cast<Index>(min_flops / work_of(g)) + 1;
         const Index chunk = std::max<Index>(minimum, count / (8 * pool_.size()));
         pool_.run((count + chunk - 1) / chunk, [&](Index c, int worker) {
             const Index end = std::min(count, (c + 1) * chunk);
             for (Index i = c * chunk; i < end; ++i)
-                detail::Product<T, E, B>(g, i / g.batch, i % g.batch)
-                    .compute_alone(threads_[static_cast<std::size_t>(worker)]);
+                P(g, i / g.batch, i % g.batch).compute_alone(threads_[static_cast<std::size_t>(worker)]);
         });
     }
 

@@ -27,9 +27,27 @@ struct EigenElement<bf16> {
     using type = Eigen::bfloat16;
 };
 
-/// A vector register of T.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wignored-attributes"  // a packet as a template argument
+#endif
+
+/// A vector register of T; of 32-bit integers as many as of floats.
 template <class T>
-using PacketOf = typename Eigen::internal::packet_traits<T>::type;
+struct PacketType {
+    using type = typename Eigen::internal::packet_traits<T>::type;
+};
+template <>
+struct PacketType<std::int32_t> {
+    using type = typename Eigen::internal::unpacket_traits<Eigen::internal::packet_traits<float>::type>::integer_packet;
+};
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+template <class T>
+using PacketOf = typename PacketType<T>::type;
 template <class T>
 inline constexpr Index packet_width = Eigen::internal::unpacket_traits<PacketOf<T>>::size;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/cpu_finish.hpp>
 #include <promptkd/device/cpu_pack_bf16.hpp>
 
 namespace promptkd::detail {
@@ -18,15 +19,14 @@ struct ProductThread {
 template <class T, class E = T, class B = E>
 class Product {
 public:
+    using Panel = B;
+
     Product(const Gemm& gemm, Index outer, Index batch)
         : g_(gemm),
           a_(gemm.a.at(outer, batch)),
           b_(gemm.b.at(outer, batch)),
-          offset_(gemm.offset_c(outer, batch)),
-          blocks_(block_count(gemm)) {
-        require(gemm.c_type == dtype_of<T> || gemm.c_type == DType::f16 || gemm.c_type == DType::bf16,
-                "product: a result of type ", name_of(gemm.c_type), " is not supported");
-    }
+          finish_(gemm, gemm.offset_c(outer, batch)),
+          blocks_(block_count(gemm)) {}
 
     /// Blocks of the inner dimension, at least 1.
     Index blocks() const { return blocks_; }
@@ -61,7 +61,7 @@ public:
                 const Index height = std::min(Tile<T>::rows, rows - i), width = std::min(Tile<T>::columns, end - j);
                 tile_kernel<T, E, B>(height)(steps, a.data + i * a.row_stride, a.row_stride, a.stride,
                                              packed + j * depth, tile);
-                finish(tile, block == 0, row0 + i, height, j, width);
+                finish_(tile, block == 0, row0 + i, height, j, width);
             }
     }
 
@@ -89,54 +89,9 @@ private:
     Index block_depth() const { return steps_of((g_.k + blocks_ - 1) / blocks_) * terms; }
     Index begin_of(Index block) const { return std::min(g_.k, block * block_depth()); }
 
-    /// C's tile ← α·tile + (in the first block) β·C + bias + residual, else + C.
-    void finish(const T* tile, bool first, Index row, Index rows, Index column, Index columns) const {
-        if (g_.c_type == dtype_of<T>)
-            finish_as<T>(tile, first, row, rows, column, columns);
-        else if (g_.c_type == DType::f16)
-            finish_as<half>(tile, first, row, rows, column, columns);
-        else
-            finish_as<bf16>(tile, first, row, rows, column, columns);
-    }
-
-    template <class C>
-    void finish_as(const T* tile, bool first, Index row, Index rows, Index column, Index columns) const {
-        const T beta = first ? static_cast<T>(g_.beta) : T(1), alpha = static_cast<T>(g_.alpha);
-        const T* bias = first && g_.bias ? static_cast<const T*>(g_.bias) + column : nullptr;
-        for (Index i = 0; i < rows; ++i, tile += Tile<T>::columns) {
-            const Index at = offset_ + (row + i) * g_.ldc + column;
-            C* c = static_cast<C*>(g_.c) + at;
-            const C* add = first && g_.residual ? static_cast<const C*>(g_.residual) + at : nullptr;
-            if (columns == Tile<T>::columns) {
-                finish_row(tile, alpha, beta, bias, add, c);
-                continue;
-            }
-            for (Index j = 0; j < columns; ++j) {
-                T value = alpha * tile[j];
-                if (beta != T(0)) value += beta * static_cast<T>(c[j]);
-                if (bias) value += bias[j];
-                if (add) value += static_cast<T>(add[j]);
-                c[j] = C(value);
-            }
-        }
-    }
-
-    template <class C>
-    static void finish_row(const T* tile, T alpha, T beta, const T* bias, const C* add, C* c) {
-        using namespace Eigen::internal;
-        using Packet = PacketOf<T>;
-        for (Index j = 0; j < Tile<T>::columns; j += packet_width<T>) {
-            Packet value = pmul(pset1<Packet>(alpha), pload<Packet>(tile + j));
-            if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), load_packet<T>(c + j)));
-            if (bias) value = padd(value, ploadu<Packet>(bias + j));
-            if (add) value = padd(value, load_packet<T>(add + j));
-            store_packet<T>(c + j, value);
-        }
-    }
-
     const Gemm& g_;
     const void *a_, *b_;
-    Index offset_;
+    TileFinish<T> finish_;
     Index blocks_;
 };
 

@@ -15,13 +15,14 @@ struct FrozenMatrix {
     const void* data = nullptr;
     DType type = DType::f32;
     Index rows = 0, columns = 0;
-    Index panel = 0;  ///< not 0: its transpose is packed in panels of so many columns, see WeightStorage::packed
+    Index panel = 0;      ///< not 0: its transpose is packed in panels of so many columns, see WeightStorage::packed
+    Index row_extra = 0;  ///< bytes that a packed row takes besides its values, see WeightStorage::int8
 
     /// Rows [first, first + n); of a packed matrix whole panels.
     FrozenMatrix row_range(Index first, Index n) const {
         require(panel == 0 || first % panel == 0, "a packed matrix is divided at row ", first, ", inside a panel");
-        return {static_cast<const char*>(data) + first * columns * static_cast<Index>(size_of(type)), type, n, columns,
-                panel};
+        const Index row_bytes = columns * static_cast<Index>(size_of(type)) + row_extra;
+        return {static_cast<const char*>(data) + first * row_bytes, type, n, columns, panel, row_extra};
     }
     /// Throws Error for a packed matrix.
     Operand as_operand() const {
@@ -56,8 +57,10 @@ enum class WeightStorage {
     wide,    ///< everything in the device's Scalar
     f16,     ///< rounded to half
     bf16,    ///< rounded to bfloat16
-    packed   ///< as native, and the layers' matrices in the order of the CPU's product kernel: nothing is left to be
+    packed,  ///< as native, and the layers' matrices in the order of the CPU's product kernel: nothing is left to be
              ///< rearranged in each product. For encoders without gradients, worth it from the second use on
+    int8     ///< as packed, and those matrices in 8 bits with a scale for each output; the inputs of their products are
+             ///< rounded to 8 bits row by row. A ClipModel has its image encoder so: text features are computed once
 };
 
 /// Owns the frozen weights of a model in device memory. Each is converted once, on its way to the device; a device that
@@ -100,10 +103,9 @@ public:
             detail::with_type(type, [&](auto tag) {
                 using W = decltype(tag);
                 if (writes_in_place()) {  // no second copy of the converted matrix
-                    buffers_.emplace_back(*device_, tensor.count() * static_cast<Index>(sizeof(W)));
-                    convert(tensor, reinterpret_cast<W*>(buffers_.back().data()));
-                    bytes_ += static_cast<std::size_t>(tensor.count()) * sizeof(W);
-                    m.data = buffers_.back().data();
+                    void* to = take(tensor.size_bytes() / size_of(tensor.dtype) * sizeof(W));
+                    convert(tensor, static_cast<W*>(to));
+                    m.data = to;
                     return;
                 }
                 const std::vector<W> values = tensor.to<W>();
@@ -117,6 +119,7 @@ public:
     /// The matrix of a layer, x·Wᵀ; row ranges of it begin at multiples of `unit` (0: there are none). Packed where
     /// that was asked for, the device has an order of its own, and the shape allows it.
     FrozenMatrix layer(const HostTensor& tensor, Index rows, Index columns, Index unit = 0) {
+        if (storage_ == WeightStorage::int8) return quantize(tensor, rows, columns, unit);
         if constexpr (requires { D::panel_columns; })
             if (storage_ == WeightStorage::packed && columns % 2 == 0 && unit % D::panel_columns == 0)
                 return pack(tensor, rows, columns);
@@ -126,13 +129,40 @@ public:
     /// Bytes of device memory held.
     std::size_t bytes() const { return bytes_; }
 
+    /// For what is loaded from now on.
+    void use(WeightStorage storage) { storage_ = storage; }
+
 private:
-    FrozenMatrix pack(const HostTensor& tensor, Index rows, Index columns) {
-        const DType type = stored_type(tensor.dtype);
-        const std::size_t bytes = D::packed_bytes(rows, columns, type);
+    /// The matrix in 8 bits. Throws Error where the device or the shape has no such products.
+    FrozenMatrix quantize(const HostTensor& tensor, Index rows, Index columns, Index unit) {
+        if constexpr (requires { requires D::quantizes; }) {
+            require(columns % 4 == 0 && unit % D::panel_columns == 0, "8-bit weights: a matrix of ", rows, " x ",
+                    columns, " cannot be packed");
+            void* to = take(D::int8_bytes(rows, columns));
+            const bool in_place = readable_in_place(tensor) && stored_type(tensor.dtype) == tensor.dtype;
+            if (in_place) {
+                device_->pack_int8_panels(tensor.bytes, rows, columns, tensor.dtype, to);
+            } else {
+                const std::vector<float> values = tensor.to<float>();
+                device_->pack_int8_panels(values.data(), rows, columns, DType::f32, to);
+            }
+            detail::release_pages(tensor);
+            return {to, DType::i8, rows, columns, D::panel_columns, D::int8_row_extra};
+        } else {
+            fail("8-bit weights are for the CPU in single precision");
+        }
+    }
+
+    /// Device memory of the store's own.
+    void* take(std::size_t bytes) {
         buffers_.emplace_back(*device_, static_cast<Index>(bytes));
         bytes_ += bytes;
-        void* to = buffers_.back().data();
+        return buffers_.back().data();
+    }
+
+    FrozenMatrix pack(const HostTensor& tensor, Index rows, Index columns) {
+        const DType type = stored_type(tensor.dtype);
+        void* to = take(D::packed_bytes(rows, columns, type));
         detail::with_type(type, [&](auto tag) {
             using W = decltype(tag);
             if (type == tensor.dtype && readable_in_place(tensor))
@@ -141,7 +171,7 @@ private:
             device_->pack_panels(values.data(), rows, columns, type, to);
         });
         detail::release_pages(tensor);
-        return {to, type, rows, columns, D::panel_columns};
+        return {to, type, rows, columns, D::panel_columns, 0};
     }
 
     DType stored_type(DType file) const {
@@ -153,6 +183,7 @@ private:
                 return DType::bf16;
             case WeightStorage::native:
             case WeightStorage::packed:
+            case WeightStorage::int8:
                 if (file == DType::f16 || file == DType::bf16) return file;
                 [[fallthrough]];
             default:
@@ -192,11 +223,10 @@ private:
     }
 
     const void* place(const void* host, std::size_t bytes) {
-        buffers_.emplace_back(*device_, static_cast<Index>(bytes));
-        device_->upload(buffers_.back().data(), host, bytes);
+        void* to = take(bytes);
+        device_->upload(to, host, bytes);
         device_->synchronize();
-        bytes_ += bytes;
-        return buffers_.back().data();
+        return to;
     }
 
     D* device_;
