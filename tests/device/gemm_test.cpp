@@ -264,7 +264,7 @@ TEST_CASE("products: weights in 8 bits") {
             for (const Index k : {4, 64, 2100}) check_int8<float>(m, n, k), check_int8<bf16>(m, n, k);
 }
 
-TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero") {
+TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero, NaN stays NaN") {
     Cpu<float> device(2);
     const Index k = 4096, n = 40;
     std::vector<float> w(static_cast<std::size_t>(n * k), -1.0f), x(static_cast<std::size_t>(2 * k), 1.0f);
@@ -280,6 +280,11 @@ TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero") {
     device.gemm(g);
     CHECK(c[0] == doctest::Approx(-4096));
     CHECK(c[1] == 0);
+    CHECK(c[static_cast<std::size_t>(n)] == 0);
+    x[5] = NAN;
+    device.gemm(g);
+    CHECK(std::isnan(c[0]));
+    CHECK(std::isnan(c[1]));
     CHECK(c[static_cast<std::size_t>(n)] == 0);
 }
 

@@ -216,7 +216,8 @@ private:
         const Index pack_panels = packs == 0 ? 0 : (panels + packs - 1) / packs;
         const Index wanted = round_up((g.m + Tile::chunk_rows - 1) / Tile::chunk_rows, threads);
         const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
-        const Index parts = chunks >= threads ? 1 : std::min(panels, 2 * threads);
+        // Few chunks are divided by columns, too, so that no thread waits long for another's last one.
+        const Index parts = chunks >= 4 * threads ? 1 : std::min(panels, (4 * threads + chunks - 1) / chunks);
         const Index part_panels = (panels + parts - 1) / parts;
         auto* packed = packs == 0 ? nullptr : packed_.template at_least<typename P::Panel>(product.packed_elements());
         for (Index block = 0; block < product.blocks(); ++block) {

@@ -61,27 +61,39 @@ struct Int8Panel {
     Int8Quad* quads;
 };
 
+/// The largest magnitude of k ≥ 1 values; NaN where one is NaN.
+inline float largest_magnitude(const float* x, Index k) {
+    return Eigen::Map<const Eigen::ArrayXf>(x, k).abs().maxCoeff<Eigen::PropagateNaN>();
+}
+
+/// What values are multiplied by, so that `largest` becomes 127: 0 where it is not finite, or so small that the factor
+/// would not be.
+inline float quantization_factor(float largest) {
+    return largest > 1e-30f && std::isfinite(largest) ? 127 / largest : 0;
+}
+
 /// Row `j` of a panel from `w` (k values): the largest magnitude becomes 127.
 inline void quantize_weights(const float* w, Index k, Index j, const Int8Panel& to) {
-    float largest = 0;
-    for (Index p = 0; p < k; ++p) largest = std::max(largest, std::abs(w[p]));
-    const float inverse = largest > 0 ? 127 / largest : 0;
+    const float largest = largest_magnitude(w, k), factor = quantization_factor(largest);
     std::int32_t sum = 0;
     auto* bytes = reinterpret_cast<std::int8_t*>(to.quads);
     for (Index p = 0; p < k; ++p) {
-        const auto q = static_cast<std::int8_t>(std::lround(w[p] * inverse));
+        const auto q = static_cast<std::int8_t>(factor > 0 ? std::lround(w[p] * factor) : 0);
         bytes[(p / 4 * Int8Panel::columns + j) * 4 + p % 4] = q;
         sum += q;
     }
     to.scales[j] = largest / 127, to.sums[j] = -128 * sum;
 }
 
-/// to[p] = 128 + x[p]/scale, rounded, p < k; returns the scale: the largest magnitude becomes 127.
+/// to[p] = 128 + x[p]/scale, rounded, p < k; returns the scale: the largest magnitude becomes 127. It is NaN or
+/// infinite where an x[p] is, and then so is every result.
 inline float quantize_activations(const float* x, Index k, std::uint8_t* to) {
-    float largest = 0;
-    for (Index p = 0; p < k; ++p) largest = std::max(largest, std::abs(x[p]));
-    const float inverse = largest > 0 ? 127 / largest : 0;
-    for (Index p = 0; p < k; ++p) to[p] = static_cast<std::uint8_t>(static_cast<std::int32_t>(x[p] * inverse + 128.5f));
+    const float largest = largest_magnitude(x, k), factor = quantization_factor(largest);
+    if (factor > 0)
+        for (Index p = 0; p < k; ++p)
+            to[p] = static_cast<std::uint8_t>(static_cast<std::int32_t>(x[p] * factor + 128.5f));
+    else
+        std::fill_n(to, k, std::uint8_t{128});
     return largest / 127;
 }
 
