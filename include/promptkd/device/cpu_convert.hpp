@@ -120,4 +120,28 @@ EIGEN_ALWAYS_INLINE void store_packet(P* p, const PacketOf<T>& packet) {
     }
 }
 
+/// The first n < packet_width<T> elements of the packet of T at p, then zeros: nothing is read behind them.
+template <class T, class P>
+EIGEN_ALWAYS_INLINE PacketOf<T> load_first(const P* p, Index n) {
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(PROMPTKD_HALF_INSTRUCTIONS)
+    if constexpr (std::is_same_v<P, float> && std::is_same_v<T, float>)
+        return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#endif
+    P values[packet_width<T>] = {};
+    for (Index i = 0; i < n; ++i) values[i] = p[i];
+    return load_packet<T>(values);
+}
+
+/// Stores the first n < packet_width<T> elements of a packet of T at p, rounded to P.
+template <class T, class P>
+EIGEN_ALWAYS_INLINE void store_first(P* p, const PacketOf<T>& packet, Index n) {
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(PROMPTKD_HALF_INSTRUCTIONS)
+    if constexpr (std::is_same_v<P, float> && std::is_same_v<T, float>)
+        return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), packet);
+#endif
+    P values[packet_width<T>];
+    store_packet<T>(values, packet);
+    for (Index i = 0; i < n; ++i) p[i] = values[i];
+}
+
 }  // namespace promptkd::detail

@@ -30,35 +30,46 @@ private:
     void finish_as(const T* tile, bool first, Index row, Index rows, Index column, Index columns) const {
         const T beta = first ? static_cast<T>(g_.beta) : T(1), alpha = static_cast<T>(g_.alpha);
         const T* bias = first && g_.bias ? static_cast<const T*>(g_.bias) + column : nullptr;
+        const Index whole = columns / packet_width<T> * packet_width<T>, rest = columns - whole;
         for (Index i = 0; i < rows; ++i, tile += Tile<T>::columns) {
             const Index at = offset_ + (row + i) * g_.ldc + column;
             C* c = static_cast<C*>(g_.c) + at;
             const C* add = first && g_.residual ? static_cast<const C*>(g_.residual) + at : nullptr;
-            if (columns == Tile<T>::columns) {
-                finish_row(tile, alpha, beta, bias, add, c);
-                continue;
-            }
-            for (Index j = 0; j < columns; ++j) {
-                T value = alpha * tile[j];
-                if (beta != T(0)) value += beta * static_cast<T>(c[j]);
-                if (bias) value += bias[j];
-                if (add) value += static_cast<T>(add[j]);
-                c[j] = C(value);
-            }
+            for (Index j = 0; j < whole; j += packet_width<T>)
+                store_packet<T>(c + j, finished(tile + j, alpha, beta, bias ? bias + j : nullptr,
+                                                add ? add + j : nullptr, c + j, WholePacket{}));
+            if (rest > 0)
+                store_first<T>(c + whole,
+                               finished(tile + whole, alpha, beta, bias ? bias + whole : nullptr,
+                                        add ? add + whole : nullptr, c + whole, FirstOfPacket{rest}),
+                               rest);
         }
     }
 
-    template <class C>
-    static void finish_row(const T* tile, T alpha, T beta, const T* bias, const C* add, C* c) {
+    struct WholePacket {
+        template <class P>
+        EIGEN_ALWAYS_INLINE PacketOf<T> operator()(const P* p) const {
+            return load_packet<T>(p);
+        }
+    };
+    struct FirstOfPacket {
+        Index n;
+        template <class P>
+        EIGEN_ALWAYS_INLINE PacketOf<T> operator()(const P* p) const {
+            return load_first<T>(p, n);
+        }
+    };
+
+    template <class C, class Load>
+    EIGEN_ALWAYS_INLINE static PacketOf<T> finished(const T* tile, T alpha, T beta, const T* bias, const C* add,
+                                                    const C* c, const Load& load) {
         using namespace Eigen::internal;
         using Packet = PacketOf<T>;
-        for (Index j = 0; j < Tile<T>::columns; j += packet_width<T>) {
-            Packet value = pmul(pset1<Packet>(alpha), pload<Packet>(tile + j));
-            if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), load_packet<T>(c + j)));
-            if (bias) value = padd(value, ploadu<Packet>(bias + j));
-            if (add) value = padd(value, load_packet<T>(add + j));
-            store_packet<T>(c + j, value);
-        }
+        Packet value = pmul(pset1<Packet>(alpha), pload<Packet>(tile));
+        if (beta != T(0)) value = padd(value, pmul(pset1<Packet>(beta), load(c)));
+        if (bias) value = padd(value, load(bias));
+        if (add) value = padd(value, load(add));
+        return value;
     }
 
     const Gemm& g_;

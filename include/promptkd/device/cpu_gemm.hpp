@@ -59,8 +59,8 @@ public:
         for (Index j = panel * Tile<T>::columns; j < end; j += Tile<T>::columns)
             for (Index i = 0; i < rows; i += Tile<T>::rows) {
                 const Index height = std::min(Tile<T>::rows, rows - i), width = std::min(Tile<T>::columns, end - j);
-                tile_kernel<T, E, B>(height)(steps, a.data + i * a.row_stride, a.row_stride, a.stride,
-                                             packed + j * depth, tile);
+                tile_kernel<T, E, B>(height, width)(steps, a.data + i * a.row_stride, a.row_stride, a.stride,
+                                                    packed + j * depth, tile);
                 finish_(tile, block == 0, row0 + i, height, j, width);
             }
     }

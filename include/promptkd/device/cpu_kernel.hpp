@@ -67,51 +67,56 @@ struct Step<float, Bf16Pair> {
 #endif
 
 // Inlined by force: a call in the innermost loop moves the sums from registers to memory, at a quarter of the speed.
-template <class T, class E>
-EIGEN_ALWAYS_INLINE void accumulate_row(PacketOf<T>& left, PacketOf<T>& right, E a, typename Step<T, E>::Vector b0,
-                                        typename Step<T, E>::Vector b1) {
+template <class T, class E, bool Narrow>
+EIGEN_ALWAYS_INLINE void accumulate_row(PacketOf<T>& left, [[maybe_unused]] PacketOf<T>& right, E a,
+                                        typename Step<T, E>::Vector b0,
+                                        [[maybe_unused]] typename Step<T, E>::Vector b1) {
     const auto x = Step<T, E>::broadcast(a);
     left = Step<T, E>::multiply_add(x, b0, left);
-    right = Step<T, E>::multiply_add(x, b1, right);
+    if constexpr (!Narrow) right = Step<T, E>::multiply_add(x, b1, right);
 }
 
-template <class T, class E, Index... I>
+template <class T, class E, bool Narrow, Index... I>
 EIGEN_ALWAYS_INLINE void accumulate(PacketOf<T>* left, PacketOf<T>* right, const E* a, Index row_stride,
                                     typename Step<T, E>::Vector b0, typename Step<T, E>::Vector b1,
                                     std::integer_sequence<Index, I...>) {
-    (accumulate_row<T, E>(left[I], right[I], a[I * row_stride], b0, b1), ...);
+    (accumulate_row<T, E, Narrow>(left[I], right[I], a[I * row_stride], b0, b1), ...);
 }
 
 /// tile (Rows × Tile::columns) = Σ_p A(i, p)·B(p, j), p < steps, in the order of p. A(i, p) = a[i·row_stride +
-/// p·stride]; B is a packed panel: `columns` values for each p.
-template <class T, class E, class B, Index Rows>
+/// p·stride]; B is a packed panel: `columns` values for each p. Narrow: only the first half of the columns.
+template <class T, class E, class B, bool Narrow, Index Rows>
 void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, const B* b, T* tile) {
     using namespace Eigen::internal;
     using Packet = PacketOf<T>;
     constexpr auto all = std::make_integer_sequence<Index, Rows>{};
     Packet left[Rows], right[Rows];
     for (Index i = 0; i < Rows; ++i) left[i] = right[i] = pset1<Packet>(T(0));
-    for (Index p = 0; p < steps; ++p, a += stride, b += Tile<T>::columns)
-        accumulate<T, E>(left, right, a, row_stride, Step<T, E>::load(b), Step<T, E>::load(b + packet_width<T>), all);
+    for (Index p = 0; p < steps; ++p, a += stride, b += Tile<T>::columns) {
+        const auto b0 = Step<T, E>::load(b), b1 = Narrow ? b0 : Step<T, E>::load(b + packet_width<T>);
+        accumulate<T, E, Narrow>(left, right, a, row_stride, b0, b1, all);
+    }
     for (Index i = 0; i < Rows; ++i) {
         pstore(tile + i * Tile<T>::columns, left[i]);
-        pstore(tile + i * Tile<T>::columns + packet_width<T>, right[i]);
+        if constexpr (!Narrow) pstore(tile + i * Tile<T>::columns + packet_width<T>, right[i]);
     }
 }
 
 template <class T, class E, class B>
 using TileKernel = void (*)(Index, const E*, Index, Index, const B*, T*);
 
-template <class T, class E, class B, Index... R>
+template <class T, class E, class B, bool Narrow, Index... R>
 constexpr TileKernel<T, E, B> kernel_of(Index rows, std::integer_sequence<Index, R...>) {
-    constexpr TileKernel<T, E, B> kernels[] = {&multiply_tile<T, E, B, R + 1>...};
+    constexpr TileKernel<T, E, B> kernels[] = {&multiply_tile<T, E, B, Narrow, R + 1>...};
     return kernels[rows - 1];
 }
 
-/// The kernel for the last `rows` rows of a product, 1 ≤ rows ≤ Tile::rows.
+/// The kernel for a tile of `rows` rows, 1 ≤ rows ≤ Tile::rows, of which `columns` columns are wanted.
 template <class T, class E, class B>
-TileKernel<T, E, B> tile_kernel(Index rows) {
-    return kernel_of<T, E, B>(rows, std::make_integer_sequence<Index, Tile<T>::rows>{});
+TileKernel<T, E, B> tile_kernel(Index rows, Index columns = Tile<T>::columns) {
+    constexpr auto heights = std::make_integer_sequence<Index, Tile<T>::rows>{};
+    return columns <= packet_width<T> ? kernel_of<T, E, B, true>(rows, heights)
+                                      : kernel_of<T, E, B, false>(rows, heights);
 }
 
 }  // namespace promptkd::detail
