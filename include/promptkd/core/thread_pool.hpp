@@ -41,11 +41,16 @@ public:
 
     int size() const { return size_; }
 
-    /// What a thread does in a loop that waits for another for a few microseconds.
-    static void pause() {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+    /// Waits for another thread, a few microseconds as a rule: spins until done() and soon lets others run, since the
+    /// one that is waited for may have lost its core.
+    template <class F>
+    static void wait(const F& done) {
+        for (int i = 0; !done(); ++i) {
+            if (i < spins)
+                pause();
+            else
+                std::this_thread::yield();
+        }
     }
 
     /// Calls f(i, worker) once for every i in [0, count), worker in [0, size()). Returns when all calls have.
@@ -78,6 +83,12 @@ public:
 private:
     static constexpr int spins = 4000;
 
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+
     static int& current_worker() {
         thread_local int worker = -1;
         return worker;
@@ -99,12 +110,7 @@ private:
             std::lock_guard lock(mutex_);
             open_ = false;
         }
-        for (int i = 0; active_.load(std::memory_order_acquire) != 0; ++i) {
-            if (i < spins)
-                pause();
-            else
-                std::this_thread::yield();
-        }
+        wait([&] { return active_.load(std::memory_order_acquire) == 0; });
         if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     }
 

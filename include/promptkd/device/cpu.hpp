@@ -212,14 +212,18 @@ private:
         const P product(g, 0, 0);
         if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(threads_[0]);
         const Index threads = pool_.size(), panels = (g.n + Tile::columns - 1) / Tile::columns;
-        const Index packs = product.prepacked() ? 0 : std::min(panels, 2 * threads);
-        const Index pack_panels = packs == 0 ? 0 : (panels + packs - 1) / packs;
         const Index wanted = round_up((g.m + Tile::chunk_rows - 1) / Tile::chunk_rows, threads);
         const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
         // Few chunks are divided by columns, too, so that no thread waits long for another's last one.
         const Index parts = chunks >= 4 * threads ? 1 : std::min(panels, (4 * threads + chunks - 1) / chunks);
         const Index part_panels = (panels + parts - 1) / parts;
-        auto* packed = packs == 0 ? nullptr : packed_.template at_least<typename P::Panel>(product.packed_elements());
+        // With one chunk of rows each panel is used by one task, which packs it: no waiting, and it stays in that
+        // cache.
+        const bool packs_own = chunks == 1 && !product.prepacked();
+        const Index packs = packs_own || product.prepacked() ? 0 : std::min(panels, 2 * threads);
+        const Index pack_panels = packs == 0 ? 0 : (panels + packs - 1) / packs;
+        auto* packed =
+            product.prepacked() ? nullptr : packed_.template at_least<typename P::Panel>(product.packed_elements());
         for (Index block = 0; block < product.blocks(); ++block) {
             std::atomic<Index> packed_parts{0};
             pool_.run(packs + chunks * parts, [&](Index i, int worker) {
@@ -229,8 +233,9 @@ private:
                     return product.pack(block, i * pack_panels, pack_panels, packed, thread);
                 }
                 // Packing tasks were taken before this one, each by a thread that is at work on it: a short wait.
-                while (packed_parts.load(std::memory_order_acquire) < packs) ThreadPool::pause();
+                ThreadPool::wait([&] { return packed_parts.load(std::memory_order_acquire) >= packs; });
                 const Index row = (i - packs) / parts * rows, panel = (i - packs) % parts * part_panels;
+                if (packs_own) product.pack(block, panel, part_panels, packed, thread);
                 if (panel < panels)
                     product.compute(block, row, std::min(rows, g.m - row), panel, part_panels, packed, thread);
             });
