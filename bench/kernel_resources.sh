@@ -10,6 +10,8 @@ nvcc=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 spilled=0
+release=$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
+printf '<!-- Made by bench/kernel_resources.sh (nvcc %s, -O3). -->\n\n' "$release"
 for arch in "$@"; do
     "$nvcc" -std=c++20 -O3 -cubin -arch="sm_$arch" -Xptxas -v -I"$root/include" -I"$root" -I"$root/tests" \
         -o "$work/kernels.cubin" "$root/tests/cuda/golden_cuda.cu" 2>"$work/log" || {

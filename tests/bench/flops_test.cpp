@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The products that a pass runs, counted and compared with a formula: savings that are not in force would show.
+#include "support/tiny_clip.hpp"
+
+#include <bench/support/profile.hpp>
+
+#include <doctest/doctest.h>
+
+namespace flops_test {
+
+using namespace promptkd;
+using namespace promptkd::test;
+
+namespace {
+
+using D = bench::Profiled<Cpu<double>>;
+
+/// Linear layers of a block, forward or backward to the input: in_proj 3d², out_proj d², c_fc and c_proj 4d² each.
+double linear(Index rows, Index d) { return 24.0 * static_cast<double>(rows * d * d); }
+/// The last block's: keys and values of every row, all else of one row a sequence.
+double last_linear(Index rows, Index count, Index d) {
+    return static_cast<double>(4 * rows * d * d + 20 * count * d * d);
+}
+/// `products` products of attention, over `pairs` of a query and a key.
+double attention(Index products, Index pairs, Index d) { return 2.0 * static_cast<double>(products * pairs * d); }
+
+constexpr Index width = 12, patches = 4, layers = 3, embedding = 6, batch = 3, prompts = 2;
+
+}  // namespace
+
+TEST_CASE("FLOPs of the image encoder: no more than the class token of the last block, none for frozen weights") {
+    D device(1);
+    ClipModel<D> model(device, tiny_clip());
+    ParamSet<D> params(device);
+    auto layers_of_prompts = add_visual_prompts(params, prompts, layers, width);
+    params.bind();
+    auto table = model.vision().place_prompts(device, prompts, batch);
+    const Buffer<D, double> images(device, numbers(batch * 192, 1)), d_features(device, numbers(batch * embedding, 2));
+    Buffer<D, double> features(device, batch * embedding);
+    Arena<D> arena(device);
+    const auto counted = [&](bool backward) {
+        planned(device, arena, [&] {
+            device.reset();
+            VisionTape<D> tape;
+            model.vision().forward(device, arena, images.data(), batch, &layers_of_prompts, table.view(batch),
+                                   features.data(), backward ? &tape : nullptr);
+            if (backward)
+                model.vision().backward(device, arena, d_features.data(), layers_of_prompts, table.view(batch), tape);
+        });
+        return device.flops();
+    };
+    const Index tokens = 1 + patches + prompts, rows = batch * tokens, pairs = rows * tokens;
+    const double blocks = (layers - 1) * linear(rows, width) + last_linear(rows, batch, width);
+    const double projection = 2.0 * batch * width * embedding, patch = 2.0 * batch * patches * 48 * width;
+    const auto mixing = [&](Index products) {
+        return (layers - 1) * attention(products, pairs, width) + attention(products, rows, width);
+    };
+    const double forward = patch + blocks + mixing(2) + projection;
+    CHECK(counted(false) == forward);
+    CHECK(counted(true) == forward + blocks + mixing(4) + projection);
+}
+
+TEST_CASE("FLOPs of the text encoder: shared tokens once, nothing behind the longest text") {
+    D device(1);
+    ClipModel<D> model(device, tiny_clip());
+    ParamSet<D> params(device);
+    const Param<double>& context = params.add("context", {2, 10});
+    params.bind();
+    // Four tokens that all texts begin with; they end at 5, 6 and 5.
+    const TokenRows texts{{17, 3, 4, 5, 6, 19, 0, 0, 17, 3, 4, 5, 7, 8, 19, 0, 17, 3, 4, 5, 9, 19, 0, 0}, 3, 8};
+    Arena<D> arena(device);
+    Buffer<D, double> features(device, texts.count * embedding);
+    const auto counted = [&](TextSavings savings) {
+        auto prepared =
+            model.text().prepare(device, texts, ContextLayout::after_start(texts.count, 2, false), 0, savings);
+        planned(device, arena, [&] {
+            device.reset();
+            model.text().forward(device, arena, prepared, context.value, nullptr, features.data(), nullptr);
+        });
+        return device.flops();
+    };
+    const auto expected = [&](Index prefix, Index tokens) {
+        const Index d = 10, run = tokens - prefix, count = texts.count, rows = prefix + count * run;
+        return linear(rows, d) + attention(2, rows * prefix + count * run * run, d) + last_linear(rows, count, d) +
+               attention(2, count * tokens, d) + 2.0 * static_cast<double>(count * d * embedding);
+    };
+    CHECK(counted({false, false}) == expected(0, 8));
+    CHECK(counted({true, false}) == expected(0, 7));
+    CHECK(counted({false, true}) == expected(4, 8));
+    CHECK(counted({true, true}) == expected(4, 7));
+}
+
+}  // namespace flops_test
