@@ -181,6 +181,49 @@ TEST_CASE_TEMPLATE("attention backward: prefix, causal, selection", D, PROMPTKD_
     }
 }
 
+TEST_CASE_TEMPLATE("attention in tiles is the same", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    for (const bool causal : {false, true})
+        for (const Index tile : {1, 2, 3, 4, 5, 7, 8, 9, 20}) {
+            const Case c{{0, 5, 6, causal}, {}, false, 4, 3};
+            Setup<D> whole(c), parts(c);
+            parts.shape.tile = tile;
+            CHECK(parts.shape.tiled() == (tile < 20));
+            const Index d = c.width();
+            const auto run = [&](Setup<D>& x) {
+                x.forward();
+                Tensor<D> d_o(x.device, x.d_o);
+                Buffer<D, T> gradients(x.device, x.rows * 3 * d), output(x.device, x.rows * d),
+                    scratch(x.device, x.shape.tile_scores());
+                T* g = gradients.data();
+                const T *q = x.pq, *k = x.pk, *v = x.pv, *p = x.probabilities.data();
+                Arena<D> arena(x.device);
+                planned(x.device, arena, [&] {
+                    attention_backward(x.device, arena, x.shape, q, k, v, p, d_o.read(), g, g + d, g + 2 * d);
+                });
+                std::vector<T> all = gradients.to_host();
+                const auto add_output = [&] {
+                    const std::vector<T> o = output.to_host();
+                    all.insert(all.end(), o.begin(), o.end());
+                };
+                attention_output(x.device, x.shape, v, p, output.data());
+                add_output();
+                planned(x.device, arena, [&] {
+                    attention_forward(x.device, arena, x.shape, q, k, v, scratch.data(), output.data(), false);
+                });
+                add_output();
+                const std::vector<T> o = x.o.to_host();
+                all.insert(all.end(), o.begin(), o.end());
+                return all;
+            };
+            // A GPU's library may choose another order of summation for other numbers of products.
+            const std::vector<T> want = run(whole);
+            const double bound = requires { D::host_memory; }
+            ? 0 : 2 * rounding<T>;
+            CHECK(difference(run(parts), Values(want.begin(), want.end())) <= bound);
+        }
+}
+
 TEST_CASE_TEMPLATE("fused attention is attention: outputs and gradients", D, PROMPTKD_TEST_DEVICES) {
     using T = typename D::Scalar;
     const std::vector<Case> shapes = {{{0, 2, 5, false}, {}, false},        {{0, 2, 5, true}, {}, false},

@@ -35,6 +35,11 @@ public:
 
     int threads() const { return pool_.size(); }
 
+    /// How many parts of `bytes` each, shared out among the threads, stay in the threads' second-level caches.
+    Index cached_parts(std::size_t bytes) const {
+        return threads() * std::max<Index>(1, static_cast<Index>(cache_bytes / std::max<std::size_t>(1, bytes)));
+    }
+
     /// Large blocks are offered huge pages: a model of 1.7 GB then costs 800 page faults, not 400,000.
     void* allocate(std::size_t bytes) {
         const std::size_t unit = bytes >= 2 * huge_page ? huge_page : alignment;
@@ -154,8 +159,9 @@ public:
 
 private:
     static constexpr std::size_t alignment = 256, huge_page = std::size_t{2} << 20;
-    static constexpr Index min_elements = 8192;  // below this, starting a thread costs more than it saves
-    static constexpr double min_flops = 4e5;     // likewise for products
+    static constexpr std::size_t cache_bytes = 640 << 10;  // most of the 1 MB that today's cores have at least
+    static constexpr Index min_elements = 8192;            // below this, starting a thread costs more than it saves
+    static constexpr double min_flops = 4e5;               // likewise for products
 
     static Index round_up(Index x, Index unit) { return (x + unit - 1) / unit * unit; }
 

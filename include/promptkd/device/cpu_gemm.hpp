@@ -51,7 +51,7 @@ public:
     void compute(Index block, Index row0, Index rows, Index panel, Index panels, const B* packed,
                  ProductThread& thread) const {
         const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, steps = steps_of(k);
-        const Rows<E> a = rows_of<E>(g_.a, a_, row0, rows, k0, k, panels >= reusing_panels, thread.rows);
+        const Rows<E> a = rows_of<E>(g_.a, a_, row0, rows, k0, k, copies_rows(panels), thread.rows);
         alignas(64) T tile[Tile<T>::rows * Tile<T>::columns];
         const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
         if (prepacked()) packed = static_cast<const B*>(b_) + k0 / terms * Tile<T>::columns;
@@ -78,7 +78,13 @@ public:
 
 private:
     static constexpr Index terms = Step<T, E>::terms;
-    static constexpr Index reusing_panels = 16;  ///< so many panels read a chunk of A often enough to copy it first
+
+    /// Whether so many panels read a chunk of A often enough to copy it first: fewer do when rows at their distance
+    /// meet in the same sets of the first-level cache.
+    bool copies_rows(Index panels) const {
+        const bool meet = !g_.a.transposed && g_.a.ld * static_cast<Index>(size_of(g_.a.type)) % 2048 == 0;
+        return panels >= (meet ? 4 : 16);
+    }
 
     /// A result in 16 bits is rounded once, so its inner dimension is not divided.
     static Index block_count(const Gemm& g) {

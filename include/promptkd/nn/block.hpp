@@ -55,7 +55,7 @@ struct Block {
         {
             typename Arena<D>::Scope inner(arena);
             if (!keep) allocate_attention(device, arena, s, selection, false, t);
-            attend(device, arena, attention_shape(s, selection), t, o);
+            attend(device, arena, attention_shape(device, s, selection), t, o, keep);
         }
         finish_attention(device, arena, s, selection, t, o);
         if (!keep) t.hidden = arena.template scratch<A>(queries * c_fc.weight.rows);
@@ -70,7 +70,7 @@ struct Block {
         const Index queries = selection ? s.count : s.rows();
         A* d_mid = selection ? arena.template scratch<A>(queries * d) : dx;
         mlp_backward(device, arena, queries, t, dy, d_mid, weights);
-        const AttentionShape shape = attention_shape(s, selection);
+        const AttentionShape shape = attention_shape(device, s, selection);
         if (weights) output_gradients(device, arena, shape, t, d_mid, weights);
         A* d_o = arena.template scratch<A>(queries * d);
         linear_backward(device, out_proj, d_mid, d_o, queries);
@@ -102,12 +102,13 @@ struct Block {
     }
 
 private:
-    AttentionShape attention_shape(const Sequences& s, const Selection* selection) const {
+    AttentionShape attention_shape(const D& device, const Sequences& s, const Selection* selection) const {
         AttentionShape shape;
         shape.sequences = s, shape.selection = selection, shape.heads = heads, shape.head_dim = d / heads;
         shape.q_ld = selection ? d : 3 * d;
         shape.kv_ld = selection ? 2 * d : 3 * d;
         shape.o_ld = d;
+        shape.tile = attention_tile(device, shape);
         return shape;
     }
 
@@ -129,15 +130,15 @@ private:
         const Index rows = s.rows();
         t.q = arena.template take<A>(keep, selection ? s.count * d : rows * 3 * d);
         t.kv = selection ? arena.template take<A>(keep, rows * 2 * d) : nullptr;
-        const AttentionShape shape = attention_shape(s, selection);
+        const AttentionShape shape = attention_shape(device, s, selection);
         if (uses_fused_attention(device, shape))
             t.log_sum = arena.template take<T>(keep, heads * rows);
         else
-            t.probabilities = arena.template take<A>(keep, shape.scores());
+            t.probabilities = arena.template take<A>(keep, keep ? shape.scores() : shape.tile_scores());
     }
 
     /// o = attention(ln_1(x)) before the output projection.
-    void attend(D& device, Arena<D>& arena, const AttentionShape& shape, BlockTape<D>& t, A* o) const {
+    void attend(D& device, Arena<D>& arena, const AttentionShape& shape, BlockTape<D>& t, A* o, bool keep) const {
         typename Arena<D>::Scope scope(arena);
         const Sequences& s = shape.sequences;
         const Index rows = s.rows();
@@ -148,14 +149,14 @@ private:
             gather_selected(device, s, *shape.selection, norm, chosen, d);
             linear_forward(device, in_proj.row_range(0, d), chosen, t.q, s.count);
             linear_forward(device, in_proj.row_range(d, 2 * d), norm, t.kv, rows);
-            attention_forward(device, arena, shape, t.q, t.kv, t.kv + d, t.probabilities, o);
+            attention_forward(device, arena, shape, t.q, t.kv, t.kv + d, t.probabilities, o, keep);
         } else {
             linear_forward(device, in_proj, norm, t.q, rows);
             const A *q = t.q, *k = q + d, *v = q + 2 * d;
             if (uses_fused_attention(device, shape))
                 fused_attention_forward(device, shape, q, k, v, t.log_sum, o);
             else
-                attention_forward(device, arena, shape, q, k, v, t.probabilities, o);
+                attention_forward(device, arena, shape, q, k, v, t.probabilities, o, keep);
         }
     }
 

@@ -4,6 +4,7 @@
 #include <promptkd/device/memory.hpp>
 #include <promptkd/op/softmax.hpp>
 
+#include <algorithm>
 #include <cmath>
 
 namespace promptkd {
@@ -16,6 +17,9 @@ struct AttentionShape {
     const Selection* selection = nullptr;
     Index heads = 0, head_dim = 0;
     Index q_ld = 0, kv_ld = 0, o_ld = 0;
+    /// Pairs of a sequence and a head whose scores are computed together, 0: all. A few stay in a CPU's cache between
+    /// the passes over them. Without effect with a prefix or a selection.
+    Index tile = 0;
 
     Index queries() const { return selection ? sequences.count : sequences.rows(); }
     Index prefix_queries() const { return selection ? 0 : sequences.prefix; }
@@ -25,6 +29,20 @@ struct AttentionShape {
     Index score_ld() const { return (sequences.tokens() + 7) / 8 * 8; }
     /// Elements of that matrix.
     Index scores() const { return heads * queries() * score_ld(); }
+    bool tiled() const {
+        return tile > 0 && tile < heads * sequences.count && sequences.prefix == 0 && selection == nullptr;
+    }
+    /// Sequences and heads of a tile: all heads of some sequences, or an even share of one sequence's heads.
+    Index tile_sequences() const { return tiled() ? std::max<Index>(1, tile / heads) : sequences.count; }
+    Index tile_heads() const {
+        if (!tiled() || tile >= heads) return heads;
+        const Index parts = (heads + tile - 1) / tile;
+        return (heads + parts - 1) / parts;
+    }
+    /// Elements of the largest tile's scores.
+    Index tile_scores() const {
+        return tiled() ? tile_heads() * tile_sequences() * sequences.length * score_ld() : scores();
+    }
     double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 };
 
@@ -123,6 +141,25 @@ private:
     const AttentionShape& s_;
 };
 
+/// Where a tile begins: its first row of the activations, its first column there, its first score.
+struct TileStart {
+    Index row = 0, column = 0, score = 0;
+};
+
+/// f(part, start) for every tile of `shape`; `part` is the shape of its attention.
+template <class F>
+void for_each_tile(const AttentionShape& shape, const F& f) {
+    const Index sequences = shape.tile_sequences(), heads = shape.tile_heads(), length = shape.sequences.length;
+    for (Index i = 0; i < shape.sequences.count; i += sequences)
+        for (Index h = 0; h < shape.heads; h += heads) {
+            AttentionShape part = shape;
+            part.tile = 0;
+            part.sequences.count = std::min(sequences, shape.sequences.count - i);
+            part.heads = std::min(heads, shape.heads - h);
+            f(part, TileStart{i * length, h * shape.head_dim, (i * shape.heads + h) * length * shape.score_ld()});
+        }
+}
+
 /// n values of the device's Scalar: `x` itself when that is its type, else scratch.
 template <Device D, class A>
 typename D::Scalar* as_wide(Arena<D>& arena, A* x, Index n) {
@@ -134,39 +171,62 @@ typename D::Scalar* as_wide(Arena<D>& arena, A* x, Index n) {
 
 }  // namespace detail
 
-/// o (query rows, o_ld) = attention(q, k, v). `probabilities` (shape.scores() elements) keeps softmax(…) for the
-/// backward pass. Scores are never rounded to 16 bits, probabilities are.
+/// The tile of `shape` that suits the device, see AttentionShape::tile.
+template <Device D>
+Index attention_tile(const D& device, const AttentionShape& shape) {
+    if constexpr (requires { device.cached_parts(std::size_t{}); })
+        return device.cached_parts(static_cast<std::size_t>(shape.sequences.length * shape.score_ld()) *
+                                   sizeof(typename D::Scalar));
+    else
+        return 0;
+}
+
+/// o (query rows, o_ld) = attention(q, k, v). With `keep`, `probabilities` (shape.scores() elements) keeps softmax(…)
+/// for the backward pass, tile behind tile; else it is scratch of shape.tile_scores() elements. Scores are never
+/// rounded to 16 bits, probabilities are.
 template <Device D, class A>
 void attention_forward(D& device, Arena<D>& arena, const AttentionShape& shape, const A* q, const A* k, const A* v,
-                       A* probabilities, A* o) {
-    typename Arena<D>::Scope scope(arena);
-    auto* scores = detail::as_wide(arena, probabilities, shape.scores());
-    detail::AttentionProducts<D, A> products(device, shape);
-    products.scores(q, shape.q_ld, k, scores, shape.scale());
-    attention_softmax(device, shape.sequences, shape.selection, shape.heads, shape.score_ld(), scores, probabilities);
-    products.mix(probabilities, v, o, shape.o_ld, 1);
+                       A* probabilities, A* o, bool keep = true) {
+    detail::for_each_tile(shape, [&](const AttentionShape& part, const detail::TileStart& at) {
+        typename Arena<D>::Scope scope(arena);
+        const Index query = at.row * shape.q_ld + at.column, key = at.row * shape.kv_ld + at.column;
+        A* p = probabilities + (keep ? at.score : 0);
+        auto* scores = detail::as_wide(arena, p, part.scores());
+        detail::AttentionProducts<D, A> products(device, part);
+        products.scores(q + query, shape.q_ld, k + key, scores, shape.scale());
+        attention_softmax(device, part.sequences, part.selection, part.heads, part.score_ld(), scores, p);
+        products.mix(p, v + key, o + at.row * shape.o_ld + at.column, shape.o_ld, 1);
+    });
 }
 
 /// o alone, from the `probabilities` that attention_forward kept.
 template <Device D, class A>
 void attention_output(D& device, const AttentionShape& shape, const A* v, const A* probabilities, A* o) {
-    detail::AttentionProducts<D, A>(device, shape).mix(probabilities, v, o, shape.o_ld, 1);
+    detail::for_each_tile(shape, [&](const AttentionShape& part, const detail::TileStart& at) {
+        detail::AttentionProducts<D, A>(device, part)
+            .mix(probabilities + at.score, v + at.row * shape.kv_ld + at.column, o + at.row * shape.o_ld + at.column,
+                 shape.o_ld, 1);
+    });
 }
 
 /// Gradients dq (query rows, q_ld), dk and dv (key rows, kv_ld) from `d_o` (query rows, o_ld). All are overwritten.
 template <Device D, class A>
 void attention_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const A* q, const A* k, const A* v,
                         const A* probabilities, const A* d_o, A* dq, A* dk, A* dv) {
-    typename Arena<D>::Scope scope(arena);
-    A* ds = arena.template scratch<A>(shape.scores());
-    auto* dp = detail::as_wide(arena, ds, shape.scores());
-    detail::AttentionProducts<D, A> products(device, shape);
-    products.mix_transposed(probabilities, d_o, shape.o_ld, dv, shape.kv_ld, 1);
-    products.scores(d_o, shape.o_ld, v, dp, 1);
-    attention_softmax_backward(device, shape.sequences, shape.selection, shape.heads, shape.score_ld(), probabilities,
-                               static_cast<const typename D::Scalar*>(dp), ds);
-    products.mix(ds, k, dq, shape.q_ld, shape.scale());
-    products.mix_transposed(ds, q, shape.q_ld, dk, shape.kv_ld, shape.scale());
+    detail::for_each_tile(shape, [&](const AttentionShape& part, const detail::TileStart& at) {
+        typename Arena<D>::Scope scope(arena);
+        const Index query = at.row * shape.q_ld + at.column, key = at.row * shape.kv_ld + at.column;
+        const A *p = probabilities + at.score, *d_out = d_o + at.row * shape.o_ld + at.column;
+        A* ds = arena.template scratch<A>(part.scores());
+        auto* dp = detail::as_wide(arena, ds, part.scores());
+        detail::AttentionProducts<D, A> products(device, part);
+        products.mix_transposed(p, d_out, shape.o_ld, dv + key, shape.kv_ld, 1);
+        products.scores(d_out, shape.o_ld, v + key, dp, 1);
+        attention_softmax_backward(device, part.sequences, part.selection, part.heads, part.score_ld(), p,
+                                   static_cast<const typename D::Scalar*>(dp), ds);
+        products.mix(ds, k + key, dq + query, shape.q_ld, shape.scale());
+        products.mix_transposed(ds, q + query, shape.q_ld, dk + key, shape.kv_ld, shape.scale());
+    });
 }
 
 }  // namespace promptkd
