@@ -99,9 +99,9 @@ __global__ void __launch_bounds__(cuda_block, 4) block_rows_kernel(Index n, F f)
     for (Index row = blockIdx.x; row < n; row += gridDim.x) f(team, row);
 }
 
-/// A block a row, with the functor's team memory behind the reductions' own.
+/// A block a row, with the functor's team memory behind the reductions' own. Its functors need some more registers.
 template <class T, class F>
-__global__ void __launch_bounds__(cuda_block, 4) team_rows_kernel(Index n, F f) {
+__global__ void __launch_bounds__(cuda_block, 3) team_rows_kernel(Index n, F f) {
     extern __shared__ __align__(16) unsigned char memory[];
     T* shared = reinterpret_cast<T*>(memory);
     CudaTeam<T, cuda_block> team(static_cast<int>(threadIdx.x), shared, shared + cuda_block / 32);
