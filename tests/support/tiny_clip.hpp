@@ -44,4 +44,7 @@ inline TensorMap tiny_clip(const char* gelu = "quick", unsigned seed = 1) {
     return map;
 }
 
+/// Three texts for it (SOT 17, EOT 19) that share four tokens and end at 5, 6 and 5 of 8.
+inline const TokenRows tiny_texts{{17, 3, 4, 5, 6, 19, 0, 0, 17, 3, 4, 5, 7, 8, 19, 0, 17, 3, 4, 5, 9, 19, 0, 0}, 3, 8};
+
 }  // namespace promptkd::test
