@@ -3,9 +3,9 @@
 // timing `promptkd classify` from exec to answer:  bundle FILE [--model ViT-B/16]
 #include "support/random_model.hpp"
 
+#include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/train/bundle.hpp>
-#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/evaluate/classifier.hpp>
 
 #include <CLI/CLI.hpp>
 

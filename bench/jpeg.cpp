@@ -2,11 +2,11 @@
 // Images a second on one core: JPEG files in memory decoded and preprocessed to 224 x 224, by each decoder of this
 // build. bench/jpeg.py makes the files and times Pillow beside it.
 //   jpeg [--seconds S] [--resolution R] FILE…
-#include <promptkd/clip/preprocess.hpp>
-#include <promptkd/data/augment.hpp>
-#include <promptkd/io/image.hpp>
+#include <promptkd/format/image.hpp>
+#include <promptkd/image/augment.hpp>
+#include <promptkd/image/preprocess.hpp>
 #if defined(PROMPTKD_WITH_JPEG_TURBO)
-#include <promptkd/io/jpeg_turbo.hpp>
+#include <promptkd/format/jpeg_turbo.hpp>
 #endif
 
 #include <CLI/CLI.hpp>

@@ -4,9 +4,9 @@
 // Each measurement is a process of its own, so that its peak memory is its own.
 #include "support/random_model.hpp"
 
+#include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/model.hpp>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/io/weights_file.hpp>
 
 #include <CLI/CLI.hpp>
 

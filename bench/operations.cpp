@@ -2,9 +2,9 @@
 // Micro-benchmarks of the operations at the sizes of ViT-B/16 with batch 8 (1,608 rows of 768), on all cores.
 #include <benchmark/benchmark.h>
 
-#include <promptkd/clip/preprocess.hpp>
 #include <promptkd/core/rng.hpp>
 #include <promptkd/device/cpu.hpp>
+#include <promptkd/image/preprocess.hpp>
 #include <promptkd/op/attention.hpp>
 #include <promptkd/op/elementwise.hpp>
 #include <promptkd/op/norm.hpp>

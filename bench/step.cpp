@@ -4,13 +4,13 @@
 #include "support/profile.hpp"
 #include "support/random_model.hpp"
 
+#include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/device/async.hpp>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/prompt/context.hpp>
-#include <promptkd/prompt/independent.hpp>
-#include <promptkd/train/class_vectors.hpp>
-#include <promptkd/train/distiller.hpp>
-#include <promptkd/train/prompt_trainer.hpp>
+#include <promptkd/distill/distiller.hpp>
+#include <promptkd/learner/coop.hpp>
+#include <promptkd/learner/ivlp.hpp>
+#include <promptkd/learner/trainer.hpp>
 
 #if defined(__CUDACC__)
 #include <promptkd/cuda.hpp>

@@ -28,7 +28,8 @@ endfunction()
 file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu)
 list(FILTER cuda_sources EXCLUDE REGEX "/two_units")
 file(GLOB cuda_headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include"
-     "${PROJECT_SOURCE_DIR}/include/promptkd/cuda.hpp" "${PROJECT_SOURCE_DIR}/include/promptkd/device/cuda*.hpp")
+     "${PROJECT_SOURCE_DIR}/include/promptkd/cuda.hpp" "${PROJECT_SOURCE_DIR}/include/promptkd/device/cuda.hpp"
+     "${PROJECT_SOURCE_DIR}/include/promptkd/device/cuda/*.hpp")
 foreach(header IN LISTS cuda_headers)
     string(MAKE_C_IDENTIFIER "${header}" id)
     set(unit "${CMAKE_CURRENT_BINARY_DIR}/cuda/${id}.cu")

@@ -5,10 +5,10 @@
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}/include"
      "${PROJECT_SOURCE_DIR}/include/promptkd/*.hpp")
-list(FILTER headers EXCLUDE REGEX "(^|/)cuda[^/]*\\.hpp$")  # need nvcc: compiled by cuda_compile
+list(FILTER headers EXCLUDE REGEX "(^|/)cuda(/.*)?\\.hpp$")  # need nvcc: compiled by cuda_compile
 foreach(component xtensor jpeg_turbo mpi)
     if(NOT TARGET promptkd::${component})
-        list(FILTER headers EXCLUDE REGEX "${component}[^/]*\\.hpp$")
+        list(FILTER headers EXCLUDE REGEX "/${component}\\.hpp$")
     endif()
 endforeach()
 

@@ -4,7 +4,7 @@
 #include "measure.hpp"
 
 #include <promptkd/core/tensor.hpp>
-#include <promptkd/io/safetensors.hpp>
+#include <promptkd/format/safetensors.hpp>
 
 #include <malloc.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
 // CoCoOp: CoOp's vectors plus a small network of the image's feature, so that every image has texts of its own.
 #include "task.hpp"
 
-#include <promptkd/train/conditional_trainer.hpp>
+#include <promptkd/learner/conditional_trainer.hpp>
 
 int main(int argc, char** argv) {
     using namespace example;

@@ -2,7 +2,7 @@
 // IVLP: independent prompts in both encoders, four visual and four textual, in the first two blocks.
 #include "task.hpp"
 
-#include <promptkd/prompt/independent.hpp>
+#include <promptkd/learner/ivlp.hpp>
 
 int main(int argc, char** argv) {
     using namespace example;

@@ -3,8 +3,8 @@
 // it.
 #include "task.hpp"
 
-#include <promptkd/io/safetensors.hpp>
-#include <promptkd/prompt/multimodal.hpp>
+#include <promptkd/format/safetensors.hpp>
+#include <promptkd/learner/maple.hpp>
 
 int main(int argc, char** argv) {
     using namespace example;

@@ -2,10 +2,10 @@
 // PromptKD: a student learns from unlabelled images under a prompted teacher, and becomes one file that classifies.
 #include "task.hpp"
 
-#include <promptkd/io/safetensors.hpp>
-#include <promptkd/train/bundle.hpp>
-#include <promptkd/train/class_vectors.hpp>
-#include <promptkd/train/distillation_run.hpp>
+#include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/distill/run.hpp>
+#include <promptkd/evaluate/classifier.hpp>
+#include <promptkd/format/safetensors.hpp>
 
 #include <iostream>
 
@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
                                                [&](const float* x, Index n) { return classifier.encode(x, n); });
         std::cout << result.progress.step << " steps, loss " << result.progress.first_loss << " -> "
                   << result.progress.last_loss << "\nPromptKD: base "
-                  << evaluate_half(task.device, features, vectors, task.base.classes(), Half::all).accuracy
+                  << evaluate_subset(task.device, features, vectors, task.base.classes(), ClassSubset::all).accuracy
                   << std::endl;
     });
 }

@@ -3,10 +3,10 @@
 // of the prompts after each epoch.
 #include "task.hpp"
 
-#include <promptkd/prompt/aggregation.hpp>
-#include <promptkd/prompt/independent.hpp>
-#include <promptkd/prompt/templates.hpp>
-#include <promptkd/train/class_vectors.hpp>
+#include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/learner/aggregation.hpp>
+#include <promptkd/learner/ivlp.hpp>
+#include <promptkd/learner/templates.hpp>
 
 namespace {
 

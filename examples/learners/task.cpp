@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "task.hpp"
 
-#include <promptkd/data/halves.hpp>
-#include <promptkd/io/safetensors.hpp>
-#include <promptkd/train/learner_run.hpp>
+#include <promptkd/data/class_subset.hpp>
+#include <promptkd/evaluate/learner.hpp>
+#include <promptkd/format/safetensors.hpp>
+#include <promptkd/learner/run.hpp>
 
 #include <cstdlib>
 #include <iostream>
@@ -25,8 +26,8 @@ Task::Task(int argc, char** argv)
     const std::string root = std::string("fashion-mnist:") + (argc > 1 ? argv[1] : "/usr/share/datasets/fashion-mnist");
     const Dataset all = take(open_dataset(root, Split::train), 6000);
     const Dataset test = take(open_dataset(root, Split::test), number(argc, argv, 2, 1000));
-    train = draw_few_shot(select_half(all, Half::base), 16, 1);
-    base = select_half(test, Half::base), novel = select_half(test, Half::novel);
+    train = draw_few_shot(select_subset(all, ClassSubset::base), 16, 1);
+    base = select_subset(test, ClassSubset::base), novel = select_subset(test, ClassSubset::novel);
     epochs = number(argc, argv, 3, epochs);
 }
 

@@ -3,11 +3,11 @@
 // that is particular to a learner is in its own file.
 #pragma once
 
+#include <promptkd/clip/class_texts.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/prompt/context.hpp>
-#include <promptkd/train/class_texts.hpp>
-#include <promptkd/train/prompt_trainer.hpp>
+#include <promptkd/learner/coop.hpp>
+#include <promptkd/learner/trainer.hpp>
 
 #include <functional>
 

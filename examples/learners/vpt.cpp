@@ -3,7 +3,7 @@
 // texts stay as they are.
 #include "task.hpp"
 
-#include <promptkd/prompt/independent.hpp>
+#include <promptkd/learner/ivlp.hpp>
 
 int main(int argc, char** argv) {
     using namespace example;

@@ -6,7 +6,7 @@
 // corpus for libFuzzer.
 
 #include <promptkd/core/rng.hpp>
-#include <promptkd/io/file.hpp>
+#include <promptkd/format/file.hpp>
 
 #include <sys/mman.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz.hpp"
 
-#include <promptkd/io/model_config.hpp>
-#include <promptkd/io/weights_folder.hpp>
+#include <promptkd/clip/checkpoint/model_config.hpp>
+#include <promptkd/clip/checkpoint/weights_folder.hpp>
 
 using namespace promptkd;
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz.hpp"
 
-#include <promptkd/clip/preprocess.hpp>
-#include <promptkd/io/image.hpp>
+#include <promptkd/format/image.hpp>
+#include <promptkd/image/preprocess.hpp>
 #if defined(PROMPTKD_WITH_JPEG_TURBO)
-#include <promptkd/io/jpeg_turbo.hpp>
+#include <promptkd/format/jpeg_turbo.hpp>
 #endif
 
 using namespace promptkd;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz.hpp"
 
-#include <promptkd/clip/tokenizer.hpp>
+#include <promptkd/text/tokenizer.hpp>
 
 using namespace promptkd;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz.hpp"
 
-#include <promptkd/io/safetensors.hpp>
+#include <promptkd/format/safetensors.hpp>
 
 using namespace promptkd;
 

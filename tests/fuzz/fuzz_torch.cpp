@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz.hpp"
 
-#include <promptkd/io/torch_writer.hpp>
-#include <promptkd/io/weights_file.hpp>
-#include <promptkd/prompt/maple_checkpoint.hpp>
+#include <promptkd/clip/checkpoint/weights_file.hpp>
+#include <promptkd/format/torch_writer.hpp>
+#include <promptkd/learner/maple_checkpoint.hpp>
 
 using namespace promptkd;
 

@@ -3,7 +3,7 @@
 
 #include "learner_case.hpp"
 
-#include <promptkd/train/conditional_trainer.hpp>
+#include <promptkd/learner/conditional_trainer.hpp>
 
 namespace promptkd::test {
 

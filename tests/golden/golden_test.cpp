@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs every golden case of a directory on every device: `golden_test`, PROMPTKD_GOLDEN_DIR=… (default:
-// tests/data/golden), PROMPTKD_VERBOSE=1 to see the margins. Prints "N cases, M failed" and exits 1 when one failed.
+// tests/fixtures/golden), PROMPTKD_VERBOSE=1 to see the margins. Prints "N cases, M failed" and exits 1 when one
+// failed.
 #include "cases.hpp"
 
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/io/file.hpp>
+#include <promptkd/format/file.hpp>
 
 #include <cstdlib>
 #include <filesystem>

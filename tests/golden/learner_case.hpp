@@ -3,12 +3,12 @@
 
 #include "promptkd_case.hpp"
 
-#include <promptkd/prompt/aggregation.hpp>
-#include <promptkd/prompt/context.hpp>
-#include <promptkd/prompt/independent.hpp>
-#include <promptkd/prompt/multimodal.hpp>
-#include <promptkd/train/class_vectors.hpp>
-#include <promptkd/train/prompt_trainer.hpp>
+#include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/learner/aggregation.hpp>
+#include <promptkd/learner/coop.hpp>
+#include <promptkd/learner/ivlp.hpp>
+#include <promptkd/learner/maple.hpp>
+#include <promptkd/learner/trainer.hpp>
 
 namespace promptkd::test {
 

@@ -4,7 +4,7 @@
 #include "../support/golden.hpp"
 
 #include <promptkd/clip/model.hpp>
-#include <promptkd/io/safetensors.hpp>
+#include <promptkd/format/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/io/file.hpp>
+#include <promptkd/evaluate/metrics.hpp>
+#include <promptkd/format/file.hpp>
 #include <promptkd/optim/schedule.hpp>
-#include <promptkd/train/metrics.hpp>
 
 #include <nlohmann/json.hpp>
 #include <support/golden.hpp>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/clip/preprocess.hpp>
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/tensor.hpp>
-#include <promptkd/data/augment.hpp>
-#include <promptkd/io/image.hpp>
+#include <promptkd/format/image.hpp>
+#include <promptkd/image/augment.hpp>
+#include <promptkd/image/preprocess.hpp>
 
 #include <algorithm>
 #include <cmath>

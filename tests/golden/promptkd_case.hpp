@@ -3,8 +3,8 @@
 
 #include "model_case.hpp"
 
-#include <promptkd/train/class_vectors.hpp>
-#include <promptkd/train/distiller.hpp>
+#include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/distill/distiller.hpp>
 
 namespace promptkd::test {
 
@@ -67,7 +67,7 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     // BatchNorm over five images, one of whose channels hardly varies: equally good orders of rounding (stored or
     // recomputed probabilities, -O1 or -O3) have moved later losses by up to 0.06; images changed by 0.001 have moved a
     // running mean by 0.22, and so did the sums of a GPU.
-    const bool brief = !std::is_same_v<typename D::Activation, T>;
+    const bool activation_bias = !std::is_same_v<typename D::Activation, T>;
     const std::vector<T> images = c.map.at("images").to<T>();
     Buffer<D, T> input(device, pixels), features(device, batch * teacher.embed()),
         logits(device, batch * distiller.classes());
@@ -119,12 +119,13 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     report.close("final.features", features.to_host(), c.values("final.features"), final_bound);
 
     const Index classes = distiller.classes(), base = (classes + 1) / 2, embed = teacher.embed();
-    struct Half {
+    struct ClassSubset {
         const char* name;
         Index first, count;
     };
-    for (const Half half : {Half{"final.logits_all", 0, classes}, Half{"final.logits_base", 0, base},
-                            Half{"final.logits_new", base, classes - base}}) {
+    for (const ClassSubset half :
+         {ClassSubset{"final.logits_all", 0, classes}, ClassSubset{"final.logits_base", 0, base},
+          ClassSubset{"final.logits_new", base, classes - base}}) {
         const std::vector<T> part(vectors.begin() + half.first * embed,
                                   vectors.begin() + (half.first + half.count) * embed);
         Buffer<D, T> w(device, part);

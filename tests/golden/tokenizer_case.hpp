@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/clip/tokenizer.hpp>
 #include <promptkd/core/error.hpp>
+#include <promptkd/text/tokenizer.hpp>
 
 #include <cstdint>
 #include <cstdio>

@@ -4,7 +4,7 @@
 #include "support/sanitizer.hpp"
 #include "support/tiny_clip.hpp"
 
-#include <promptkd/train/distillation_run.hpp>
+#include <promptkd/distill/run.hpp>
 
 #include <atomic>
 #include <cstdio>

@@ -15,20 +15,19 @@ function folder(path,   parts, n) { n = split(path, parts, "/"); return n > 2 ? 
 # Headers for host programs without any linear algebra: readers, tokenizer, images, data sets.
 function host_side(path,   f) {
     f = folder(path)
-    return (f == "core" && path != "promptkd/core/eigen.hpp") || f == "io" || f == "data" \
-        || path ~ /^promptkd\/clip\/(tokenizer|preprocess)/
+    return (f == "core" && path != "promptkd/core/eigen.hpp") || f == "format" || f == "text" || f == "image" || f == "data"
 }
 function allowed(kind, path,   f, b) {
     f = folder(path); b = base(path)
-    if (kind == "Eigen") return path == "promptkd/core/eigen.hpp" || (f == "device" && b !~ /^cuda/)
-    if (kind == "CUDA") return f == "device" && b ~ /^cuda/
-    if (kind == "MPI") return f == "device" && b ~ /^mpi/
-    if (kind == "xtensor") return f == "io" && b ~ /xtensor/
-    if (kind == "io") return f == "io" || f == "clip" || f == "data" || f == "train"
+    if (kind == "Eigen") return path == "promptkd/core/eigen.hpp" || path ~ /^promptkd\/device\/cpu/
+    if (kind == "CUDA") return path ~ /^promptkd\/device\/cuda/
+    if (kind == "MPI") return path == "promptkd/device/parallel/mpi.hpp"
+    if (kind == "xtensor") return path == "promptkd/format/xtensor.hpp"
+    if (kind == "io") return f ~ /^(format|text|clip|data|train|distill|evaluate|experiment)$/
     return 0  # tests and programs only
 }
 BEGIN {
-    n = split("core io device op nn clip prompt loss optim data train", order, " ")
+    n = split("core format device op nn loss optim text image clip data train learner distill evaluate experiment", order, " ")
     for (i = 1; i <= n; ++i) rank[order[i]] = i
 }
 FNR == 1 {

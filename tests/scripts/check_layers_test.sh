@@ -13,7 +13,7 @@ fresh_tree() {
     echo '#include <Eigen/Core>' >"$tree/promptkd/core/eigen.hpp"
     echo '#include <promptkd/core/eigen.hpp>' >"$tree/promptkd/device/cpu.hpp"
     echo '#include <promptkd/device/cpu.hpp>' >"$tree/promptkd/op/map.hpp"
-    echo '#include <promptkd/core/a.hpp>' >"$tree/promptkd/clip/tokenizer.hpp"
+    echo '#include <promptkd/core/a.hpp>' >"$tree/promptkd/text/tokenizer.hpp"
     echo '#include <promptkd/op/map.hpp>' >"$tree/promptkd/promptkd.hpp"
 }
 

@@ -4,7 +4,7 @@
 #include "column_major.hpp"
 #include "protected_memory.hpp"
 
-#include <promptkd/device/cuda_lanes.hpp>
+#include <promptkd/device/cuda/lanes.hpp>
 
 #include <cmath>
 #include <deque>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/io/file.hpp>
+#include <promptkd/format/file.hpp>
 
 #include <zlib.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/communicator.hpp>
+#include <promptkd/device/parallel/communicator.hpp>
 
 #include <barrier>
 #include <exception>

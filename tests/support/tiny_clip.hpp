@@ -4,7 +4,7 @@
 #include "devices.hpp"
 
 #include <promptkd/clip/model.hpp>
-#include <promptkd/prompt/deep.hpp>
+#include <promptkd/clip/prompts.hpp>
 
 namespace promptkd::test {
 

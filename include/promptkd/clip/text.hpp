@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/clip/text_inputs.hpp>
 #include <promptkd/clip/weights.hpp>
+#include <promptkd/text/token_rows.hpp>
 
 #include <memory>
 

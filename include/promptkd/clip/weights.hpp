@@ -16,8 +16,8 @@ template <Device D>
 FrozenLinear<typename D::Scalar> load_linear(FrozenStore<D>& store, const TensorMap& map, const std::string& weight,
                                              const std::string& bias, Index out, Index in, Index unit = 0) {
     const HostTensor& b = map.at(bias, {out});
-    const std::uint16_t* brief = store.brief_vector(b);
-    return {store.layer(map.at(weight, {out, in}), out, in, unit), store.vector(b), brief};
+    const std::uint16_t* activation_bias = store.activation_vector(b);
+    return {store.layer(map.at(weight, {out, in}), out, in, unit), store.vector(b), activation_bias};
 }
 
 /// The blocks under `prefix` ("visual.transformer." or "transformer.").

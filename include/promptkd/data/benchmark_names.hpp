@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/data/class_names.hpp>
+#include <promptkd/text/class_names.hpp>
 
 #include <array>
 #include <cctype>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/data/benchmark_splits.hpp>
-#include <promptkd/data/halves.hpp>
+#include <promptkd/data/class_subset.hpp>
 
 #include <filesystem>
 #include <memory>
@@ -162,7 +162,7 @@ inline Index count_part(const BenchmarkInfo& info, const std::string& root, Spli
                                          " images are missing, the first is '", missing[0], "'"));
     report.classes = static_cast<Index>(parts.class_names.size());
     if (split == Split::test) {
-        const Index middle = half_range(report.classes, Half::base).second;
+        const Index middle = class_range(report.classes, ClassSubset::base).second;
         for (const BenchmarkEntry& entry : entries) ++(entry.label < middle ? report.base : report.novel);
     }
     return static_cast<Index>(entries.size());

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/data/benchmarks.hpp>
-#include <promptkd/io/pickle.hpp>
+#include <promptkd/format/pickle.hpp>
 
 #include <filesystem>
 #include <map>

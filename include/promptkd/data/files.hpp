@@ -2,8 +2,8 @@
 #pragma once
 
 #include <promptkd/data/dataset.hpp>
-#include <promptkd/io/file.hpp>
-#include <promptkd/io/image.hpp>
+#include <promptkd/format/file.hpp>
+#include <promptkd/format/image.hpp>
 
 #include <algorithm>
 #include <cctype>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/data/class_names.hpp>
 #include <promptkd/data/files.hpp>
+#include <promptkd/text/class_names.hpp>
 
 #include <map>
 #include <memory>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/data/dataset.hpp>
-#include <promptkd/io/file.hpp>
+#include <promptkd/format/file.hpp>
 
 #include <zlib.h>
 

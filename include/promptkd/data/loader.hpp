@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/clip/preprocess.hpp>
 #include <promptkd/core/rng.hpp>
-#include <promptkd/data/augment.hpp>
 #include <promptkd/data/dataset.hpp>
+#include <promptkd/image/augment.hpp>
+#include <promptkd/image/preprocess.hpp>
 
 #include <algorithm>
 #include <atomic>

@@ -61,10 +61,10 @@ private:
 
 /// Reads numbers back from the device in the order in which they were queued, each while later work is already running.
 template <Device D>
-class LaterNumber {
+class DeferredScalar {
 public:
     using T = typename D::Scalar;
-    explicit LaterNumber(D& device) : device_(device) {}
+    explicit DeferredScalar(D& device) : device_(device) {}
 
     /// Takes the number at `from` (device memory) as it is at this place in the queue. At most two may be open.
     void queue(const T* from) {
@@ -89,10 +89,10 @@ private:
 };
 
 template <AsyncDevice D>
-class LaterNumber<D> {
+class DeferredScalar<D> {
 public:
     using T = typename D::Scalar;
-    explicit LaterNumber(D& device) : device_(device), first_(device, 1), second_(device, 1) {}
+    explicit DeferredScalar(D& device) : device_(device), first_(device, 1), second_(device, 1) {}
 
     void queue(const T* from) {
         require(open_ < 2, "a third number was queued before the first was read");
@@ -118,9 +118,9 @@ private:
 
 /// Brings host arrays of up to `n` elements to the device, one after the other.
 template <Device D, class T>
-class Conveyor {
+class UploadQueue {
 public:
-    Conveyor(D& device, Index n) : device_(device), on_device_(device, n) {}
+    UploadQueue(D& device, Index n) : device_(device), on_device_(device, n) {}
 
     /// The `n` values at `from`, converted to T, in device memory until the next call. `from` may change afterwards
     /// only once the device has waited.
@@ -145,15 +145,15 @@ private:
 /// With asynchronous transfers: two buffers on either side, so that one array travels while the device works on the one
 /// before; `from` may change at once.
 template <AsyncDevice D, class T>
-class Conveyor<D, T> {
+class UploadQueue<D, T> {
 public:
-    Conveyor(D& device, Index n) : device_(device), halves_{Half(device, n), Half(device, n)} {}
+    UploadQueue(D& device, Index n) : device_(device), halves_{ClassSubset(device, n), ClassSubset(device, n)} {}
 
     template <class From>
     const T* upload(const From* from, Index n) {
         if (used_) device_.finished_with(turn_);
         used_ = true, turn_ = 1 - turn_;
-        Half& half = halves_[turn_];
+        ClassSubset& half = halves_[turn_];
         device_.await_upload(turn_);
         std::copy(from, from + n, half.pinned->data());
         device_.upload_aside(turn_, half.on_device.data(), half.pinned->data(),
@@ -164,14 +164,15 @@ public:
     Index size() const { return halves_[0].on_device.size(); }
 
 private:
-    struct Half {
-        Half(D& device, Index n) : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
+    struct ClassSubset {
+        ClassSubset(D& device, Index n)
+            : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
         std::unique_ptr<PinnedBuffer<D, T>> pinned;
         Buffer<D, T> on_device;
     };
 
     D& device_;
-    Half halves_[2];
+    ClassSubset halves_[2];
     int turn_ = 0;
     bool used_ = false;
 };

@@ -3,8 +3,8 @@
 
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/thread_pool.hpp>
-#include <promptkd/device/cpu_int8.hpp>
-#include <promptkd/device/cpu_lanes.hpp>
+#include <promptkd/device/cpu/int8.hpp>
+#include <promptkd/device/cpu/lanes.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <sys/mman.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/cuda_async.hpp>
-#include <promptkd/device/cuda_kernels.hpp>
-#include <promptkd/device/cuda_memory.hpp>
-#include <promptkd/device/cuda_products.hpp>
+#include <promptkd/device/cuda/async.hpp>
+#include <promptkd/device/cuda/kernels.hpp>
+#include <promptkd/device/cuda/memory.hpp>
+#include <promptkd/device/cuda/products.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <memory>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/core/rng.hpp>
-#include <promptkd/nn/param.hpp>
+#include <promptkd/nn/param_set.hpp>
 
 namespace promptkd {
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/nn/param.hpp>
+#include <promptkd/nn/frozen.hpp>
+#include <promptkd/nn/param_set.hpp>
 #include <promptkd/op/reduce.hpp>
 
 namespace promptkd {
@@ -15,8 +16,8 @@ void linear_forward(D& device, const FrozenLinear<typename D::Scalar>& layer, co
     g.a = operand(x, g.k);
     g.b = layer.weight.as_transposed();
     g.c = y, g.c_type = dtype_of<Y>, g.ldc = g.n;
-    g.bias_as_c = layer.brief_bias && std::is_same_v<Y, typename D::Activation>;
-    g.bias = g.bias_as_c ? static_cast<const void*>(layer.brief_bias) : layer.bias;
+    g.bias_as_c = layer.activation_bias && std::is_same_v<Y, typename D::Activation>;
+    g.bias = g.bias_as_c ? static_cast<const void*>(layer.activation_bias) : layer.bias;
     g.residual = residual;
     device.gemm(g);
 }

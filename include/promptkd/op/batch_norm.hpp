@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/communicator.hpp>
 #include <promptkd/device/memory.hpp>
+#include <promptkd/device/parallel/communicator.hpp>
 #include <promptkd/op/elementwise.hpp>
 
 #include <cmath>
@@ -38,7 +38,7 @@ struct BatchNormSums {
 /// Of several ranks: the part of the variance that this rank's rows contribute. Spread around the common mean, var + (m
 /// − mean)², has no cancellation, which Σx² − (Σx)²/n would.
 template <class T>
-struct BatchNormWeighVariance {
+struct BatchNormVarianceShare {
     const T *own, *mean;
     T* variance;
     T share;
@@ -157,7 +157,7 @@ void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, 
         device.copy(mean, own, static_cast<std::size_t>(bn.d) * sizeof(T));
         scale(device, parallel.share(rows), mean, bn.d);
         parallel.ranks.all_reduce_sum(device, mean, bn.d);
-        device.map(bn.d, detail::BatchNormWeighVariance<T>{own, mean, variance, share});
+        device.map(bn.d, detail::BatchNormVarianceShare<T>{own, mean, variance, share});
         parallel.ranks.all_reduce_sum(device, variance, bn.d);
     }
     const T n = static_cast<T>(parallel.all_rows(rows));

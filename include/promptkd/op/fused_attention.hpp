@@ -16,9 +16,9 @@ bool uses_fused_attention(const D& device, const AttentionShape& shape);
 namespace detail {
 
 /// Queries (or keys) that one team handles together: each key row is then read once for all of them.
-inline constexpr int attention_tile = 8;
+inline constexpr int fused_tile_rows = 8;
 
-/// What the three kernels share. Row of a launch ↔ (sequence, head, tile of `attention_tile` rows).
+/// What the three kernels share. Row of a launch ↔ (sequence, head, tile of `fused_tile_rows` rows).
 template <class T, class A>
 struct AttentionTile {
     Sequences s;
@@ -30,8 +30,8 @@ struct AttentionTile {
     };
     PROMPTKD_HD Place place(Index row) const {
         const Division tile = divide(row, tiles), head = divide(tile.quotient, heads);
-        const Index first = tile.remainder * attention_tile, left = s.length - first;
-        return {head.remainder, head.quotient * s.length, first, left < attention_tile ? left : attention_tile};
+        const Index first = tile.remainder * fused_tile_rows, left = s.length - first;
+        return {head.remainder, head.quotient * s.length, first, left < fused_tile_rows ? left : fused_tile_rows};
     }
     PROMPTKD_HD Index visible(Index query) const { return s.causal ? query + 1 : s.length; }
 
@@ -40,18 +40,18 @@ struct AttentionTile {
     PROMPTKD_HD void load(Team& team, const Place& at, const A* x, Index ld, T factor, T* to) const {
         const A* from = x + (at.base + at.first) * ld + at.head * head_dim;
         const Index d = head_dim, count = at.count;
-        team.items(attention_tile * d, [=](Index i) {
+        team.items(fused_tile_rows * d, [=](Index i) {
             const Division rc = divide(i, d);
             to[i] = rc.quotient < count ? factor * static_cast<T>(from[rc.quotient * ld + rc.remainder]) : T(0);
         });
     }
 
     /// out[r] = row · tile row r, for every row of the tile.
-    PROMPTKD_HD static void products(const A* row, const T* tile, Index d, T (&out)[attention_tile]) {
-        for (int r = 0; r < attention_tile; ++r) out[r] = T(0);
+    PROMPTKD_HD static void products(const A* row, const T* tile, Index d, T (&out)[fused_tile_rows]) {
+        for (int r = 0; r < fused_tile_rows; ++r) out[r] = T(0);
         for (Index c = 0; c < d; ++c) {
             const T x = static_cast<T>(row[c]);
-            for (int r = 0; r < attention_tile; ++r) out[r] += tile[r * d + c] * x;
+            for (int r = 0; r < fused_tile_rows; ++r) out[r] += tile[r * d + c] * x;
         }
     }
 
@@ -80,21 +80,21 @@ struct FusedAttentionForward {
     A* o;
     T* log_sum;  // (heads, rows)
 
-    Index team_values() const { return attention_tile * (t.s.length + t.head_dim); }
+    Index team_values() const { return fused_tile_rows * (t.s.length + t.head_dim); }
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const auto at = t.place(row);
         T* weights = team.memory();
-        T* queries = weights + attention_tile * t.s.length;
+        T* queries = weights + fused_tile_rows * t.s.length;
         t.load(team, at, q, t.q_ld, t.scale, queries);
         const Index keys = t.visible(at.first + at.count - 1), length = t.s.length, d = t.head_dim, ld = t.kv_ld;
         const Index count = at.count;
         const A* own_keys = k + at.base * ld + at.head * d;
         team.items(keys, [=](Index j) {
-            T scores[attention_tile];
+            T scores[fused_tile_rows];
             AttentionTile<T, A>::products(own_keys + j * ld, queries, d, scores);
-            for (int r = 0; r < attention_tile; ++r)
+            for (int r = 0; r < fused_tile_rows; ++r)
                 if (r < count) weights[r * length + j] = scores[r];
         });
         for (Index r = 0; r < count; ++r) softmax(team, at, r, keys, weights + r * length);
@@ -129,16 +129,16 @@ struct FusedAttentionBackwardQueries {
     A* dq;
     T* dots;  // (heads, rows)
 
-    Index team_values() const { return 2 * attention_tile * (t.s.length + t.head_dim); }
+    Index team_values() const { return 2 * fused_tile_rows * (t.s.length + t.head_dim); }
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const auto at = t.place(row);
         const Index length = t.s.length, d = t.head_dim, ld = t.kv_ld, count = at.count;
         T* p = team.memory();
-        T* g = p + attention_tile * length;
-        T* queries = g + attention_tile * length;
-        T* d_out = queries + attention_tile * d;
+        T* g = p + fused_tile_rows * length;
+        T* queries = g + fused_tile_rows * length;
+        T* d_out = queries + fused_tile_rows * d;
         t.load(team, at, q, t.q_ld, t.scale, queries);
         t.load(team, at, d_o, t.o_ld, T(1), d_out);
         const Index keys = t.visible(at.first + count - 1), numbers = at.head * t.s.rows() + at.base + at.first;
@@ -146,10 +146,10 @@ struct FusedAttentionBackwardQueries {
         const T* sums = log_sum + numbers;
         team.items(keys, [=](Index j) {
             using std::exp;
-            T scores[attention_tile], d_p[attention_tile];
+            T scores[fused_tile_rows], d_p[fused_tile_rows];
             AttentionTile<T, A>::products(own_keys + j * ld, queries, d, scores);
             AttentionTile<T, A>::products(own_values + j * ld, d_out, d, d_p);
-            for (int r = 0; r < attention_tile; ++r)
+            for (int r = 0; r < fused_tile_rows; ++r)
                 if (r < count) p[r * length + j] = exp(scores[r] - sums[r]), g[r * length + j] = d_p[r];
         });
         for (Index r = 0; r < count; ++r) {
@@ -173,16 +173,16 @@ struct FusedAttentionBackwardKeys {
     const T *log_sum, *dots;
     A *dk, *dv;
 
-    Index team_values() const { return 2 * attention_tile * (t.s.length + t.head_dim); }
+    Index team_values() const { return 2 * fused_tile_rows * (t.s.length + t.head_dim); }
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const auto at = t.place(row);
         const Index length = t.s.length, d = t.head_dim, q_ld = t.q_ld, o_ld = t.o_ld, count = at.count;
         T* p = team.memory();
-        T* g = p + attention_tile * length;
-        T* keys = g + attention_tile * length;
-        T* values = keys + attention_tile * d;
+        T* g = p + fused_tile_rows * length;
+        T* keys = g + fused_tile_rows * length;
+        T* values = keys + fused_tile_rows * d;
         t.load(team, at, k, t.kv_ld, t.scale, keys);
         t.load(team, at, v, t.kv_ld, T(1), values);
         const Index numbers = at.head * t.s.rows() + at.base, begin = t.s.causal ? at.first : Index(0);
@@ -193,10 +193,10 @@ struct FusedAttentionBackwardKeys {
         team.items(length - begin, [=](Index at_i) {
             using std::exp;
             const Index i = begin + at_i;
-            T scores[attention_tile], d_p[attention_tile];
+            T scores[fused_tile_rows], d_p[fused_tile_rows];
             AttentionTile<T, A>::products(own_q + i * q_ld, keys, d, scores);
             AttentionTile<T, A>::products(own_d + i * o_ld, values, d, d_p);
-            for (int r = 0; r < attention_tile; ++r) {
+            for (int r = 0; r < fused_tile_rows; ++r) {
                 if (r >= count) continue;
                 const T w = causal && i < first + r ? T(0) : exp(scores[r] - sums[i]);
                 p[r * length + i] = w;
@@ -214,7 +214,7 @@ AttentionTile<T, A> attention_tiles(const AttentionShape& shape) {
     t.s = shape.sequences;
     t.heads = shape.heads, t.head_dim = shape.head_dim;
     t.q_ld = shape.q_ld, t.kv_ld = shape.kv_ld, t.o_ld = shape.o_ld;
-    t.tiles = (t.s.length + attention_tile - 1) / attention_tile;
+    t.tiles = (t.s.length + fused_tile_rows - 1) / fused_tile_rows;
     t.scale = static_cast<T>(shape.scale());
     return t;
 }
@@ -230,7 +230,7 @@ Index attention_teams(const Tile& t) {
 template <Device D>
 bool uses_fused_attention(const D& device, const AttentionShape& shape) {
     if constexpr (requires { device.fused_attention(); }) {
-        const Index needed = 2 * detail::attention_tile * (shape.sequences.length + shape.head_dim);
+        const Index needed = 2 * detail::fused_tile_rows * (shape.sequences.length + shape.head_dim);
         return device.fused_attention() && !shape.selection && shape.sequences.prefix == 0 &&
                needed * static_cast<Index>(sizeof(typename D::Scalar)) <= D::team_memory_bytes;
     } else {
@@ -247,7 +247,7 @@ void fused_attention_forward(D& device, const AttentionShape& shape, const A* q,
                              typename D::Scalar* log_sum, A* o) {
     using T = typename D::Scalar;
     const auto t = detail::attention_tiles<T, A>(shape);
-    device.rows(detail::attention_teams(t), 2 * detail::attention_tile * t.s.length * t.head_dim,
+    device.rows(detail::attention_teams(t), 2 * detail::fused_tile_rows * t.s.length * t.head_dim,
                 detail::FusedAttentionForward<T, A>{t, q, k, v, o, log_sum});
 }
 
@@ -260,7 +260,7 @@ void fused_attention_backward(D& device, Arena<D>& arena, const AttentionShape& 
     typename Arena<D>::Scope scope(arena);
     const auto t = detail::attention_tiles<T, A>(shape);
     T* dots = arena.template scratch<T>(t.heads * t.s.rows());
-    const Index cost = 4 * detail::attention_tile * t.s.length * t.head_dim;
+    const Index cost = 4 * detail::fused_tile_rows * t.s.length * t.head_dim;
     device.rows(detail::attention_teams(t), cost,
                 detail::FusedAttentionBackwardQueries<T, A>{t, q, k, v, d_o, log_sum, dq, dots});
     device.rows(detail::attention_teams(t), cost,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/nn/param.hpp>
+#include <promptkd/nn/param_set.hpp>
 
 namespace promptkd {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/io/safetensors.hpp>
+#include <promptkd/format/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "launch.hpp"
+
+#include <promptkd/core/config.hpp>
+
+#include <unistd.h>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+namespace promptkd::cli {
+
+/// Progress on standard error: a line that rewrites itself on a terminal, a plain line now and then elsewhere.
+class ProgressLine {
+public:
+    ProgressLine(std::string what, std::string unit, Index total)
+        : what_(std::move(what)),
+          unit_(std::move(unit)),
+          total_(total),
+          terminal_(isatty(2) != 0),
+          start_(Clock::now()),
+          shown_(start_) {}
+    ~ProgressLine() { finish(); }
+    ProgressLine(const ProgressLine&) = delete;
+    ProgressLine& operator=(const ProgressLine&) = delete;
+
+    /// `done` of the total are done, `first` of them before this process began; `note` is printed behind.
+    void update(Index done, const std::string& note = "", Index first = 0) {
+        const auto now = Clock::now();
+        const bool last = done >= total_;
+        if (!launch().is_root()) return;
+        if (!last && seconds(shown_, now) < (terminal_ ? 0.2 : 10.0)) return;
+        shown_ = now;
+        const double elapsed = seconds(start_, now),
+                     rate = elapsed > 0 ? static_cast<double>(done - first) / elapsed : 0;
+        const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
+        std::fprintf(stderr, "%s%s %lld/%lld %s, %.1f/s, %s left%s%s%s", terminal_ ? "\r" : "", what_.c_str(),
+                     static_cast<long long>(done), static_cast<long long>(total_), unit_.c_str(), rate,
+                     duration(left).c_str(), note.empty() ? "" : ", ", note.c_str(), terminal_ ? "\x1b[K" : "\n");
+        std::fflush(stderr);
+        open_ = terminal_;
+    }
+
+    /// Ends the rewriting line.
+    void finish() {
+        if (open_) std::fputc('\n', stderr);
+        open_ = false;
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    static double seconds(Clock::time_point a, Clock::time_point b) {
+        return std::chrono::duration<double>(b - a).count();
+    }
+
+    static std::string duration(double s) {
+        char text[32];
+        if (s < 90)
+            std::snprintf(text, sizeof text, "%.0f s", s);
+        else if (s < 5400)
+            std::snprintf(text, sizeof text, "%.0f min", s / 60);
+        else
+            std::snprintf(text, sizeof text, "%.1f h", s / 3600);
+        return text;
+    }
+
+    std::string what_, unit_;
+    Index total_;
+    bool terminal_, open_ = false;
+    Clock::time_point start_, shown_;
+};
+
+}  // namespace promptkd::cli

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "options.hpp"
+
+#include <promptkd/optim/optimizer.hpp>
+#include <promptkd/train/loop.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <sstream>
+
+namespace promptkd::cli {
+
+/// Optimizer, schedule, views and protocol of a training, as users give them: the same for every command that trains.
+struct RunOptions {
+    std::string schedule = "cosine", warmup, augment = "rrc", optimizer = "sgd", seeds, protocol = "published";
+    double warmup_lr = 1e-5, weight_decay = 5e-4, momentum = 0.9, gamma = 0.1;
+    Index warmup_epochs = 1, micro_batches = 1;
+    std::vector<Index> milestones;
+
+    void apply(TrainingLoopConfig& loop, OptimizerConfig& rule) const {
+        ScheduleConfig& s = loop.schedule;
+        s.schedule = parse_schedule(schedule == "step" ? "single_step" : schedule);
+        s.steps = milestones, s.gamma = gamma;
+        s.warmup = parse_warmup(!warmup.empty() ? warmup : schedule == "constant" ? "none" : "constant");
+        s.warmup_epoch = warmup_epochs, s.warmup_cons_lr = s.warmup_min_lr = warmup_lr;
+        loop.augmentation = parse_augmentation(augment);
+        rule.kind = parse_optimizer(optimizer);
+        rule.sgd.momentum = momentum, rule.sgd.weight_decay = rule.adam.weight_decay = weight_decay;
+    }
+
+    /// The seeds of --seeds, or `seed` alone.
+    std::vector<std::uint64_t> seed_list(std::uint64_t seed) const {
+        if (seeds.empty()) return {seed};
+        std::vector<std::uint64_t> list;
+        std::istringstream in(seeds);
+        for (std::string part; std::getline(in, part, ',');) {
+            require(!part.empty() && part.find_first_not_of("0123456789") == std::string::npos && part.size() < 19,
+                    "--seeds '", seeds, "': '", part, "' is not a number");
+            list.push_back(std::stoull(part));
+        }
+        require(!list.empty(), "--seeds is empty");
+        return list;
+    }
+};
+
+inline void add_protocol(CLI::App& c, RunOptions& o) {
+    c.add_option(
+         "--protocol", o.protocol,
+         "published (the model after the last epoch) or clean (the best epoch on labelled images held out of the "
+         "training part; the test images are looked at once)")
+        ->check(CLI::IsMember({"published", "clean"}))
+        ->capture_default_str();
+}
+
+inline void add_run_options(CLI::App& c, RunOptions& o) {
+    c.add_option("--accumulate", o.micro_batches,
+                 "work a batch through in so many parts (a BatchNorm then sees one part at a time)")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    c.add_option("--optimizer", o.optimizer, "sgd, adam or adamw")
+        ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+        ->capture_default_str();
+    c.add_option("--momentum", o.momentum, "of SGD")->capture_default_str();
+    c.add_option("--weight-decay", o.weight_decay, "of every learnable tensor")->capture_default_str();
+    c.add_option("--schedule", o.schedule, "cosine, step, multi_step or constant")
+        ->check(CLI::IsMember({"cosine", "step", "multi_step", "constant"}))
+        ->capture_default_str();
+    c.add_option("--milestones", o.milestones, "step length or milestones in epochs")
+        ->delimiter(',')
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    c.add_option("--gamma", o.gamma, "factor of step and multi_step")->capture_default_str();
+    c.add_option("--warmup", o.warmup, "none, constant or linear (default: constant; none with a constant schedule)")
+        ->check(CLI::IsMember({"none", "constant", "linear"}));
+    c.add_option("--warmup-epochs", o.warmup_epochs, "epochs of warm-up")->capture_default_str();
+    c.add_option("--warmup-lr", o.warmup_lr, "learning rate of a constant warm-up, first of a linear one")
+        ->capture_default_str();
+    c.add_option("--augment", o.augment, "rrc (random resized crop and flip), flip or none")
+        ->check(CLI::IsMember({"rrc", "flip", "none"}))
+        ->capture_default_str();
+    c.add_option("--seeds", o.seeds, "several seeds, e.g. 1,2,3: all are run; mean and standard deviation printed");
+    add_protocol(c, o);
+}
+
+/// Mean and (sample) standard deviation of one result over the runs; empty where a run lacks it.
+inline nlohmann::json spread(const nlohmann::json& runs, const char* key) {
+    double sum = 0, square = 0;
+    nlohmann::json values = nlohmann::json::array();
+    for (const auto& run : runs) {
+        if (!run.contains(key)) return nlohmann::json::object();
+        const double x = run.at(key).get<double>();
+        values.push_back(x);
+        sum += x;
+    }
+    const double n = static_cast<double>(values.size()), mean = sum / n;
+    for (const auto& v : values) square += (v.get<double>() - mean) * (v.get<double>() - mean);
+    return {{"mean", mean}, {"standard_deviation", n > 1 ? std::sqrt(square / (n - 1)) : 0.0}, {"values", values}};
+}
+
+/// All runs with the spread of their results, which is printed too.
+inline nlohmann::json summary_over_seeds(const Output& output, const nlohmann::json& runs) {
+    nlohmann::json summary = {{"runs", runs}};
+    for (const char* key : {"base", "new", "harmonic_mean", "all", "accuracy"}) {
+        const nlohmann::json s = spread(runs, key);
+        if (!s.contains("mean")) continue;
+        summary[key] = s;
+        if (std::string(key) == "accuracy" && summary.contains("all")) continue;  // the same number
+        char line[120];
+        std::snprintf(line, sizeof line, "%s: %.2f ± %.2f over %zu seeds", key, s["mean"].get<double>(),
+                      s["standard_deviation"].get<double>(), runs.size());
+        output.text() << line << std::endl;
+    }
+    return summary;
+}
+
+/// What a model selection did, for people and for result.json; empty for the protocol "published".
+inline std::string selection_line(const nlohmann::json& selection) {
+    if (selection.empty()) return "";
+    char line[160];
+    std::snprintf(line, sizeof line, "protocol clean: epoch %lld of %lld, %.2f %% on %lld validation images",
+                  static_cast<long long>(selection["epoch"].get<Index>()),
+                  static_cast<long long>(selection["epochs"].get<Index>()), selection["accuracy"].get<double>(),
+                  static_cast<long long>(selection["images"].get<Index>()));
+    return line;
+}
+
+}  // namespace promptkd::cli

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// `promptkd teacher-logits`: what one or several teachers say of all views of a distillation, in a file for `distill
+// --teacher-logits`.
+#include "commands.hpp"
+#include "distill_options.hpp"
+
+namespace promptkd::cli {
+
+namespace {
+
+struct TeacherLogits : DistillOptions {
+    Index resolution = 0;
+
+    int run_command() {
+        finish();
+        with_device(common, [&](auto& device) { write(device); });
+        return 0;
+    }
+
+    template <class D>
+    void write(D& device) const {
+        const DistillImages images(job);
+        const TeacherSet<D> teachers(device, job.teacher, images.train.class_names, job.pattern, job.vocab);
+        TrainingLoopConfig config = job.run;
+        config.resolution = teachers.model().vision().resolution();
+        StoredTargetsFile file;
+        file.features = job.loss.kd != KdLoss::logits;
+        file.fingerprint = fingerprint_of(job, config, images.train, teachers);
+        file.class_names = images.train.class_names;
+        const Index classes = images.train.classes();
+        file.class_vectors = make_tensor(teachers.class_vectors(),
+                                         {classes, static_cast<Index>(teachers.class_vectors().size()) / classes});
+        file.table = make_targets(device, job, config, images.train, teachers);
+        write_targets(common.out, file);
+        common.output.text() << (file.features ? "features" : "logits") << " of " << file.table.images << " images in "
+                             << file.table.views << " view(s): " << common.out << std::endl;
+        common.output.write({{"images", file.table.images},
+                             {"views", file.table.views},
+                             {"values", file.table.size},
+                             {"fingerprint", file.fingerprint},
+                             {"config", job.config}});
+    }
+};
+
+}  // namespace
+
+void add_teacher_logits(CLI::App& app, Action& action) {
+    auto o = std::make_shared<TeacherLogits>();
+    CLI::App& c = *app.add_subcommand(
+        "teacher-logits", "write what teachers say of all views of a distillation, for distill --teacher-logits");
+    add_teacher_options(c, *o);
+    c.get_option("--teacher")->required();
+    add_image_options(c, *o);
+    add_view_options(c, *o);
+    c.add_option("--augment", o->run.augment, "rrc (random resized crop and flip), flip or none")
+        ->check(CLI::IsMember({"rrc", "flip", "none"}))
+        ->capture_default_str();
+    add_protocol(c, o->run);
+    c.add_option("--out", o->common.out, "the file to write (safetensors)")->required();
+    add_device(c, o->common);
+    add_json(c, o->common);
+    c.callback([o, &c, &action] { o->job.config = resolved(c), action = [o] { return o->run_command(); }; });
+}
+
+}  // namespace promptkd::cli

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// `promptkd tokenize`: token ids of texts. No device is involved.
+#include "commands.hpp"
+#include "models.hpp"
+
+namespace promptkd::cli {
+
+namespace {
+
+struct Tokenize {
+    Common common;
+    std::vector<std::string> texts;
+
+    int run() const {
+        const Tokenizer tokenizer = Tokenizer::from_file(vocabulary_path(common));
+        nlohmann::json all = nlohmann::json::array();
+        for (const std::string& text : texts) all.push_back(tokenizer.encode(text));
+        for (std::string line; texts.empty() && std::getline(std::cin, line);) {
+            if (!line.empty() && line.back() == '\r') line.pop_back();
+            all.push_back(tokenizer.encode(line));
+        }
+        std::cout << all.dump() << std::endl;
+        if (common.output.json != "-") common.output.write(all);
+        return 0;
+    }
+};
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, Action& action) {
+    auto o = std::make_shared<Tokenize>();
+    CLI::App& c = *app.add_subcommand(
+        "tokenize", "token ids of texts (or of the lines of standard input), without start and end tokens");
+    c.add_option("texts", o->texts, "texts")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    add_vocabulary(c, o->common);
+    add_json(c, o->common);
+    c.callback([o, &action] { action = [o] { return o->run(); }; });
+}
+
+}  // namespace promptkd::cli

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/checkpoint/learned_parameters.hpp>
+#include <promptkd/clip/checkpoint/model_config.hpp>
+#include <promptkd/clip/checkpoint/weights_folder.hpp>
+#include <promptkd/format/finite.hpp>
+#include <promptkd/format/safetensors.hpp>
+#include <promptkd/format/torch_archive.hpp>
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+/// How read_weights treats what a file does not tell.
+struct WeightsOptions {
+    std::string activation;          ///< "quick_gelu" or "gelu"; empty: from the configuration
+    std::string config;              ///< the model's JSON; empty: the one beside the file, if any
+    bool require_activation = true;  ///< a CLIP model whose activation nothing tells is an error
+    bool check_values = true;        ///< warn of NaN and infinity
+    std::function<void(const std::string&)> warn;
+};
+
+/// What a file turned out to hold.
+enum class WeightsKind { clip, learner, bundle, tensors };
+
+/// "CLIP model", "learned parameters", "student bundle", "tensors".
+inline const char* name_of(WeightsKind kind) {
+    constexpr const char* names[] = {"CLIP model", "learned parameters", "student bundle", "tensors"};
+    return names[static_cast<int>(kind)];
+}
+
+/// What these tensors, as read_weights returns them, are.
+inline WeightsKind classify_weights(const TensorMap& map) {
+    const auto format = map.metadata.find("format");
+    if (format != map.metadata.end() && format->second == "promptkd.student") return WeightsKind::bundle;
+    if (is_learner_checkpoint(map)) return WeightsKind::learner;
+    return naming_of(map) == Naming::none ? WeightsKind::tensors : WeightsKind::clip;
+}
+
+namespace detail {
+
+/// The tensors of one file under the names they have there, the format recognised from its first bytes.
+inline TensorMap read_tensors(const std::string& path) {
+    FileBytes file = FileBytes::open(path);
+    refuse_placeholder(path, file.text);
+    if (torch_form(file.text) != TorchForm::none) return read_torch(file);
+    if (file.text.size() <= 8 || file.text[8] != '{') {
+        require(file.text.substr(0, 1) != "\x80", path,
+                ": a pickle, but not one that torch.save wrote; save the weights with torch.save or as safetensors");
+        require(file.text.size() < 263 || file.text.substr(257, 5) != "ustar", path,
+                ": a tar archive (torch before 0.4?); load and save it with a newer torch");
+        fail(path, ": none of the known formats (safetensors, a file of torch, TorchScript)");
+    }
+    TensorMap map = read_safetensors(path);
+    map.metadata["file_format"] = "safetensors";
+    return map;
+}
+
+/// Without the prefix that DataParallel gives every name, and without TorchScript's three numbers.
+inline TensorMap plain_names(TensorMap in) {
+    for (const char* name : {"input_resolution", "context_length", "vocab_size"}) in.tensors.erase(name);
+    for (const auto& named : in.tensors)
+        if (!starts_with(named.first, "module.")) return in;
+    TensorMap out;
+    out.metadata = std::move(in.metadata), out.source = std::move(in.source);
+    for (auto& [name, tensor] : in.tensors) out.tensors[name.substr(7)] = std::move(tensor);
+    return out;
+}
+
+/// Whether the matrices hold half-precision values only, as OpenAI's released models do, and the widths are those of 64
+/// a head.
+inline bool looks_like_openai(const TensorMap& map) {
+    bool any = false;
+    for (const char* name :
+         {"visual.transformer.resblocks.0.attn.in_proj_weight", "transformer.resblocks.0.attn.in_proj_weight"}) {
+        const auto it = map.tensors.find(name);
+        if (it == map.tensors.end()) continue;
+        any = true;
+        if (it->second.shape.size() != 2 || it->second.shape[1] % 64 != 0 || !all_half_exact(it->second)) return false;
+    }
+    return any;
+}
+
+inline void use_activation(const WeightsOptions& options, TensorMap& map) {
+    if (options.activation.empty()) return;
+    const std::string gelu = gelu_name(options.activation, "--activation");
+    const bool carries_heads = map.metadata.count("vision_heads") != 0 || map.metadata.count("text_heads") != 0;
+    const bool openai = gelu == "quick" && looks_like_openai(map);
+    if (!carries_heads && !openai && options.warn)
+        options.warn(
+            map.source +
+            ": no configuration tells the attention heads; width / 64 is used, --model-config FILE decides otherwise");
+    map.metadata["gelu"] = gelu;
+}
+
+/// Settles heads, activation and EOT rule of a model under OpenAI's names: from the options, the metadata (files that
+/// `convert` wrote), the JSON beside the file, or from what OpenAI's own files are known to be. Throws Error where
+/// nothing tells.
+inline void complete_config(TensorMap& map, Naming naming, const WeightsOptions& options) {
+    if (!options.config.empty()) {
+        const auto config = read_model_config(options.config);
+        require(config.has_value(), options.config,
+                ": not the configuration of a CLIP model (neither Hugging Face's config.json nor open_clip's)");
+        apply_model_config(*config, map);
+    } else if (map.metadata.count("gelu") == 0) {
+        for (const std::string& path : config_candidates(map.source, naming == Naming::huggingface))
+            if (const auto config = read_model_config(path)) {
+                apply_model_config(*config, map);
+                break;
+            }
+    }
+    const bool told = map.metadata.count("gelu") != 0;
+    if (!told && naming == Naming::huggingface && options.require_activation)
+        fail(map.source,
+             ": no config.json beside it, and the weights tell neither attention heads nor activation; give the "
+             "model's config.json with --model-config FILE");
+    use_activation(options, map);
+    if (map.metadata.count("gelu") != 0) return;
+    const bool openai = naming == Naming::openai;
+    if (openai && map.metadata["file_format"] == "TorchScript archive") {
+        map.metadata["gelu"] = "quick";
+    } else if (openai && looks_like_openai(map)) {
+        map.metadata["gelu"] = "quick";
+        if (options.warn)
+            options.warn(map.source +
+                         ": half-precision weights under OpenAI's names: read as OpenAI's, with quick_gelu; "
+                         "--activation or --model-config decide otherwise");
+    } else {
+        require(!options.require_activation, map.source,
+                ": nothing tells the activation of this model; give --activation quick_gelu (OpenAI's weights and "
+                "open_clip's '-quickgelu' models) "
+                "or --activation gelu (other open_clip models), or its JSON with --model-config FILE");
+    }
+}
+
+inline void warn_of_values(const TensorMap& map, const WeightsOptions& options) {
+    if (!options.check_values || !options.warn) return;
+    std::string first;
+    std::size_t bad = 0;
+    for (const auto& [name, tensor] : map.tensors)
+        if (!all_finite(tensor) && ++bad == 1) first = name;
+    if (bad > 0)
+        options.warn(concat(map.source, ": ", bad, bad == 1 ? " tensor holds" : " tensors hold",
+                            " NaN or infinity, first '", first, "'"));
+}
+
+/// Tensors under the names of this library: OpenAI's for models, the published trainers' for what was learned.
+inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
+    if (is_learner_checkpoint(map)) return learned_parameters(map);
+    const Naming naming = naming_of(map);
+    if (naming == Naming::none) return map;
+    if (naming == Naming::huggingface)
+        map = from_huggingface(map);
+    else
+        map = from_open_clip(map);
+    if (map.metadata.count("naming") == 0) map.metadata["naming"] = name_of(naming);
+    complete_config(map, naming, options);
+    return map;
+}
+
+}  // namespace detail
+
+/// Weights, learned prompts, a student bundle or plain tensors, from a file or a Hugging Face or open_clip folder. The
+/// format (safetensors; torch's zip, legacy and TorchScript forms; sharded folders) and the naming (OpenAI, Hugging
+/// Face, open_clip, published trainers) are recognised from the content.
+///
+/// A CLIP model comes back under OpenAI's names with the metadata `vision_heads`, `text_heads`, `gelu` ("quick" or
+/// "exact") and `eot` ("argmax" or a token id), which vision_config, text_config and ClipModel read. A published
+/// checkpoint comes back as its learned parameters with the metadata `learner` (see learned_parameters). Metadata for
+/// people: `file_format`, `naming`, `epoch`. Tensors stay in the mapped file. Throws Error naming file and reason for
+/// anything damaged, hostile or undecidable.
+inline TensorMap read_weights(const std::string& path, const WeightsOptions& options = {}) {
+    TensorMap map = is_folder(path) ? read_weights_folder(path, &detail::read_tensors) : detail::read_tensors(path);
+    const auto format = map.metadata.find("format");
+    const bool bundle = format != map.metadata.end() && format->second == "promptkd.student";
+    if (!bundle) map = detail::complete_names(detail::plain_names(std::move(map)), options);
+    require(!map.tensors.empty(), path, ": holds no tensors that are read here");
+    detail::warn_of_values(map, options);
+    return map;
+}
+
+}  // namespace promptkd

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/model.hpp>
+#include <promptkd/clip/prompts.hpp>
+
+namespace promptkd {
+
+/// A frozen image encoder with frozen prompts (either may be absent): what a teacher or a zero-shot model is. Planned
+/// for a largest batch; encode() then allocates nothing.
+template <Device D>
+class FrozenImageTower {
+public:
+    using T = typename D::Scalar;
+
+    /// `prompts` may be null or hold `image_encoder.VPT…`.
+    FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch)
+        : device_(&device), model_(&model), params_(device), arena_(device), max_batch_(max_batch) {
+        if (prompts) {
+            const PromptDesign design = visual_prompt_design(*prompts);
+            require_depth("visual", design.depth, model.vision().layers());
+            layers_ = add_visual_prompts(params_, design.tokens, design.depth, model.vision().width());
+        }
+        params_.bind(true);
+        if (prompts) params_.load_all(*prompts);
+        table_ = model.vision().place_prompts(device, layers_.tokens, max_batch);
+        features_ = Buffer<D, T>(device, max_batch * embed());
+        {
+            PlanningScope<D> planning(device);
+            encode(nullptr, max_batch);
+        }
+        arena_.bind();
+    }
+
+    Index embed() const { return model_->vision().embed(); }
+    Index resolution() const { return model_->vision().resolution(); }
+    Index max_batch() const { return max_batch_; }
+    double logit_scale() const { return model_->logit_scale(); }
+
+    /// L2-normalised features (batch, embed) of device images (batch, 3, resolution, resolution); valid until the next
+    /// call.
+    const T* encode(const T* images, Index batch) {
+        forward(images, batch);
+        normalize_forward(*device_, static_cast<const T*>(features_.data()), features_.data(), static_cast<T*>(nullptr),
+                          batch, embed());
+        return features_.data();
+    }
+
+    /// The same without the normalisation.
+    const T* encode_raw(const T* images, Index batch) {
+        forward(images, batch);
+        return features_.data();
+    }
+
+private:
+    void forward(const T* images, Index batch) {
+        require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
+        arena_.reset();
+        model_->vision().forward(*device_, arena_, images, batch, layers_.empty() ? nullptr : &layers_,
+                                 table_.view(batch), features_.data(), nullptr);
+    }
+
+    D* device_;
+    const ClipModel<D>* model_;
+    ParamSet<D> params_;
+    PromptLayers<T> layers_;
+    PlacementTable<D> table_;
+    Arena<D> arena_;
+    Buffer<D, T> features_;
+    Index max_batch_;
+};
+
+}  // namespace promptkd

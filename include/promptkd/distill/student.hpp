@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/model.hpp>
+#include <promptkd/clip/prompts.hpp>
+#include <promptkd/clip/trainable_vision.hpp>
+#include <promptkd/distill/projector.hpp>
+
+#include <optional>
+
+namespace promptkd {
+
+/// How a student is built on its image encoder.
+struct StudentConfig {
+    Index prompts = 4;  ///< visual prompts; 0: projector only
+    Index depth = 9;    ///< blocks with prompts, the shallow one counted
+    Index projector_layers = 2;
+    Index embed = 0;             ///< e_t, the size of the class vectors
+    bool train_encoder = false;  ///< full fine-tuning: the weights of the image encoder are learnable too (an ablation)
+};
+
+/// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s (unless config.train_encoder), learnable
+/// visual prompts and projector P.
+template <Device D>
+class Student {
+public:
+    using T = typename D::Scalar;
+
+    /// `model` must outlive the student. Parameters start at zero: initialize() or load() them.
+    Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
+        : device_(&device),
+          model_(&model),
+          config_(config),
+          params_(device),
+          projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
+          max_batch_(max_batch) {
+        require(config.embed > 0, "a student needs the size of its class vectors");
+        require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
+                ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
+        if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
+        prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
+        if (config.train_encoder) {
+            require(model.vision().is_transformer(), model.source(),
+                    ": full fine-tuning needs a vision transformer; a ResNet's projector alone can be trained");
+            own_.emplace(params_, model.vision().transformer());
+        }
+        params_.bind();
+        if (own_) own_->adopt(device);
+        table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);
+    }
+
+    /// Prompts N(0, 0.02²), projector U(±1/√fan_in), BatchNorm 1 / 0, all a function of `seed` alone.
+    void initialize(std::uint64_t seed) {
+        projector_.initialize(*device_, params_, seed);
+        for (const std::string& name : params_.names())
+            if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
+    }
+
+    /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
+    /// learnable encoder keeps its pretrained ones.
+    void load(const TensorMap& map, const std::string& prefix = "") {
+        const bool weights = map.contains(prefix + "visual.conv1.weight");
+        for (const std::string& name : params_.names()) {
+            if (is_encoder_weight(name) && !weights) continue;
+            const HostTensor& tensor = map.at(prefix + name);
+            const bool transposed = name == "visual.proj" && tensor.shape.size() == 2;
+            params_.load(name, transposed ? detail::transpose(tensor) : tensor, map.source);
+        }
+        projector_.load_statistics(*device_, map, prefix);
+    }
+    void save(TensorMap& map, const std::string& prefix = "") const {
+        params_.save(map, prefix);
+        if (own_) {
+            HostTensor& projection = map.tensors.at(prefix + "visual.proj");
+            projection = detail::transpose(projection);
+        }
+        projector_.save_statistics(map, prefix);
+    }
+
+    /// What one training forward pass leaves for the backward pass.
+    struct Tape {
+        VisionTape<D> vision;
+        typename Projector<D>::Tape projector;
+        T *encoded = nullptr, *unit = nullptr, *inverse = nullptr;
+        Index batch = 0;
+    };
+
+    /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape. With several ranks
+    /// (`parallel`) BatchNorm sees the rows of all, unless it says otherwise.
+    const T* forward_training(Arena<D>& arena, const T* images, Index batch, Tape& tape,
+                              const DataParallel<D>& parallel = {}) {
+        tape.batch = batch;
+        tape.encoded = arena.template keep<T>(batch * model_->vision().embed());
+        tape.unit = arena.template keep<T>(batch * config_.embed);
+        tape.inverse = arena.template keep<T>(batch);
+        encode(arena, images, batch, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
+        projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector, parallel);
+        normalize_forward(*device_, static_cast<const T*>(tape.unit), tape.unit, tape.inverse, batch, config_.embed);
+        return tape.unit;
+    }
+
+    /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features, which is overwritten,
+    /// and from `d_own` (batch, e_s; may be null), a further gradient of the encoder's features.
+    void backward(Arena<D>& arena, T* d_unit, const Tape& tape, const T* d_own = nullptr) {
+        typename Arena<D>::Scope scope(arena);
+        normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit,
+                           tape.batch, config_.embed);
+        T* d_encoded = reaches_encoder() ? arena.template scratch<T>(tape.batch * model_->vision().embed()) : nullptr;
+        projector_.backward(*device_, arena, d_unit, d_encoded, tape.projector);
+        if (d_own && d_encoded) add_scaled(*device_, 1, d_own, d_encoded, tape.batch * model_->vision().embed());
+        if (own_) {
+            const WeightGradients<T> weights = own_->gradients();
+            own_->encoder().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision,
+                                     &weights);
+        } else if (prompts()) {
+            model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
+        }
+    }
+
+    /// features (batch, embed), normalised, in evaluation mode (running statistics).
+    void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
+        typename Arena<D>::Scope scope(arena);
+        T* encoded = arena.template scratch<T>(batch * model_->vision().embed());
+        encode(arena, images, batch, encoded, nullptr);
+        projector_.forward_inference(*device_, arena, encoded, features, batch);
+        normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
+                          config_.embed);
+    }
+
+    /// A recorded training step was queued again: BatchNorm's count of batches.
+    void replayed() { projector_.replayed(); }
+
+    ParamSet<D>& params() { return params_; }
+    const ParamSet<D>& params() const { return params_; }
+    const StudentConfig& config() const { return config_; }
+    const ClipModel<D>& model() const { return *model_; }
+    double logit_scale() const { return model_->logit_scale(); }
+    Index max_batch() const { return max_batch_; }
+    D& device() { return *device_; }
+
+private:
+    const PromptLayers<T>* prompts() const { return prompts_.empty() ? nullptr : &prompts_; }
+    /// Whether there is anything to train behind the projector.
+    bool reaches_encoder() const { return prompts() || own_; }
+
+    void encode(Arena<D>& arena, const T* images, Index batch, T* encoded, VisionTape<D>* tape) const {
+        if (own_)
+            own_->encoder().forward(*device_, arena, images, batch, prompts(), table_.view(batch), encoded, tape);
+        else
+            model_->vision().forward(*device_, arena, images, batch, prompts(), table_.view(batch), encoded, tape);
+    }
+
+    D* device_;
+    const ClipModel<D>* model_;
+    StudentConfig config_;
+    ParamSet<D> params_;
+    Projector<D> projector_;
+    PromptLayers<T> prompts_;
+    std::optional<TrainableVision<D>> own_;
+    PlacementTable<D> table_;
+    Index max_batch_;
+};
+
+}  // namespace promptkd

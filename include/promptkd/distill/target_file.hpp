@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/distill/stored_targets.hpp>
+#include <promptkd/format/safetensors.hpp>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// Targets in a file: with the class vectors that the student needs, and what they belong to.
+struct StoredTargetsFile {
+    bool features = false;  ///< normalised features instead of logits
+    TargetTable table;
+    HostTensor class_vectors;
+    std::vector<std::string> class_names;
+    Fingerprint fingerprint;
+};
+
+inline void write_targets(const std::string& path, const StoredTargetsFile& file) {
+    TensorMap map;
+    map.tensors["targets"] = file.table.values;
+    map.tensors["class_vectors"] = file.class_vectors;
+    map.metadata["format"] = "promptkd.targets";
+    map.metadata["kind"] = file.features ? "features" : "logits";
+    map.metadata["class_names"] = nlohmann::json(file.class_names).dump();
+    map.metadata["fingerprint"] = file.fingerprint.dump();
+    write_safetensors(path, map);
+}
+
+/// Throws Error when `path` is not a file of write_targets().
+inline StoredTargetsFile read_targets(const std::string& path) {
+    const TensorMap map = read_safetensors(path);
+    const auto text = [&](const char* key) {
+        const auto it = map.metadata.find(key);
+        return it == map.metadata.end() ? std::string() : it->second;
+    };
+    require(text("format") == "promptkd.targets", path,
+            ": not a file of stored targets (metadata 'format' is not 'promptkd.targets'); promptkd teacher-logits "
+            "writes them");
+    StoredTargetsFile file;
+    file.features = text("kind") == "features";
+    file.fingerprint = Fingerprint::parse(text("fingerprint"), nullptr, false);
+    const auto names = nlohmann::json::parse(text("class_names"), nullptr, false);
+    require(file.fingerprint.is_object() && names.is_array() && !names.empty(), path, ": damaged metadata");
+    for (const auto& name : names) {
+        require(name.is_string(), path, ": damaged metadata: a class name is not a text");
+        file.class_names.push_back(name.get<std::string>());
+    }
+    const HostTensor& targets = map.at("targets");
+    require(targets.shape.size() == 3 && targets.count() > 0 && is_floating(targets.dtype), path,
+            ": 'targets' has shape ", to_string(targets.shape), ", expected (views, images, values)");
+    file.table.views = targets.shape[0], file.table.images = targets.shape[1], file.table.size = targets.shape[2];
+    const bool in_place =
+        targets.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(targets.bytes) % sizeof(float) == 0;
+    file.table.values = in_place ? targets : make_tensor(targets.to<float>(), targets.shape);
+    file.class_vectors = map.at("class_vectors");
+    require(file.features || file.table.size == static_cast<Index>(file.class_names.size()), path, ": logits of ",
+            file.table.size, " classes, but ", file.class_names.size(), " class names");
+    return file;
+}
+
+/// Throws Error unless `names` are the file's class names, naming the first difference.
+inline void require_same_names(const StoredTargetsFile& file, const std::vector<std::string>& names,
+                               const std::string& path) {
+    const std::size_t stored = file.class_names.size();
+    require(stored == names.size(), path, ": these targets were made for other class names: ", stored,
+            " classes in the file, ", names.size(), " in this run");
+    for (std::size_t i = 0; i < stored; ++i)
+        require(file.class_names[i] == names[i], path, ": these targets were made for other class names: class ", i + 1,
+                " is '", file.class_names[i], "' in the file and '", names[i], "' in this run");
+}
+
+}  // namespace promptkd

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/image_tower.hpp>
+#include <promptkd/data/loader.hpp>
+#include <promptkd/op/cosine.hpp>
+
+#include <memory>
+#include <vector>
+
+namespace promptkd {
+
+/// Where the targets of a distillation come from: a teacher's logits, or its normalised features.
+template <Device D>
+class TargetSource {
+public:
+    using T = typename D::Scalar;
+    virtual ~TargetSource() = default;
+    /// Values of one image's target.
+    virtual Index size() const = 0;
+    /// Targets (batch.size, size()) of a batch in epoch `epoch`, in device memory, valid until the next call. `images`:
+    /// the batch's, in device memory.
+    virtual const T* targets(const Batch& batch, const T* images, Index epoch) = 0;
+    /// Whether targets() is work of the device alone, which can be recorded and repeated.
+    virtual bool on_device() const { return false; }
+};
+
+/// Teachers at work. Logits exp(s_t)·u_t·W_tᵀ, each teacher with class vectors of its own, averaged over the teachers;
+/// or the normalised features of a single teacher.
+template <Device D>
+class LiveTeachers final : public TargetSource<D> {
+public:
+    using T = typename D::Scalar;
+
+    /// `features`: targets are features, not logits.
+    LiveTeachers(D& device, bool features, Index max_batch)
+        : device_(device), features_(features), max_batch_(max_batch) {}
+
+    /// Adds a teacher: a model (which must outlive this), its prompts (may be null) and normalised class vectors
+    /// (classes, e_t) on the host. Throws Error for a second teacher of features, or another number of classes.
+    void add(const ClipModel<D>& model, const TensorMap* prompts, const std::vector<T>& class_vectors) {
+        Teacher t;
+        t.tower = std::make_unique<FrozenImageTower<D>>(device_, model, prompts, max_batch_);
+        t.classes = static_cast<Index>(class_vectors.size()) / t.tower->embed();
+        require(t.classes > 0 && t.classes * t.tower->embed() == static_cast<Index>(class_vectors.size()),
+                "class vectors: ", class_vectors.size(), " values are not rows of ", t.tower->embed());
+        require(teachers_.empty() || !features_,
+                "features cannot be averaged over several teachers; give one teacher, or distil logits");
+        require(teachers_.empty() || teachers_[0].classes == t.classes, "a teacher of ", t.classes,
+                " classes beside one of ", teachers_.empty() ? 0 : teachers_[0].classes);
+        t.vectors = Buffer<D, T>(device_, class_vectors);
+        teachers_.push_back(std::move(t));
+        if (features_) return;
+        mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
+        if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
+    }
+
+    bool on_device() const override { return true; }
+    Index size() const override { return features_ ? teachers_.at(0).tower->embed() : teachers_.at(0).classes; }
+
+    const T* targets(const Batch& batch, const T* images, Index) override { return targets(images, batch.size); }
+
+    /// The same for `n` device images.
+    const T* targets(const T* images, Index n) {
+        if (features_) return teachers_.at(0).tower->encode(images, n);
+        if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
+        device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
+        for (Teacher& t : teachers_)
+            add_scaled(device_, 1.0 / static_cast<double>(teachers_.size()), logits(t, images, n, one_.data()),
+                       mean_.data(), n * size());
+        return mean_.data();
+    }
+
+private:
+    struct Teacher {
+        std::unique_ptr<FrozenImageTower<D>> tower;
+        Buffer<D, T> vectors;
+        Index classes = 0;
+    };
+
+    const T* logits(Teacher& t, const T* images, Index n, T* out) {
+        const T* u = t.tower->encode(images, n);
+        cosine_logits(device_, u, static_cast<const T*>(t.vectors.data()), out, n, t.classes, t.tower->embed(),
+                      t.tower->logit_scale());
+        return out;
+    }
+
+    D& device_;
+    bool features_;
+    Index max_batch_;
+    std::vector<Teacher> teachers_;
+    Buffer<D, T> mean_, one_;
+};
+
+}  // namespace promptkd

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/class_subset.hpp>
+#include <promptkd/data/loader.hpp>
+#include <promptkd/device/memory.hpp>
+#include <promptkd/evaluate/metrics.hpp>
+#include <promptkd/op/cosine.hpp>
+#include <promptkd/train/image_feed.hpp>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// Image features of a data set with their labels, on the host.
+template <class T>
+struct FeatureSet {
+    Index embed = 0;
+    std::vector<T> values;       ///< (n, embed)
+    std::vector<Index> labels;   ///< (n), −1 where unlabelled
+    std::vector<Index> indices;  ///< (n), positions in the data set
+    Index unreadable = 0;
+
+    Index size() const { return static_cast<Index>(labels.size()); }
+};
+
+/// How evaluation reads images, and whom it tells about progress: progress(images done, images in all).
+struct EvaluationOptions {
+    Index batch = 64;
+    int loader_threads = 2;
+    std::function<void(Index, Index)> progress;
+    std::function<void(const std::string&)> warn;
+};
+
+/// Runs `encode(device images, n)`, which returns (n, embed) features in device memory, over every image of `data`.
+template <Device D, class Encode>
+FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, Index resolution, Index embed,
+                                                const EvaluationOptions& options, Encode&& encode) {
+    using T = typename D::Scalar;
+    require(data.size() > 0, data.name, ": there is no image to evaluate");
+    FeatureSet<T> set;
+    set.embed = embed;
+    set.values.reserve(static_cast<std::size_t>(data.size() * embed));
+    ImageFeed<D> feed(device, options.batch, resolution);
+    LoaderOptions loading;
+    loading.batch = options.batch, loading.resolution = resolution, loading.threads = options.loader_threads,
+    loading.warn = options.warn;
+    BatchLoader loader(data, loading);
+    loader.start(in_order(data.size()));
+    std::vector<T> host;
+    while (const Batch* batch = loader.next()) {
+        const T* features = encode(feed.upload(*batch), batch->size);
+        host.resize(static_cast<std::size_t>(batch->size * embed));
+        device.download(host.data(), features, host.size() * sizeof(T));
+        set.values.insert(set.values.end(), host.begin(), host.end());
+        set.labels.insert(set.labels.end(), batch->labels.begin(), batch->labels.end());
+        set.indices.insert(set.indices.end(), batch->indices.begin(), batch->indices.end());
+        if (options.progress) options.progress(set.size(), data.size());
+    }
+    set.unreadable = loader.unreadable();
+    return set;
+}
+
+/// For each row of `features` (n, embed) the class whose vector (classes, embed) has the largest cosine.
+template <Device D, class T>
+std::vector<Index> nearest_classes(D& device, const std::vector<T>& features, const std::vector<T>& vectors,
+                                   Index embed) {
+    constexpr Index group = 1024;
+    const Index n = static_cast<Index>(features.size()) / embed, classes = static_cast<Index>(vectors.size()) / embed;
+    Buffer<D, T> w(device, vectors), x(device, std::min(n, group) * embed),
+        logits(device, std::min(n, group) * classes);
+    std::vector<T> host(static_cast<std::size_t>(logits.size()));
+    std::vector<Index> best;
+    for (Index first = 0; first < n; first += group) {
+        const Index rows = std::min(group, n - first);
+        device.upload(x.data(), features.data() + first * embed, static_cast<std::size_t>(rows * embed) * sizeof(T));
+        cosine_logits(device, static_cast<const T*>(x.data()), static_cast<const T*>(w.data()), logits.data(), rows,
+                      classes, embed, 1.0);
+        device.download(host.data(), logits.data(), static_cast<std::size_t>(rows * classes) * sizeof(T));
+        for (Index i = 0; i < rows; ++i) {
+            const auto row = host.begin() + static_cast<std::ptrdiff_t>(i * classes);
+            best.push_back(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row);
+        }
+    }
+    return best;
+}
+
+/// Metrics of one half of the classes: its images, classified among its class vectors alone (PromptKD's base and new).
+/// `vectors` (classes, embed) are those of all classes. Throws Error when the half has no labelled image.
+template <Device D, class T>
+Metrics evaluate_subset(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, Index classes,
+                        ClassSubset half) {
+    const auto [first, last] = class_range(classes, half);
+    std::vector<T> features;
+    std::vector<Index> truth;
+    for (Index i = 0; i < set.size(); ++i) {
+        const Index label = set.labels[static_cast<std::size_t>(i)];
+        if (label < first || label >= last) continue;
+        const auto row = set.values.begin() + static_cast<std::ptrdiff_t>(i * set.embed);
+        features.insert(features.end(), row, row + static_cast<std::ptrdiff_t>(set.embed));
+        truth.push_back(label - first);
+    }
+    require(!truth.empty(), "there is no labelled image of the classes '", name_of(half), "' to evaluate");
+    const std::vector<T> part(vectors.begin() + static_cast<std::ptrdiff_t>(first * set.embed),
+                              vectors.begin() + static_cast<std::ptrdiff_t>(last * set.embed));
+    Metrics metrics = compute_metrics(truth, nearest_classes(device, features, part, set.embed), last - first);
+    metrics.unreadable = set.unreadable;
+    return metrics;
+}
+
+/// Base, new and all-class results of one model.
+struct BaseNewAll {
+    Metrics base, novel, all;
+    double harmonic() const { return harmonic_mean(base.accuracy, novel.accuracy); }
+};
+
+template <Device D, class T>
+BaseNewAll evaluate_base_new_all(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, Index classes) {
+    return {evaluate_subset(device, set, vectors, classes, ClassSubset::base),
+            evaluate_subset(device, set, vectors, classes, ClassSubset::novel),
+            evaluate_subset(device, set, vectors, classes, ClassSubset::all)};
+}
+
+}  // namespace promptkd

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/loader.hpp>
+#include <promptkd/device/parallel/communicator.hpp>
+#include <promptkd/optim/schedule.hpp>
+#include <promptkd/train/checkpoint.hpp>
+#include <promptkd/train/log.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+namespace promptkd {
+
+/// How a training runs over a data set.
+struct TrainingLoopConfig {
+    Index batch = 8;
+    Index resolution = 0;  ///< of the images
+    Index max_steps = 0;   ///< stop after so many steps; 0: after schedule.max_epoch epochs
+    ScheduleConfig schedule;
+    Augmentation augmentation = Augmentation::random_resized_crop;
+    bool shuffle = true;  ///< otherwise images in the order of the data set
+    std::uint64_t seed = 1;
+    std::optional<std::uint64_t> view_seed;  ///< of the augmentation, where it is not `seed`
+    bool fixed_views = false;                ///< every epoch sees the views of the first
+    int loader_threads = 2;
+    int rank = 0, ranks = 1;          ///< this process takes its slice of every batch; rank 0 writes
+    std::function<void(Index)> meet;  ///< called with the first step's number: waits for the other ranks, throws Error
+                                      ///< unless all begin there
+    std::string out;                  ///< output folder; empty: keep no log and no checkpoint
+    bool resume = false;              ///< continue from the checkpoint in `out`, where there is one
+    nlohmann::json identity =
+        nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
+    std::function<void(const StepRecord&)> on_step;
+    std::function<void(const Progress&)> on_epoch;  ///< after each epoch, its checkpoint written
+    std::function<void(const std::string&)> warn;
+};
+
+/// What a run did.
+struct TrainingResult {
+    Progress progress;
+    double wait_seconds = 0;  ///< of the time, spent waiting for the loader
+};
+
+/// What is trained: one step on a batch, and the state that a checkpoint holds.
+class TrainingTarget {
+public:
+    virtual ~TrainingTarget() = default;
+    /// Before the first step of epoch `epoch` (from 0).
+    virtual void begin_epoch(Index) {}
+    /// One step with learning rate `rate`; returns the loss.
+    virtual double step(const Batch& batch, double rate) = 0;
+    /// Queues one step; end_step() returns the loss of the oldest step that was queued and not finished yet. At most
+    /// two are open, so that a device always has the next step to do while the host reads the loss of the one before.
+    virtual void begin_step(const Batch& batch, double rate) { losses_[queued_++ % 2] = step(batch, rate); }
+    virtual double end_step() { return losses_[finished_++ % 2]; }
+    /// After the last step of epoch `epoch` (from 0).
+    virtual void end_epoch(Index) {}
+    virtual void save(TensorMap& state) const = 0;
+    virtual void restore(const TensorMap& state) = 0;
+
+private:
+    double losses_[2] = {};
+    std::size_t queued_ = 0, finished_ = 0;
+};
+
+/// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
+/// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
+/// step; the last checkpoint stays. With several ranks every rank sees the images and views that one process would, its
+/// slice of each batch; an unreadable image is then replaced by a later one of the same rank, and the epoch keeps its
+/// length.
+class TrainingLoop {
+public:
+    TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config)
+        : target_(target), data_(std::move(data)), config_(config) {
+        validate(config.schedule);
+        require(config.batch >= 1, "batch size must be at least 1, found ", config.batch);
+        require(config.batch >= config.ranks, "a batch of ", config.batch, " images cannot be divided among ",
+                config.ranks, " processes");
+        require(data_.size() >= config.batch, data_.name, ": ", data_.size(), " images are fewer than one batch of ",
+                config.batch, "; lower the batch size");
+    }
+
+    TrainingResult run() {
+        TrainingResult result;
+        Progress& at = result.progress;
+        if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out))
+            target_.restore(read_checkpoint(config_.out, config_.identity, at));
+        if (config_.meet) config_.meet(at.step);
+        std::unique_ptr<StepLog> log;
+        if (writes()) {
+            make_directories(config_.out);
+            log = std::make_unique<StepLog>(config_.out, at.step);
+        }
+        BatchLoader loader(data_, loader_options());
+        const auto start = Clock::now();
+        const double before = at.seconds;
+        while (at.epoch < config_.schedule.max_epoch && !finished(at)) {
+            epoch(loader, log.get(), result);
+            at.seconds = before + seconds_since(start);
+            if (log) log->flush();
+            if (writes()) save(at);
+            if (config_.on_epoch) config_.on_epoch(at);
+        }
+        return result;
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    static double seconds_since(Clock::time_point start) {
+        return std::chrono::duration<double>(Clock::now() - start).count();
+    }
+
+    bool writes() const { return !config_.out.empty() && config_.rank == 0; }
+    Slice slice() const { return slice_of(config_.batch, config_.rank, config_.ranks); }
+
+    /// The positions of an epoch's images, of which this rank takes its slice of every whole batch.
+    std::vector<Index> positions(std::uint32_t number) const {
+        std::vector<Index> all =
+            config_.shuffle ? shuffled(data_.size(), config_.seed, number) : in_order(data_.size());
+        if (config_.ranks == 1) return all;
+        std::vector<Index> mine;
+        for (Index at = slice().first; at + config_.batch <= data_.size() + slice().first; at += config_.batch)
+            mine.insert(mine.end(), all.begin() + at, all.begin() + at + slice().count);
+        return mine;
+    }
+
+    bool finished(const Progress& at) const { return config_.max_steps > 0 && at.step >= config_.max_steps; }
+
+    LoaderOptions loader_options() const {
+        LoaderOptions o;
+        o.batch = slice().count, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
+        o.seed = config_.view_seed.value_or(config_.seed), o.drop_last = true, o.threads = config_.loader_threads,
+        o.warn = config_.warn;
+        return o;
+    }
+
+    void epoch(BatchLoader& loader, StepLog* log, TrainingResult& result) {
+        Progress& at = result.progress;
+        const auto number = static_cast<std::uint32_t>(at.epoch);
+        const double rate = learning_rate(config_.schedule, at.epoch);
+        const std::vector<Index> order = positions(number);
+        const std::uint32_t views = config_.fixed_views ? 0 : number;
+        loader.start(order, views);
+        target_.begin_epoch(at.epoch);
+        const Index whole = data_.size() / config_.batch;
+        Index steps = 0, unreadable = 0;
+        while (!finished(at) && (config_.ranks == 1 || steps < whole)) {
+            const auto asked = Clock::now();
+            const Batch* batch = loader.next();
+            unreadable = std::max(unreadable, loader.unreadable());
+            if (!batch && config_.ranks > 1 && steps > 0) {  // every rank must make as many steps as the others
+                loader.start(order, views);
+                batch = loader.next();
+            }
+            result.wait_seconds += seconds_since(asked);
+            if (!batch) break;
+            target_.begin_step(*batch, rate);
+            if (steps > 0) report_step({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
+            ++at.step, ++steps;
+        }
+        if (steps > 0) report_step({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
+        require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
+        target_.end_epoch(at.epoch);
+        at.unreadable = std::max(at.unreadable, unreadable);
+        ++at.epoch;
+    }
+
+    /// A finished step: its loss is known once the step behind it is queued.
+    void report_step(const StepRecord& record, Progress& at, StepLog* log) {
+        require(std::isfinite(record.loss), "step ", record.step, ": the loss is ", record.loss, "; training stopped",
+                config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
+        if (record.step == 0) at.first_loss = record.loss;
+        at.last_loss = record.loss;
+        if (log) log->write(record);
+        if (config_.on_step) config_.on_step(record);
+    }
+
+    void save(const Progress& at) {
+        TensorMap state;
+        target_.save(state);
+        write_checkpoint(config_.out, std::move(state), config_.identity, at);
+    }
+
+    TrainingTarget& target_;
+    Dataset data_;
+    TrainingLoopConfig config_;
+};
+
+}  // namespace promptkd

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/tiny_clip.hpp"
+
+#include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/distill/target_file.hpp>
+
+#include <doctest/doctest.h>
+
+#include <unistd.h>
+
+namespace targets_test {
+
+using namespace promptkd;
+using namespace promptkd::test;
+
+namespace {
+
+using Values = std::vector<double>;
+
+template <class D>
+std::vector<typename D::Scalar> some_vectors(unsigned seed) {
+    std::vector<typename D::Scalar> rows = as<typename D::Scalar>(numbers(5 * 6, seed));
+    normalize_rows(rows, 6);
+    return rows;
+}
+
+/// Nine 8×8 images; the fifth cannot be read.
+struct Patterns : ImageSource {
+    Index size() const override { return 9; }
+    std::string name(Index i) const override { return "root/pattern " + std::to_string(i); }
+    void load(Index i, Image& out) const override {
+        require(i != 4, name(i), ": damaged");
+        out.height = out.width = 8;
+        out.pixels.resize(192);
+        for (std::size_t p = 0; p < 192; ++p)
+            out.pixels[p] = static_cast<std::uint8_t>((p * 11 + static_cast<std::size_t>(i) * 37) % 251);
+    }
+};
+
+Dataset patterns() {
+    Dataset data;
+    data.name = "patterns";
+    data.source = std::make_shared<Patterns>();
+    for (Index i = 0; i < 9; ++i) data.items.push_back({i, -1});
+    return data;
+}
+
+std::string message(const Fingerprint& stored, const Fingerprint& now) {
+    try {
+        require_same_fingerprint(stored, now, "file");
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "";
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>, EmulatedCuda<float>) {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    const ClipModel<D> first(device, tiny_clip("quick", 5)), second(device, tiny_clip("quick", 50));
+    Buffer<D, T> images(device, as<T>(numbers(3 * 192, 20)));
+    const auto host = [&](LiveTeachers<D>& teachers) {
+        std::vector<T> values(static_cast<std::size_t>(3 * teachers.size()));
+        device.download(values.data(), teachers.targets(images.data(), 3), values.size() * sizeof(T));
+        return values;
+    };
+    LiveTeachers<D> one(device, false, 3), other(device, false, 3), both(device, false, 3), features(device, true, 3);
+    one.add(first, nullptr, some_vectors<D>(1)), other.add(second, nullptr, some_vectors<D>(2));
+    both.add(first, nullptr, some_vectors<D>(1)), both.add(second, nullptr, some_vectors<D>(2));
+    features.add(first, nullptr, some_vectors<D>(1));
+    const std::vector<T> a = host(one), b = host(other);
+    Values mean;
+    for (std::size_t i = 0; i < a.size(); ++i)
+        mean.push_back((static_cast<double>(a[i]) + static_cast<double>(b[i])) / 2);
+    CHECK(difference(host(both), mean) < 1e-6);
+    CHECK(features.size() == 6);
+    CHECK(host(features).size() == 18);
+    CHECK_THROWS_AS(features.add(second, nullptr, some_vectors<D>(2)), Error);
+    CHECK_THROWS_AS(both.add(second, nullptr, as<T>(numbers(12, 1))), Error);
+}
+
+TEST_CASE("stored targets: written, read, and those of the batch") {
+    Cpu<float> device(1);
+    const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
+    LiveTeachers<Cpu<float>> teachers(device, false, 4);
+    teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
+    TrainingLoopConfig config;
+    config.batch = 4, config.resolution = 8, config.schedule.max_epoch = 3, config.augmentation = Augmentation::flip;
+    CHECK(count_views(config) == 3);
+    StoredTargetsFile file;
+    file.table = compute_targets(device, teachers, patterns(), config, {});
+    CHECK(file.table.values.shape == Shape{3, 9, 5});
+    CHECK(std::isnan(file.table.row(1, 4)[0]));
+    file.class_vectors = make_tensor(some_vectors<Cpu<float>>(1), {5, 6});
+    file.class_names = {"a", "b", "c", "d", "e"};
+    file.fingerprint["images"] = images_fingerprint(patterns(), "root");
+    add_views(file.fingerprint, config);
+    const std::string path = "/tmp/promptkd_targets_" + std::to_string(::getpid()) + ".safetensors";
+    write_targets(path, file);
+    const StoredTargetsFile read = read_targets(path);
+    ::unlink(path.c_str());
+    CHECK(read.fingerprint == file.fingerprint);
+    CHECK(read.class_names == file.class_names);
+
+    // An image's target in an epoch is what the teacher says of that epoch's view of it.
+    LoaderOptions loading;
+    loading.batch = 4, loading.resolution = 8, loading.augmentation = config.augmentation, loading.seed = config.seed;
+    BatchLoader loader(patterns(), loading);
+    StoredTargets<Cpu<float>> stored(device, read.table, 4);
+    ImageFeed<Cpu<float>> feed(device, 4, 8);
+    for (const std::uint32_t epoch : {0u, 2u}) {
+        loader.start(in_order(9), epoch);
+        while (const Batch* batch = loader.next()) {
+            const float* live = teachers.targets(feed.upload(*batch), batch->size);
+            const std::vector<float> want(live, live + batch->size * 5);
+            const float* got = stored.targets(*batch, nullptr, epoch);
+            CHECK(difference(std::vector<float>(got, got + batch->size * 5), Values(want.begin(), want.end())) < 1e-5);
+        }
+    }
+    Batch unreadable;
+    unreadable.size = 1, unreadable.indices = {4};
+    CHECK_THROWS_AS(stored.targets(unreadable, nullptr, 0), Error);
+    config.fixed_views = true;
+    CHECK(count_views(config) == 1);
+}
+
+TEST_CASE("stored targets: the fingerprint names what differs") {
+    TrainingLoopConfig config;
+    Fingerprint stored, now;
+    add_views(stored, config);
+    stored["weights of the teacher"] = "1234";
+    add_views(now, config);
+    CHECK(message(stored, now) == "");  // a run that loads no teacher compares none
+    now["weights of the teacher"] = "5678";
+    CHECK(message(stored, now).find("the weights of the teacher (\"1234\")") != std::string::npos);
+    config.seed = 2;
+    Fingerprint other;
+    add_views(other, config);
+    CHECK(message(stored, other).find("the seed of the views (1) are not those of this run (2)") != std::string::npos);
+    config.augmentation = Augmentation::none;
+    Fingerprint plain;
+    add_views(plain, config);
+    CHECK(!plain.contains("seed of the views"));
+    const Dataset all = patterns();
+    CHECK(images_fingerprint(all, "root") == images_fingerprint(all, "root"));
+    CHECK(images_fingerprint(all, "root") != images_fingerprint(take(all, 8), "root"));
+    CHECK(images_fingerprint(all, "root") != images_fingerprint(subset(all, {1, 0, 2, 3, 4, 5, 6, 7, 8}), "root"));
+    TensorMap a, b;
+    a.tensors["x"] = make_tensor(std::vector<float>{1, 2, 3}, {3});
+    b.tensors["x"] = make_tensor(std::vector<float>{1, 2, 4}, {3});
+    CHECK(tensors_fingerprint(a) != tensors_fingerprint(b));
+    Checksum short_text, long_text;
+    short_text.add("a"), long_text.add(std::string("a\0", 2));
+    CHECK(short_text.text() != long_text.text());
+}
+
+}  // namespace targets_test
