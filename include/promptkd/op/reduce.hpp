@@ -3,6 +3,8 @@
 
 #include <promptkd/device/device.hpp>
 
+#include <cmath>
+
 namespace promptkd {
 
 namespace detail {
@@ -31,7 +33,9 @@ struct SumFunctor {
     PROMPTKD_HD void operator()(Team& team, Index) const {
         const T* in = x;
         const T total = team.sum(n, [in](const auto& lane) { return lane.load(in); });
-        team.once([this, total] { *y = static_cast<T>(scale) * total + (add ? *y : T(0)); });
+        // A multiply-add by name: whether a compiler makes one of a product and a sum depends on what it inlines, and a
+        // loss must not depend on that.
+        team.once([this, total] { *y = std::fma(static_cast<T>(scale), total, add ? *y : T(0)); });
     }
 };
 
