@@ -14,18 +14,24 @@ macro(promptkd_find_target target)
     endif()
 endmacro()
 
-# promptkd_find_plain(<target> <header> [<library>]): for libraries without a usable CMake package (stb and utf8proc
-# have none; Debian's package of libzip refers to programs that need not be installed).
-function(promptkd_find_plain target header)
+# promptkd_find_plain(<target> <header>[;<header>…] [<library>]): for libraries without a usable CMake package (stb,
+# utf8proc, libspng and libdeflate have none in Debian; that of libzip refers to programs that need not be installed).
+# The folders of all headers are searched.
+function(promptkd_find_plain target headers)
     if(TARGET ${target})
         return()
     endif()
     string(MAKE_C_IDENTIFIER "${target}" id)
-    find_path(${id}_INCLUDE_DIR ${header})
-    mark_as_advanced(${id}_INCLUDE_DIR)
-    if(NOT ${id}_INCLUDE_DIR)
-        return()
-    endif()
+    set(folders)
+    foreach(header IN LISTS headers)
+        string(MAKE_C_IDENTIFIER "${id}_${header}" found)
+        find_path(${found} ${header})
+        mark_as_advanced(${found})
+        if(NOT ${found})
+            return()
+        endif()
+        list(APPEND folders "${${found}}")
+    endforeach()
     if(ARGC GREATER 2)
         find_library(${id}_LIBRARY ${ARGV2})
         mark_as_advanced(${id}_LIBRARY)
@@ -37,7 +43,8 @@ function(promptkd_find_plain target header)
     else()
         add_library(${target} INTERFACE IMPORTED GLOBAL)
     endif()
-    set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${${id}_INCLUDE_DIR}")
+    list(REMOVE_DUPLICATES folders)
+    set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${folders}")
 endfunction()
 
 macro(promptkd_find_component name result)
@@ -54,11 +61,18 @@ macro(promptkd_find_component name result)
         promptkd_find_plain(promptkd_dependency::zip zip.h zip)
         promptkd_find_plain(promptkd_dependency::utf8proc utf8proc.h utf8proc)
         promptkd_find_plain(promptkd_dependency::stb stb/stb_image.h)
+        promptkd_find_plain(promptkd_dependency::spng spng.h spng)
+        promptkd_find_plain(promptkd_dependency::deflate libdeflate.h deflate)
+        # Debian keeps the configuration of OpenSSL's headers in the folder of the architecture.
+        promptkd_find_plain(promptkd_dependency::crypto "openssl/evp.h;openssl/opensslconf.h" crypto)
         set(promptkd_wanted_ "ZLIB::ZLIB|zlib (Debian: zlib1g-dev)"
             "nlohmann_json::nlohmann_json|nlohmann-json (Debian: nlohmann-json3-dev)"
             "promptkd_dependency::zip|libzip (Debian: libzip-dev)"
             "promptkd_dependency::utf8proc|utf8proc (Debian: libutf8proc-dev)"
-            "promptkd_dependency::stb|stb_image (Debian: libstb-dev)")
+            "promptkd_dependency::stb|stb_image (Debian: libstb-dev)"
+            "promptkd_dependency::spng|libspng (Debian: libspng-dev)"
+            "promptkd_dependency::deflate|libdeflate (Debian: libdeflate-dev)"
+            "promptkd_dependency::crypto|OpenSSL's libcrypto (Debian: libssl-dev)")
     elseif("${name}" STREQUAL "xtensor")
         promptkd_find_target(xtl xtl CONFIG)
         promptkd_find_target(xtensor xtensor CONFIG)

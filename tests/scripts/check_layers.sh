@@ -24,6 +24,7 @@ function allowed(kind, path,   f, b) {
     if (kind == "MPI") return path == "promptkd/device/parallel/mpi.hpp"
     if (kind == "xtensor") return path == "promptkd/format/xtensor.hpp"
     if (kind == "io") return f ~ /^(format|text|clip|data|train|distill|evaluate|experiment)$/
+    if (kind == "format") return f == "format"
     return 0  # tests and programs only
 }
 BEGIN {
@@ -54,6 +55,7 @@ FNR == 1 {
     else if (target ~ /^mpi\.h/) kind = "MPI"
     else if (target ~ /^(xtensor|xtl)\//) kind = "xtensor"
     else if (target ~ /^(zlib\.h|zip\.h|utf8proc\.h|stb\/|nlohmann\/)/) kind = "io"
+    else if (target ~ /^(spng\.h|libdeflate\.h|openssl\/)/) kind = "format"
     else if (target ~ /^(doctest\/|benchmark\/|CLI\/|gtest\/)/) kind = "program"
     if (kind == "Eigen") uses_eigen[FILENAME] = 1
     if (kind != "" && !allowed(kind, FILENAME)) complain(target " does not belong in this header")

@@ -42,9 +42,10 @@ inline std::string describe_non_image(std::string_view bytes) {
 
 /// Decodes a PNG or JPEG file in memory to 8-bit RGB as Pillow's `convert("RGB")` does: alpha dropped (not composited),
 /// palette applied (transparency ignored), grey replicated; EXIF orientation is not applied. JPEG by stb_image, which
-/// differs from libjpeg by a few grey levels at most, or by libjpeg-turbo itself (use_jpeg_turbo of io/jpeg_turbo.hpp).
-/// `name` is used in messages. Throws Error for anything else: empty, truncated or damaged files, files of another
-/// kind (the message says which), 16-bit images, images of more pixels than the limit (before decoding them).
+/// differs from libjpeg by a few grey levels at most, or by libjpeg-turbo itself (use_jpeg_turbo of
+/// format/jpeg_turbo.hpp). `name` is used in messages. Throws Error for anything else: empty, truncated or damaged
+/// files, files of another kind (the message says which), 16-bit images, images of more pixels than the limit (before
+/// decoding them).
 inline Image decode_image(const std::byte* data, std::size_t size, const std::string& name,
                           const ImageLimits& limits = {}) {
     const auto* const bytes = reinterpret_cast<const std::uint8_t*>(data);
