@@ -21,15 +21,23 @@ function allowed(kind, path,   f, b) {
     f = folder(path); b = base(path)
     if (kind == "Eigen") return path == "promptkd/core/eigen.hpp" || path ~ /^promptkd\/device\/cpu/
     if (kind == "CUDA") return path ~ /^promptkd\/device\/cuda/
-    if (kind == "MPI") return path == "promptkd/device/parallel/mpi.hpp"
-    if (kind == "xtensor") return path == "promptkd/format/xtensor.hpp"
     if (kind == "io") return f ~ /^(format|text|clip|data|train|distill|evaluate|experiment)$/
-    if (kind == "format") return f == "format"
+    if (kind in home) return path == home[kind]
     return 0  # tests and programs only
 }
 BEGIN {
     n = split("core format device op nn loss optim text image clip data train learner distill evaluate experiment", order, " ")
     for (i = 1; i <= n; ++i) rank[order[i]] = i
+    # Libraries that one header wraps.
+    home["MPI"] = "promptkd/device/parallel/mpi.hpp"
+    home["xtensor"] = "promptkd/format/xtensor.hpp"
+    home["spng"] = "promptkd/format/png.hpp"
+    home["libdeflate"] = "promptkd/format/crc32.hpp"
+    home["openssl"] = "promptkd/format/sha256.hpp"
+    home["stb"] = "promptkd/format/stb_image.hpp"
+    home["turbojpeg"] = "promptkd/format/jpeg_turbo.hpp"
+    home["zip"] = "promptkd/format/zip_archive.hpp"
+    home["utf8proc"] = "promptkd/text/unicode.hpp"
 }
 FNR == 1 {
     ++files
@@ -54,8 +62,9 @@ FNR == 1 {
     else if (target ~ /^(cuda|cublas|cooperative_groups|nccl)/) kind = "CUDA"
     else if (target ~ /^mpi\.h/) kind = "MPI"
     else if (target ~ /^(xtensor|xtl)\//) kind = "xtensor"
-    else if (target ~ /^(zlib\.h|zip\.h|utf8proc\.h|stb\/|nlohmann\/)/) kind = "io"
-    else if (target ~ /^(spng\.h|libdeflate\.h|openssl\/)/) kind = "format"
+    else if (target ~ /^(zlib\.h|nlohmann\/)/) kind = "io"
+    else if (target ~ /^(spng|libdeflate|turbojpeg|zip|utf8proc)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
+    else if (target ~ /^(openssl|stb)\//) { kind = target; sub(/\/.*$/, "", kind) }
     else if (target ~ /^(doctest\/|benchmark\/|CLI\/|gtest\/)/) kind = "program"
     if (kind == "Eigen") uses_eigen[FILENAME] = 1
     if (kind != "" && !allowed(kind, FILENAME)) complain(target " does not belong in this header")

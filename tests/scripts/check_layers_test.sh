@@ -8,7 +8,7 @@ failures=0
 
 fresh_tree() {
     rm -rf "$tree"
-    mkdir -p "$tree/promptkd/core" "$tree/promptkd/io" "$tree/promptkd/device" "$tree/promptkd/op" "$tree/promptkd/clip"
+    mkdir -p "$tree/promptkd/core" "$tree/promptkd/format" "$tree/promptkd/device" "$tree/promptkd/op" "$tree/promptkd/text"
     echo '#include <vector>' >"$tree/promptkd/core/a.hpp"
     echo '#include <Eigen/Core>' >"$tree/promptkd/core/eigen.hpp"
     echo '#include <promptkd/core/eigen.hpp>' >"$tree/promptkd/device/cpu.hpp"
@@ -42,8 +42,9 @@ rejects "the umbrella from below" op/map.hpp '#include <promptkd/promptkd.hpp>'
 rejects "quotes" op/map.hpp '#include "map2.hpp"'
 rejects "Eigen in op" op/map.hpp '#include <Eigen/Dense>'
 rejects "a library in core" core/a.hpp '#  include <zlib.h>'
+rejects "a library outside the header that wraps it" format/b.hpp '#include <spng.h>'
 rejects "test framework in a header" op/map.hpp '#include <doctest/doctest.h>'
-rejects "Eigen behind a host-side header" clip/tokenizer.hpp '#include <promptkd/op/map.hpp>'
+rejects "Eigen behind a host-side header" text/tokenizer.hpp '#include <promptkd/op/map.hpp>'
 rejects "CUDA outside its header" device/cpu.hpp '#include <cuda_runtime.h>'
 fresh_tree
 mkdir "$tree/promptkd/extra"
