@@ -47,22 +47,25 @@ private:
     void count() {
         std::map<std::string, Index> types;
         Index parameters = 0;
-        for (const auto& [name, tensor] : map_.tensors)
-            types[name_of(tensor.dtype)] += tensor.count(), parameters += tensor.count();
+        for (const auto& [name, tensor] : map_.tensors) {
+            types[name_of(tensor.dtype)] += tensor.count();
+            parameters += tensor.count();
+        }
         info_["parameters"] = parameters;
         info_["dtypes"] = types;
     }
 
     void describe_model(const TensorMap& model) {
         const Inventory inventory = clip_inventory(model);
-        info_["missing"] = inventory.missing, info_["unknown"] = inventory.unknown;
+        info_["missing"] = inventory.missing;
+        info_["unknown"] = inventory.unknown;
         const auto gelu = model.metadata.find("gelu");
         info_["activation"] = gelu == model.metadata.end() ? "unknown: --activation or --model-config decides"
                               : gelu->second == "quick"    ? "quick_gelu"
                                                            : "gelu";
         try {
-            if (model.contains("visual.class_embedding")) describe_vision(vision_config(model));
-            if (model.contains("token_embedding.weight")) describe_text(text_config(model));
+            if (schema::has_vision_transformer(model)) describe_vision(vision_config(model));
+            if (schema::has_text_branch(model)) describe_text(text_config(model));
         } catch (const Error& error) {
             info_["problem"] = error.what();
         }
@@ -83,7 +86,8 @@ private:
 
     void describe_bundle() {
         TensorMap clip;
-        clip.metadata = map_.metadata, clip.source = map_.source;
+        clip.metadata = map_.metadata;
+        clip.source = map_.source;
         for (const auto& [name, tensor] : map_.tensors)
             if (name.rfind("clip.", 0) == 0) clip.tensors[name.substr(5)] = tensor;
         describe_model(clip);

@@ -20,6 +20,7 @@ namespace promptkd::cli {
 /// Weights, prompts or checkpoints in any format that the library reads; warnings go to standard error.
 inline TensorMap load_weights(const std::string& path, WeightsOptions options = {}) {
     options.warn = [](const std::string& text) { std::fprintf(stderr, "warning: %s\n", text.c_str()); };
+    options.names = {"--activation", "--model-config FILE"};
     return promptkd::read_weights(path, options);
 }
 inline TensorMap read_weights(const std::string& path) { return load_weights(path); }

@@ -62,7 +62,7 @@ private:
         options.activation = o_.activation, options.config = path == o_.student ? o_.student_config : o_.teacher_config;
         options.warn = [](const std::string&) {};
         const TensorMap map = promptkd::read_weights(path, options);
-        if (!map.contains("visual.class_embedding")) return "ModifiedResNet";
+        if (!schema::has_vision_transformer(map)) return schema::modified_resnet.name;
         const VisionConfig v = vision_config(map);
         return concat("ViT, patch ", v.patch, ", width ", v.width, ", ", v.layers, " blocks, ", v.resolution(),
                       " pixels, embedding ", v.embed);

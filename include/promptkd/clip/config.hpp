@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/tensor.hpp>
+#include <promptkd/clip/schema/sizes.hpp>
 #include <promptkd/op/elementwise.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
+#include <vector>
 
 namespace promptkd {
 
@@ -22,22 +24,16 @@ struct TextConfig {
     Index end_id = -1;  ///< features are taken at the first token with this id; −1: at the largest id
 };
 
+/// Sizes of CLIP's ModifiedResNet.
+struct ResNetConfig {
+    Index width = 0;            ///< channels after the stem
+    std::vector<Index> layers;  ///< bottlenecks of the four stages
+    Index grid = 0, heads = 0, embed = 0;
+    Index resolution() const { return 32 * grid; }
+    Index features() const { return 32 * width; }
+};
+
 namespace detail {
-
-inline Index count_blocks(const TensorMap& map, const std::string& prefix) {
-    Index n = 0;
-    while (map.contains(prefix + "resblocks." + std::to_string(n) + ".attn.in_proj_weight")) ++n;
-    require(n > 0, map.source, ": no transformer blocks found under '", prefix, "resblocks.'");
-    return n;
-}
-
-inline Index extent(const TensorMap& map, const std::string& name, std::size_t rank, std::size_t axis) {
-    const HostTensor& tensor = map.at(name);
-    require(tensor.shape.size() == rank, map.source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
-            ", expected ", rank, " dimensions");
-    require(tensor.shape[axis] > 0, map.source, ": tensor '", name, "' is empty: ", to_string(tensor.shape));
-    return tensor.shape[axis];
-}
 
 /// An integer from the metadata, or `fallback` where the file does not carry it.
 inline Index metadata_integer(const TensorMap& map, const std::string& key, Index fallback) {
@@ -52,10 +48,30 @@ inline Index metadata_integer(const TensorMap& map, const std::string& key, Inde
     fail(map.source, ": metadata '", key, "' is '", it->second, "', expected a positive integer");
 }
 
-inline Index checked_heads(const TensorMap& map, const char* branch, Index width, Index heads) {
+/// Attention heads of one branch: metadata `{branch}_heads`, else width / 64.
+inline Index heads_of(const TensorMap& map, const char* branch, Index width) {
+    const std::string key = std::string(branch) + "_heads";
+    const Index heads = metadata_integer(map, key, std::max<Index>(1, width / 64));
     require(heads > 0 && width % heads == 0, map.source, ": the ", branch, " width ", width, " cannot be divided into ",
-            heads, " attention heads; give the number of heads in the metadata key '", branch, "_heads'");
+            heads, " attention heads; give the number of heads in the metadata key '", key, "'");
     return heads;
+}
+
+/// Side of the square of cells whose positions, behind that of a class token, are embedded.
+inline Index grid_of(const TensorMap& map, const schema::Architecture& architecture, Index positions) {
+    const Index grid = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(positions - 1))));
+    require(grid > 0 && grid * grid + 1 == positions, map.source, ": '",
+            schema::name_of(*schema::find(architecture, schema::Role::positions), schema::file_layout(map)), "' has ",
+            positions, " rows, expected a square number plus 1");
+    return grid;
+}
+
+inline Index require_blocks(const TensorMap& map, const schema::Architecture& architecture) {
+    const Index blocks = schema::count_blocks(map, architecture);
+    if (blocks > 0) return blocks;
+    const auto first = schema::find(architecture, schema::Role::norm_1, schema::Part::weight, schema::Numbers{});
+    fail(map.source, ": no transformer blocks found under '", schema::block_prefix(*first, schema::file_layout(map)),
+         "'");
 }
 
 }  // namespace detail
@@ -63,36 +79,70 @@ inline Index checked_heads(const TensorMap& map, const char* branch, Index width
 /// Sizes of the vision transformer in `map` (OpenAI's key names). Heads: metadata `vision_heads`, else width / 64.
 /// Throws Error when tensors are missing or do not fit together.
 inline VisionConfig vision_config(const TensorMap& map) {
+    const schema::Architecture& vit = schema::vision_transformer;
+    const schema::Sizes sizes = schema::measure(map, vit);
     VisionConfig c;
-    c.width = detail::extent(map, "visual.conv1.weight", 4, 0);
-    c.patch = detail::extent(map, "visual.conv1.weight", 4, 3);
-    const Index tokens = detail::extent(map, "visual.positional_embedding", 2, 0);
-    c.grid = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(tokens - 1))));
-    require(c.grid > 0 && c.grid * c.grid + 1 == tokens, map.source, ": 'visual.positional_embedding' has ", tokens,
-            " rows, expected a square number plus 1");
-    c.layers = detail::count_blocks(map, "visual.transformer.");
-    c.embed = detail::extent(map, "visual.proj", 2, 1);
-    c.heads = detail::checked_heads(map, "vision", c.width,
-                                    detail::metadata_integer(map, "vision_heads", std::max<Index>(1, c.width / 64)));
+    c.width = sizes[schema::Size::width];
+    c.patch = sizes[schema::Size::patch];
+    c.grid = detail::grid_of(map, vit, sizes[schema::Size::positions]);
+    c.layers = detail::require_blocks(map, vit);
+    c.embed = sizes[schema::Size::embed];
+    c.heads = detail::heads_of(map, "vision", c.width);
     return c;
 }
 
 /// Sizes of the text transformer in `map`. Heads: metadata `text_heads`, else width / 64. EOT rule: metadata `eot`, a
 /// token id or "argmax" (the default).
 inline TextConfig text_config(const TensorMap& map) {
+    const schema::Sizes sizes = schema::measure(map, schema::text_transformer);
     TextConfig c;
-    c.vocabulary = detail::extent(map, "token_embedding.weight", 2, 0);
-    c.width = detail::extent(map, "token_embedding.weight", 2, 1);
-    c.context_length = detail::extent(map, "positional_embedding", 2, 0);
-    c.layers = detail::count_blocks(map, "transformer.");
-    c.embed = detail::extent(map, "text_projection", 2, 1);
-    c.heads = detail::checked_heads(map, "text", c.width,
-                                    detail::metadata_integer(map, "text_heads", std::max<Index>(1, c.width / 64)));
+    c.vocabulary = sizes[schema::Size::vocabulary];
+    c.width = sizes[schema::Size::width];
+    c.context_length = sizes[schema::Size::context_length];
+    c.layers = detail::require_blocks(map, schema::text_transformer);
+    c.embed = sizes[schema::Size::embed];
+    c.heads = detail::heads_of(map, "text", c.width);
     const auto eot = map.metadata.find("eot");
     if (eot != map.metadata.end() && eot->second != "argmax") c.end_id = detail::metadata_integer(map, "eot", -1);
     require(c.end_id < c.vocabulary, map.source, ": metadata 'eot' is token ", c.end_id, " of a vocabulary of ",
             c.vocabulary);
     return c;
+}
+
+/// Sizes of the ModifiedResNet in `map`. Throws Error when tensors are missing or do not fit together.
+inline ResNetConfig resnet_config(const TensorMap& map) {
+    const schema::Architecture& resnet = schema::modified_resnet;
+    const schema::Sizes sizes = schema::measure(map, resnet);
+    ResNetConfig c;
+    c.width = sizes[schema::Size::width];
+    for (Index stage = 1; stage <= 4; ++stage) {
+        c.layers.push_back(schema::count_blocks(map, resnet, stage));
+        const auto first =
+            schema::find(resnet, schema::Role::convolution_1, schema::Part::weight, schema::Numbers{stage, 0});
+        require(c.layers.back() > 0, map.source, ": tensor '", schema::name_of(*first, schema::file_layout(map)),
+                "' is missing");
+    }
+    c.grid = detail::grid_of(map, resnet, sizes[schema::Size::positions]);
+    c.embed = sizes[schema::Size::embed];
+    c.heads = detail::heads_of(map, "vision", c.features());
+    return c;
+}
+
+/// The sizes of the schema's shapes, from a configuration.
+inline schema::Sizes sizes_of(const VisionConfig& c) {
+    schema::Sizes sizes;
+    sizes.set(schema::Size::width, c.width).set(schema::Size::patch, c.patch).set(schema::Size::embed, c.embed);
+    return sizes.set(schema::Size::positions, c.cells() + 1);
+}
+inline schema::Sizes sizes_of(const TextConfig& c) {
+    schema::Sizes sizes;
+    sizes.set(schema::Size::width, c.width).set(schema::Size::embed, c.embed);
+    return sizes.set(schema::Size::vocabulary, c.vocabulary).set(schema::Size::context_length, c.context_length);
+}
+inline schema::Sizes sizes_of(const ResNetConfig& c) {
+    schema::Sizes sizes;
+    sizes.set(schema::Size::width, c.width).set(schema::Size::embed, c.embed);
+    return sizes.set(schema::Size::positions, c.grid * c.grid + 1);
 }
 
 /// The MLP's activation: metadata `gelu` = "quick" or "exact"; OpenAI's files, which carry none, mean quick.

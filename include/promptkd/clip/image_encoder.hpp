@@ -57,7 +57,7 @@ private:
     using Either = std::variant<VisionTransformer<D>, ModifiedResNet<D>>;
 
     static Either make(FrozenStore<D>& store, const TensorMap& map) {
-        if (map.contains("visual.attnpool.positional_embedding"))
+        if (schema::image_architecture(map) == &schema::modified_resnet)
             return Either(std::in_place_type<ModifiedResNet<D>>, store, map);
         return Either(std::in_place_type<VisionTransformer<D>>, store, map);
     }

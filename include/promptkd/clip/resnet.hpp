@@ -6,35 +6,6 @@
 
 namespace promptkd {
 
-/// Sizes of CLIP's ModifiedResNet, read from its weights.
-struct ResNetConfig {
-    Index width = 0;            ///< channels after the stem
-    std::vector<Index> layers;  ///< bottlenecks of the four stages
-    Index grid = 0, heads = 0, embed = 0;
-    Index resolution() const { return 32 * grid; }
-    Index features() const { return 32 * width; }
-};
-
-/// Throws Error when tensors are missing or do not fit together.
-inline ResNetConfig resnet_config(const TensorMap& map) {
-    ResNetConfig c;
-    c.width = detail::extent(map, "visual.conv3.weight", 4, 0);
-    for (int stage = 1; stage <= 4; ++stage) {
-        Index n = 0;
-        while (map.contains(concat("visual.layer", stage, ".", n, ".conv1.weight"))) ++n;
-        require(n > 0, map.source, ": 'visual.layer", stage, ".0.conv1.weight' is missing");
-        c.layers.push_back(n);
-    }
-    const Index tokens = detail::extent(map, "visual.attnpool.positional_embedding", 2, 0);
-    c.grid = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(tokens - 1))));
-    require(c.grid > 0 && c.grid * c.grid + 1 == tokens, map.source, ": 'visual.attnpool.positional_embedding' has ",
-            tokens, " rows, expected a square number plus 1");
-    c.embed = detail::extent(map, "visual.attnpool.c_proj.weight", 2, 0);
-    c.heads = detail::checked_heads(map, "vision", c.features(),
-                                    detail::metadata_integer(map, "vision_heads", c.features() / 64));
-    return c;
-}
-
 /// CLIP's ModifiedResNet image encoder (RN50 … RN50x64), frozen, inference only. BatchNorms are folded into their
 /// convolutions at load.
 template <Device D>
@@ -43,21 +14,27 @@ public:
     using T = typename D::Scalar;
     using A = typename D::Activation;
 
-    /// Reads `visual.*` (OpenAI's key names) from `map` into `store`.
+    /// Reads the image branch of a model (OpenAI's key names) from `map` into `store`.
     ModifiedResNet(FrozenStore<D>& store, const TensorMap& map) : config_(resnet_config(map)) {
-        for (int i = 1; i <= 3; ++i)
-            stem_.push_back(convolution(store, map, concat("visual.conv", i), concat("visual.bn", i), i == 1 ? 2 : 1));
-        for (int stage = 1; stage <= 4; ++stage)
-            for (Index i = 0; i < config_.layers[static_cast<std::size_t>(stage - 1)]; ++i)
-                blocks_.push_back(
-                    bottleneck(store, map, concat("visual.layer", stage, ".", i, "."), stage > 1 && i == 0 ? 2 : 1));
-        const Index d = config_.features();
-        const std::string pool = "visual.attnpool.";
-        positions_ = store.vector(map.at(pool + "positional_embedding", {config_.grid * config_.grid + 1, d}));
-        q_ = detail::load_linear(store, map, pool + "q_proj.weight", pool + "q_proj.bias", d, d);
-        k_ = detail::load_linear(store, map, pool + "k_proj.weight", pool + "k_proj.bias", d, d);
-        v_ = detail::load_linear(store, map, pool + "v_proj.weight", pool + "v_proj.bias", d, d);
-        c_ = detail::load_linear(store, map, pool + "c_proj.weight", pool + "c_proj.bias", config_.embed, d);
+        WeightReader<D> reader(store, map, schema::modified_resnet, sizes_of(config_));
+        stem_.push_back(convolution(reader, store, schema::Role::convolution_1, 2));
+        stem_.push_back(convolution(reader, store, schema::Role::convolution_2, 1));
+        stem_.push_back(convolution(reader, store, schema::Role::convolution_3, 1));
+        Index channels = config_.width;
+        for (Index stage = 1; stage <= 4; ++stage)
+            for (Index i = 0; i < config_.layers[static_cast<std::size_t>(stage - 1)]; ++i) {
+                reader.in_block({stage, i});
+                reader.sizes().set(schema::Size::planes, config_.width << (stage - 1));
+                reader.sizes().set(schema::Size::input, channels);
+                blocks_.push_back(bottleneck(reader, store, stage > 1 && i == 0 ? 2 : 1));
+                channels = blocks_.back().third.product.weight.rows;
+            }
+        reader.outside_blocks();
+        reader.vector(schema::Role::positions, positions_);
+        reader.layer(schema::Role::pool_query, q_);
+        reader.layer(schema::Role::pool_key, k_);
+        reader.layer(schema::Role::pool_value, v_);
+        reader.layer(schema::Role::pool_out, c_);
     }
 
     const ResNetConfig& config() const { return config_; }
@@ -92,16 +69,13 @@ private:
 
     /// Weight (out, in, k, k) as (out, k, k, in), scaled by the BatchNorm's weight/√(var + eps); bias = bn.bias −
     /// mean·scale.
-    static Convolution convolution(FrozenStore<D>& store, const TensorMap& map, const std::string& name,
-                                   const std::string& norm, Index stride) {
-        const Index out = detail::extent(map, name + ".weight", 4, 0), in = detail::extent(map, name + ".weight", 4, 1),
-                    k = detail::extent(map, name + ".weight", 4, 3);
-        require(k == 1 || k == 3, map.source, ": '", name, ".weight' has a ", k, "x", k,
-                " kernel, expected 1x1 or 3x3");
-        const std::vector<double> w = map.at(name + ".weight", {out, in, k, k}).template to<double>();
-        const auto part = [&](const char* suffix) { return map.at(norm + suffix, {out}).template to<double>(); };
-        const std::vector<double> gamma = part(".weight"), beta = part(".bias"), mean = part(".running_mean"),
-                                  variance = part(".running_var");
+    static Convolution convolution(WeightReader<D>& reader, FrozenStore<D>& store, schema::Role role, Index stride) {
+        const HostTensor weight = reader.tensor(role);
+        const Index out = weight.shape[0], in = weight.shape[1], k = weight.shape[3];
+        const auto part = [&](schema::Part p) { return reader.tensor(role, p).template to<double>(); };
+        const std::vector<double> w = weight.template to<double>(), gamma = part(schema::Part::norm_weight),
+                                  beta = part(schema::Part::norm_bias), mean = part(schema::Part::norm_mean),
+                                  variance = part(schema::Part::norm_variance);
         std::vector<T> folded(w.size()), bias(static_cast<std::size_t>(out));
         for (Index o = 0; o < out; ++o) {
             const std::size_t oo = static_cast<std::size_t>(o);
@@ -113,20 +87,22 @@ private:
                         static_cast<T>(w[static_cast<std::size_t>((o * in + i) * k * k + p)] * scale);
         }
         Convolution c;
-        c.kernel = k, c.stride = stride;
+        c.kernel = k;
+        c.stride = stride;
         c.product = {store.matrix(make_tensor(std::move(folded), {out, k * k * in}), out, k * k * in),
                      store.vector(make_tensor(std::move(bias), {out})), nullptr};
         return c;
     }
 
-    static Bottleneck bottleneck(FrozenStore<D>& store, const TensorMap& map, const std::string& p, Index stride) {
+    static Bottleneck bottleneck(WeightReader<D>& reader, FrozenStore<D>& store, Index stride) {
         Bottleneck b;
         b.stride = stride;
-        b.first = convolution(store, map, p + "conv1", p + "bn1", 1);
-        b.second = convolution(store, map, p + "conv2", p + "bn2", 1);
-        b.third = convolution(store, map, p + "conv3", p + "bn3", 1);
-        b.projects = map.contains(p + "downsample.0.weight");
-        if (b.projects) b.shortcut = convolution(store, map, p + "downsample.0", p + "downsample.1", 1);
+        b.first = convolution(reader, store, schema::Role::convolution_1, 1);
+        b.second = convolution(reader, store, schema::Role::convolution_2, 1);
+        b.third = convolution(reader, store, schema::Role::convolution_3, 1);
+        const bool same_channels = b.first.product.weight.columns == b.third.product.weight.rows;
+        b.projects = reader.is_there(schema::Role::shortcut) || !same_channels;
+        if (b.projects) b.shortcut = convolution(reader, store, schema::Role::shortcut, 1);
         return b;
     }
 

@@ -41,15 +41,15 @@ public:
 
     /// Reads the text branch (OpenAI's key names) from `map` into `store`. The token embedding stays where `map` holds
     /// it.
-    TextTransformer(FrozenStore<D>& store, const TensorMap& map) : config_(text_config(map)) {
-        const Index d = config_.width;
-        embedding_ = map.at("token_embedding.weight", {config_.vocabulary, d});
-        positions_ = map.at("positional_embedding", {config_.context_length, d}).template to<T>();
-        transformer_ =
-            detail::load_transformer(store, map, "transformer.", config_.layers, d, config_.heads, gelu_of(map));
-        ln_final_ = detail::load_norm(store, map, "ln_final", d);
-        projection_ = {store.matrix(detail::transpose(map.at("text_projection", {d, config_.embed})), config_.embed, d),
-                       nullptr};
+    TextTransformer(FrozenStore<D>& store, const TensorMap& map)
+        : config_(text_config(map)),
+          transformer_(detail::empty_blocks<D>(config_.layers, config_.width, config_.heads, gelu_of(map))) {
+        WeightReader<D> reader(store, map, schema::text_transformer, sizes_of(config_));
+        embedding_ = reader.tensor(schema::Role::token_table);
+        positions_ = reader.tensor(schema::Role::positions).template to<T>();
+        detail::visit_blocks(reader, transformer_);
+        reader.norm(schema::Role::last_norm, ln_final_);
+        reader.matrix(schema::Role::projection, projection_);
     }
 
     const TextConfig& config() const { return config_; }

@@ -8,9 +8,9 @@
 
 namespace promptkd {
 
-/// A vision transformer whose weights are learnable: parameters of a ParamSet under OpenAI's names (`visual.*`; proj as
-/// (embed, d)). Full fine-tuning, one of the PromptKD paper's ablations. The pretrained encoder it starts from stays as
-/// it is.
+/// A vision transformer whose weights are learnable: parameters of a ParamSet under OpenAI's names, in the shapes in
+/// which they are computed with (see VisionTransformer::visit_weights). Full fine-tuning, one of the PromptKD paper's
+/// ablations. The pretrained encoder it starts from stays as it is.
 template <Device D>
 class TrainableVision {
 public:
@@ -21,7 +21,7 @@ public:
     TrainableVision(ParamSet<D>& params, const VisionTransformer<D>& pretrained)
         : params_(&params), encoder_(pretrained) {
         require(std::is_same_v<typename D::Activation, T>,
-                "full fine-tuning computes in single precision; use --precision fp32 or tf32");
+                "full fine-tuning computes in single precision, not with 16-bit activations");
         encoder_.visit_weights([&](const std::string& name, const auto&, const Shape& shape) {
             weights_.push_back(&params.add(name, shape));
         });
@@ -50,15 +50,13 @@ private:
             convert(device, static_cast<const bf16*>(matrix.data), param.value, param.count());
         else
             device.copy(param.value, matrix.data, static_cast<std::size_t>(param.count()) * sizeof(T));
-        matrix.data = param.value, matrix.type = dtype_of<T>;
+        matrix.data = param.value;
+        matrix.type = dtype_of<T>;
     }
 
     ParamSet<D>* params_;
     VisionTransformer<D> encoder_;
     std::vector<const Param<T>*> weights_;
 };
-
-/// Whether a parameter called `name` is a weight of the image encoder.
-inline bool is_encoder_weight(const std::string& name) { return name.rfind("visual.", 0) == 0; }
 
 }  // namespace promptkd

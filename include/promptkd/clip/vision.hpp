@@ -28,18 +28,12 @@ public:
     using T = typename D::Scalar;
     using A = typename D::Activation;
 
-    /// Reads `visual.*` (OpenAI's key names) from `map` into `store`.
-    VisionTransformer(FrozenStore<D>& store, const TensorMap& map) : config_(vision_config(map)) {
-        const Index d = config_.width, p = config_.patch;
-        patch_embedding_ = {store.matrix(map.at("visual.conv1.weight", {d, 3, p, p}), d, 3 * p * p), nullptr};
-        class_embedding_ = store.vector(map.at("visual.class_embedding", {d}));
-        positions_ = store.vector(map.at("visual.positional_embedding", {config_.cells() + 1, d}));
-        ln_pre_ = detail::load_norm(store, map, "visual.ln_pre", d);
-        ln_post_ = detail::load_norm(store, map, "visual.ln_post", d);
-        transformer_ =
-            detail::load_transformer(store, map, "visual.transformer.", config_.layers, d, config_.heads, gelu_of(map));
-        projection_ = {store.matrix(detail::transpose(map.at("visual.proj", {d, config_.embed})), config_.embed, d),
-                       nullptr};
+    /// Reads the image branch of a model (OpenAI's key names) from `map` into `store`.
+    VisionTransformer(FrozenStore<D>& store, const TensorMap& map)
+        : config_(vision_config(map)),
+          transformer_(detail::empty_blocks<D>(config_.layers, config_.width, config_.heads, gelu_of(map))) {
+        WeightReader<D> reader(store, map, schema::vision_transformer, sizes_of(config_));
+        visit_layers(reader);
     }
 
     const VisionConfig& config() const { return config_; }
@@ -121,24 +115,27 @@ public:
     }
 
     /// Calls visit(name, tensor, shape) for every weight under OpenAI's names; `tensor` is a reference to a
-    /// FrozenMatrix or to a pointer. `visual.proj` is (embed, d) here, the transpose of what files hold.
+    /// FrozenMatrix or to a pointer, in the form and shape in which it is computed with: the projection is (embed, d)
+    /// here, the transpose of what files hold.
     template <class Visit>
     void visit_weights(const Visit& visit) {
-        const Index d = config_.width, p = config_.patch;
-        const auto norm = [&](const char* name, FrozenNorm<T>& n) {
-            visit(std::string(name) + ".weight", n.weight, Shape{d});
-            visit(std::string(name) + ".bias", n.bias, Shape{d});
-        };
-        visit(std::string("visual.conv1.weight"), patch_embedding_.weight, Shape{d, 3, p, p});
-        visit(std::string("visual.class_embedding"), class_embedding_, Shape{d});
-        visit(std::string("visual.positional_embedding"), positions_, Shape{config_.cells() + 1, d});
-        norm("visual.ln_pre", ln_pre_), norm("visual.ln_post", ln_post_);
-        for (std::size_t i = 0; i < transformer_.blocks.size(); ++i)
-            transformer_.blocks[i].visit_weights("visual.transformer.resblocks." + std::to_string(i) + ".", visit);
-        visit(std::string("visual.proj"), projection_.weight, Shape{config_.embed, d});
+        TensorVisitor<T, Visit> visitor(schema::vision_transformer, sizes_of(config_), visit);
+        visit_layers(visitor);
     }
 
 private:
+    /// The weights by their roles, in the order of the parameters of a trainable encoder.
+    template <class Visitor>
+    void visit_layers(Visitor& visitor) {
+        visitor.matrix(schema::Role::patch_embedding, patch_embedding_);
+        visitor.vector(schema::Role::class_token, class_embedding_);
+        visitor.vector(schema::Role::positions, positions_);
+        visitor.norm(schema::Role::first_norm, ln_pre_);
+        visitor.norm(schema::Role::last_norm, ln_post_);
+        detail::visit_blocks(visitor, transformer_);
+        visitor.matrix(schema::Role::projection, projection_);
+    }
+
     void embed_patches(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
                        A* tokens) const {
         typename Arena<D>::Scope scope(arena);

@@ -59,20 +59,18 @@ public:
     /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
     /// learnable encoder keeps its pretrained ones.
     void load(const TensorMap& map, const std::string& prefix = "") {
-        const bool weights = map.contains(prefix + "visual.conv1.weight");
+        const bool weights = schema::has_image_weights(map, prefix);
         for (const std::string& name : params_.names()) {
-            if (is_encoder_weight(name) && !weights) continue;
-            const HostTensor& tensor = map.at(prefix + name);
-            const bool transposed = name == "visual.proj" && tensor.shape.size() == 2;
-            params_.load(name, transposed ? detail::transpose(tensor) : tensor, map.source);
+            if (schema::is_image_weight(name) && !weights) continue;
+            params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
         }
         projector_.load_statistics(*device_, map, prefix);
     }
     void save(TensorMap& map, const std::string& prefix = "") const {
         params_.save(map, prefix);
-        if (own_) {
-            HostTensor& projection = map.tensors.at(prefix + "visual.proj");
-            projection = detail::transpose(projection);
+        for (const std::string& name : params_.names()) {
+            HostTensor& tensor = map.tensors.at(prefix + name);
+            tensor = schema::transposed_in_files(name, tensor);
         }
         projector_.save_statistics(map, prefix);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/bundle_format.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/op/cosine.hpp>
@@ -15,7 +16,6 @@ namespace promptkd {
 
 namespace detail {
 
-inline constexpr const char* bundle_format = "promptkd.student";
 inline constexpr const char* bundle_clip_prefix = "clip.";
 
 /// The string list in a metadata entry. Throws Error when it is not one.
@@ -37,7 +37,7 @@ inline TensorMap image_branch(const TensorMap& model) {
     TensorMap out;
     out.source = model.source;
     for (const auto& [name, tensor] : model.tensors)
-        if (name.rfind("visual.", 0) == 0 || name == "logit_scale") out.tensors[name] = tensor;
+        if (schema::is_student_weight(name)) out.tensors[name] = tensor;
     for (const char* key : {"vision_heads", "gelu"})
         if (model.metadata.count(key)) out.metadata[key] = model.metadata.at(key);
     return out;
@@ -58,7 +58,7 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
     student.save(bundle);
     for (auto it = bundle.tensors.begin();
          it != bundle.tensors.end();) {  // a fine-tuned encoder replaces the frozen one
-        if (!is_encoder_weight(it->first)) {
+        if (!schema::is_image_weight(it->first)) {
             ++it;
             continue;
         }
@@ -67,7 +67,7 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
     }
     bundle.tensors["class_vectors"] = make_tensor(class_vectors, {classes, embed});
     bundle.metadata = branch.metadata;
-    bundle.metadata["format"] = detail::bundle_format;
+    bundle.metadata["format"] = bundle_format;
     bundle.metadata["format_version"] = "1";
     bundle.metadata["class_names"] = nlohmann::json(class_names).dump();
     bundle.metadata["student"] = nlohmann::json{{"prompts", student.config().prompts},
@@ -96,7 +96,7 @@ inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learne
     for (const auto& [name, tensor] : branch) bundle.tensors[detail::bundle_clip_prefix + name] = tensor;
     for (const auto& [name, tensor] : learned.tensors) bundle.tensors[name] = tensor;
     bundle.tensors["class_vectors"] = class_vectors;
-    bundle.metadata["format"] = detail::bundle_format;
+    bundle.metadata["format"] = bundle_format;
     bundle.metadata["class_names"] = nlohmann::json(class_names).dump();
     return bundle;
 }

@@ -22,9 +22,8 @@ public:
     /// from the second call on.
     Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
         : device_(&device), class_names_(detail::metadata_names(bundle, "class_names")) {
-        const auto format = bundle.metadata.find("format");
-        require(format != bundle.metadata.end() && format->second == detail::bundle_format, bundle.source,
-                ": not a student bundle (metadata 'format' is not '", detail::bundle_format, "')");
+        require(is_bundle(bundle), bundle.source, ": not a student bundle (metadata 'format' is not '", bundle_format,
+                "')");
         TensorMap clip;
         clip.source = bundle.source;
         clip.metadata = bundle.metadata;

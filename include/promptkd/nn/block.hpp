@@ -84,23 +84,6 @@ struct Block {
         layer_norm_backward(device, t.x, d, d_norm, ln_1.weight, t.mean_1, t.rstd_1, dx, d, true, s.rows(), d);
     }
 
-    /// Calls visit(name, tensor, shape) for every weight; `tensor` is a reference to a FrozenMatrix or to a pointer.
-    template <class Visit>
-    void visit_weights(const std::string& prefix, const Visit& visit) {
-        const auto norm = [&](const char* name, FrozenNorm<T>& n) {
-            visit(prefix + name + ".weight", n.weight, Shape{d}), visit(prefix + name + ".bias", n.bias, Shape{d});
-        };
-        const auto linear = [&](const char* weight, const char* bias, FrozenLinear<T>& l) {
-            visit(prefix + weight, l.weight, Shape{l.weight.rows, l.weight.columns});
-            visit(prefix + bias, l.bias, Shape{l.weight.rows});
-        };
-        norm("ln_1", ln_1), norm("ln_2", ln_2);
-        linear("attn.in_proj_weight", "attn.in_proj_bias", in_proj);
-        linear("attn.out_proj.weight", "attn.out_proj.bias", out_proj);
-        linear("mlp.c_fc.weight", "mlp.c_fc.bias", c_fc);
-        linear("mlp.c_proj.weight", "mlp.c_proj.bias", c_proj);
-    }
-
 private:
     AttentionShape attention_shape(const D& device, const Sequences& s, const Selection* selection) const {
         AttentionShape shape;

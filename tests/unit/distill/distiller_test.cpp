@@ -159,7 +159,7 @@ TEST_CASE("full fine-tuning: gradients of every encoder weight against finite di
         for (const auto& entry : gradients) {
             const std::string& name = entry.first;
             const auto& gradient = entry.second;
-            if (!is_encoder_weight(name)) continue;
+            if (!schema::is_image_weight(name)) continue;
             CAPTURE(name);
             const Values start = params.values_of(name);
             Values some, picked;

@@ -36,7 +36,10 @@ struct Runner {
     Selection selection{c.selected.empty() ? nullptr : positions.data()};
 
     explicit Runner(const Case& which) : map(tiny_clip(which.gelu)), c(which) {
-        block = promptkd::detail::load_transformer(store, map, "transformer.", 1, 10, 2, gelu_of(map)).blocks[0];
+        WeightReader<D> reader(store, map, schema::text_transformer, sizes_of(text_config(map)));
+        Transformer<D> transformer = promptkd::detail::empty_blocks<D>(1, 10, 2, gelu_of(map));
+        promptkd::detail::visit_blocks(reader, transformer);
+        block = transformer.blocks[0];
     }
     const Selection* selected() const { return c.class_tokens || !c.selected.empty() ? &selection : nullptr; }
     Index queries() const { return selected() ? c.s.count : c.s.rows(); }

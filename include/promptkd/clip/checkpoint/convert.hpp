@@ -2,11 +2,11 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/weights_file.hpp>
+#include <promptkd/clip/config.hpp>
 #include <promptkd/format/torch_writer.hpp>
 
 #include <nlohmann/json.hpp>
 
-#include <cmath>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -26,34 +26,29 @@ inline WeightsTarget parse_weights_target(const std::string& name) {
 
 namespace detail {
 
-/// A complete model's configuration, every value given.
+/// A complete model's configuration, every value given; 0 for a branch that is not there, or is a ResNet.
 inline ModelConfig model_config_of(const TensorMap& map) {
-    const auto text = [&](const char* key, const std::string& fallback) {
-        const auto it = map.metadata.find(key);
-        return it == map.metadata.end() ? fallback : it->second;
-    };
-    const auto heads = [&](const char* key, Index width) {
-        const std::string value = text(key, std::to_string(std::max<Index>(1, width / 64)));
-        const Index n = value.size() < 9 && value.find_first_not_of("0123456789") == std::string::npos && !value.empty()
-                            ? std::stoll(value)
-                            : 0;
-        require(n > 0 && width % n == 0, map.source, ": metadata '", key, "' is '", value,
-                "', which does not divide the width ", width);
-        return n;
-    };
+    const auto gelu = map.metadata.find("gelu"), eot = map.metadata.find("eot");
+    require(gelu != map.metadata.end(), map.source,
+            ": the activation is not known; read the file with one, or with the model's JSON (WeightsOptions)");
     ModelConfig c;
     c.source = map.source;
-    c.gelu = text("gelu", ""), c.eot = text("eot", "argmax");
-    require(c.gelu == "quick" || c.gelu == "exact", map.source, ": the activation is not known; give --activation");
-    if (map.contains("visual.class_embedding")) {
-        c.vision_width = size_at(map, "visual.conv1.weight", 0),
-        c.vision_layers = count_layers(map, "visual.transformer.");
-        c.vision_heads = heads("vision_heads", c.vision_width), c.embed = size_at(map, "visual.proj", 1);
+    c.gelu = gelu_of(map) == Gelu::quick ? "quick" : "exact";
+    if (eot != map.metadata.end()) c.eot = eot->second;
+    if (schema::has_vision_transformer(map)) {
+        const VisionConfig vision = vision_config(map);
+        c.vision_width = vision.width;
+        c.vision_layers = vision.layers;
+        c.vision_heads = vision.heads;
+        c.embed = vision.embed;
     }
-    if (map.contains("token_embedding.weight")) {
-        c.text_width = size_at(map, "token_embedding.weight", 1), c.text_layers = count_layers(map, "transformer.");
-        c.vocabulary = size_at(map, "token_embedding.weight", 0), c.text_heads = heads("text_heads", c.text_width);
-        c.embed = size_at(map, "text_projection", 1);
+    if (schema::has_text_branch(map)) {
+        const TextConfig text = text_config(map);
+        c.text_width = text.width;
+        c.text_layers = text.layers;
+        c.text_heads = text.heads;
+        c.vocabulary = text.vocabulary;
+        c.embed = text.embed;
     }
     return c;
 }
@@ -63,57 +58,64 @@ inline bool pools_at_argmax(const ModelConfig& c) {
     return c.eot == "argmax" || c.eot == std::to_string(c.vocabulary - 1);
 }
 
-inline Index image_size(const TensorMap& map) {
-    const Index cells = size_at(map, "visual.positional_embedding", 0) - 1,
-                patch = size_at(map, "visual.conv1.weight", 3);
-    return static_cast<Index>(std::lround(std::sqrt(static_cast<double>(std::max<Index>(cells, 0))))) * patch;
+inline Json huggingface_vision_json(const TensorMap& map, const char* activation) {
+    const VisionConfig c = vision_config(map);
+    return {{"model_type", "clip_vision_model"},
+            {"hidden_size", c.width},
+            {"num_hidden_layers", c.layers},
+            {"num_attention_heads", c.heads},
+            {"hidden_act", activation},
+            {"layer_norm_eps", 1e-5},
+            {"num_channels", 3},
+            {"patch_size", c.patch},
+            {"image_size", c.resolution()},
+            {"intermediate_size", schema::hidden_width(map, schema::vision_transformer)},
+            {"projection_dim", c.embed}};
+}
+
+inline Json huggingface_text_json(const TensorMap& map, const char* activation) {
+    const TextConfig c = text_config(map);
+    return {{"model_type", "clip_text_model"},
+            {"hidden_size", c.width},
+            {"num_hidden_layers", c.layers},
+            {"num_attention_heads", c.heads},
+            {"hidden_act", activation},
+            {"layer_norm_eps", 1e-5},
+            {"vocab_size", c.vocabulary},
+            {"max_position_embeddings", c.context_length},
+            {"bos_token_id", c.vocabulary - 2},
+            {"eos_token_id", c.end_id < 0 ? 2 : c.end_id},  // 2: at the largest id
+            {"intermediate_size", schema::hidden_width(map, schema::text_transformer)},
+            {"projection_dim", c.embed}};
 }
 
 inline Json huggingface_json(const TensorMap& map, const ModelConfig& c) {
-    const char* act = c.gelu == "quick" ? "quick_gelu" : "gelu";
-    const Json end = c.eot == "argmax" ? Json(2) : Json(std::stoll(c.eot));
-    Json root = {{"architectures", {"CLIPModel"}},
-                 {"model_type", "clip"},
-                 {"projection_dim", c.embed},
-                 {"logit_scale_init_value", 2.6592}};
-    root["vision_config"] = {{"model_type", "clip_vision_model"},
-                             {"hidden_size", c.vision_width},
-                             {"num_hidden_layers", c.vision_layers},
-                             {"num_attention_heads", c.vision_heads},
-                             {"hidden_act", act},
-                             {"layer_norm_eps", 1e-5},
-                             {"num_channels", 3},
-                             {"patch_size", size_at(map, "visual.conv1.weight", 3)},
-                             {"image_size", image_size(map)},
-                             {"intermediate_size", size_at(map, "visual.transformer.resblocks.0.mlp.c_fc.weight", 0)},
-                             {"projection_dim", c.embed}};
-    root["text_config"] = {{"model_type", "clip_text_model"},
-                           {"hidden_size", c.text_width},
-                           {"num_hidden_layers", c.text_layers},
-                           {"num_attention_heads", c.text_heads},
-                           {"hidden_act", act},
-                           {"layer_norm_eps", 1e-5},
-                           {"vocab_size", c.vocabulary},
-                           {"max_position_embeddings", size_at(map, "positional_embedding", 0)},
-                           {"bos_token_id", c.vocabulary - 2},
-                           {"eos_token_id", end},
-                           {"intermediate_size", size_at(map, "transformer.resblocks.0.mlp.c_fc.weight", 0)},
-                           {"projection_dim", c.embed}};
-    return root;
+    const char* activation = c.gelu == "quick" ? "quick_gelu" : "gelu";
+    return {{"architectures", {"CLIPModel"}},
+            {"model_type", "clip"},
+            {"projection_dim", c.embed},
+            {"logit_scale_init_value", 2.6592},
+            {"vision_config", huggingface_vision_json(map, activation)},
+            {"text_config", huggingface_text_json(map, activation)}};
 }
 
 inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
-    Json text = {{"context_length", size_at(map, "positional_embedding", 0)},
-                 {"vocab_size", c.vocabulary},
-                 {"width", c.text_width},
-                 {"heads", c.text_heads},
-                 {"layers", c.text_layers}};
-    if (!pools_at_argmax(c)) text["pool_type"] = "eos", text["eos_id"] = std::stoll(c.eot);
-    const Json vision = {{"layers", c.vision_layers},
-                         {"width", c.vision_width},
-                         {"head_width", c.vision_width / c.vision_heads},
-                         {"patch_size", size_at(map, "visual.conv1.weight", 3)},
-                         {"image_size", image_size(map)}};
+    const VisionConfig v = vision_config(map);
+    const TextConfig t = text_config(map);
+    Json text = {{"context_length", t.context_length},
+                 {"vocab_size", t.vocabulary},
+                 {"width", t.width},
+                 {"heads", t.heads},
+                 {"layers", t.layers}};
+    if (!pools_at_argmax(c)) {
+        text["pool_type"] = "eos";
+        text["eos_id"] = t.end_id;
+    }
+    const Json vision = {{"layers", v.layers},
+                         {"width", v.width},
+                         {"head_width", v.width / v.heads},
+                         {"patch_size", v.patch},
+                         {"image_size", v.resolution()}};
     return {{"embed_dim", c.embed}, {"quick_gelu", c.gelu == "quick"}, {"vision_cfg", vision}, {"text_cfg", text}};
 }
 
@@ -121,7 +123,10 @@ inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
 inline std::map<std::string, std::string> config_metadata(const ModelConfig& c) {
     std::map<std::string, std::string> all = {{"format", "pt"}, {"gelu", c.gelu}};
     if (c.vision_heads > 0) all["vision_heads"] = std::to_string(c.vision_heads);
-    if (c.text_heads > 0) all["text_heads"] = std::to_string(c.text_heads), all["eot"] = c.eot;
+    if (c.text_heads > 0) {
+        all["text_heads"] = std::to_string(c.text_heads);
+        all["eot"] = c.eot;
+    }
     return all;
 }
 
@@ -144,7 +149,7 @@ inline void refuse_lossy_checkpoint(const ModelConfig& c) {
 }
 
 inline void require_complete_vit(const TensorMap& map, const char* layout) {
-    require(map.contains("visual.class_embedding") && map.contains("token_embedding.weight"), map.source, ": ", layout,
+    require(schema::has_vision_transformer(map) && schema::has_text_branch(map), map.source, ": ", layout,
             " needs a ViT image branch and a text branch; this file lacks one, or has a ResNet");
 }
 
@@ -166,10 +171,19 @@ inline void write_clip(const TensorMap& map, WeightsTarget target, const std::st
     require(!is_file(path), path, ": is a file, but Hugging Face's layout is a folder");
     require(c.eot != "2", path,
             ": Hugging Face reads eos_token_id 2 as the largest id; this would be lost: the EOT rule (first token 2)");
-    out = to_huggingface(out);
+    out = from_openai(out, schema::Layout::huggingface);
     make_directories(path);
     write_safetensors(path + "/model.safetensors", out);
     write_atomically(path + "/config.json", huggingface_json(map, c).dump(2) + "\n");
+}
+
+/// Learned parameters under the names of the published trainers' checkpoints.
+inline std::map<std::string, HostTensor> checkpoint_state(const TensorMap& learned) {
+    if (!is_saved_bare(learned)) return learned.tensors;
+    std::map<std::string, HostTensor> state;
+    for (const auto& [name, tensor] : learned.tensors)
+        state[name.substr(std::string_view(prompt_learner_prefix).size())] = tensor;
+    return state;
 }
 
 inline void write_learned(const TensorMap& map, WeightsTarget target, const std::string& path) {
@@ -181,16 +195,10 @@ inline void write_learned(const TensorMap& map, WeightsTarget target, const std:
         return write_safetensors(path, out);
     }
     require(target == WeightsTarget::checkpoint, map.source, ": learned parameters (", learner,
-            ") would be lost: only --to checkpoint and --to openai (safetensors) have a place for them");
-    std::map<std::string, HostTensor> state = map.tensors;
-    if (learner == "coop" || learner == "cocoop") {  // these trainers save the prompt learner alone, without its prefix
-        state.clear();
-        for (const auto& [name, tensor] : map.tensors)
-            state[starts_with(name, "prompt_learner.") ? name.substr(15) : name] = tensor;
-    }
+            ") would be lost: only the layouts checkpoint and openai (safetensors) have a place for them");
     const bool number =
         !epoch.empty() && epoch.size() < 10 && epoch.find_first_not_of("0123456789") == std::string::npos;
-    write_torch_checkpoint(path, state, number ? std::stoll(epoch) : 0, {{"learner", learner}});
+    write_torch_checkpoint(path, checkpoint_state(map), number ? std::stoll(epoch) : 0, {{"learner", learner}});
 }
 
 }  // namespace detail
@@ -207,8 +215,8 @@ inline void convert_weights(const TensorMap& map, WeightsTarget target, const st
             return detail::write_learned(map, target, path);
         case WeightsKind::bundle:
             require(target == WeightsTarget::checkpoint, map.source,
-                    ": a student bundle; its class vectors and names would be lost (--to checkpoint writes what was "
-                    "learned)");
+                    ": a student bundle; its class vectors and names would be lost (the layout checkpoint writes "
+                    "what was learned)");
             return detail::write_learned(learned_parameters(map), target, path);
         default:
             fail(map.source, ": neither a CLIP model nor learned parameters; there is nothing to convert");

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/clip/checkpoint/names.hpp>
+#include <promptkd/clip/prompt_names.hpp>
 
-#include <set>
 #include <string>
 #include <string_view>
 
@@ -11,42 +10,27 @@ namespace promptkd {
 
 namespace detail {
 
-/// CoOp's and CoCoOp's files hold the prompt learner alone, without its prefix.
-inline bool is_bare_learner_name(std::string_view name) {
-    return name == "ctx" || name == "token_prefix" || name == "token_suffix" || starts_with(name, "meta_net.");
-}
-
-/// Whether a name of a published checkpoint is that of something learned (as opposed to frozen encoders and fixed
-/// tokens).
-inline bool is_learned_name(std::string_view name) {
-    if (starts_with(name, "prompt_learner."))
-        return !starts_with(name, "prompt_learner.token_") && !starts_with(name, "prompt_learner.ZS_image_encoder.");
-    if (starts_with(name, "image_encoder.") || starts_with(name, "text_encoder."))
-        return name == "image_encoder.VPT" || ends_with(name, ".VPT_shallow");
-    return starts_with(name, "VPT_image_trans.");
+inline bool holds_any(const TensorMap& map, std::string_view prefix) {
+    const auto it = map.tensors.lower_bound(std::string(prefix));
+    return it != map.tensors.end() && it->first.starts_with(prefix);
 }
 
 /// Which method learned these parameters.
 inline std::string learner_of(const TensorMap& map, bool frozen_twin) {
-    const auto any = [&](std::string_view prefix) {
-        const auto it = map.tensors.lower_bound(std::string(prefix));
-        return it != map.tensors.end() && starts_with(it->first, prefix);
-    };
-    if (any("VPT_image_trans.")) return "promptkd";
-    if (any("prompt_learner.proj.") || any("prompt_learner.compound_")) return "maple";
-    if (any("prompt_learner.meta_net.")) return "cocoop";
-    if (!map.contains("image_encoder.VPT")) return "coop";
+    if (holds_any(map, projector_prefix)) return "promptkd";
+    if (holds_any(map, "prompt_learner.proj.") || holds_any(map, "prompt_learner.compound_")) return "maple";
+    if (holds_any(map, "prompt_learner.meta_net.")) return "cocoop";
+    if (!map.contains(visual_prompt_name)) return "coop";
     if (frozen_twin) return "promptsrc";
-    return map.contains("prompt_learner.ctx") ? "ivlp" : "vpt";
+    return map.contains(context_name) ? "ivlp" : "vpt";
 }
 
 }  // namespace detail
 
 /// Whether these tensors come from a published trainer's checkpoint, or are learned parameters under its names.
 inline bool is_learner_checkpoint(const TensorMap& map) {
-    if (map.contains("ctx") || map.contains("prompt_learner.ctx") || map.contains("image_encoder.VPT")) return true;
-    const auto it = map.tensors.lower_bound("VPT_image_trans.");
-    return it != map.tensors.end() && detail::starts_with(it->first, "VPT_image_trans.");
+    return map.contains("ctx") || map.contains(context_name) || map.contains(visual_prompt_name) ||
+           detail::holds_any(map, projector_prefix);
 }
 
 /// The learned parameters of a checkpoint under their published names: `prompt_learner.…` (CoOp's bare names get that
@@ -55,15 +39,24 @@ inline bool is_learner_checkpoint(const TensorMap& map) {
 /// `learner`: coop, cocoop, vpt, ivlp, maple, promptsrc or promptkd.
 inline TensorMap learned_parameters(const TensorMap& in) {
     TensorMap out;
-    out.metadata = in.metadata, out.source = in.source;
-    bool frozen_twin = false;
+    out.metadata = in.metadata;
+    out.source = in.source;
     for (const auto& [name, tensor] : in.tensors) {
-        frozen_twin = frozen_twin || detail::starts_with(name, "prompt_learner.ZS_image_encoder.");
-        const std::string full = detail::is_bare_learner_name(name) ? "prompt_learner." + name : name;
-        if (detail::is_learned_name(full)) out.tensors[full] = tensor;
+        const std::string full = is_bare_learner_name(name) ? prompt_learner_prefix + name : name;
+        if (is_learned_name(full)) out.tensors[full] = tensor;
     }
+    const bool frozen_twin = detail::holds_any(in, frozen_twin_prefix);
     if (out.metadata.count("learner") == 0) out.metadata["learner"] = detail::learner_of(out, frozen_twin);
     return out;
+}
+
+/// Whether every one of these learned parameters belongs to a prompt learner that its trainer saves alone, without its
+/// prefix (CoOp's and CoCoOp's).
+inline bool is_saved_bare(const TensorMap& learned) {
+    const std::string_view prefix = prompt_learner_prefix;
+    for (const auto& named : learned.tensors)
+        if (!named.first.starts_with(prefix) || !is_bare_learner_name(named.first.substr(prefix.size()))) return false;
+    return true;
 }
 
 }  // namespace promptkd

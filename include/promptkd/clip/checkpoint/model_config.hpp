@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/tensor.hpp>
+#include <promptkd/clip/schema/sizes.hpp>
 #include <promptkd/format/file.hpp>
 
 #include <nlohmann/json.hpp>
@@ -106,10 +106,14 @@ inline ModelConfig huggingface_config(const Json& root, const std::string& path)
     const ConfigReader vision(vision_json, path + ": vision_config"), text(text_json, path + ": text_config");
     ModelConfig c;
     c.source = path;
-    c.vision_heads = vision.integer("num_attention_heads", 12), c.text_heads = text.integer("num_attention_heads", 8);
-    c.vision_width = vision.integer("hidden_size", 768), c.text_width = text.integer("hidden_size", 512);
-    c.vision_layers = vision.integer("num_hidden_layers", 12), c.text_layers = text.integer("num_hidden_layers", 12);
-    c.vocabulary = text.integer("vocab_size", 49408), c.embed = ConfigReader(root, path).integer("projection_dim", 512);
+    c.vision_heads = vision.integer("num_attention_heads", 12);
+    c.vision_width = vision.integer("hidden_size", 768);
+    c.vision_layers = vision.integer("num_hidden_layers", 12);
+    c.text_heads = text.integer("num_attention_heads", 8);
+    c.text_width = text.integer("hidden_size", 512);
+    c.text_layers = text.integer("num_hidden_layers", 12);
+    c.vocabulary = text.integer("vocab_size", 49408);
+    c.embed = ConfigReader(root, path).integer("projection_dim", 512);
     const std::string act = vision.text("hidden_act", "quick_gelu"), other = text.text("hidden_act", "quick_gelu");
     require(act == other, path, ": the image branch uses ", act, " and the text branch ", other,
             "; one activation for both is supported");
@@ -142,11 +146,13 @@ inline ModelConfig open_clip_config(const Json& root, const std::string& path) {
     if (layers == nullptr || !layers->is_array()) {  // a list: a ResNet, whose heads are those of its attention pool
         require(c.vision_width % head == 0, vision.where(), ": width ", c.vision_width,
                 " is not a multiple of head_width ", head);
-        c.vision_layers = vision.integer("layers", 12), c.vision_heads = c.vision_width / head;
+        c.vision_layers = vision.integer("layers", 12);
+        c.vision_heads = c.vision_width / head;
     } else {
         c.vision_width = 0;
     }
-    c.text_width = text.integer("width", 512), c.text_heads = text.integer("heads", 8),
+    c.text_width = text.integer("width", 512);
+    c.text_heads = text.integer("heads", 8);
     c.text_layers = text.integer("layers", 12);
     c.vocabulary = text.integer("vocab_size", 49408);
     const std::string pool = text.text("pool_type", "argmax"), projection = text.text("proj_type", "linear");
@@ -156,18 +162,6 @@ inline ModelConfig open_clip_config(const Json& root, const std::string& path) {
     require(!text.boolean("embed_cls", false), text.where(), ": embed_cls is not supported");
     if (pool == "eos") c.eot = std::to_string(text.integer("eos_id", 2));
     return c;
-}
-
-/// Extent `axis` of a tensor, 0 where there is none: for comparing and writing configurations.
-inline Index size_at(const TensorMap& map, const std::string& name, std::size_t axis) {
-    const auto it = map.tensors.find(name);
-    return it == map.tensors.end() || axis >= it->second.shape.size() ? 0 : it->second.shape[axis];
-}
-
-inline Index count_layers(const TensorMap& map, const std::string& prefix) {
-    Index n = 0;
-    while (map.contains(prefix + "resblocks." + std::to_string(n) + ".attn.in_proj_weight")) ++n;
-    return n;
 }
 
 inline void compare_size(const ModelConfig& config, const TensorMap& map, const char* what, Index configured,
@@ -199,17 +193,22 @@ inline std::optional<ModelConfig> read_model_config(const std::string& path) {
 /// Puts `config` into the metadata of a model under OpenAI's names: `vision_heads`, `text_heads`, `gelu`, `eot`. Throws
 /// Error when its sizes are not those of the weights.
 inline void apply_model_config(const ModelConfig& config, TensorMap& map) {
-    using namespace detail;
-    if (map.contains("visual.class_embedding")) {
-        compare_size(config, map, "vision width", config.vision_width, size_at(map, "visual.conv1.weight", 0));
-        compare_size(config, map, "vision layers", config.vision_layers, count_layers(map, "visual.transformer."));
-        compare_size(config, map, "embedding size", config.embed, size_at(map, "visual.proj", 1));
+    using detail::compare_size;
+    using schema::Size;
+    if (schema::has_vision_transformer(map)) {
+        const schema::Sizes found = schema::measure_known(map, schema::vision_transformer);
+        const Index layers = schema::count_blocks(map, schema::vision_transformer);
+        compare_size(config, map, "vision width", config.vision_width, found[Size::width]);
+        compare_size(config, map, "vision layers", config.vision_layers, layers);
+        compare_size(config, map, "embedding size", config.embed, found[Size::embed]);
         if (config.vision_heads > 0) map.metadata["vision_heads"] = std::to_string(config.vision_heads);
     }
-    if (map.contains("token_embedding.weight")) {
-        compare_size(config, map, "text width", config.text_width, size_at(map, "token_embedding.weight", 1));
-        compare_size(config, map, "text layers", config.text_layers, count_layers(map, "transformer."));
-        compare_size(config, map, "vocabulary", config.vocabulary, size_at(map, "token_embedding.weight", 0));
+    if (schema::has_text_branch(map)) {
+        const schema::Sizes found = schema::measure_known(map, schema::text_transformer);
+        const Index layers = schema::count_blocks(map, schema::text_transformer);
+        compare_size(config, map, "text width", config.text_width, found[Size::width]);
+        compare_size(config, map, "text layers", config.text_layers, layers);
+        compare_size(config, map, "vocabulary", config.vocabulary, found[Size::vocabulary]);
         if (config.text_heads > 0) map.metadata["text_heads"] = std::to_string(config.text_heads);
         map.metadata["eot"] = config.eot;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/bundle_format.hpp>
+#include <promptkd/clip/checkpoint/layouts.hpp>
 #include <promptkd/clip/checkpoint/learned_parameters.hpp>
 #include <promptkd/clip/checkpoint/model_config.hpp>
 #include <promptkd/clip/checkpoint/weights_folder.hpp>
@@ -15,6 +17,11 @@
 
 namespace promptkd {
 
+/// What messages call the settings that answer what a file leaves open: a program puts the names of its options here.
+struct SettingNames {
+    std::string activation = "WeightsOptions::activation", config = "WeightsOptions::config";
+};
+
 /// How read_weights treats what a file does not tell.
 struct WeightsOptions {
     std::string activation;          ///< "quick_gelu" or "gelu"; empty: from the configuration
@@ -22,6 +29,7 @@ struct WeightsOptions {
     bool require_activation = true;  ///< a CLIP model whose activation nothing tells is an error
     bool check_values = true;        ///< warn of NaN and infinity
     std::function<void(const std::string&)> warn;
+    SettingNames names;
 };
 
 /// What a file turned out to hold.
@@ -35,10 +43,9 @@ inline const char* name_of(WeightsKind kind) {
 
 /// What these tensors, as read_weights returns them, are.
 inline WeightsKind classify_weights(const TensorMap& map) {
-    const auto format = map.metadata.find("format");
-    if (format != map.metadata.end() && format->second == "promptkd.student") return WeightsKind::bundle;
+    if (is_bundle(map)) return WeightsKind::bundle;
     if (is_learner_checkpoint(map)) return WeightsKind::learner;
-    return naming_of(map) == Naming::none ? WeightsKind::tensors : WeightsKind::clip;
+    return schema::layout_of(map) ? WeightsKind::clip : WeightsKind::tensors;
 }
 
 namespace detail {
@@ -60,14 +67,15 @@ inline TensorMap read_tensors(const std::string& path) {
     return map;
 }
 
-/// Without the prefix that DataParallel gives every name, and without TorchScript's three numbers.
+/// Without the prefix that DataParallel gives every name.
 inline TensorMap plain_names(TensorMap in) {
-    for (const char* name : {"input_resolution", "context_length", "vocab_size"}) in.tensors.erase(name);
+    constexpr std::string_view prefix = "module.";
     for (const auto& named : in.tensors)
-        if (!starts_with(named.first, "module.")) return in;
+        if (!named.first.starts_with(prefix)) return in;
     TensorMap out;
-    out.metadata = std::move(in.metadata), out.source = std::move(in.source);
-    for (auto& [name, tensor] : in.tensors) out.tensors[name.substr(7)] = std::move(tensor);
+    out.metadata = std::move(in.metadata);
+    out.source = std::move(in.source);
+    for (auto& [name, tensor] : in.tensors) out.tensors[name.substr(prefix.size())] = std::move(tensor);
     return out;
 }
 
@@ -75,9 +83,10 @@ inline TensorMap plain_names(TensorMap in) {
 /// a head.
 inline bool looks_like_openai(const TensorMap& map) {
     bool any = false;
-    for (const char* name :
-         {"visual.transformer.resblocks.0.attn.in_proj_weight", "transformer.resblocks.0.attn.in_proj_weight"}) {
-        const auto it = map.tensors.find(name);
+    for (const schema::Architecture* architecture : {&schema::vision_transformer, &schema::text_transformer}) {
+        const auto first =
+            schema::find(*architecture, schema::Role::attention_in, schema::Part::weight, schema::Numbers{});
+        const auto it = map.tensors.find(schema::name_of(*first));
         if (it == map.tensors.end()) continue;
         any = true;
         if (it->second.shape.size() != 2 || it->second.shape[1] % 64 != 0 || !all_half_exact(it->second)) return false;
@@ -87,54 +96,58 @@ inline bool looks_like_openai(const TensorMap& map) {
 
 inline void use_activation(const WeightsOptions& options, TensorMap& map) {
     if (options.activation.empty()) return;
-    const std::string gelu = gelu_name(options.activation, "--activation");
+    const std::string gelu = gelu_name(options.activation, options.names.activation);
     const bool carries_heads = map.metadata.count("vision_heads") != 0 || map.metadata.count("text_heads") != 0;
     const bool openai = gelu == "quick" && looks_like_openai(map);
     if (!carries_heads && !openai && options.warn)
-        options.warn(
-            map.source +
-            ": no configuration tells the attention heads; width / 64 is used, --model-config FILE decides otherwise");
+        options.warn(concat(map.source, ": no configuration tells the attention heads; width / 64 is used, ",
+                            options.names.config, " decides otherwise"));
     map.metadata["gelu"] = gelu;
 }
 
-/// Settles heads, activation and EOT rule of a model under OpenAI's names: from the options, the metadata (files that
-/// `convert` wrote), the JSON beside the file, or from what OpenAI's own files are known to be. Throws Error where
-/// nothing tells.
-inline void complete_config(TensorMap& map, Naming naming, const WeightsOptions& options) {
+/// Puts the model's JSON into the metadata: the one that the options name, or the one beside the file.
+inline void use_config(const WeightsOptions& options, schema::Layout layout, TensorMap& map) {
     if (!options.config.empty()) {
         const auto config = read_model_config(options.config);
         require(config.has_value(), options.config,
                 ": not the configuration of a CLIP model (neither Hugging Face's config.json nor open_clip's)");
-        apply_model_config(*config, map);
-    } else if (map.metadata.count("gelu") == 0) {
-        for (const std::string& path : config_candidates(map.source, naming == Naming::huggingface))
-            if (const auto config = read_model_config(path)) {
-                apply_model_config(*config, map);
-                break;
-            }
+        return apply_model_config(*config, map);
     }
-    const bool told = map.metadata.count("gelu") != 0;
-    if (!told && naming == Naming::huggingface && options.require_activation)
-        fail(map.source,
-             ": no config.json beside it, and the weights tell neither attention heads nor activation; give the "
-             "model's config.json with --model-config FILE");
-    use_activation(options, map);
     if (map.metadata.count("gelu") != 0) return;
-    const bool openai = naming == Naming::openai;
+    for (const std::string& path : config_candidates(map.source, layout == schema::Layout::huggingface))
+        if (const auto config = read_model_config(path)) return apply_model_config(*config, map);
+}
+
+/// The activation of a model whose configuration nothing tells: OpenAI's where the weights are known to be OpenAI's.
+inline void guess_activation(const WeightsOptions& options, schema::Layout layout, TensorMap& map) {
+    const bool openai = layout == schema::Layout::openai;
     if (openai && map.metadata["file_format"] == "TorchScript archive") {
         map.metadata["gelu"] = "quick";
     } else if (openai && looks_like_openai(map)) {
         map.metadata["gelu"] = "quick";
         if (options.warn)
-            options.warn(map.source +
-                         ": half-precision weights under OpenAI's names: read as OpenAI's, with quick_gelu; "
-                         "--activation or --model-config decide otherwise");
+            options.warn(concat(map.source,
+                                ": half-precision weights under OpenAI's names: read as OpenAI's, with quick_gelu; ",
+                                options.names.activation, " or ", options.names.config, " decide otherwise"));
     } else {
-        require(!options.require_activation, map.source,
-                ": nothing tells the activation of this model; give --activation quick_gelu (OpenAI's weights and "
-                "open_clip's '-quickgelu' models) "
-                "or --activation gelu (other open_clip models), or its JSON with --model-config FILE");
+        require(!options.require_activation, map.source, ": nothing tells the activation of this model; give ",
+                options.names.activation, " quick_gelu (OpenAI's weights and open_clip's '-quickgelu' models) or ",
+                options.names.activation, " gelu (other open_clip models), or its JSON with ", options.names.config);
     }
+}
+
+/// Settles heads, activation and EOT rule of a model under OpenAI's names: from the options, the metadata (files that
+/// `convert` wrote), the JSON beside the file, or from what OpenAI's own files are known to be. Throws Error where
+/// nothing tells.
+inline void complete_config(TensorMap& map, schema::Layout layout, const WeightsOptions& options) {
+    use_config(options, layout, map);
+    const bool told = map.metadata.count("gelu") != 0;
+    require(told || layout != schema::Layout::huggingface || !options.require_activation, map.source,
+            ": no config.json beside it, and the weights tell neither attention heads nor activation; give the "
+            "model's config.json with ",
+            options.names.config);
+    use_activation(options, map);
+    if (map.metadata.count("gelu") == 0) guess_activation(options, layout, map);
 }
 
 inline void warn_of_values(const TensorMap& map, const WeightsOptions& options) {
@@ -151,14 +164,11 @@ inline void warn_of_values(const TensorMap& map, const WeightsOptions& options) 
 /// Tensors under the names of this library: OpenAI's for models, the published trainers' for what was learned.
 inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
     if (is_learner_checkpoint(map)) return learned_parameters(map);
-    const Naming naming = naming_of(map);
-    if (naming == Naming::none) return map;
-    if (naming == Naming::huggingface)
-        map = from_huggingface(map);
-    else
-        map = from_open_clip(map);
-    if (map.metadata.count("naming") == 0) map.metadata["naming"] = name_of(naming);
-    complete_config(map, naming, options);
+    const std::optional<schema::Layout> layout = schema::layout_of(map);
+    if (!layout) return map;
+    map = to_openai(map, *layout);
+    map.metadata.emplace("naming", name_of(*layout));
+    complete_config(map, *layout, options);
     return map;
 }
 
@@ -175,9 +185,7 @@ inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
 /// anything damaged, hostile or undecidable.
 inline TensorMap read_weights(const std::string& path, const WeightsOptions& options = {}) {
     TensorMap map = is_folder(path) ? read_weights_folder(path, &detail::read_tensors) : detail::read_tensors(path);
-    const auto format = map.metadata.find("format");
-    const bool bundle = format != map.metadata.end() && format->second == "promptkd.student";
-    if (!bundle) map = detail::complete_names(detail::plain_names(std::move(map)), options);
+    if (!is_bundle(map)) map = detail::complete_names(detail::plain_names(std::move(map)), options);
     require(!map.tensors.empty(), path, ": holds no tensors that are read here");
     detail::warn_of_values(map, options);
     return map;

@@ -22,6 +22,7 @@ TensorMap read(const std::string& path, std::string* warnings = nullptr, Weights
     options.warn = [&](const std::string& text) {
         if (warnings) *warnings += text + "\n";
     };
+    options.names = {"--activation", "--model-config FILE"};
     return read_weights(path, options);
 }
 
@@ -81,6 +82,9 @@ TEST_CASE("weights: an activation that nothing tells is asked for") {
     std::filesystem::copy_file(formats + "open_clip_gelu.safetensors", folder / "m.safetensors");
     CHECK(refusal(folder / "m.safetensors").find("give --activation quick_gelu") != std::string::npos);
     CHECK(refusal(folder / "m.safetensors").find("--model-config FILE") != std::string::npos);
+    const std::string plain = error_of([&] { read_weights(folder / "m.safetensors"); });
+    CHECK(plain.find("give WeightsOptions::activation quick_gelu") != std::string::npos);
+    CHECK(plain.find("--") == std::string::npos);  // a library knows no command line
     WeightsOptions options;
     options.activation = "quick_gelu";
     std::string warnings;

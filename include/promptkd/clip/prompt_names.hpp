@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/tensor.hpp>
+
+#include <string>
+#include <string_view>
+
+/// Names of learned parameters in the published trainers' checkpoints, and here. They are no weights of CLIP: those
+/// stand in schema.hpp.
+namespace promptkd {
+
+inline constexpr const char* visual_prompt_name = "image_encoder.VPT";
+inline constexpr const char* context_name = "prompt_learner.ctx";
+inline constexpr const char* image_encoder_prefix = "image_encoder.";
+inline constexpr const char* text_encoder_prefix = "text_encoder.";
+inline constexpr const char* prompt_learner_prefix = "prompt_learner.";
+inline constexpr const char* projector_prefix = "VPT_image_trans.";
+/// PromptSRC's frozen image encoder, which its trainer saves with what it learned.
+inline constexpr const char* frozen_twin_prefix = "prompt_learner.ZS_image_encoder.";
+
+namespace detail {
+
+/// Of the prompt of block `block` of an encoder, given by its prefix.
+inline std::string deep_name(const std::string& encoder, Index block) {
+    return encoder + "transformer.resblocks." + std::to_string(block) + ".VPT_shallow";
+}
+
+}  // namespace detail
+
+/// Whether a parameter of a prompt learner has this name in a checkpoint that holds the learner alone, without its
+/// prefix.
+inline bool is_bare_learner_name(std::string_view name) {
+    return name == "ctx" || name == "token_prefix" || name == "token_suffix" || name.starts_with("meta_net.");
+}
+
+/// Whether a name of a published checkpoint is that of something learned (as opposed to frozen encoders and fixed
+/// tokens).
+inline bool is_learned_name(std::string_view name) {
+    if (name.starts_with(prompt_learner_prefix))
+        return !name.starts_with("prompt_learner.token_") && !name.starts_with(frozen_twin_prefix);
+    if (name.starts_with(image_encoder_prefix) || name.starts_with(text_encoder_prefix))
+        return name == visual_prompt_name || name.ends_with(".VPT_shallow");
+    return name.starts_with(projector_prefix);
+}
+
+/// Number of vectors and depth of the prompts that a file holds for one branch; {0, 0} where it holds none.
+struct PromptDesign {
+    Index tokens = 0, depth = 0;
+};
+
+inline PromptDesign prompt_design(const TensorMap& map, const std::string& shallow, const std::string& encoder) {
+    if (!map.contains(shallow)) return {};
+    const Shape& shape = map.at(shallow).shape;
+    require(shape.size() == 2, map.source, ": '", shallow, "' has shape ", to_string(shape),
+            ", expected (vectors, width)");
+    PromptDesign design{shape[0], 1};
+    while (map.contains(detail::deep_name(encoder, design.depth))) ++design.depth;
+    return design;
+}
+
+inline PromptDesign visual_prompt_design(const TensorMap& map) {
+    return prompt_design(map, visual_prompt_name, image_encoder_prefix);
+}
+inline PromptDesign text_prompt_design(const TensorMap& map) {
+    return prompt_design(map, context_name, text_encoder_prefix);
+}
+
+}  // namespace promptkd
