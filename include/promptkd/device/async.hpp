@@ -59,58 +59,64 @@ private:
     T* data_;
 };
 
-/// Reads numbers back from the device in the order in which they were queued, each while later work is already running.
+/// Reads values back from the device in the order in which they were queued, `n` at a time, while later work is already
+/// running.
 template <Device D>
-class DeferredScalar {
+class DeferredValues {
 public:
     using T = typename D::Scalar;
-    explicit DeferredScalar(D& device) : device_(device) {}
+    explicit DeferredValues(D& device, Index n = 1) : device_(device), bytes_(static_cast<std::size_t>(n) * sizeof(T)) {
+        for (std::vector<T>& place : places_) place.resize(static_cast<std::size_t>(n));
+    }
 
-    /// Takes the number at `from` (device memory) as it is at this place in the queue. At most two may be open.
+    /// Takes the `n` values at `from` (device memory) as they are at this place in the queue. At most two may be open.
     void queue(const T* from) {
         require(open_ < 2, "a third number was queued before the first was read");
-        device_.download(&values_[turn()], from, sizeof(T));
-        ++queued_, ++open_;
+        device_.download(places_[queued_ % 2].data(), from, bytes_);
+        ++queued_;
+        ++open_;
     }
-    /// The oldest number that was not read yet.
-    T read() {
+    /// The oldest values that were not read yet; they stay until the next but one is queued.
+    const T* read() {
         require(open_ > 0, "no number was queued");
-        const T value = values_[(queued_ - open_) % 2];
+        const T* values = places_[(queued_ - open_) % 2].data();
         --open_;
-        return value;
+        return values;
     }
 
 private:
-    std::size_t turn() const { return queued_ % 2; }
-
     D& device_;
-    T values_[2] = {};
+    std::size_t bytes_;
+    std::vector<T> places_[2];
     std::size_t queued_ = 0, open_ = 0;
 };
 
 template <AsyncDevice D>
-class DeferredScalar<D> {
+class DeferredValues<D> {
 public:
     using T = typename D::Scalar;
-    explicit DeferredScalar(D& device) : device_(device), first_(device, 1), second_(device, 1) {}
+    explicit DeferredValues(D& device, Index n = 1)
+        : device_(device), bytes_(static_cast<std::size_t>(n) * sizeof(T)), first_(device, n), second_(device, n) {}
 
     void queue(const T* from) {
         require(open_ < 2, "a third number was queued before the first was read");
-        tickets_[queued_ % 2] = device_.download_later(place(queued_).data(), from, sizeof(T));
-        ++queued_, ++open_;
+        tickets_[queued_ % 2] = device_.download_later(place(queued_).data(), from, bytes_);
+        ++queued_;
+        ++open_;
     }
-    T read() {
+    const T* read() {
         require(open_ > 0, "no number was queued");
         const std::size_t oldest = queued_ - open_;
         device_.await(tickets_[oldest % 2]);
         --open_;
-        return *place(oldest).data();
+        return place(oldest).data();
     }
 
 private:
     PinnedBuffer<D, T>& place(std::size_t i) { return i % 2 == 0 ? first_ : second_; }
 
     D& device_;
+    std::size_t bytes_;
     PinnedBuffer<D, T> first_, second_;  // apart: one is written while the other is read
     std::size_t tickets_[2] = {};
     std::size_t queued_ = 0, open_ = 0;
@@ -147,13 +153,13 @@ private:
 template <AsyncDevice D, class T>
 class UploadQueue<D, T> {
 public:
-    UploadQueue(D& device, Index n) : device_(device), halves_{ClassSubset(device, n), ClassSubset(device, n)} {}
+    UploadQueue(D& device, Index n) : device_(device), halves_{Half(device, n), Half(device, n)} {}
 
     template <class From>
     const T* upload(const From* from, Index n) {
         if (used_) device_.finished_with(turn_);
         used_ = true, turn_ = 1 - turn_;
-        ClassSubset& half = halves_[turn_];
+        Half& half = halves_[turn_];
         device_.await_upload(turn_);
         std::copy(from, from + n, half.pinned->data());
         device_.upload_aside(turn_, half.on_device.data(), half.pinned->data(),
@@ -164,15 +170,14 @@ public:
     Index size() const { return halves_[0].on_device.size(); }
 
 private:
-    struct ClassSubset {
-        ClassSubset(D& device, Index n)
-            : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
+    struct Half {
+        Half(D& device, Index n) : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
         std::unique_ptr<PinnedBuffer<D, T>> pinned;
         Buffer<D, T> on_device;
     };
 
     D& device_;
-    ClassSubset halves_[2];
+    Half halves_[2];
     int turn_ = 0;
     bool used_ = false;
 };

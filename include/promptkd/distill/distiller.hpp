@@ -3,149 +3,123 @@
 
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/distill/student.hpp>
-#include <promptkd/optim/scaled_optimizer.hpp>
+#include <promptkd/train/trainer.hpp>
+
+#include <utility>
 
 namespace promptkd {
 
-/// PromptKD's second stage, one step at a time: the teacher's target of a batch of unlabelled images, the student's
-/// features, the objective, the gradients of prompts and projector, the update. After the constructor nothing is
-/// allocated. A device that stores activations in fp16 gets a LossScale. With several ranks, each gives its slice of
-/// the batch; loss and gradients are those of the whole batch, on every rank.
+/// How a distiller works.
 template <Device D>
-class Distiller {
+struct DistillerOptions {
+    Index max_batch = 0;  ///< images of a micro-batch at most; 0: as many as the student was planned for
+    DataParallel<D> parallel;
+};
+
+/// PromptKD's second stage, a Trainer (train/trainer.hpp) whose supervision is the teacher's target: the student's
+/// features of a batch of unlabelled images, the objective, the gradients of prompts and projector, the update. After
+/// the constructor nothing is allocated. A device that stores activations in fp16 gets a LossScale. With several ranks,
+/// each gives its slice of the batch; loss and gradients are those of the whole batch, on every rank.
+template <Device D, class O = DistillationObjective<D>>
+requires Objective<O, D>
+class Distiller final : public TrainerBase<D> {
+    using Base = TrainerBase<D>;
+    using Base::device_;
+
 public:
     using T = typename D::Scalar;
+    using Supervision = T;
 
-    /// `class_vectors` (classes, embed), normalised, on the host: what the student's features are compared with, and a
-    /// teacher's too. Student and teacher must outlive the distiller; `teacher` may be null when every step brings its
-    /// target. `own_vectors`: see DistillationObjective. Throws Error when the sizes do not fit. `max_batch` images a
-    /// step at most (0: as many as the student was planned for).
-    Distiller(Student<D>& student, FrozenImageTower<D>* teacher, const std::vector<T>& class_vectors,
-              const DistillationConfig& config, Index max_batch = 0, const std::vector<T>& own_vectors = {},
-              const DataParallel<D>& parallel = {})
-        : device_(student.device()),
-          student_(&student),
-          teacher_(teacher),
-          config_(config),
-          parallel_(parallel),
-          optimizer_(device_, student.params(), config.optimizer, config.loss_scale),
-          arena_(device_),
-          max_batch_(max_batch > 0 ? max_batch : student.max_batch()),
-          objective_(device_, student.model(), student.config().embed, class_vectors, own_vectors, config, max_batch_),
-          teacher_logits_(device_, max_batch_ * objective_.classes()),
-          loss_(device_, 1) {
-        require(!teacher || teacher->embed() == objective_.embed(), "the teacher's features have ",
-                teacher ? teacher->embed() : 0, " values, the class vectors ", objective_.embed());
-        require(parallel.ranks.alone() || parallel.global_batch >= parallel.ranks.size(), "data parallel: a batch of ",
-                parallel.global_batch, " images for ", parallel.ranks.size(), " ranks");
+    /// PromptKD's own objective. Throws Error when class vectors and student do not fit.
+    Distiller(Student<D>& student, const ClassVectors<T>& vectors, const DistillationConfig& config,
+              const DistillerOptions<D>& options = {}) requires std::same_as<O, DistillationObjective<D>>
+        : Distiller(student, O(student, vectors, config, batch_of(student, options)), config, options) {}
+
+    /// Any objective; of `config` the optimizer and the loss scale are looked at. The student outlives the distiller.
+    Distiller(Student<D>& student, O objective, const DistillationConfig& config,
+              const DistillerOptions<D>& options = {})
+        : Base(student.device(), student.params(), config.optimizer, config.loss_scale, options.parallel),
+          student_(student),
+          objective_(std::move(objective)),
+          arena_(student.device()),
+          max_batch_(batch_of(student, options)) {
         {
             PlanningScope<D> planning(device_);
-            accumulate(nullptr, teacher_logits_.data(), max_batch_, true);
+            run(nullptr, nullptr, max_batch_);
         }
         arena_.bind();
     }
 
-    /// One training step on device images (batch, 3, resolution, resolution) with learning rate `rate`. The loss stays
-    /// on the device until loss() reads it.
-    void step(const T* images, Index batch, double rate) {
-        step_with_target(images, teacher_target(images, batch), batch, rate);
+    /// One training step on device images (batch, 3, r, r) and the teacher's `target` (batch, target_size()) with
+    /// learning rate `rate`. The loss stays on the device until loss() reads it.
+    void step(const T* images, const T* target, Index batch, double rate) {
+        this->params().clear_gradients();
+        accumulate(images, target, batch);
+        this->update(rate);
     }
 
-    /// The same with the teacher's `target` (batch, target_size()) in device memory: its logits, or for a loss on
-    /// features its normalised features.
-    void step_with_target(const T* images, const T* target, Index batch, double rate) {
-        accumulate(images, target, batch, true);
-        update(rate);
+    /// Adds the gradients of one micro-batch. BatchNorm sees the micro-batch.
+    void accumulate(const T* images, const T* target, Index batch) {
+        require(batch <= max_batch_ && batch <= student_.max_batch(), "a batch of ", batch, " images, but ", max_batch_,
+                " were planned");
+        run(images, target, batch);
+        student_.count_batch();
     }
-
-    /// Gradients of one micro-batch, added to what is there unless `first`; its loss. BatchNorm sees the micro-batch.
-    /// Then update().
-    void accumulate(const T* images, const T* target, Index batch, bool first) {
-        require(batch <= max_batch_ && batch <= student_->max_batch(), "a batch of ", batch, " images, but ",
-                max_batch_, " were planned");
-        arena_.reset();
-        if (first) student_->params().clear_gradients();
-        const T* unit = student_->forward_training(arena_, images, batch, tape_, parallel_);
-        typename Arena<D>::Scope scope(arena_);
-        T* d_unit = arena_.template scratch<T>(batch * objective_.embed());
-        T* d_encoded = objective_.reads_encoded()
-                           ? arena_.template scratch<T>(batch * student_->model().vision().embed())
-                           : nullptr;
-        objective_.evaluate(arena_, images, target, batch, unit, tape_.encoded, d_unit, d_encoded, loss_.data());
-        scale_gradient(d_unit, batch * objective_.embed(), batch);
-        if (d_encoded) scale_gradient(d_encoded, batch * student_->model().vision().embed(), batch);
-        if (!parallel_.ranks.alone()) scale(device_, parallel_.share(batch), loss_.data(), 1);
-        student_->backward(arena_, d_unit, tape_, d_encoded);
-    }
-
-    /// The optimizer's step with what accumulate() has gathered on all ranks.
-    void update(double rate) {
-        ParamSet<D>& params = student_->params();
-        parallel_.ranks.all_reduce_sum(device_, params.gradients(), params.size());
-        parallel_.ranks.all_reduce_sum(device_, loss_.data(), 1);
-        optimizer_.step(rate);
-    }
-
-    /// What the live teacher makes of device images, in device memory: logits or normalised features, as the objective
-    /// needs them.
-    const T* teacher_target(const T* images, Index batch) {
-        require(teacher_ != nullptr, "this distiller has no teacher; give it stored logits");
-        return config_.kd == KdLoss::logits ? teacher_logits(images, batch) : teacher_->encode(images, batch);
-    }
-
-    /// exp(s_t)·u_t·Wᵀ (batch, classes) of the live teacher, in device memory.
-    const T* teacher_logits(const T* images, Index batch) {
-        const T* features = teacher_->encode(images, batch);
-        cosine_logits(device_, features, objective_.vectors(), teacher_logits_.data(), batch, objective_.classes(),
-                      objective_.embed(), teacher_->logit_scale());
-        return teacher_logits_.data();
-    }
-
-    /// The last (micro-)batch's loss (waits for the device).
-    double loss() {
-        T value = 0;
-        device_.download(&value, loss_.data(), sizeof value);
-        return static_cast<double>(value);
-    }
-
-    /// The same in device memory.
-    const T* loss_on_device() const { return loss_.data(); }
 
     /// A recorded step was queued again: what the host counts. Throws Error for an optimizer that cannot be repeated.
     void replayed() {
-        student_->replayed();
-        optimizer_.replayed();
+        student_.count_batch();
+        this->optimizer().replayed();
+    }
+    void end_epoch(Index) {}
+    void finish() {}
+
+    /// Parameters, statistics, optimizer, loss scale: a checkpoint that resumes bit for bit.
+    void save(TensorMap& state) const {
+        student_.save(state);
+        this->optimizer().save(state);
+    }
+    void load(const TensorMap& state) {
+        student_.load(state);
+        this->optimizer().load(state);
     }
 
-    Index classes() const { return objective_.classes(); }
+    Student<D>& student() { return student_; }
+    const O& objective() const { return objective_; }
+    /// Values of a target's row.
     Index target_size() const { return objective_.target_size(); }
-    /// Empty unless activations are stored in fp16.
-    const std::optional<LossScale<D>>& loss_scale() const { return optimizer_.loss_scale(); }
-    /// State of optimizer and loss scale, for a checkpoint that resumes bit for bit.
-    void save(TensorMap& state) const { optimizer_.save(state); }
-    void load(const TensorMap& state) { optimizer_.load(state); }
     /// Bytes of activations and temporaries of one step of the student.
     std::size_t arena_bytes() const { return arena_.peak(); }
     /// Normalised features of the last step (batch, embed), in device memory.
     const T* student_features() const { return tape_.unit; }
 
 private:
-    /// This rank's share of a gradient, times the loss scale, on its way into the backward pass.
-    void scale_gradient(T* gradient, Index n, Index batch) {
-        if (!parallel_.ranks.alone()) scale(device_, parallel_.share(batch), gradient, n);
-        optimizer_.scale(gradient, n);
+    static Index batch_of(const Student<D>& student, const DistillerOptions<D>& options) {
+        return options.max_batch > 0 ? options.max_batch : student.max_batch();
     }
 
-    D& device_;
-    Student<D>* student_;
-    FrozenImageTower<D>* teacher_;
-    DistillationConfig config_;
-    DataParallel<D> parallel_;
-    ScaledOptimizer<D> optimizer_;
+    /// Forward, objective, backward.
+    void run(const T* images, const T* target, Index batch) {
+        arena_.reset();
+        const Index embed = student_.config().embed;
+        const Index own_embed = student_.model().vision().embed();
+        const T* unit = student_.forward_training(arena_, images, batch, tape_, this->parallel());
+        typename Arena<D>::Scope scope(arena_);
+        StudentGradients<T> out;
+        out.d_unit = arena_.template scratch<T>(batch * embed);
+        if (objective_.reads_encoded()) out.d_encoded = arena_.template scratch<T>(batch * own_embed);
+        out.loss = this->device_loss();
+        objective_.evaluate(arena_, StudentBatch<T>{images, batch, target, unit, tape_.encoded}, out);
+        this->scale_gradient(out.d_unit, batch * embed, batch);
+        if (out.d_encoded) this->scale_gradient(out.d_encoded, batch * own_embed, batch);
+        this->share_loss(batch);
+        student_.backward(arena_, out.d_unit, tape_, out.d_encoded);
+    }
+
+    Student<D>& student_;
+    O objective_;
     Arena<D> arena_;
     Index max_batch_;
-    DistillationObjective<D> objective_;
-    Buffer<D, T> teacher_logits_, loss_;
     typename Student<D>::Tape tape_;
 };
 

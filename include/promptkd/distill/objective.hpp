@@ -2,12 +2,14 @@
 #pragma once
 
 #include <promptkd/clip/image_tower.hpp>
+#include <promptkd/distill/student.hpp>
 #include <promptkd/loss/distillation.hpp>
 #include <promptkd/loss/feature_distance.hpp>
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/optim/loss_scale.hpp>
 #include <promptkd/optim/optimizer.hpp>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,103 +48,132 @@ struct DistillationConfig {
     LossScaleConfig loss_scale;  ///< on a device that stores activations in fp16
 };
 
-/// The loss of a distillation, and its gradient with respect to the student's features:
+/// What a student's features are compared with, normalised, on the host.
+template <class T>
+struct ClassVectors {
+    std::vector<T> shared;  ///< W (classes, e_t): the teacher's text features
+    std::vector<T> own;     ///< W₀ (classes, e_s): the student's own, needed to stay close to its own logits alone
+};
+
+/// One batch as an objective sees it, in device memory.
+template <class T>
+struct StudentBatch {
+    const T* images = nullptr;   ///< (n, 3, r, r)
+    Index n = 0;                 ///< images
+    const T* target = nullptr;   ///< (n, target_size()): the teacher's
+    const T* unit = nullptr;     ///< (n, e_t): the student's normalised features u_s
+    const T* encoded = nullptr;  ///< (n, e_s): its encoder's features in front of the projector, as they are
+};
+
+/// Where an objective writes, in device memory.
+template <class T>
+struct StudentGradients {
+    T* d_unit = nullptr;     ///< (n, e_t): with respect to u_s
+    T* d_encoded = nullptr;  ///< (n, e_s): with respect to `encoded`; null unless reads_encoded()
+    T* loss = nullptr;       ///< one number
+};
+
+/// What a Distiller minimises.
+///   target_size(): values of a target's row.
+///   reads_encoded(): whether the loss also depends on the encoder's features in front of the projector.
+///   evaluate(arena, batch, out): writes loss and gradients; temporaries come from the arena.
+template <class O, class D>
+concept Objective = Device<D> &&
+    requires(O& o, const O& c, Arena<D>& arena, const StudentBatch<typename D::Scalar>& batch,
+             const StudentGradients<typename D::Scalar>& out) {
+    { c.target_size() } -> std::convertible_to<Index>;
+    { c.reads_encoded() } -> std::convertible_to<bool>;
+    o.evaluate(arena, batch, out);
+};
+
+/// PromptKD's objective (sections 3.3 and 4.4):
 ///   kd_weight·τ²·KL(σ(q_t/τ) ‖ σ(q_s/τ)), q_s = exp(s_s)·u_s·Wᵀ, or kd_weight·mean|u_s − u_t| or ·mean(u_s − u_t)²;
 ///   with stay_close λ > 0 also λ·mean|v − v₀|, where v are the student encoder's own normalised features and v₀ those
-///   of the same encoder without prompts, or λ·KL(σ(exp(s_s)·v₀·W₀ᵀ) ‖ σ(q_s)), W₀ being the student's own text
-///   features: its zero-shot prediction.
+///   of the same encoder without prompts, or λ·KL(σ(exp(s_s)·v₀·W₀ᵀ) ‖ σ(q_s)): its zero-shot prediction.
 template <Device D>
 class DistillationObjective {
 public:
     using T = typename D::Scalar;
 
-    /// `class_vectors` W (classes, embed) and `own_vectors` W₀ (classes, e_s; needed to stay close to logits alone) are
-    /// normalised and on the host. Throws Error when the sizes do not fit.
-    DistillationObjective(D& device, const ClipModel<D>& student, Index embed, const std::vector<T>& class_vectors,
-                          const std::vector<T>& own_vectors, const DistillationConfig& config, Index max_batch)
-        : device_(device),
+    /// For batches of at most `max_batch` images. Throws Error when the class vectors do not fit the student.
+    DistillationObjective(Student<D>& student, const ClassVectors<T>& vectors, const DistillationConfig& config,
+                          Index max_batch)
+        : device_(student.device()),
           config_(config),
-          embed_(embed),
-          classes_(static_cast<Index>(class_vectors.size()) / embed),
-          own_embed_(student.vision().embed()),
+          embed_(student.config().embed),
+          classes_(static_cast<Index>(vectors.shared.size()) / embed_),
+          own_embed_(student.model().vision().embed()),
           logit_scale_(student.logit_scale()),
-          vectors_(device, class_vectors) {
-        require(classes_ > 0 && static_cast<Index>(class_vectors.size()) == classes_ * embed,
-                "class vectors: ", class_vectors.size(), " values are not rows of ", embed);
+          vectors_(device_, vectors.shared) {
+        require(classes_ > 0 && static_cast<Index>(vectors.shared.size()) == classes_ * embed_,
+                "class vectors: ", vectors.shared.size(), " values are not rows of ", embed_);
         if (config.stay_close <= 0) return;
-        frozen_ = std::make_unique<FrozenImageTower<D>>(device, student, nullptr, max_batch);
+        frozen_ = std::make_unique<FrozenImageTower<D>>(device_, student.model(), nullptr, max_batch);
         if (config.stay_close_to == StayCloseTo::features) return;
-        require(static_cast<Index>(own_vectors.size()) == classes_ * own_embed_,
+        require(static_cast<Index>(vectors.own.size()) == classes_ * own_embed_,
                 "to stay close to its own logits the student needs its text features of the ", classes_, " classes, (",
-                classes_, ", ", own_embed_, ") values; ", own_vectors.size(), " are given");
-        own_vectors_ = Buffer<D, T>(device, own_vectors);
-        frozen_logits_ = Buffer<D, T>(device, max_batch * classes_);
+                classes_, ", ", own_embed_, ") values; ", vectors.own.size(), " are given");
+        own_vectors_ = Buffer<D, T>(device_, vectors.own);
+        frozen_logits_ = Buffer<D, T>(device_, max_batch * classes_);
     }
 
     Index classes() const { return classes_; }
-    Index embed() const { return embed_; }
-    const T* vectors() const { return vectors_.data(); }
-    /// Values of a target row: the teacher's logits, or its features.
+    /// The teacher's logits, or its features.
     Index target_size() const { return config_.kd == KdLoss::logits ? classes_ : embed_; }
-    /// Whether the loss also depends on the encoder's features in front of the projector.
     bool reads_encoded() const { return frozen_ && config_.stay_close_to == StayCloseTo::features; }
 
-    /// Writes the loss of `batch` images to *loss, its gradient to d_unit (batch, embed) and, where reads_encoded(),
-    /// to d_encoded (batch, e_s). `target` (batch, target_size()) is the teacher's; `unit` the student's normalised
-    /// features, `encoded` its encoder's raw ones.
-    void evaluate(Arena<D>& arena, const T* images, const T* target, Index batch, const T* unit, const T* encoded,
-                  T* d_unit, T* d_encoded, T* loss) {
+    void evaluate(Arena<D>& arena, const StudentBatch<T>& in, const StudentGradients<T>& out) {
         typename Arena<D>::Scope scope(arena);
-        T* row_loss = arena.template scratch<T>(batch);
-        device_.zero(loss, sizeof(T));
-        const T* frozen = frozen_ ? frozen_->encode(images, batch) : nullptr;
+        T* row_loss = arena.template scratch<T>(in.n);
+        device_.zero(out.loss, sizeof(T));
+        const T* frozen = frozen_ ? frozen_->encode(in.images, in.n) : nullptr;
         const bool own_logits = frozen_ && config_.stay_close_to == StayCloseTo::logits;
         if (config_.kd == KdLoss::logits || own_logits)
-            add_logit_losses(arena, target, frozen, batch, unit, d_unit, row_loss, loss);
+            add_logit_losses(arena, in, frozen, row_loss, out);
         else
-            device_.zero(d_unit, static_cast<std::size_t>(batch * embed_) * sizeof(T));
+            device_.zero(out.d_unit, static_cast<std::size_t>(in.n * embed_) * sizeof(T));
         if (config_.kd == KdLoss::l1)
-            add_absolute_difference_loss(device_, unit, target, d_unit, row_loss, loss, batch, embed_,
+            add_absolute_difference_loss(device_, in.unit, in.target, out.d_unit, row_loss, out.loss, in.n, embed_,
                                          config_.kd_weight);
         if (config_.kd == KdLoss::mse)
-            add_squared_difference_loss(device_, unit, target, d_unit, row_loss, loss, batch, embed_,
+            add_squared_difference_loss(device_, in.unit, in.target, out.d_unit, row_loss, out.loss, in.n, embed_,
                                         config_.kd_weight);
-        if (reads_encoded()) stay_close(arena, frozen, batch, encoded, d_encoded, row_loss, loss);
+        if (reads_encoded()) stay_close(arena, in, frozen, row_loss, out);
     }
 
 private:
     /// The terms that go through the student's logits, whose gradient becomes d_unit.
-    void add_logit_losses(Arena<D>& arena, const T* target, const T* frozen, Index batch, const T* unit, T* d_unit,
-                          T* row_loss, T* loss) {
+    void add_logit_losses(Arena<D>& arena, const StudentBatch<T>& in, const T* frozen, T* row_loss,
+                          const StudentGradients<T>& out) {
         typename Arena<D>::Scope scope(arena);
-        T* logits = arena.template scratch<T>(batch * classes_);
-        T* d_logits = arena.template scratch<T>(batch * classes_);
+        T* logits = arena.template scratch<T>(in.n * classes_);
+        T* d_logits = arena.template scratch<T>(in.n * classes_);
         const T* vectors = vectors_.data();
-        cosine_logits(device_, unit, vectors, logits, batch, classes_, embed_, logit_scale_);
+        cosine_logits(device_, in.unit, vectors, logits, in.n, classes_, embed_, logit_scale_);
         const bool kd = config_.kd == KdLoss::logits;
         if (kd)
-            distillation_loss(device_, target, static_cast<const T*>(logits), d_logits, row_loss, loss, batch, classes_,
-                              config_.temperature, config_.kd_weight);
+            distillation_loss(device_, in.target, static_cast<const T*>(logits), d_logits, row_loss, out.loss, in.n,
+                              classes_, config_.temperature, config_.kd_weight);
         if (frozen && config_.stay_close_to == StayCloseTo::logits) {
-            cosine_logits(device_, frozen, static_cast<const T*>(own_vectors_.data()), frozen_logits_.data(), batch,
+            cosine_logits(device_, frozen, static_cast<const T*>(own_vectors_.data()), frozen_logits_.data(), in.n,
                           classes_, own_embed_, logit_scale_);
             distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), static_cast<const T*>(logits),
-                              d_logits, row_loss, loss, batch, classes_, 1.0, config_.stay_close, kd);
+                              d_logits, row_loss, out.loss, in.n, classes_, 1.0, config_.stay_close, kd);
         }
-        cosine_logits_backward(device_, static_cast<const T*>(d_logits), vectors, d_unit, batch, classes_, embed_,
+        cosine_logits_backward(device_, static_cast<const T*>(d_logits), vectors, out.d_unit, in.n, classes_, embed_,
                                logit_scale_);
     }
 
-    void stay_close(Arena<D>& arena, const T* frozen, Index batch, const T* encoded, T* d_encoded, T* row_loss,
-                    T* loss) {
+    void stay_close(Arena<D>& arena, const StudentBatch<T>& in, const T* frozen, T* row_loss,
+                    const StudentGradients<T>& out) {
         typename Arena<D>::Scope scope(arena);
-        T* own = arena.template scratch<T>(batch * own_embed_);
-        T* inverse = arena.template scratch<T>(batch);
-        normalize_forward(device_, encoded, own, inverse, batch, own_embed_);
-        device_.zero(d_encoded, static_cast<std::size_t>(batch * own_embed_) * sizeof(T));
-        add_absolute_difference_loss(device_, static_cast<const T*>(own), frozen, d_encoded, row_loss, loss, batch,
-                                     own_embed_, config_.stay_close);
-        normalize_backward(device_, static_cast<const T*>(own), static_cast<const T*>(inverse), d_encoded, batch,
+        T* own = arena.template scratch<T>(in.n * own_embed_);
+        T* inverse = arena.template scratch<T>(in.n);
+        normalize_forward(device_, in.encoded, own, inverse, in.n, own_embed_);
+        device_.zero(out.d_encoded, static_cast<std::size_t>(in.n * own_embed_) * sizeof(T));
+        add_absolute_difference_loss(device_, static_cast<const T*>(own), frozen, out.d_encoded, row_loss, out.loss,
+                                     in.n, own_embed_, config_.stay_close);
+        normalize_backward(device_, static_cast<const T*>(own), static_cast<const T*>(inverse), out.d_encoded, in.n,
                            own_embed_);
     }
 

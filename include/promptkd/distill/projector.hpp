@@ -89,7 +89,9 @@ public:
     /// ones.
     void forward_training(D& device, Arena<D>& arena, const T* x, T* y, Index rows, Tape& tape,
                           const DataParallel<D>& parallel = {}) {
-        tape.x = x, tape.rows = rows, tape.parallel = parallel.batch_norm();
+        tape.x = x;
+        tape.rows = rows;
+        tape.parallel = parallel.batch_norm();
         tape.layers.resize(norms_.size());
         for (std::size_t i = 0; i < linears_.size(); ++i) {
             if (i == norms_.size()) {
@@ -107,12 +109,11 @@ public:
                                t.variance, t.active, rows, tape.parallel);
             relu_forward(device, t.active, t.active, rows * outputs_);
             x = t.active;
-            if (!device.is_planning()) ++norms_[i].batches;
         }
     }
 
-    /// A recorded training pass was queued again.
-    void replayed() {
+    /// A training pass was queued, which moved the running statistics.
+    void count_batch() {
         for (Norm& n : norms_) ++n.batches;
     }
 

@@ -5,6 +5,7 @@
 #include <promptkd/distill/teachers.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/train/image_feed.hpp>
+#include <promptkd/train/label_feed.hpp>
 #include <promptkd/train/loop.hpp>
 
 #include <nlohmann/json.hpp>
@@ -25,37 +26,38 @@ struct TargetTable {
 
 /// Targets out of a TargetTable: no teacher is needed any more.
 template <Device D>
-class StoredTargets final : public TargetSource<D> {
+class StoredTargets final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
 
     StoredTargets(D& device, TargetTable table, Index max_batch)
-        : device_(device), table_(std::move(table)), targets_(device, max_batch * table_.size) {
-        staged_.resize(static_cast<std::size_t>(max_batch * table_.size));
-    }
+        : table_(std::move(table)), targets_(device, max_batch * table_.size) {}
 
     Index size() const override { return table_.size; }
+    bool recordable() const override { return true; }
 
     /// Throws Error for an image without a target.
-    const T* targets(const Batch& batch, const T*, Index epoch) override {
+    void prepare(const Batch& batch, Index epoch) override {
         const Index view = table_.views == 1 ? 0 : epoch;
         require(view < table_.views, "there are no stored targets of epoch ", epoch + 1, ", only of ", table_.views);
+        require(batch.size * table_.size <= targets_.size(), "stored targets: a batch of ", batch.size,
+                " images, planned for ", targets_.size() / table_.size);
+        T* staged = targets_.next();
         for (Index i = 0; i < batch.size; ++i) {
             const Index image = batch.indices[static_cast<std::size_t>(i)];
             const float* row = table_.row(view, image);
             require(row[0] == row[0], "image ", image,
                     " has no stored target; it could not be read when they were made");
-            std::copy_n(row, table_.size, staged_.begin() + static_cast<std::ptrdiff_t>(i * table_.size));
+            std::copy_n(row, table_.size, staged + i * table_.size);
         }
-        device_.upload(targets_.data(), staged_.data(), static_cast<std::size_t>(batch.size * table_.size) * sizeof(T));
-        return targets_.data();
+        targets_.upload(batch.size * table_.size);
     }
 
+    const T* targets(const T*, Index) override { return targets_.data(); }
+
 private:
-    D& device_;
     TargetTable table_;
-    Buffer<D, T> targets_;
-    std::vector<T> staged_;
+    StagedUpload<D, T> targets_;
 };
 
 /// What stored targets belong to, part by part; parts are compared by name.
@@ -107,7 +109,7 @@ inline void require_same_fingerprint(const Fingerprint& stored, const Fingerprin
         require(known && stored.at(part) == value, path, ": these targets were made for something else: the ", part,
                 known ? concat(" (", stored.at(part).dump(), ") are not those of this run (", value.dump(), ")")
                       : concat(" (", value.dump(), " here) are not in the file"),
-                "; write them again with promptkd teacher-logits");
+                "; write them again");
     }
 }
 
@@ -117,19 +119,24 @@ inline Index count_views(const TrainingLoopConfig& config) {
 }
 
 /// The targets of every image of `data` in all the views that a run of `config` sees, computed in the batches of that
-/// run, so that training from them repeats training with the teachers bit for bit. `progress(done, all)` may be empty.
+/// run, so that training from them repeats training with the teacher bit for bit. `progress(done, all)` may be empty.
 template <Device D>
-TargetTable compute_targets(D& device, LiveTeachers<D>& teachers, const Dataset& data, const TrainingLoopConfig& config,
+TargetTable compute_targets(D& device, TeacherSource<D>& teacher, const Dataset& data, const TrainingLoopConfig& config,
                             const std::function<void(Index, Index)>& progress) {
     using T = typename D::Scalar;
     TargetTable table;
-    table.views = count_views(config), table.images = data.size(), table.size = teachers.size();
+    table.views = count_views(config);
+    table.images = data.size();
+    table.size = teacher.size();
     const Index row = table.size;
     std::vector<float> values(static_cast<std::size_t>(table.views * table.images * row),
                               std::numeric_limits<float>::quiet_NaN());
     LoaderOptions loading;
-    loading.batch = config.batch, loading.resolution = config.resolution, loading.augmentation = config.augmentation;
-    loading.seed = config.view_seed.value_or(config.seed), loading.threads = config.loader_threads,
+    loading.batch = config.batch;
+    loading.resolution = config.resolution;
+    loading.augmentation = config.augmentation;
+    loading.seed = config.view_seed.value_or(config.seed);
+    loading.threads = config.loader_threads;
     loading.warn = config.warn;
     BatchLoader loader(data, loading);
     ImageFeed<D> feed(device, config.batch, config.resolution);
@@ -139,7 +146,9 @@ TargetTable compute_targets(D& device, LiveTeachers<D>& teachers, const Dataset&
         const auto epoch = static_cast<std::uint32_t>(view);
         loader.start(config.shuffle ? shuffled(data.size(), config.seed, epoch) : in_order(data.size()), epoch);
         while (const Batch* batch = loader.next()) {
-            const T* targets = teachers.targets(feed.upload(*batch), batch->size);
+            const T* images = feed.upload(*batch);
+            teacher.prepare(*batch, view);
+            const T* targets = teacher.targets(images, batch->size);
             device.download(host.data(), targets, static_cast<std::size_t>(batch->size * row) * sizeof(T));
             for (Index i = 0; i < batch->size; ++i)
                 for (Index j = 0; j < row; ++j)

@@ -125,8 +125,8 @@ public:
                           config_.embed);
     }
 
-    /// A recorded training step was queued again: BatchNorm's count of batches.
-    void replayed() { projector_.replayed(); }
+    /// A training step was queued: BatchNorm's count of batches, which a checkpoint holds.
+    void count_batch() { projector_.count_batch(); }
 
     ParamSet<D>& params() { return params_; }
     const ParamSet<D>& params() const { return params_; }

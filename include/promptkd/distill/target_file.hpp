@@ -38,8 +38,7 @@ inline StoredTargetsFile read_targets(const std::string& path) {
         return it == map.metadata.end() ? std::string() : it->second;
     };
     require(text("format") == "promptkd.targets", path,
-            ": not a file of stored targets (metadata 'format' is not 'promptkd.targets'); promptkd teacher-logits "
-            "writes them");
+            ": not a file of stored targets (metadata 'format' is not 'promptkd.targets')");
     StoredTargetsFile file;
     file.features = text("kind") == "features";
     file.fingerprint = Fingerprint::parse(text("fingerprint"), nullptr, false);
@@ -52,7 +51,9 @@ inline StoredTargetsFile read_targets(const std::string& path) {
     const HostTensor& targets = map.at("targets");
     require(targets.shape.size() == 3 && targets.count() > 0 && is_floating(targets.dtype), path,
             ": 'targets' has shape ", to_string(targets.shape), ", expected (views, images, values)");
-    file.table.views = targets.shape[0], file.table.images = targets.shape[1], file.table.size = targets.shape[2];
+    file.table.views = targets.shape[0];
+    file.table.images = targets.shape[1];
+    file.table.size = targets.shape[2];
     const bool in_place =
         targets.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(targets.bytes) % sizeof(float) == 0;
     file.table.values = in_place ? targets : make_tensor(targets.to<float>(), targets.shape);

@@ -5,36 +5,40 @@
 #include <promptkd/data/loader.hpp>
 #include <promptkd/op/cosine.hpp>
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
 
-/// Where the targets of a distillation come from: a teacher's logits, or its normalised features.
+/// Where a distillation's targets come from: a teacher's logits, or its normalised features, as the tensor that the
+/// student imitates. Live teachers, stored targets, or a function of the user's; the Supervision of a StepPipeline.
 template <Device D>
-class TargetSource {
+class TeacherSource {
 public:
     using T = typename D::Scalar;
-    virtual ~TargetSource() = default;
+    virtual ~TeacherSource() = default;
     /// Values of one image's target.
     virtual Index size() const = 0;
-    /// Targets (batch.size, size()) of a batch in epoch `epoch`, in device memory, valid until the next call. `images`:
-    /// the batch's, in device memory.
-    virtual const T* targets(const Batch& batch, const T* images, Index epoch) = 0;
+    /// The host's part for a batch of epoch `epoch` (from 0), before its targets().
+    virtual void prepare(const Batch&, Index) {}
+    /// Targets (n, size()) of the prepared batch, whose `images` are in device memory; valid until the next prepare().
+    virtual const T* targets(const T* images, Index n) = 0;
     /// Whether targets() is work of the device alone, which can be recorded and repeated.
-    virtual bool on_device() const { return false; }
+    virtual bool recordable() const { return false; }
 };
 
 /// Teachers at work. Logits exp(s_t)·u_t·W_tᵀ, each teacher with class vectors of its own, averaged over the teachers;
 /// or the normalised features of a single teacher.
 template <Device D>
-class LiveTeachers final : public TargetSource<D> {
+class LiveTeachers final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
+    enum class Gives { logits, features };
 
-    /// `features`: targets are features, not logits.
-    LiveTeachers(D& device, bool features, Index max_batch)
-        : device_(device), features_(features), max_batch_(max_batch) {}
+    /// For batches of at most `max_batch` images.
+    LiveTeachers(D& device, Gives gives, Index max_batch) : device_(device), gives_(gives), max_batch_(max_batch) {}
 
     /// Adds a teacher: a model (which must outlive this), its prompts (may be null) and normalised class vectors
     /// (classes, e_t) on the host. Throws Error for a second teacher of features, or another number of classes.
@@ -44,25 +48,24 @@ public:
         t.classes = static_cast<Index>(class_vectors.size()) / t.tower->embed();
         require(t.classes > 0 && t.classes * t.tower->embed() == static_cast<Index>(class_vectors.size()),
                 "class vectors: ", class_vectors.size(), " values are not rows of ", t.tower->embed());
-        require(teachers_.empty() || !features_,
+        require(teachers_.empty() || gives_ == Gives::logits,
                 "features cannot be averaged over several teachers; give one teacher, or distil logits");
         require(teachers_.empty() || teachers_[0].classes == t.classes, "a teacher of ", t.classes,
                 " classes beside one of ", teachers_.empty() ? 0 : teachers_[0].classes);
         t.vectors = Buffer<D, T>(device_, class_vectors);
         teachers_.push_back(std::move(t));
-        if (features_) return;
+        if (gives_ == Gives::features) return;
         mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
         if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
     }
 
-    bool on_device() const override { return true; }
-    Index size() const override { return features_ ? teachers_.at(0).tower->embed() : teachers_.at(0).classes; }
+    bool recordable() const override { return true; }
+    Index size() const override {
+        return gives_ == Gives::features ? teachers_.at(0).tower->embed() : teachers_.at(0).classes;
+    }
 
-    const T* targets(const Batch& batch, const T* images, Index) override { return targets(images, batch.size); }
-
-    /// The same for `n` device images.
-    const T* targets(const T* images, Index n) {
-        if (features_) return teachers_.at(0).tower->encode(images, n);
+    const T* targets(const T* images, Index n) override {
+        if (gives_ == Gives::features) return teachers_.at(0).tower->encode(images, n);
         if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
         device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
         for (Teacher& t : teachers_)
@@ -86,10 +89,30 @@ private:
     }
 
     D& device_;
-    bool features_;
+    Gives gives_;
     Index max_batch_;
     std::vector<Teacher> teachers_;
     Buffer<D, T> mean_, one_;
+};
+
+/// A teacher of the user's own: f(images, n) returns the targets (n, size) of n device images (n, 3, r, r), in device
+/// memory, valid until it is called again.
+template <Device D>
+class FunctionTeacher final : public TeacherSource<D> {
+public:
+    using T = typename D::Scalar;
+    using Function = std::function<const T*(const T* images, Index n)>;
+
+    FunctionTeacher(Index size, Function f) : size_(size), f_(std::move(f)) {
+        require(size > 0 && f_, "a teacher needs a function and the number of values that it gives for an image");
+    }
+
+    Index size() const override { return size_; }
+    const T* targets(const T* images, Index n) override { return f_(images, n); }
+
+private:
+    Index size_;
+    Function f_;
 };
 
 }  // namespace promptkd

@@ -1,54 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/learner/learner.hpp>
+#include <promptkd/learner/trainer.hpp>
 
 namespace promptkd {
-
-/// Where CoOp's context stands: before, around or behind the class name.
-enum class ContextPosition { end, middle, front };
-
-/// "end", "middle" or "front" (of the CLASS NAME, as published). Throws Error for any other.
-inline ContextPosition parse_context_position(const std::string& name) {
-    if (name == "end") return ContextPosition::end;
-    if (name == "middle") return ContextPosition::middle;
-    if (name == "front") return ContextPosition::front;
-    fail("unknown class-name position '", name, "'; known: end, middle, front");
-}
-
-/// Texts with the places of their learnable context vectors.
-struct ContextTexts {
-    TokenRows tokens;
-    ContextLayout layout;
-};
-
-/// Rearranges texts "<n context words> <name>." for a context position. `name_lengths`: tokens of each class name,
-/// without the final ".".
-///   end: ctx, name, "."    middle: ctx[:n/2], name, ctx[n/2:], "."    front: name, ctx, "."
-/// The number of tokens, and so the place of EOT, does not change. Source: CoOp, section 3.2 and its published prompt
-/// learner.
-inline ContextTexts arrange_context(TokenRows tokens, Index n, const std::vector<Index>& name_lengths,
-                                    ContextPosition position, bool class_specific) {
-    ContextTexts out;
-    out.layout.vectors = n;
-    out.layout.class_specific = class_specific;
-    const Index before = position == ContextPosition::end ? n : position == ContextPosition::middle ? n / 2 : 0;
-    for (Index i = 0; i < tokens.count; ++i) {
-        const Index end = tokens.end_of_text(i);
-        require(1 + n <= end, "text ", i, " has ", end - 1, " tokens, fewer than its ", n, " context vectors");
-        const Index name = position == ContextPosition::end ? 0 : name_lengths.at(static_cast<std::size_t>(i));
-        require(1 + n + name <= end, "text ", i, ": a name of ", name, " tokens does not fit before its end (token ",
-                end, ")");
-        const auto row = tokens.ids.begin() + static_cast<std::ptrdiff_t>(i * tokens.context_length);
-        // [SOT | n context | name | rest]: the name moves in front of the last n − before context tokens.
-        std::rotate(row + static_cast<std::ptrdiff_t>(1 + before), row + static_cast<std::ptrdiff_t>(1 + n),
-                    row + static_cast<std::ptrdiff_t>(1 + n + name));
-        for (Index k = 0; k < n; ++k)
-            out.layout.positions.push_back(static_cast<std::int32_t>(1 + k + (k < before ? 0 : name)));
-    }
-    out.tokens = std::move(tokens);
-    return out;
-}
 
 /// CoOp (Zhou et al., IJCV 2022): learnable context vectors, shared by all classes or of its own for each.
 /// Parameter `prompt_learner.ctx` (n, d_t) or (classes, n, d_t).
@@ -63,6 +18,35 @@ public:
             &this->params_.add(context_name, class_specific_classes > 0 ? Shape{class_specific_classes, vectors, width}
                                                                         : Shape{vectors, width});
         this->params_.bind();
+    }
+};
+
+/// Its line in the registry. Published: 200 epochs for 16 and 8 shots, 100 for 4 and 2, 50 for one (section 4.1).
+struct CoOpMethod : PlainMethod {
+    static Recipe published(Index shots) { return {0.002, shots >= 8 ? 200 : shots >= 2 ? 100 : 50, 32, 0, 4, 1, {}}; }
+
+    static bool recognises(const TensorMap& map) {
+        return detail::has_learner_tensor(map, "ctx") && !map.contains(visual_prompt_name);
+    }
+
+    static LearnerInfo info() {
+        LearnerInfo info;
+        info.name = "coop";
+        info.title = "CoOp";
+        info.paper = "Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022";
+        info.summary = "context vectors before the class name";
+        info.takes_position = true;
+        info.takes_class_specific = true;
+        info.published = &published;
+        info.recognises = &recognises;
+        info.fixed_prompts = &detail::prompts_as_they_are;
+        return info;
+    }
+
+    template <Device D>
+    static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe,
+                                                  Index class_specific_classes) {
+        return std::make_unique<CoOp<D>>(device, model, recipe.text, class_specific_classes);
     }
 };
 

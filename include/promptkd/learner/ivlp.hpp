@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/learner/learner.hpp>
+#include <promptkd/learner/trainer.hpp>
 
 namespace promptkd {
 
@@ -11,8 +11,9 @@ struct IndependentPrompts {
     Index text = 4, text_depth = 9;
 };
 
-/// Independent vision-language prompts (IVLP, of the MaPLe and PromptSRC papers): deep prompts of their own in each
-/// branch. With visual prompts alone it is VPT; with PromptSRC's losses and aggregation it is PromptSRC.
+/// Independent vision-language prompts (IVLP; Khattak et al., CVPR 2023 and ICCV 2023): deep prompts of their own in
+/// each branch. Parameters `prompt_learner.ctx`, `image_encoder.VPT` and
+/// `{image,text}_encoder.transformer.resblocks.{i}.VPT_shallow`.
 template <Device D>
 class Ivlp : public PromptLearner<D> {
 public:
@@ -26,6 +27,32 @@ public:
             this->context_ = this->text_.layers.at(0);
         }
         this->params_.bind();
+    }
+};
+
+/// Its line in the registry.
+struct IvlpMethod : PlainMethod {
+    static Recipe published(Index) { return {0.005, 20, 8, 4, 4, 9, {}}; }
+
+    static bool recognises(const TensorMap& map) {
+        return map.contains(visual_prompt_name) && detail::has_learner_tensor(map, "ctx");
+    }
+
+    static LearnerInfo info() {
+        LearnerInfo info;
+        info.name = "ivlp";
+        info.title = "IVLP";
+        info.paper = "Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023 (the baseline without coupling)";
+        info.summary = "deep prompts of their own in each branch";
+        info.published = &published;
+        info.recognises = &recognises;
+        info.fixed_prompts = &detail::prompts_as_they_are;
+        return info;
+    }
+
+    template <Device D>
+    static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& r, Index) {
+        return std::make_unique<Ivlp<D>>(device, model, IndependentPrompts{r.visual, r.depth, r.text, r.depth});
     }
 };
 

@@ -8,6 +8,7 @@ namespace promptkd {
 
 /// The learnable part of a prompt learner, in the shape that every trainer uses: context vectors of the text branch,
 /// deep prompts of either branch, and how they come from the parameters. What a learner lacks stays empty.
+/// `learner/registry.hpp` lists the learners; each has a file of its own.
 template <Device D>
 class PromptLearner {
 public:

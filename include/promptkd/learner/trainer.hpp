@@ -3,161 +3,167 @@
 
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/clip/text_branch.hpp>
+#include <promptkd/learner/info.hpp>
 #include <promptkd/learner/learner.hpp>
+#include <promptkd/learner/texts.hpp>
 #include <promptkd/loss/cross_entropy.hpp>
-#include <promptkd/loss/distillation.hpp>
-#include <promptkd/loss/feature_distance.hpp>
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/op/norm.hpp>
-#include <promptkd/optim/scaled_optimizer.hpp>
+#include <promptkd/train/trainer.hpp>
 
 #include <memory>
-#include <optional>
 
 namespace promptkd {
 
-/// PromptSRC's self-regulation; without it a learner trains on cross-entropy alone.
-template <class T>
-struct SelfRegulation {
-    std::vector<T> frozen_text;  ///< w_frozen (classes, embed), normalised; empty: no regularisation
-    double text_weight = 25, image_weight = 10, logit_weight = 1;
+/// How a learner's trainer works.
+template <Device D>
+struct TrainerOptions {
+    OptimizerConfig optimizer;
+    Index max_batch = 1;    ///< images of a micro-batch, or of an evaluation's batch
+    Index class_chunk = 0;  ///< classes whose activations are in memory at once; 0: all
+    TextSavings savings;
+    DataParallel<D> parallel;
 };
 
-/// What every learner's trainer has, and what a training loop needs of it: gradients of a batch, the update, the loss,
-/// and logits for evaluation. A device that stores activations in fp16 gets a LossScale.
+/// What every learner's trainer is: a Trainer (train/trainer.hpp) that learns from labels, and logits for evaluation. A
+/// device that stores activations in fp16 gets a LossScale.
 template <Device D>
-class LearnerTrainer {
+class LearnerTrainer : public TrainerBase<D> {
 public:
     using T = typename D::Scalar;
+    using Supervision = std::int32_t;
 
     /// Device and learner must outlive the trainer.
-    LearnerTrainer(D& device, PromptLearner<D>& learner, const OptimizerConfig& optimizer)
-        : device_(device),
+    LearnerTrainer(D& device, PromptLearner<D>& learner, const TrainerOptions<D>& options)
+        : TrainerBase<D>(device, learner.params(), options.optimizer, initial_scale(), options.parallel),
           trained_(learner),
-          optimizer_(device, learner.params(), optimizer, LossScaleConfig{initial_scale}),
-          loss_(device, 1) {}
+          max_batch_(options.max_batch) {}
     virtual ~LearnerTrainer() = default;
 
-    /// Gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch), added to what is there unless
-    /// `first`. Then update().
-    virtual void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) = 0;
+    /// Adds the gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch).
+    virtual void accumulate(const T* images, const std::int32_t* labels, Index batch) = 0;
     /// Makes the class vectors of the present prompts ready for logits().
     virtual void begin_evaluation() = 0;
     /// logits (batch, classes) of device images with the present prompts.
     virtual void logits(const T* images, Index batch, T* out) = 0;
     virtual Index classes() const = 0;
 
-    /// The optimizer's step, with learning rate `rate`, with what accumulate() has gathered.
-    void update(double rate) { optimizer_.step(rate); }
+    virtual void end_epoch(Index) {}
+    virtual void finish() {}
+    /// Parameters, optimizer, loss scale: a checkpoint that resumes bit for bit.
+    virtual void save(TensorMap& state) const {
+        trained_.params().save(state);
+        this->optimizer().save(state);
+    }
+    virtual void load(const TensorMap& state) {
+        trained_.params().load_all(state);
+        this->optimizer().load(state);
+    }
 
     /// One step with learning rate `rate`.
     void step(const T* images, const std::int32_t* labels, Index batch, double rate) {
-        accumulate(images, labels, batch, true);
-        update(rate);
+        this->params().clear_gradients();
+        accumulate(images, labels, batch);
+        this->update(rate);
     }
 
-    /// The last micro-batch's loss (waits for the device).
-    double loss() {
-        T value = 0;
-        device_.download(&value, loss_.data(), sizeof value);
-        return static_cast<double>(value);
-    }
-
+    /// A recorded step was queued again. Throws Error for an optimizer that cannot be repeated.
+    void replayed() { this->optimizer().replayed(); }
     PromptLearner<D>& learner() { return trained_; }
-    /// Empty unless activations are stored in fp16.
-    const std::optional<LossScale<D>>& loss_scale() const { return optimizer_.loss_scale(); }
-    /// State of optimizer and loss scale, for a checkpoint that resumes bit for bit.
-    void save(TensorMap& state) const { optimizer_.save(state); }
-    void load(const TensorMap& state) { optimizer_.load(state); }
 
 protected:
-    /// The loss scale, on a gradient's way into the encoders.
-    void scale_gradient(T* gradient, Index n) { optimizer_.scale(gradient, n); }
-    T* device_loss() { return loss_.data(); }
-
-    D& device_;
+    void check_batch(Index batch) const {
+        require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
+    }
 
 private:
-    static constexpr double initial_scale = 1024;  // about PromptKD's weight of 1000
+    static LossScaleConfig initial_scale() {
+        LossScaleConfig config;
+        config.initial = 1024;  // about PromptKD's weight of 1000
+        return config;
+    }
 
     PromptLearner<D>& trained_;
-    ScaledOptimizer<D> optimizer_;
-    Buffer<D, T> loss_;
+    Index max_batch_;
 };
 
-/// Trains any prompt learner that has one text branch for all images (CoOp, VPT, IVLP, MaPLe, PromptSRC): both
-/// encoders, cross-entropy over cosine logits, PromptSRC's self-regulation where asked for, and the update. Nothing is
-/// allocated after the constructor.
+/// One step as a learner's regularization sees it, in device memory. Rows: u and du (batch, embed), w and dw (classes,
+/// embed), logits and d_logits (batch, classes).
+template <class T>
+struct LearnerStep {
+    const T* images = nullptr;
+    Index batch = 0, classes = 0, embed = 0;
+    double logit_scale = 1;
+    const T *u = nullptr, *w = nullptr;  ///< normalised image and class features
+    const T* logits = nullptr;
+    T *d_logits = nullptr, *du = nullptr, *dw = nullptr;  ///< what it adds gradients to
+    T* row_loss = nullptr;                                ///< scratch, max(batch, classes)
+    T* loss = nullptr;                                    ///< what it adds its loss to
+};
+
+/// What a learner adds to the cross-entropy: terms of the logits first, then terms of the normalised features.
 template <Device D>
-class PromptTrainer final : public LearnerTrainer<D> {
+class Regularization {
+public:
+    using T = typename D::Scalar;
+    virtual ~Regularization() = default;
+    virtual void add_logit_terms(const LearnerStep<T>&) {}
+    virtual void add_feature_terms(const LearnerStep<T>&) {}
+};
+
+/// Trains a prompt learner that has one text branch for all images: both encoders, cross-entropy over cosine logits,
+/// its regularization where it has one, and the update. Nothing is allocated after the constructor.
+template <Device D>
+class PromptTrainer : public LearnerTrainer<D> {
     using Base = LearnerTrainer<D>;
     using Base::device_;
-    using Base::scale_gradient;
 
 public:
     using T = typename D::Scalar;
 
-    /// `texts` are the class prompts; their layout says where the learner's context stands. All references must outlive
-    /// the trainer.
-    PromptTrainer(D& device, const ClipModel<D>& model, PromptLearner<D>& learner, const TokenRows& tokens,
-                  const ContextLayout& layout, const OptimizerConfig& optimizer, const SelfRegulation<T>& regulation,
-                  Index max_batch, Index class_chunk = 0, TextSavings savings = {})
-        : Base(device, learner, optimizer),
+    /// `texts` are the class prompts; their layout says where the learner's context stands. `regularization` may be
+    /// null. Device, model and learner must outlive the trainer.
+    PromptTrainer(D& device, const ClipModel<D>& model, PromptLearner<D>& learner, const ContextTexts& texts,
+                  const TrainerOptions<D>& options, std::unique_ptr<Regularization<D>> regularization = nullptr)
+        : Base(device, learner, options),
           model_(model),
           learner_(learner),
-          text_(device, model.text(), tokens, layout, learner.deep_text_prompts(), class_chunk, savings),
-          regulation_(regulation),
-          max_batch_(max_batch),
-          table_(model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, max_batch)),
+          text_(device, model.text(), texts.tokens, texts.layout, learner.deep_text_prompts(), options.class_chunk,
+                options.savings),
+          regularization_(std::move(regularization)),
+          table_(
+              model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, options.max_batch)),
           arena_(device),
           text_features_(device, text_.classes() * model.text().embed()),
-          image_features_(device, max_batch * model.vision().embed()) {
-        const Index embed = model.vision().embed();
-        if (regulated()) {
-            require(static_cast<Index>(regulation.frozen_text.size()) == text_.classes() * embed,
-                    "self-regulation: ", regulation.frozen_text.size(), " frozen text values for ", text_.classes(),
-                    " classes of ", embed);
-            frozen_text_ = Buffer<D, T>(device, regulation.frozen_text);
-            frozen_images_ = std::make_unique<FrozenImageTower<D>>(device, model, nullptr, max_batch);
-            frozen_logits_ = Buffer<D, T>(device, max_batch * text_.classes());
-        }
+          image_features_(device, options.max_batch * model.vision().embed()) {
         {
             PlanningScope<D> planning(device);
-            this->step(nullptr, nullptr, max_batch, 0);
+            accumulate(nullptr, nullptr, options.max_batch);
             begin_evaluation();
-            logits(nullptr, max_batch, nullptr);
+            logits(nullptr, options.max_batch, nullptr);
         }
         arena_.bind();
         if (!learner.context()) class_features();  // constant: computed once
     }
 
-    void accumulate(const T* images, const std::int32_t* labels, Index batch, bool first) override {
-        require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
-        const Index embed = model_.vision().embed(), classes = text_.classes();
+    void accumulate(const T* images, const std::int32_t* labels, Index batch) override {
+        this->check_batch(batch);
         arena_.reset();
-        if (first) learner_.params().clear_gradients();
         learner_.make_prompts();
-        Step s;
-        s.u = arena_.template keep<T>(batch * embed);
-        s.inverse_u = arena_.template keep<T>(batch);
-        s.inverse_w = arena_.template keep<T>(classes);
-        forward(images, batch, s);
+        Features f = forward(images, batch);
         typename Arena<D>::Scope scope(arena_);
-        T* logits = arena_.template scratch<T>(batch * classes);
-        T* d_logits = arena_.template scratch<T>(batch * classes);
-        T* row_loss = arena_.template scratch<T>(std::max(batch, classes));
-        T* du = arena_.template scratch<T>(batch * embed);
-        T* dw = arena_.template scratch<T>(classes * embed);
-        logits_of(s.u, text_features_.data(), logits, batch);
-        cross_entropy_loss(device_, static_cast<const T*>(logits), labels, d_logits, row_loss, this->device_loss(),
-                           batch, classes);
-        if (regulated()) regulate_logits(images, batch, logits, d_logits, row_loss);
-        cosine_logits_backward(device_, static_cast<const T*>(d_logits), static_cast<const T*>(text_features_.data()),
-                               du, batch, classes, embed, model_.logit_scale());
-        cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), static_cast<const T*>(s.u), dw, batch,
-                                       classes, embed, model_.logit_scale());
-        if (regulated()) regulate_features(batch, s, du, dw, row_loss);
-        backward(batch, s, du, dw);
+        LearnerStep<T> s = step_of(images, batch, f);
+        T* logits = arena_.template scratch<T>(batch * s.classes);
+        s.logits = logits;
+        logits_of(f.u, text_features_.data(), logits, batch);
+        cross_entropy_loss(device_, s.logits, labels, s.d_logits, s.row_loss, s.loss, batch, s.classes);
+        if (regularization_) regularization_->add_logit_terms(s);
+        const T* d_logits = s.d_logits;
+        cosine_logits_backward(device_, d_logits, s.w, s.du, batch, s.classes, s.embed, s.logit_scale);
+        cosine_logits_backward_vectors(device_, d_logits, s.u, s.dw, batch, s.classes, s.embed, s.logit_scale);
+        if (regularization_) regularization_->add_feature_terms(s);
+        this->share_loss(batch);
+        backward(s, f);
         learner_.backward_prompts();
     }
 
@@ -197,69 +203,87 @@ public:
     std::size_t arena_bytes() const { return arena_.peak(); }
 
 private:
-    struct Step {
+    /// Normalised image features, and the reciprocal lengths of both branches' features.
+    struct Features {
         T *u = nullptr, *inverse_u = nullptr, *inverse_w = nullptr;
     };
 
-    bool regulated() const { return !regulation_.frozen_text.empty(); }
     const T* context() const { return learner_.context() ? learner_.context()->value : nullptr; }
 
-    void forward(const T* images, Index batch, const Step& s) {
+    Features forward(const T* images, Index batch) {
         const Index embed = model_.vision().embed();
+        Features f;
+        f.u = arena_.template keep<T>(batch * embed);
+        f.inverse_u = arena_.template keep<T>(batch);
+        f.inverse_w = arena_.template keep<T>(text_.classes());
         if (learner_.context()) {
             text_.forward(arena_, context(), learner_.text(), text_features_.data(), true);
-            normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(), s.inverse_w,
+            normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(), f.inverse_w,
                               text_.classes(), embed);
         }
-        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), s.u,
+        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), f.u,
                                 learner_.visual() ? &vision_tape_ : nullptr);
-        normalize_forward(device_, static_cast<const T*>(s.u), s.u, s.inverse_u, batch, embed);
+        normalize_forward(device_, static_cast<const T*>(f.u), f.u, f.inverse_u, batch, embed);
+        return f;
     }
 
-    /// KL(p_frozen ‖ p) with the zero-shot model's logits.
-    void regulate_logits(const T* images, Index batch, const T* logits, T* d_logits, T* row_loss) {
-        frozen_u_ = frozen_images_->encode(images, batch);
-        logits_of(frozen_u_, frozen_text_.data(), frozen_logits_.data(), batch);
-        distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), logits, d_logits, row_loss,
-                          this->device_loss(), batch, text_.classes(), 1.0, regulation_.logit_weight, true);
+    /// The step's sizes and its temporaries, but for the logits.
+    LearnerStep<T> step_of(const T* images, Index batch, const Features& f) {
+        LearnerStep<T> s;
+        s.images = images;
+        s.batch = batch;
+        s.classes = text_.classes();
+        s.embed = model_.vision().embed();
+        s.logit_scale = model_.logit_scale();
+        s.u = f.u;
+        s.w = text_features_.data();
+        s.d_logits = arena_.template scratch<T>(batch * s.classes);
+        s.du = arena_.template scratch<T>(batch * s.embed);
+        s.dw = arena_.template scratch<T>(s.classes * s.embed);
+        s.row_loss = arena_.template scratch<T>(std::max(batch, s.classes));
+        s.loss = this->device_loss();
+        return s;
     }
 
-    void regulate_features(Index batch, const Step& s, T* du, T* dw, T* row_loss) {
-        const Index embed = model_.vision().embed();
-        add_absolute_difference_loss(device_, static_cast<const T*>(text_features_.data()),
-                                     static_cast<const T*>(frozen_text_.data()), dw, row_loss, this->device_loss(),
-                                     text_.classes(), embed, regulation_.text_weight);
-        add_absolute_difference_loss(device_, static_cast<const T*>(s.u), frozen_u_, du, row_loss, this->device_loss(),
-                                     batch, embed, regulation_.image_weight);
-    }
-
-    void backward(Index batch, const Step& s, T* du, T* dw) {
-        const Index embed = model_.vision().embed();
+    void backward(const LearnerStep<T>& s, const Features& f) {
         if (learner_.visual()) {
-            scale_gradient(du, batch * embed);
-            normalize_backward(device_, static_cast<const T*>(s.u), static_cast<const T*>(s.inverse_u), du, batch,
-                               embed);
-            model_.vision().backward(device_, arena_, du, *learner_.visual(), table_.view(batch), vision_tape_);
+            this->scale_gradient(s.du, s.batch * s.embed, s.batch);
+            normalize_backward(device_, s.u, static_cast<const T*>(f.inverse_u), s.du, s.batch, s.embed);
+            model_.vision().backward(device_, arena_, s.du, *learner_.visual(), table_.view(s.batch), vision_tape_);
         }
         if (learner_.context()) {
-            scale_gradient(dw, text_.classes() * embed);
-            normalize_backward(device_, static_cast<const T*>(text_features_.data()),
-                               static_cast<const T*>(s.inverse_w), dw, text_.classes(), embed);
-            text_.backward(arena_, dw, context(), learner_.context()->grad, learner_.text());
+            this->scale_gradient(s.dw, s.classes * s.embed, s.batch);
+            normalize_backward(device_, s.w, static_cast<const T*>(f.inverse_w), s.dw, s.classes, s.embed);
+            text_.backward(arena_, s.dw, context(), learner_.context()->grad, learner_.text());
         }
     }
 
     const ClipModel<D>& model_;
     PromptLearner<D>& learner_;
     TextBranch<D> text_;
-    SelfRegulation<T> regulation_;
-    Index max_batch_;
+    std::unique_ptr<Regularization<D>> regularization_;
     PlacementTable<D> table_;
     Arena<D> arena_;
-    Buffer<D, T> text_features_, image_features_, frozen_text_, frozen_logits_;
-    std::unique_ptr<FrozenImageTower<D>> frozen_images_;
-    const T* frozen_u_ = nullptr;
+    Buffer<D, T> text_features_, image_features_;
     VisionTape<D> vision_tape_;
+};
+
+/// What the methods of learner/registry.hpp share: cross-entropy alone, no frozen features. A method hides what it does
+/// otherwise.
+struct PlainMethod {
+    /// The frozen class features that its training keeps close to; empty for none.
+    template <Device D>
+    static std::vector<typename D::Scalar> frozen_features(const FrozenClip<D>&, const std::vector<std::string>&,
+                                                           const ContextOptions&) {
+        return {};
+    }
+    template <Device D>
+    static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,
+                                                           PromptLearner<D>& learner,
+                                                           const LearnerTexts<typename D::Scalar>& texts, const Recipe&,
+                                                           const TrainerOptions<D>& options) {
+        return std::make_unique<PromptTrainer<D>>(device, model, learner, texts.prompts, options);
+    }
 };
 
 }  // namespace promptkd

@@ -62,18 +62,23 @@ public:
     void step(double rate, const T* skip = nullptr) {
         D& device = params_->device();
         const double t = static_cast<double>(steps_ + 1);
-        const double correction_1 = 1 - std::pow(config_.beta_1, t), correction_2 = 1 - std::pow(config_.beta_2, t);
+        const double correction_1 = 1 - std::pow(config_.beta_1, t);
+        const double correction_2 = 1 - std::pow(config_.beta_2, t);
         detail::AdamUpdate<T> update;
-        update.value = params_->values(), update.first = first_.data(), update.second = second_.data(),
-        update.grad = params_->gradients(), update.skip = skip;
-        update.beta_1 = static_cast<T>(config_.beta_1), update.beta_2 = static_cast<T>(config_.beta_2);
+        update.value = params_->values();
+        update.first = first_.data();
+        update.second = second_.data();
+        update.grad = params_->gradients();
+        update.skip = skip;
+        update.beta_1 = static_cast<T>(config_.beta_1);
+        update.beta_2 = static_cast<T>(config_.beta_2);
         update.epsilon = static_cast<T>(config_.epsilon);
         update.decay = static_cast<T>(config_.decoupled ? 0 : config_.weight_decay);
         update.shrink = static_cast<T>(config_.decoupled ? 1 - rate * config_.weight_decay : 1);
         update.rate = static_cast<T>(rate / correction_1);
         update.root_scale = static_cast<T>(1 / std::sqrt(correction_2));
         device.map(params_->size(), update);
-        if (!device.is_planning()) ++steps_;
+        ++steps_;
     }
 
     /// A recorded step would repeat its bias correction.

@@ -16,9 +16,9 @@ public:
     using T = typename D::Scalar;
 
     /// `params` is bound and outlives this.
-    ScaledOptimizer(D& device, ParamSet<D>& params, const OptimizerConfig& config, const LossScaleConfig& scale)
+    ScaledOptimizer(ParamSet<D>& params, const OptimizerConfig& config, const LossScaleConfig& scale)
         : params_(params), rule_(make_optimizer(params, config)) {
-        if (std::is_same_v<typename D::Activation, half>) loss_scale_.emplace(device, params.size(), scale);
+        if (std::is_same_v<typename D::Activation, half>) loss_scale_.emplace(params.device(), params.size(), scale);
     }
 
     /// gradient ← S·gradient, n values; nothing to do without a LossScale.

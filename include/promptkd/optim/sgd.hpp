@@ -68,7 +68,7 @@ public:
             detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), skip, static_cast<T>(rate),
                                  static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
                                  static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
-        if (!device.is_planning()) ++steps_;
+        ++steps_;
     }
 
     /// A recorded step (not the first of all) was queued again.

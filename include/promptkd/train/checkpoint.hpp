@@ -90,11 +90,12 @@ inline TensorMap read_checkpoint(const std::string& out, const nlohmann::json& c
                 "'");
     require(stored == config, state.source,
             ": this checkpoint belongs to a run with other settings: ", detail::first_difference(stored, config),
-            "; use another --out or the same settings");
+            "; use another output folder or the same settings");
     progress.epoch = at.at("epoch").get<Index>();
     progress.step = at.at("step").get<Index>();
     progress.unreadable = at.at("unreadable").get<Index>();
-    progress.first_loss = at.at("first_loss").get<double>(), progress.last_loss = at.at("last_loss").get<double>();
+    progress.first_loss = at.at("first_loss").get<double>();
+    progress.last_loss = at.at("last_loss").get<double>();
     progress.seconds = detail::elapsed_seconds(out);
     return state;
 }

@@ -80,7 +80,10 @@ public:
         csv_.write(line);
     }
 
-    void flush() { json_.flush(), csv_.flush(); }
+    void flush() {
+        json_.flush();
+        csv_.flush();
+    }
 
 private:
     detail::LineFile json_, csv_;

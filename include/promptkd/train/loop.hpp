@@ -6,6 +6,7 @@
 #include <promptkd/optim/schedule.hpp>
 #include <promptkd/train/checkpoint.hpp>
 #include <promptkd/train/log.hpp>
+#include <promptkd/train/trainable.hpp>
 
 #include <chrono>
 #include <cmath>
@@ -34,7 +35,8 @@ struct TrainingLoopConfig {
     nlohmann::json identity =
         nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
     std::function<void(const StepRecord&)> on_step;
-    std::function<void(const Progress&)> on_epoch;  ///< after each epoch, its checkpoint written
+    std::function<void(const Progress&)> on_epoch;     ///< after each epoch, its checkpoint written
+    std::function<bool(const Progress&)> should_stop;  ///< asked after that: true ends the run here (on every rank)
     std::function<void(const std::string&)> warn;
 };
 
@@ -42,39 +44,18 @@ struct TrainingLoopConfig {
 struct TrainingResult {
     Progress progress;
     double wait_seconds = 0;  ///< of the time, spent waiting for the loader
-};
-
-/// What is trained: one step on a batch, and the state that a checkpoint holds.
-class TrainingTarget {
-public:
-    virtual ~TrainingTarget() = default;
-    /// Before the first step of epoch `epoch` (from 0).
-    virtual void begin_epoch(Index) {}
-    /// One step with learning rate `rate`; returns the loss.
-    virtual double step(const Batch& batch, double rate) = 0;
-    /// Queues one step; end_step() returns the loss of the oldest step that was queued and not finished yet. At most
-    /// two are open, so that a device always has the next step to do while the host reads the loss of the one before.
-    virtual void begin_step(const Batch& batch, double rate) { losses_[queued_++ % 2] = step(batch, rate); }
-    virtual double end_step() { return losses_[finished_++ % 2]; }
-    /// After the last step of epoch `epoch` (from 0).
-    virtual void end_epoch(Index) {}
-    virtual void save(TensorMap& state) const = 0;
-    virtual void restore(const TensorMap& state) = 0;
-
-private:
-    double losses_[2] = {};
-    std::size_t queued_ = 0, finished_ = 0;
+    bool stopped = false;     ///< should_stop ended it
 };
 
 /// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
 /// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
 /// step; the last checkpoint stays. With several ranks every rank sees the images and views that one process would, its
 /// slice of each batch; an unreadable image is then replaced by a later one of the same rank, and the epoch keeps its
-/// length.
+/// length. A run that is not ended early is finished: see Trainable.
 class TrainingLoop {
 public:
-    TrainingLoop(TrainingTarget& target, Dataset data, const TrainingLoopConfig& config)
-        : target_(target), data_(std::move(data)), config_(config) {
+    TrainingLoop(Trainable& trained, Dataset data, const TrainingLoopConfig& config)
+        : trained_(trained), data_(std::move(data)), config_(config) {
         validate(config.schedule);
         require(config.batch >= 1, "batch size must be at least 1, found ", config.batch);
         require(config.batch >= config.ranks, "a batch of ", config.batch, " images cannot be divided among ",
@@ -87,7 +68,7 @@ public:
         TrainingResult result;
         Progress& at = result.progress;
         if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out))
-            target_.restore(read_checkpoint(config_.out, config_.identity, at));
+            trained_.load(read_checkpoint(config_.out, config_.identity, at));
         if (config_.meet) config_.meet(at.step);
         std::unique_ptr<StepLog> log;
         if (writes()) {
@@ -103,7 +84,10 @@ public:
             if (log) log->flush();
             if (writes()) save(at);
             if (config_.on_epoch) config_.on_epoch(at);
+            result.stopped = config_.should_stop && config_.should_stop(at);
+            if (result.stopped) return result;
         }
+        trained_.finish();
         return result;
     }
 
@@ -132,8 +116,12 @@ private:
 
     LoaderOptions loader_options() const {
         LoaderOptions o;
-        o.batch = slice().count, o.resolution = config_.resolution, o.augmentation = config_.augmentation;
-        o.seed = config_.view_seed.value_or(config_.seed), o.drop_last = true, o.threads = config_.loader_threads,
+        o.batch = slice().count;
+        o.resolution = config_.resolution;
+        o.augmentation = config_.augmentation;
+        o.seed = config_.view_seed.value_or(config_.seed);
+        o.drop_last = true;
+        o.threads = config_.loader_threads;
         o.warn = config_.warn;
         return o;
     }
@@ -145,7 +133,7 @@ private:
         const std::vector<Index> order = positions(number);
         const std::uint32_t views = config_.fixed_views ? 0 : number;
         loader.start(order, views);
-        target_.begin_epoch(at.epoch);
+        trained_.begin_epoch(at.epoch);
         const Index whole = data_.size() / config_.batch;
         Index steps = 0, unreadable = 0;
         while (!finished(at) && (config_.ranks == 1 || steps < whole)) {
@@ -158,13 +146,14 @@ private:
             }
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
-            target_.begin_step(*batch, rate);
-            if (steps > 0) report_step({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
-            ++at.step, ++steps;
+            trained_.begin_step(*batch, rate);
+            if (steps > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
+            ++at.step;
+            ++steps;
         }
-        if (steps > 0) report_step({at.step - 1, at.epoch, rate, target_.end_step()}, at, log);
+        if (steps > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
         require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
-        target_.end_epoch(at.epoch);
+        trained_.end_epoch(at.epoch);
         at.unreadable = std::max(at.unreadable, unreadable);
         ++at.epoch;
     }
@@ -181,11 +170,11 @@ private:
 
     void save(const Progress& at) {
         TensorMap state;
-        target_.save(state);
+        trained_.save(state);
         write_checkpoint(config_.out, std::move(state), config_.identity, at);
     }
 
-    TrainingTarget& target_;
+    Trainable& trained_;
     Dataset data_;
     TrainingLoopConfig config_;
 };

@@ -1,68 +1,77 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/train/loop.hpp>
+#include <promptkd/train/trainable.hpp>
 
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace promptkd {
 
-/// Model selection on validation images (the protocol "clean"): after each epoch of another target `score()` is asked,
-/// and the state of the best epoch is kept (of the later one, where two are equal).
-class BestEpoch final : public TrainingTarget {
+/// Model selection on validation images: after each epoch of another Trainable `score()` is asked, and the state of the
+/// best epoch is kept (of the later one, where two are equal).
+class BestEpoch final : public Trainable {
 public:
-    /// Both must outlive this.
-    BestEpoch(TrainingTarget& target, std::function<double()> score) : target_(target), score_(std::move(score)) {}
+    /// `trained` must outlive this.
+    BestEpoch(Trainable& trained, std::function<double()> score) : trained_(trained), score_(std::move(score)) {}
 
-    void begin_epoch(Index epoch) override { target_.begin_epoch(epoch); }
-    double step(const Batch& batch, double rate) override { return target_.step(batch, rate); }
-    void begin_step(const Batch& batch, double rate) override { target_.begin_step(batch, rate); }
-    double end_step() override { return target_.end_step(); }
+    void begin_epoch(Index epoch) override { trained_.begin_epoch(epoch); }
+    void begin_step(const Batch& batch, double rate) override { trained_.begin_step(batch, rate); }
+    double end_step() override { return trained_.end_step(); }
 
     void end_epoch(Index epoch) override {
-        target_.end_epoch(epoch);
+        trained_.end_epoch(epoch);
         const double now = score_();
         if (now < best_score_) return;
-        best_score_ = now, best_epoch_ = epoch;
+        best_score_ = now;
+        best_epoch_ = epoch;
         best_.tensors.clear();
-        target_.save(best_);
+        trained_.save(best_);
     }
 
+    void finish() override { trained_.finish(); }
+
     void save(TensorMap& state) const override {
-        target_.save(state);
+        trained_.save(state);
         for (const auto& [name, tensor] : best_.tensors) state.tensors[prefix + name] = tensor;
         state.tensors["best_epoch"] =
             make_tensor(std::vector<double>{best_score_, static_cast<double>(best_epoch_)}, {2});
     }
 
-    void restore(const TensorMap& state) override {
-        target_.restore(state);
+    void load(const TensorMap& state) override {
+        trained_.load(state);
         best_.tensors.clear();
         best_.source = state.source;
         for (const auto& [name, tensor] : state.tensors)
             if (name.rfind(prefix, 0) == 0) best_.tensors[name.substr(std::string(prefix).size())] = tensor;
         const std::vector<double> best = state.at("best_epoch", {2}).to<double>();
-        best_score_ = best[0], best_epoch_ = static_cast<Index>(best[1]);
+        best_score_ = best[0];
+        best_epoch_ = static_cast<Index>(best[1]);
     }
 
     /// After the run: goes back to the best epoch, unless the model as it is now (say, with aggregated prompts) is as
     /// good. Returns whether it went back.
     bool select() {
         const double now = score_();
-        if (best_.tensors.empty() || now >= best_score_) return best_score_ = now, false;
-        target_.restore(best_);
+        if (best_.tensors.empty() || now >= best_score_) {
+            best_score_ = now;
+            return false;
+        }
+        trained_.load(best_);
         return true;
     }
 
     double best_score() const { return best_score_; }
+    /// From 0; −1 before the first epoch.
     Index best_epoch() const { return best_epoch_; }
 
 private:
     static constexpr const char* prefix = "best.";
 
-    TrainingTarget& target_;
+    Trainable& trained_;
     std::function<double()> score_;
     TensorMap best_;
     double best_score_ = -std::numeric_limits<double>::infinity();

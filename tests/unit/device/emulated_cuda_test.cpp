@@ -219,7 +219,7 @@ TEST_CASE("conveyor and later numbers: every value in its step, whatever the tim
     for (int round = 0; round < 10; ++round) {
         Emulated device;
         UploadQueue<Emulated, float> conveyor(device, 2);
-        DeferredScalar<Emulated> numbers(device);
+        DeferredValues<Emulated> numbers(device);
         std::vector<float> host(2), got;
         Buffer<Emulated, float> sum(device, std::vector<float>{0});
         for (int step = 0; step < 6; ++step) {
@@ -229,22 +229,22 @@ TEST_CASE("conveyor and later numbers: every value in its step, whatever the tim
             device.copy(sum.data(), x, sizeof(float));
             device.map(1, AddOne{sum.data()});
             numbers.queue(sum.data());
-            if (step > 0) got.push_back(numbers.read());
+            if (step > 0) got.push_back(*numbers.read());
         }
-        got.push_back(numbers.read());
+        got.push_back(*numbers.read());
         CHECK(got == std::vector<float>{1, 2, 3, 4, 5, 6});
         CHECK_THROWS_AS(numbers.read(), Error);
         CHECK(device.errors().empty());
     }
     Cpu<double> cpu(1);
     UploadQueue<Cpu<double>, double> conveyor(cpu, 2);
-    DeferredScalar<Cpu<double>> numbers(cpu);
+    DeferredValues<Cpu<double>> numbers(cpu);
     const float host[2] = {3, 4};
     const double* x = conveyor.upload(host, 2);
     numbers.queue(x), numbers.queue(x + 1);
     CHECK_THROWS_AS(numbers.queue(x), Error);
-    CHECK(numbers.read() == 3);
-    CHECK(numbers.read() == 4);
+    CHECK(*numbers.read() == 3);
+    CHECK(*numbers.read() == 4);
 }
 
 TEST_CASE("emulated CUDA: a capture runs nothing until it is replayed") {

@@ -28,6 +28,7 @@ struct WeightsOptions {
     std::string config;              ///< the model's JSON; empty: the one beside the file, if any
     bool require_activation = true;  ///< a CLIP model whose activation nothing tells is an error
     bool check_values = true;        ///< warn of NaN and infinity
+    LearnerOf learner_of = nullptr;  ///< names the learner of a published checkpoint (learner/registry.hpp)
     std::function<void(const std::string&)> warn;
     SettingNames names;
 };
@@ -163,7 +164,7 @@ inline void warn_of_values(const TensorMap& map, const WeightsOptions& options) 
 
 /// Tensors under the names of this library: OpenAI's for models, the published trainers' for what was learned.
 inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
-    if (is_learner_checkpoint(map)) return learned_parameters(map);
+    if (is_learner_checkpoint(map)) return learned_parameters(map, options.learner_of);
     const std::optional<schema::Layout> layout = schema::layout_of(map);
     if (!layout) return map;
     map = to_openai(map, *layout);

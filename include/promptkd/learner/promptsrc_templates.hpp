@@ -68,10 +68,4 @@ inline constexpr const char* promptsrc_templates[] = {
     "itap of the {}.",
 };
 
-/// CLIP's seven-text ensemble for zero-shot classification (a data set's own text is added to it).
-inline constexpr const char* ensemble_templates[] = {
-    "itap of a {}.",  "a bad photo of the {}.",   "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
-    "art of the {}.", "a photo of the small {}.",
-};
-
 }  // namespace promptkd

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/error.hpp>
+#include <promptkd/core/tensor.hpp>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// Settings of a learner's training: what its authors published, or a user's own.
+struct Recipe {
+    double lr = 0.002;
+    Index epochs = 20, batch = 4;
+    Index visual = 0;                       ///< prompt vectors of the image branch; 0: none
+    Index text = 4;                         ///< prompt (context) vectors of the text branch; 0: none
+    Index depth = 1;                        ///< prompted blocks, the input counted
+    std::map<std::string, double> options;  ///< the learner's own numbers by name, see LearnerInfo::options
+
+    /// A number of the learner's own; `otherwise` where it has none of this name.
+    double option(const std::string& name, double otherwise = 0) const {
+        const auto it = options.find(name);
+        return it == options.end() ? otherwise : it->second;
+    }
+};
+
+/// A number that one learner alone has.
+struct LearnerOption {
+    std::string name;  ///< "text-weight"
+    double published = 0;
+    std::string help;
+    bool positive = false;  ///< must be greater than 0
+};
+
+/// Everything about a learner that needs no device.
+struct LearnerInfo {
+    std::string name;   ///< in commands and files: "coop"
+    std::string title;  ///< for people: "CoOp"
+    std::string paper;
+    std::string summary;                         ///< one line: what is learned
+    std::vector<LearnerOption> options;          ///< of its own
+    bool takes_position = false;                 ///< the class name may stand in the middle or in front of the context
+    bool takes_class_specific = false;           ///< each class may have a context of its own
+    bool ties_branches = false;                  ///< there are as many visual prompts as text prompts
+    Recipe (*published)(Index shots) = nullptr;  ///< sizes and schedule on ViT-B/16, base-to-novel
+    /// Whether the tensors of a checkpoint are this learner's, under the published trainer's names or this library's.
+    bool (*recognises)(const TensorMap&) = nullptr;
+    /// What was learned as prompts of the two branches; null where a context depends on the image.
+    TensorMap (*fixed_prompts)(const TensorMap&) = nullptr;
+};
+
+namespace detail {
+
+/// Whether a tensor's name begins with `prefix`.
+inline bool has_tensor_below(const TensorMap& map, const std::string& prefix) {
+    const auto it = map.tensors.lower_bound(prefix);
+    return it != map.tensors.end() && it->first.compare(0, prefix.size(), prefix) == 0;
+}
+
+/// Whether a checkpoint holds `name` of the prompt learner, with its prefix or (trainers that save it alone) without.
+inline bool has_learner_tensor(const TensorMap& map, const std::string& name) {
+    return map.contains("prompt_learner." + name) || map.contains(name);
+}
+
+/// What most learners' checkpoints already are.
+inline TensorMap prompts_as_they_are(const TensorMap& map) { return map; }
+
+}  // namespace detail
+
+}  // namespace promptkd
