@@ -8,9 +8,8 @@
 #include <promptkd/device/async.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/distill/distiller.hpp>
-#include <promptkd/learner/coop.hpp>
-#include <promptkd/learner/ivlp.hpp>
-#include <promptkd/learner/trainer.hpp>
+#include <promptkd/distill/teachers.hpp>
+#include <promptkd/learner/registry.hpp>
 
 #if defined(__CUDACC__)
 #include <promptkd/cuda.hpp>
@@ -100,78 +99,77 @@ Timings promptkd_step(D& device, const StepOptions& o) {
     for (const std::string& name : prompts.names()) initialize_normal(prompts, name, 1);
     TensorMap learned;
     prompts.save(learned);
-    FrozenImageTower<D> teacher(device, teacher_model, &learned, o.batch);
+    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, o.batch);
+    teacher.add(teacher_model, &learned, vectors);
     StudentConfig shape;
-    shape.prompts = o.ctx, shape.depth = o.depth, shape.embed = teacher.embed();
+    shape.prompts = o.ctx;
+    shape.depth = o.depth;
+    shape.embed = teacher_model.vision().embed();
     Student<D> student(device, student_model, shape, o.batch);
     student.initialize(1);
-    Distiller<D> distiller(student, &teacher, vectors, {});
-    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * teacher.resolution() * teacher.resolution()));
+    Distiller<D> distiller(student, {vectors, {}}, {});
+    const Index resolution = teacher_model.vision().resolution();
+    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * resolution * resolution));
+    const auto live_step = [&] {
+        distiller.step(images.data(), teacher.targets(images.data(), o.batch), o.batch, 0.005);
+    };
     if (o.graph) {
         if constexpr (GraphDevice<D>) {
-            distiller.step(images.data(), o.batch, 0.005);
+            live_step();
             device.begin_capture();
-            distiller.step(images.data(), o.batch, 0.005);
+            live_step();
             const typename D::Graph graph = device.end_capture();
             return timed(device, o, [&] { device.replay(graph), distiller.loss(); });
         }
         fail("--graph needs a GPU");
     }
     std::vector<T> known(static_cast<std::size_t>(o.batch * distiller.target_size()));
-    device.download(known.data(), distiller.teacher_target(images.data(), o.batch), known.size() * sizeof(T));
+    device.download(known.data(), teacher.targets(images.data(), o.batch), known.size() * sizeof(T));
     const Buffer<D, T> stored(device, known);
     return timed(device, o, [&] {
         if (o.published) class_vectors(device, teacher_model, random_texts(o.classes));
         if (o.stored)
-            distiller.step_with_target(images.data(), stored.data(), o.batch, 0.005);
+            distiller.step(images.data(), stored.data(), o.batch, 0.005);
         else
-            distiller.step(images.data(), o.batch, 0.005);
+            live_step();
         distiller.loss();
     });
 }
 
-/// A learner on random images and labels; `regulated`: with PromptSRC's losses.
+/// A learner of the registry on random images and labels.
 template <class D>
-Timings learner_step(D& device, const StepOptions& o, const ClipModel<D>& model, PromptLearner<D>& learner,
-                     bool regulated) {
+Timings learner_step(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    learner.initialize(1, {});
-    const TokenRows texts = random_texts(o.classes);
-    SelfRegulation<T> regulation;
-    if (regulated) {
-        regulation.frozen_text = random_values<T>(o.classes * model.text().embed());
-        normalize_rows(regulation.frozen_text, model.text().embed());
-    }
-    PromptTrainer<D> trainer(device, model, learner, texts, ContextLayout::after_start(o.classes, o.ctx), {},
-                             regulation, o.batch);
-    Buffer<D, T> images(device,
-                        random_values<T>(o.batch * 3 * model.vision().resolution() * model.vision().resolution()));
+    const ClipModel<D> model = random_clip(device, o.model, true, WeightStorage::native);
+    const FrozenClip<D> clip{device, model};
+    Recipe recipe = published_recipe(o.task, 16);
+    if (recipe.text > 0) recipe.text = o.ctx;
+    if (recipe.visual > 0) recipe.visual = o.ctx;
+    if (recipe.depth > 1) recipe.depth = o.depth;
+    const auto learner = make_learner(o.task, clip, recipe, {}, o.classes);
+    learner->initialize(1, {});
+    LearnerTexts<T> texts{{random_texts(o.classes), ContextLayout::after_start(o.classes, o.ctx)},
+                          random_values<T>(o.classes * model.text().embed())};
+    normalize_rows(texts.frozen, model.text().embed());
+    TrainerOptions<D> options;
+    options.max_batch = o.batch;
+    const auto trainer = make_trainer(o.task, clip, *learner, texts, recipe, options);
+    const Index resolution = model.vision().resolution();
+    Buffer<D, T> images(device, random_values<T>(o.batch * 3 * resolution * resolution));
     std::vector<std::int32_t> labels;
     for (int i = 0; i < o.batch; ++i) labels.push_back(i % o.classes);
     Buffer<D, std::int32_t> targets(device, labels);
-    return timed(device, o, [&] { trainer.step(images.data(), targets.data(), o.batch, 0.0025), trainer.loss(); });
-}
-
-template <class D>
-Timings promptsrc_step(D& device, const StepOptions& o) {
-    const ClipModel<D> model = random_clip(device, o.model, true, WeightStorage::native);
-    Ivlp<D> learner(device, model, {o.ctx, o.depth, o.ctx, o.depth});
-    return learner_step(device, o, model, learner, true);
-}
-
-template <class D>
-Timings coop_step(D& device, const StepOptions& o) {
-    const ClipModel<D> model = random_clip(device, o.model, true, WeightStorage::native);
-    CoOp<D> learner(device, model, o.ctx);
-    return learner_step(device, o, model, learner, false);
+    return timed(device, o, [&] {
+        trainer->step(images.data(), targets.data(), o.batch, 0.0025);
+        trainer->loss();
+    });
 }
 
 template <class D>
 Timings run_task(D& device, const StepOptions& options) {
     if (options.task == "encode_image") return encode_image(device, options);
     if (options.task == "encode_text") return encode_text(device, options);
-    if (options.task == "promptsrc") return promptsrc_step(device, options);
-    if (options.task == "coop") return coop_step(device, options);
+    if (try_find_learner(options.task)) return learner_step(device, options);
     return promptkd_step(device, options);
 }
 

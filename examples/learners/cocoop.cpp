@@ -2,7 +2,7 @@
 // CoCoOp: CoOp's vectors plus a small network of the image's feature, so that every image has texts of its own.
 #include "task.hpp"
 
-#include <promptkd/learner/conditional_trainer.hpp>
+#include <promptkd/learner/cocoop.hpp>
 
 int main(int argc, char** argv) {
     using namespace example;
@@ -12,12 +12,11 @@ int main(int argc, char** argv) {
         learner.initialize(1, task.context_words(4));
 
         // Its trainer runs the text encoder once an image; images stay frozen.
-        const auto trainer = [&](const std::vector<std::string>& class_names) {
-            const ContextTexts texts = task.texts(class_names, 4);
-            return std::make_unique<ConditionalTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
-                                                                 texts.layout, OptimizerConfig{}, 20);
+        const auto trainer = [&](const ContextTexts& texts) {
+            return std::make_unique<ConditionalTrainer<Backend>>(task.device, task.model, learner, texts,
+                                                                 task.options());
         };
-        task.fit(*trainer(task.train.class_names), 0.002);
-        task.report("CoCoOp", trainer);
+        task.fit(*trainer(task.texts(task.train.class_names, 4)), 0.002);
+        task.report("CoCoOp", 4, trainer);
     });
 }

@@ -11,13 +11,10 @@ int main(int argc, char** argv) {
         Ivlp<Backend> learner(task.device, task.model, IndependentPrompts{4, 2, 4, 2});
         learner.initialize(1, task.context_words(4));
 
-        const auto trainer = [&](const std::vector<std::string>& class_names) {
-            const ContextTexts texts = task.texts(class_names, 4);
-            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
-                                                            texts.layout, OptimizerConfig{}, SelfRegulation<float>{},
-                                                            20);
+        const auto trainer = [&](const ContextTexts& texts) {
+            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts, task.options());
         };
-        task.fit(*trainer(task.train.class_names), 0.005);
-        task.report("IVLP", trainer);
+        task.fit(*trainer(task.texts(task.train.class_names, 4)), 0.005);
+        task.report("IVLP", 4, trainer);
     });
 }

@@ -13,14 +13,11 @@ int main(int argc, char** argv) {
         MaPLe<Backend> learner(task.device, task.model, 2, 2);
         learner.initialize(1, task.context_words(2));  // the other words of "a photo of a" stay as they are
 
-        const auto trainer = [&](const std::vector<std::string>& class_names) {
-            const ContextTexts texts = task.texts(class_names, 2);
-            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts.tokens,
-                                                            texts.layout, OptimizerConfig{}, SelfRegulation<float>{},
-                                                            20);
+        const auto trainer = [&](const ContextTexts& texts) {
+            return std::make_unique<PromptTrainer<Backend>>(task.device, task.model, learner, texts, task.options());
         };
-        task.fit(*trainer(task.train.class_names), 0.0035);
-        task.report("MaPLe", trainer);
+        task.fit(*trainer(task.texts(task.train.class_names, 2)), 0.0035);
+        task.report("MaPLe", 2, trainer);
 
         // What a teacher of PromptKD needs is the prompts alone: MaPLe's as those of two independent branches.
         TensorMap learned;

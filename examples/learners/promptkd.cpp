@@ -23,16 +23,21 @@ int main(int argc, char** argv) {
         const TokenRows texts = tokenize_classes(task.tokenizer, teacher_model.text().config(), "teacher",
                                                  task.base.class_names, "a photo of a {}.");
         const std::vector<float> vectors = class_vectors(task.device, teacher_model, texts, &prompts);
-        FrozenImageTower<Backend> teacher(task.device, teacher_model, &prompts, 8);
+        LiveTeachers<Backend> teacher(task.device, LiveTeachers<Backend>::Gives::logits, 8);
+        teacher.add(teacher_model, &prompts, vectors);
 
         // The student: its own encoder with 4 visual prompts in 3 blocks, and a projector into the teacher's space.
-        Student<Backend> student(task.device, task.model, StudentConfig{4, 3, 2, teacher.embed()}, 20);
+        Student<Backend> student(task.device, task.model, StudentConfig{4, 3, 2, teacher_model.vision().embed()}, 20);
         student.initialize(1);
-        Distiller<Backend> distiller(student, &teacher, vectors, DistillationConfig{}, 8);
+        DistillerOptions<Backend> options;
+        options.max_batch = 8;
+        Distiller<Backend> distiller(student, {vectors, {}}, DistillationConfig{}, options);
         TrainingLoopConfig loop;
-        loop.schedule.max_epoch = 5 * task.epochs, loop.augmentation = Augmentation::flip, loop.loader_threads = 1;
+        loop.schedule.max_epoch = 5 * task.epochs;
+        loop.augmentation = Augmentation::flip;
+        loop.loader_threads = 1;
         const TrainingResult result =
-            run_distillation(distiller, student, task.train, loop);  // labels are not looked at
+            run_distillation(distiller, teacher, task.train, loop);  // labels are not looked at
 
         write_bundle("student.safetensors", student, student_file, vectors, task.base.class_names);
         Classifier<Backend> classifier(task.device, read_safetensors("student.safetensors"), 20);

@@ -3,13 +3,12 @@
 // that is particular to a learner is in its own file.
 #pragma once
 
-#include <promptkd/clip/class_texts.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/learner/coop.hpp>
 #include <promptkd/learner/trainer.hpp>
 
 #include <functional>
+#include <string>
 
 namespace example {
 
@@ -23,6 +22,7 @@ struct Task {
     Backend device;
     ClipModel<Backend> model;
     Tokenizer tokenizer;
+    FrozenClip<Backend> clip;
     Dataset train;        ///< 16 labelled images of each base class
     Dataset base, novel;  ///< test images of the trained and of the other classes
     Index epochs = 2;
@@ -31,12 +31,14 @@ struct Task {
     ContextTexts texts(const std::vector<std::string>& class_names, Index context) const;
     /// The embeddings of those words: what learnable vectors start from.
     std::vector<float> context_words(Index context) const;
+    /// For batches of 20 images.
+    TrainerOptions<Backend> options() const;
     /// Trains in batches of 8, SGD, cosine schedule from `rate`.
-    void fit(LearnerTrainer<Backend>& trainer, double rate, std::vector<double> aggregation = {});
-    /// Prints base and new accuracy; make(class names) is a trainer of the learned prompts with the texts of these
-    /// classes.
-    void report(const char* learner,
-                const std::function<std::unique_ptr<LearnerTrainer<Backend>>(const std::vector<std::string>&)>& make);
+    void fit(LearnerTrainer<Backend>& trainer, double rate);
+    /// Prints base and new accuracy; make(texts) is a trainer of the learned prompts for these class prompts, whose
+    /// first `context` words they replace.
+    using MakeTrainer = std::function<std::unique_ptr<LearnerTrainer<Backend>>(const ContextTexts&)>;
+    void report(const std::string& learner, Index context, const MakeTrainer& make);
 };
 
 /// main() of every example: runs f and turns an error into one line.

@@ -97,7 +97,7 @@ private:
 
     void describe_learned() {
         try {
-            const TensorMap prompts = is_maple(map_) ? expand_maple(map_) : map_;
+            const TensorMap prompts = independent_prompts(map_);
             const PromptDesign visual = visual_prompt_design(prompts), text = text_prompt_design(prompts);
             if (visual.tokens > 0) info_["visual_prompts"] = {{"vectors", visual.tokens}, {"depth", visual.depth}};
             if (text.tokens > 0) info_["text_prompts"] = {{"vectors", text.tokens}, {"depth", text.depth}};

@@ -62,11 +62,11 @@ struct Demo {
     /// The first stage: PromptSRC on 16 labelled images of each base class among the first 6,000.
     TrainJob teacher_job() const {
         TrainJob t;
-        t.kind = LearnerKind::promptsrc;
+        t.learner = "promptsrc";
         t.weights = assets + "/fashion_clip_teacher.safetensors", t.vocab = assets + "/fashion_bpe.txt.gz";
         t.weights_options = weights_options;
         t.data = common.data, t.images = 6000, t.shots = 16;
-        t.recipe = published_recipe(t.kind, t.shots);
+        t.recipe = published_recipe(t.learner, t.shots);
         t.recipe.batch = 8, t.recipe.depth = 3;
         t.loop.batch = t.recipe.batch, t.loop.schedule.lr = t.recipe.lr, t.loop.schedule.max_epoch = t.recipe.epochs;
         t.loop.seed = common.seed, t.loop.out = common.out + "/teacher", t.loop.loader_threads = 1;

@@ -80,7 +80,7 @@ Fingerprint fingerprint_of(const DistillJob& job, const TrainingLoopConfig& run,
 template <Device D>
 TargetTable make_targets(D& device, const DistillJob& job, const TrainingLoopConfig& run, const Dataset& train,
                          const TeacherSet<D>& teachers) {
-    LiveTeachers<D> live(device, job.loss.kd != KdLoss::logits, run.batch);
+    LiveTeachers<D> live(device, given_by_teachers<D>(job.loss.kd), run.batch);
     teachers.add_to(live);
     ProgressLine line("teacher", "images", count_views(run) * train.size());
     TrainingLoopConfig quiet = run;

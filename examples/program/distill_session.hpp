@@ -67,10 +67,15 @@ public:
         run.warn = [&](const std::string& text) {
             line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
         };
-        const std::unique_ptr<TargetSource<D>> source = target_source();
-        DistillationTarget<D> target(*distiller_, *student_, *source, own_batch(), job_.micro_batches, job_.graph);
-        if (!job_.clean) return TrainingLoop(target, images_.train, run).run();
-        BestEpoch best(target, [this] { return validation_accuracy(); });
+        const std::unique_ptr<TeacherSource<D>> source = target_source();
+        require_fits(*distiller_, *source);
+        StepOptions how;
+        how.batch = own_batch();
+        how.micro_batches = job_.micro_batches;
+        how.record = job_.graph;
+        DistillationPipeline<D> pipeline(*distiller_, *source, run.resolution, how);
+        if (!job_.clean) return TrainingLoop(pipeline, images_.train, run).run();
+        BestEpoch best(pipeline, [this] { return validation_accuracy(); });
         const TrainingResult result = TrainingLoop(best, images_.train, run).run();
         best.select();
         selection_ = {{"epoch", best.best_epoch() + 1},
@@ -191,17 +196,20 @@ private:
         require(!close || to_logits || shape.prompts > 0 || shape.train_encoder,
                 "--stay-close-to features has no effect with --prompts 0: that encoder never changes");
         require_parts(own_batch(), job_.micro_batches);
-        distiller_.emplace(*student_, nullptr, vectors_, job_.loss, own_batch() / job_.micro_batches,
-                           close && to_logits ? own_text_features() : std::vector<T>{},
-                           DataParallel<D>{ranks_, run_.batch, job_.local_batch_norm});
+        ClassVectors<T> vectors{vectors_, {}};
+        if (close && to_logits) vectors.own = own_text_features();
+        DistillerOptions<D> options;
+        options.max_batch = own_batch() / job_.micro_batches;
+        options.parallel = DataParallel<D>{ranks_, run_.batch, job_.local_batch_norm};
+        distiller_.emplace(*student_, vectors, job_.loss, options);
     }
 
-    std::unique_ptr<TargetSource<D>> target_source() const {
+    std::unique_ptr<TeacherSource<D>> target_source() const {
         if (stored_) return std::make_unique<StoredTargets<D>>(device_, stored_->table, run_.batch);
         if (run_.fixed_views)  // one view of each image: the teacher is asked once
             return std::make_unique<StoredTargets<D>>(
                 device_, make_targets(device_, job_, run_, images_.train, teachers_), run_.batch);
-        auto live = std::make_unique<LiveTeachers<D>>(device_, job_.loss.kd != KdLoss::logits, run_.batch);
+        auto live = std::make_unique<LiveTeachers<D>>(device_, given_by_teachers<D>(job_.loss.kd), run_.batch);
         teachers_.add_to(*live);
         return live;
     }

@@ -12,7 +12,7 @@
 #include <promptkd/evaluate/evaluate.hpp>
 #include <promptkd/evaluate/metrics_json.hpp>
 #include <promptkd/evaluate/sharded.hpp>
-#include <promptkd/learner/maple_checkpoint.hpp>
+#include <promptkd/learner/registry.hpp>
 #include <promptkd/text/tokenizer.hpp>
 
 namespace promptkd::cli {
@@ -21,6 +21,7 @@ namespace promptkd::cli {
 inline TensorMap load_weights(const std::string& path, WeightsOptions options = {}) {
     options.warn = [](const std::string& text) { std::fprintf(stderr, "warning: %s\n", text.c_str()); };
     options.names = {"--activation", "--model-config FILE"};
+    options.learner_of = &name_of_learner;
     return promptkd::read_weights(path, options);
 }
 inline TensorMap read_weights(const std::string& path) { return load_weights(path); }

@@ -137,13 +137,7 @@ public:
     const std::string& sum(const std::string& file) const { return sums_.at(file); }
 
     std::string learner_row() const {
-        std::string name = o_.learner == "none"        ? "CLIP"
-                           : o_.learner == "promptsrc" ? "PromptSRC"
-                           : o_.learner == "maple"     ? "MaPLe"
-                           : o_.learner == "coop"      ? "CoOp"
-                           : o_.learner == "cocoop"    ? "CoCoOp"
-                           : o_.learner == "vpt"       ? "VPT"
-                                                       : "IVLP";
+        std::string name = o_.learner == "none" ? "CLIP" : find_learner(o_.learner).title;
         if (!o_.teacher_prompts.empty()) name = "given";
         return o_.distils() ? name + " teacher" : name;
     }
@@ -236,8 +230,7 @@ private:
     }
 
     Recipe learner_recipe(const std::string& key, Index shots) const {
-        const LearnerKind kind = parse_learner(o_.learner);
-        Recipe r = protocol_recipe(o_.protocol, kind, shots, key, o_.distils());
+        Recipe r = protocol_recipe(o_.protocol, o_.learner, shots, key, o_.distils());
         if (o_.learner_lr) r.lr = *o_.learner_lr;
         if (o_.learner_epochs) r.epochs = *o_.learner_epochs;
         if (o_.learner_batch) r.batch = *o_.learner_batch;
@@ -280,8 +273,8 @@ private:
                                {"text-prompts", r.text},
                                {"visual-prompts", r.visual},
                                {"depth", r.depth},
-                               {"gaussian-mean", r.gaussian_mean},
-                               {"gaussian-deviation", r.gaussian_deviation},
+                               {"gaussian-mean", r.option("gaussian-mean")},
+                               {"gaussian-deviation", r.option("gaussian-deviation")},
                                {"augment", o_.learner_augment}});
             require(s.images >= r.batch, on.key, ": ", s.images, " training images are fewer than one batch of ",
                     r.batch, "; lower --learner-batch");

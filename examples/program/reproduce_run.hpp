@@ -151,7 +151,7 @@ private:
 
     void learn(const Stage& stage, Result& result, const StageResult& file) {
         TrainJob job;
-        job.weights_options = weights_options(config_of(stage)), job.kind = parse_learner(o_.learner);
+        job.weights_options = weights_options(config_of(stage)), job.learner = o_.learner;
         job.weights = stage.weights, job.vocab = o_.vocab, job.data = stage.data;
         job.classes = halves() ? "base" : "all", job.context_words = o_.context_words, job.recipe = stage.recipe;
         job.shots = stage.shots, job.images = o_.images, job.allow_fewer = true, job.fresh = o_.fresh;

@@ -17,7 +17,7 @@ struct Train {
     std::string learner;
     std::optional<double> lr;
     std::optional<Index> epochs, batch, context, visual, depth;
-    std::optional<double> gaussian_mean, gaussian_deviation;
+    std::map<std::string, std::optional<double>> own;  ///< learners' own numbers
 
     int run() {
         finish_options();
@@ -33,13 +33,13 @@ struct Train {
             with_device(common, [&](auto& device) { result = train(device, one); });
             result["seed"] = seed;
             write_atomically(one.loop.out + "/result.json", result.dump(2) + "\n");
-            common.output.text() << name_of(job.kind) << ", seed " << seed << ": " << evaluation_line(result)
+            common.output.text() << job.learner << ", seed " << seed << ": " << evaluation_line(result)
                                  << "   protocol " << options.protocol << std::endl;
             runs.push_back(std::move(result));
         }
         if (list.size() == 1) return common.output.write(runs[0]), 0;
         nlohmann::json summary = summary_over_seeds(common.output, runs);
-        summary["learner"] = name_of(job.kind);
+        summary["learner"] = job.learner;
         write_atomically(common.out + "/result.json", summary.dump(2) + "\n");
         common.output.write(summary);
         return 0;
@@ -48,14 +48,14 @@ struct Train {
     template <class D>
     nlohmann::json train(D& device, const TrainJob& one) const {
         TrainSession<D> session(device, one);
-        common.output.text() << name_of(one.kind) << ": " << session.training_data().size() << " images of "
+        common.output.text() << one.learner << ": " << session.training_data().size() << " images of "
                              << session.training_data().classes() << " classes, " << session.learner().params().size()
                              << " learnable values" << std::endl;
         const TrainingResult trained = session.train();
         session.write_prompts(one.loop.out + "/prompts.safetensors");
         if (one.clean) common.output.text() << selection_line(session.selection()) << std::endl;
         nlohmann::json result = session.evaluate();
-        result["learner"] = name_of(one.kind);
+        result["learner"] = one.learner;
         result["protocol"] = options.protocol;
         if (one.clean) result["selection"] = session.selection();
         result["training"] = {{"steps", trained.progress.step},          {"epochs", trained.progress.epoch},
@@ -66,17 +66,18 @@ struct Train {
     }
 
     void finish_options() {
-        job.kind = parse_learner(learner);
-        Recipe& r = job.recipe = published_recipe(job.kind, job.shots);
+        job.learner = learner;
+        job.recipe = published_recipe(learner, job.shots);
+        Recipe& r = job.recipe;
         if (lr) r.lr = *lr;
         if (epochs) r.epochs = *epochs;
         if (batch) r.batch = *batch;
         if (context && r.text > 0) r.text = *context;
         if (visual && r.visual > 0) r.visual = *visual;
-        if (job.kind == LearnerKind::maple) r.visual = r.text;
+        if (find_learner(learner).ties_branches) r.visual = r.text;
         if (depth) r.depth = *depth;
-        if (gaussian_mean && r.gaussian_deviation > 0) r.gaussian_mean = *gaussian_mean;
-        if (gaussian_deviation && r.gaussian_deviation > 0) r.gaussian_deviation = *gaussian_deviation;
+        for (auto& [name, value] : r.options)
+            if (own.at(name)) value = *own.at(name);
         job.loop.batch = r.batch;
         ScheduleConfig& s = job.loop.schedule;
         s.lr = r.lr, s.max_epoch = r.epochs;
@@ -115,14 +116,15 @@ void add_recipe_options(CLI::App& c, Train& o) {
         ->check(CLI::PositiveNumber);
     c.add_option("--depth", o.depth, "prompted blocks, the input counted (default: published)")
         ->check(CLI::PositiveNumber);
-    c.add_option("--text-weight", o.job.text_weight, "PromptSRC: weight of the text feature loss")
-        ->capture_default_str();
-    c.add_option("--image-weight", o.job.image_weight, "PromptSRC: weight of the image feature loss")
-        ->capture_default_str();
-    c.add_option("--gaussian-mean", o.gaussian_mean, "PromptSRC: epoch with the largest weight (default: 15)");
-    c.add_option("--gaussian-deviation", o.gaussian_deviation,
-                 "PromptSRC: its standard deviation in epochs (default: 1)")
-        ->check(CLI::PositiveNumber);
+    for (const LearnerInfo& info : learners())
+        for (const LearnerOption& option : info.options) {
+            char published[32];
+            std::snprintf(published, sizeof published, "%g", option.published);
+            CLI::Option* added = c.add_option("--" + option.name, o.own[option.name],
+                                              concat(info.title, ": ", option.help, " (default: ", published, ")"));
+            if (option.recorded) added->default_str(*option.recorded);
+            if (option.positive) added->check(CLI::PositiveNumber);
+        }
     c.add_option("--class-chunk", o.job.class_chunk, "classes whose activations are in memory at once; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
@@ -143,11 +145,10 @@ void add_optimizer_options(CLI::App& c, Train& o) {
 
 void add_train(CLI::App& app, Action& action) {
     auto o = std::make_shared<Train>();
-    CLI::App& c = *app.add_subcommand(
-        "train", "train a prompt learner on a few labelled images: coop, cocoop, vpt, ivlp, maple or promptsrc");
-    c.add_option("learner", o->learner, "coop, cocoop, vpt, ivlp, maple or promptsrc")
-        ->required()
-        ->check(CLI::IsMember({"coop", "cocoop", "vpt", "ivlp", "maple", "promptsrc"}));
+    CLI::App& c = *app.add_subcommand("train", "train a prompt learner on a few labelled images: " + learner_names());
+    std::vector<std::string> names;
+    for (const LearnerInfo& info : learners()) names.push_back(info.name);
+    c.add_option("learner", o->learner, learner_names())->required()->check(CLI::IsMember(names));
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_weights_options(c, o->common.weights_options);
     add_vocabulary(c, o->common);
@@ -163,6 +164,9 @@ void add_train(CLI::App& app, Action& action) {
     add_json(c, o->common);
     c.callback([o, &c, &action] {
         o->job.config = resolved(c);
+        for (const LearnerInfo& info : learners())
+            for (const LearnerOption& option : info.options)
+                if (!option.recorded && !o->own[option.name]) o->job.config.erase(option.name);
         if (!o->common.classes.empty()) o->job.classes = o->common.classes;
         action = [o] { return o->run(); };
     });

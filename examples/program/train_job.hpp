@@ -5,13 +5,8 @@
 
 #include <promptkd/data/few_shot_file.hpp>
 #include <promptkd/evaluate/learner.hpp>
-#include <promptkd/learner/conditional_trainer.hpp>
-#include <promptkd/learner/coop.hpp>
-#include <promptkd/learner/ivlp.hpp>
-#include <promptkd/learner/maple.hpp>
-#include <promptkd/learner/recipes.hpp>
+#include <promptkd/learner/registry.hpp>
 #include <promptkd/learner/run.hpp>
-#include <promptkd/learner/templates.hpp>
 #include <promptkd/train/selection.hpp>
 
 namespace promptkd::cli {
@@ -19,13 +14,12 @@ namespace promptkd::cli {
 /// A whole few-shot training of a prompt learner as a user describes it.
 struct TrainJob {
     WeightsOptions weights_options;  ///< what the weight file does not tell
-    LearnerKind kind = LearnerKind::promptsrc;
+    std::string learner = "promptsrc";
     std::string weights, vocab, data, class_names, evaluation, classes = "base", context_words = "a photo of a",
                                                                position = "end";
     Recipe recipe;
     bool class_specific = false, allow_fewer = false, fresh = false, clean = false;
     Index shots = 16, images = 0, class_chunk = 0, micro_batches = 1, evaluation_batch = 50;
-    double text_weight = 25, image_weight = 10;
     OptimizerConfig optimizer;
     TrainingLoopConfig loop;
     nlohmann::json config;
@@ -50,9 +44,9 @@ public:
         if (job.images > 0) all_ = take(all_, job.images);
         train_ = draw_images();
         if (job.clean) hold_out();
-        learner_ = make_learner(train_.classes());
-        learner_->initialize(job.loop.seed, initial_context());
-        trainer_ = make_trainer(train_.class_names, true);
+        learner_ = make_learner(job.learner, clip(), job.recipe, context(), train_.classes());
+        learner_->initialize(job.loop.seed, initial_context(clip(), job.recipe.text, context()));
+        trainer_ = trainer_of(training_texts(job.learner, clip(), job.recipe, context(), train_.class_names));
     }
 
     const Dataset& training_data() const { return train_; }
@@ -63,12 +57,12 @@ public:
         TrainingLoopConfig loop = job_.loop;
         loop.resolution = model_.vision().resolution();
         const Index steps = loop.schedule.max_epoch * (train_.size() / std::max<Index>(1, loop.batch));
-        std::vector<double> gaussian;
-        if (job_.recipe.gaussian_deviation > 0)
-            gaussian =
-                gaussian_weights(loop.schedule.max_epoch, job_.recipe.gaussian_mean, job_.recipe.gaussian_deviation);
-        LearnerTarget<D> target(device_, *trainer_, loop.batch, loop.resolution, job_.micro_batches, gaussian);
-        ProgressLine line(name_of(job_.kind), "steps", steps);
+        StepOptions how;
+        how.batch = loop.batch;
+        how.micro_batches = job_.micro_batches;
+        LabelFeed<D> labels(device_, loop.batch, trainer_->classes());
+        LearnerPipeline<D> pipeline(*trainer_, labels, loop.resolution, how);
+        ProgressLine line(job_.learner.c_str(), "steps", steps);
         Index first = -1;
         loop.on_step = [&](const StepRecord& r) {
             if (first < 0) first = r.step;
@@ -80,16 +74,11 @@ public:
             line.finish(), std::fprintf(stderr, "warning: skipped: %s\n", text.c_str());
         };
         loop.resume = !job_.fresh;
-        if (!job_.clean) {
-            const TrainingResult result = TrainingLoop(target, train_, loop).run();
-            target.finish();
-            return result;
-        }
-        BestEpoch best(target, [&] {
+        if (!job_.clean) return TrainingLoop(pipeline, train_, loop).run();
+        BestEpoch best(pipeline, [&] {
             return evaluate_learner(device_, *trainer_, validation_, loop.resolution, job_.evaluation_batch).accuracy;
         });
         const TrainingResult result = TrainingLoop(best, train_, loop).run();
-        target.finish();
         const bool back = best.select();
         selection_ = {{"epoch", back ? best.best_epoch() + 1 : loop.schedule.max_epoch},
                       {"epochs", loop.schedule.max_epoch},
@@ -123,7 +112,7 @@ public:
 
     /// Results on labelled images of any classes, which need not be those of the training.
     Metrics evaluate_on(const Dataset& data) {
-        const auto trainer = make_trainer(data.class_names, false);
+        const auto trainer = trainer_of(evaluation_texts(clip(), job_.recipe, context(), data.class_names));
         return evaluate_learner(device_, *trainer, data, model_.vision().resolution(), job_.evaluation_batch);
     }
 
@@ -132,7 +121,7 @@ public:
         TensorMap out;
         learner_->params().save(out);
         out.metadata["format"] = "promptkd.prompts";
-        out.metadata["learner"] = name_of(job_.kind);
+        out.metadata["learner"] = job_.learner;
         out.metadata["ctx_init"] = job_.context_words;
         out.metadata["config"] = job_.loop.identity.dump();
         write_safetensors(path, out);
@@ -159,80 +148,22 @@ private:
         if (job_.shots == 0) train_ = without(train_, validation_);
     }
 
-    std::unique_ptr<PromptLearner<D>> make_learner(Index classes) {
-        const Recipe& r = job_.recipe;
-        switch (job_.kind) {
-            case LearnerKind::coop:
-                return std::make_unique<CoOp<D>>(device_, model_, r.text, job_.class_specific ? classes : 0);
-            case LearnerKind::cocoop:
-                return std::make_unique<CoCoOp<D>>(device_, model_, r.text);
-            case LearnerKind::maple:
-                return std::make_unique<MaPLe<D>>(device_, model_, r.text, r.depth);
-            default:
-                return std::make_unique<Ivlp<D>>(device_, model_,
-                                                 IndependentPrompts{r.visual, r.depth, r.text, r.depth});
-        }
+    FrozenClip<D> clip() { return {device_, model_, &tokenizer_}; }
+
+    ContextOptions context() const {
+        ContextOptions options;
+        options.words = job_.context_words;
+        options.position = parse_context_position(job_.position);
+        options.class_specific = job_.class_specific;
+        return options;
     }
 
-    std::vector<std::int32_t> word_ids() const { return tokenizer_.encode(job_.context_words); }
-
-    /// Embeddings of the first words of the context; empty for a random one.
-    std::vector<T> initial_context() const {
-        if (job_.context_words.empty() || job_.recipe.text == 0) return {};
-        std::vector<std::int32_t> ids = word_ids();
-        const auto n = static_cast<std::size_t>(job_.recipe.text);
-        require(ids.size() >= n, "the context words '", job_.context_words, "' are ", ids.size(),
-                " tokens, fewer than the ", n,
-                " context vectors; give more words, or --context-words \"\" for random vectors");
-        ids.resize(n);
-        return model_.text().embed_tokens(ids);
-    }
-
-    /// "<context> <name>." for each class, with places for the learnable vectors.
-    ContextTexts texts(const std::vector<std::string>& names) const {
-        const Index n = job_.recipe.text;
-        std::string words = job_.context_words;
-        if (words.empty() && n > 0) {
-            words = "X";
-            for (Index i = 1; i < n; ++i) words += " X";
-        }
-        if (n == 0 && words.empty()) words = "a photo of a";
-        ContextTexts out;
-        out.tokens = tokenize_classes(tokenizer_, model_.text().config(), job_.weights, names, words + " {}.");
-        if (n == 0) return out;
-        const ContextPosition position = parse_context_position(job_.position);
-        std::vector<Index> lengths;
-        for (const std::string& name : names)
-            lengths.push_back(static_cast<Index>(tokenizer_.encode(readable_name(name)).size()));
-        return arrange_context(std::move(out.tokens), n, lengths, position, job_.class_specific);
-    }
-
-    std::unique_ptr<LearnerTrainer<D>> make_trainer(const std::vector<std::string>& names, bool training) {
-        const ContextTexts t = texts(names);
-        const Index batch = std::max(job_.loop.batch, job_.evaluation_batch);
-        if (job_.kind == LearnerKind::cocoop)
-            return std::make_unique<ConditionalTrainer<D>>(device_, model_, static_cast<CoCoOp<D>&>(*learner_),
-                                                           t.tokens, t.layout, job_.optimizer, batch, job_.class_chunk);
-        SelfRegulation<T> regulation;
-        if (training && job_.kind == LearnerKind::promptsrc) regulation.frozen_text = frozen_text(names);
-        regulation.text_weight = job_.text_weight, regulation.image_weight = job_.image_weight;
-        return std::make_unique<PromptTrainer<D>>(device_, model_, *learner_, t.tokens, t.layout, job_.optimizer,
-                                                  regulation, batch, job_.class_chunk);
-    }
-
-    /// PromptSRC's w_frozen: raw features averaged over its templates, then normalised.
-    std::vector<T> frozen_text(const std::vector<std::string>& names) {
-        std::vector<T> all;
-        Index count = 0;
-        for (const char* pattern : promptsrc_templates) {
-            const std::vector<T> part = encode_texts(
-                device_, model_, tokenize_classes(tokenizer_, model_.text().config(), job_.weights, names, pattern));
-            all.insert(all.end(), part.begin(), part.end());
-            ++count;
-        }
-        std::vector<T> mean = average_rows(all, count, static_cast<Index>(all.size()) / count);
-        normalize_rows(mean, model_.text().embed());
-        return mean;
+    std::unique_ptr<LearnerTrainer<D>> trainer_of(const LearnerTexts<T>& texts) {
+        TrainerOptions<D> options;
+        options.optimizer = job_.optimizer;
+        options.max_batch = std::max(job_.loop.batch, job_.evaluation_batch);
+        options.class_chunk = job_.class_chunk;
+        return make_trainer(job_.learner, clip(), *learner_, texts, job_.recipe, options);
     }
 
     D& device_;

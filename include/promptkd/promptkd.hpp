@@ -16,10 +16,6 @@
 #include <promptkd/format/image.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/image/preprocess.hpp>
-#include <promptkd/learner/conditional_trainer.hpp>
-#include <promptkd/learner/coop.hpp>
-#include <promptkd/learner/ivlp.hpp>
-#include <promptkd/learner/maple.hpp>
-#include <promptkd/learner/maple_checkpoint.hpp>
+#include <promptkd/learner/registry.hpp>
 #include <promptkd/learner/run.hpp>
 #include <promptkd/text/tokenizer.hpp>

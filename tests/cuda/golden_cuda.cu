@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Instantiates the golden training and inference cases on every kind of Cuda device.
-#include "golden/cocoop_case.hpp"
 #include "golden/learner_case.hpp"
 #include "golden/promptkd_case.hpp"
 #include "golden/zero_shot_case.hpp"
@@ -12,14 +11,11 @@ namespace promptkd::test {
 template void check_zero_shot(Cuda<float>&, const GoldenCase&, Report&);
 template void check_promptkd(Cuda<float>&, const GoldenCase&, Report&);
 template void check_learner(Cuda<float>&, const GoldenCase&, Report&);
-template void check_cocoop(Cuda<float>&, const GoldenCase&, Report&);
 template void check_zero_shot(Cuda<float, bf16>&, const GoldenCase&, Report&);
 template void check_promptkd(Cuda<float, bf16>&, const GoldenCase&, Report&);
 template void check_learner(Cuda<float, bf16>&, const GoldenCase&, Report&);
-template void check_cocoop(Cuda<float, bf16>&, const GoldenCase&, Report&);
 template void check_zero_shot(Cuda<float, half>&, const GoldenCase&, Report&);
 template void check_promptkd(Cuda<float, half>&, const GoldenCase&, Report&);
 template void check_learner(Cuda<float, half>&, const GoldenCase&, Report&);
-template void check_cocoop(Cuda<float, half>&, const GoldenCase&, Report&);
 
 }  // namespace promptkd::test

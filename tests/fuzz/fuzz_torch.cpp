@@ -3,7 +3,7 @@
 
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/format/torch_writer.hpp>
-#include <promptkd/learner/maple_checkpoint.hpp>
+#include <promptkd/learner/registry.hpp>
 
 using namespace promptkd;
 
@@ -53,6 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         WeightsOptions options;
         options.require_activation = false;
         options.warn = [](const std::string&) {};
+        options.learner_of = &name_of_learner;
         const TensorMap map = read_weights(file.write(data, size), options);
         for (const auto& named : map.tensors) named.second.to<double>();
         fixed_prompts(map);

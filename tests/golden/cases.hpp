@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "cocoop_case.hpp"
 #include "learner_case.hpp"
 #include "numbers_case.hpp"
 #include "optimizer_case.hpp"
@@ -28,10 +27,7 @@ template <class D>
 CaseCheck<D> find_check(const std::string& kind) {
     if (kind == "zero_shot" || kind == "zero_shot_resnet") return &check_zero_shot<D>;
     if (kind == "promptkd") return &check_promptkd<D>;
-    if (kind == "cocoop") return &check_cocoop<D>;
-    for (const char* learner : {"coop", "vpt", "ivlp", "maple", "promptsrc"})
-        if (kind == learner) return &check_learner<D>;
-    return nullptr;
+    return try_find_learner(kind) ? &check_learner<D> : nullptr;
 }
 
 /// What a checking device has noticed besides: memory that was not released, overruns.

@@ -5,6 +5,7 @@
 
 #include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/distill/distiller.hpp>
+#include <promptkd/distill/teachers.hpp>
 
 namespace promptkd::test {
 
@@ -48,11 +49,13 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     const std::vector<T> vectors = class_vectors(device, teacher_model, token_rows(c, "tokens"), &teacher_prompts);
     report.close("teacher_text_features", vectors, c.values("teacher_text_features"), 1e-4);
 
-    FrozenImageTower<D> teacher(device, teacher_model, &teacher_prompts, batch);
+    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, batch);
+    teacher.add(teacher_model, &teacher_prompts, vectors);
+    FrozenImageTower<D> tower(device, teacher_model, &teacher_prompts, batch);
     StudentConfig config;
     config.prompts = c.config.at("design").at("vision_ctx");
     config.depth = c.config.at("design").at("vision_depth");
-    config.embed = teacher.embed();
+    config.embed = tower.embed();
     Student<D> student(device, student_model, config, batch);
     student.load(subset(c, "init."));
     DistillationConfig settings;
@@ -60,17 +63,17 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     settings.kd_weight = c.config.at("kd_weight");
     settings.optimizer.sgd.momentum = c.config.at("sgd").at("momentum");
     settings.optimizer.sgd.weight_decay = c.config.at("sgd").at("weight_decay");
-    Distiller<D> distiller(student, &teacher, vectors, settings);
+    Distiller<D> distiller(student, {vectors, {}}, settings);
 
     // Later losses inherit the gradients' rounding: by the last step fp64 itself is 9.2e-6 away from the published fp32
     // results, and fp32 sums in other orders up to 1.06e-5. In 16 bits the first update's rounding feeds back through
     // BatchNorm over five images, one of whose channels hardly varies: equally good orders of rounding (stored or
     // recomputed probabilities, -O1 or -O3) have moved later losses by up to 0.06; images changed by 0.001 have moved a
     // running mean by 0.22, and so did the sums of a GPU.
-    const bool activation_bias = !std::is_same_v<typename D::Activation, T>;
+    const bool brief = !std::is_same_v<typename D::Activation, T>;
     const std::vector<T> images = c.map.at("images").to<T>();
-    Buffer<D, T> input(device, pixels), features(device, batch * teacher.embed()),
-        logits(device, batch * distiller.classes());
+    const Index classes = teacher.size(), embed = tower.embed();
+    Buffer<D, T> input(device, pixels), features(device, batch * embed), logits(device, batch * classes);
     const auto download = [&](const T* p, Index n) {
         std::vector<T> host(static_cast<std::size_t>(n));
         device.download(host.data(), p, host.size() * sizeof(T));
@@ -81,21 +84,19 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
         device.upload(input.data(), images.data() + i * pixels, static_cast<std::size_t>(pixels) * sizeof(T));
         device.synchronize();
         if (i == 0) {
-            report.close("teacher_image_features",
-                         download(teacher.encode(input.data(), batch), batch * teacher.embed()),
+            report.close("teacher_image_features", download(tower.encode(input.data(), batch), batch * embed),
                          c.values("teacher_image_features"), 1e-4);
-            report.close("teacher_logits",
-                         download(distiller.teacher_logits(input.data(), batch), batch * distiller.classes()),
+            report.close("teacher_logits", download(teacher.targets(input.data(), batch), batch * classes),
                          c.values("teacher_logits"), 1e-4);
         }
-        distiller.step(input.data(), batch, c.values(step + "lr").at(0));
+        distiller.step(input.data(), teacher.targets(input.data(), batch), batch, c.values(step + "lr").at(0));
         const double loss = distiller.loss();
         report.close(step + "loss", std::vector<double>{loss}, c.values(step + "loss"),
                      i == 0  ? 1e-5
                      : brief ? 0.15
                              : 2e-5);
         if (c.has(step + "student_features"))
-            report.close(step + "student_features", download(distiller.student_features(), batch * teacher.embed()),
+            report.close(step + "student_features", download(distiller.student_features(), batch * embed),
                          c.values(step + "student_features"), 1e-4);
         check_parameters(student.params(), c, step + "grad.", true, 1e-3, report);
         check_parameters(student.params(), c, step + "after.", false, 1e-3, report);
@@ -118,14 +119,13 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     const double final_bound = brief ? 0.15 : 1e-4;
     report.close("final.features", features.to_host(), c.values("final.features"), final_bound);
 
-    const Index classes = distiller.classes(), base = (classes + 1) / 2, embed = teacher.embed();
-    struct ClassSubset {
+    const Index base = (classes + 1) / 2;
+    struct Part {
         const char* name;
         Index first, count;
     };
-    for (const ClassSubset half :
-         {ClassSubset{"final.logits_all", 0, classes}, ClassSubset{"final.logits_base", 0, base},
-          ClassSubset{"final.logits_new", base, classes - base}}) {
+    for (const Part half : {Part{"final.logits_all", 0, classes}, Part{"final.logits_base", 0, base},
+                            Part{"final.logits_new", base, classes - base}}) {
         const std::vector<T> part(vectors.begin() + half.first * embed,
                                   vectors.begin() + (half.first + half.count) * embed);
         Buffer<D, T> w(device, part);

@@ -86,14 +86,21 @@ void run(const char* name) {
     const TensorMap weights = tiny_clip();
     const ClipModel<D> model(device, weights, WeightStorage::f16), student_model(device, weights);
     StudentConfig shape;
-    shape.prompts = 2, shape.depth = 3, shape.embed = 6;
-    FrozenImageTower<D> teacher(device, model, nullptr, 4);
+    shape.prompts = 2;
+    shape.depth = 3;
+    shape.embed = 6;
     Student<D> student(device, student_model, shape, 4);
     student.initialize(1);
-    Distiller<D> distiller(student, &teacher, as<typename D::Scalar>(numbers(5 * 6, 9)), {});
+    const std::vector<typename D::Scalar> vectors = as<typename D::Scalar>(numbers(5 * 6, 9));
+    Distiller<D> distiller(student, {vectors, {}}, {});
+    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, 4);
+    teacher.add(model, nullptr, vectors);
 
     TrainingLoopConfig config;
-    config.batch = 4, config.max_steps = 30, config.schedule.max_epoch = 10, config.augmentation = Augmentation::none,
+    config.batch = 4;
+    config.max_steps = 30;
+    config.schedule.max_epoch = 10;
+    config.augmentation = Augmentation::none;
     config.loader_threads = 2;
     std::vector<long> seen;
     seen.reserve(100);
@@ -103,7 +110,7 @@ void run(const char* name) {
             counting = false;  // the epoch's end may allocate: its order of images, its checkpoint
         if (record.step % 3 == 0) counting = record.step >= 3;
     };
-    run_distillation(distiller, student, squares(), config);
+    run_distillation(distiller, teacher, squares(), config);
     counting = false;
     check(seen.size() == 30, concat(name, ": 30 steps were run"));
     check(seen.back() == 0, concat(name, ": ", seen.back(), " allocations in the steps from the fourth on"));

@@ -39,15 +39,21 @@ Accuracies demo(D& device, const std::string& name) {
         tokenize_classes(Tokenizer::from_file(assets + "/fashion_bpe.txt.gz"), teacher_model.text().config(), "teacher",
                          images.class_names, "a photo of a {}.");
     const std::vector<T> vectors = class_vectors(device, teacher_model, texts, &prompts);
-    FrozenImageTower<D> teacher(device, teacher_model, &prompts, 8);
+    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, 8);
+    teacher.add(teacher_model, &prompts, vectors);
     StudentConfig shape;
-    shape.prompts = 4, shape.depth = 3, shape.embed = teacher.embed();
+    shape.prompts = 4;
+    shape.depth = 3;
+    shape.embed = teacher_model.vision().embed();
     Student<D> student(device, student_model, shape, 50);
     student.initialize(1);
-    Distiller<D> distiller(student, &teacher, vectors, {}, 8);
+    DistillerOptions<D> distilling;
+    distilling.max_batch = 8;
+    Distiller<D> distiller(student, {vectors, {}}, {}, distilling);
     TrainingLoopConfig run;
-    run.schedule.max_epoch = 1, run.augmentation = Augmentation::flip;
-    const TrainingResult trained = run_distillation(distiller, student, images, run);
+    run.schedule.max_epoch = 1;
+    run.augmentation = Augmentation::flip;
+    const TrainingResult trained = run_distillation(distiller, teacher, images, run);
 
     Arena<D> arena(device);
     Buffer<D, T> out(device, 50 * shape.embed);
@@ -84,7 +90,7 @@ int run() {
     const Accuracies want = demo(cpu, "Cpu<float>");
     if (want.all < 50) std::printf("FAIL: the student has learned nothing\n"), ++failures;
     Cpu<float, bf16> brief;
-    near(demo(activation_bias, "Cpu<float, bf16>"), want, 2, "bf16");
+    near(demo(brief, "Cpu<float, bf16>"), want, 2, "bf16");
     Cpu<float, half> narrow;
     near(demo(narrow, "Cpu<float, half>"), want, 1, "fp16");
     EmulatedCuda<float> emulated;

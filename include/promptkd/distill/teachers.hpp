@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/data/loader.hpp>
+#include <promptkd/distill/objective.hpp>
 #include <promptkd/op/cosine.hpp>
 
 #include <functional>
@@ -94,6 +95,12 @@ private:
     std::vector<Teacher> teachers_;
     Buffer<D, T> mean_, one_;
 };
+
+/// What teachers have to give for a distillation loss.
+template <Device D>
+typename LiveTeachers<D>::Gives given_by_teachers(KdLoss kd) {
+    return kd == KdLoss::logits ? LiveTeachers<D>::Gives::logits : LiveTeachers<D>::Gives::features;
+}
 
 /// A teacher of the user's own: f(images, n) returns the targets (n, size) of n device images (n, 3, r, r), in device
 /// memory, valid until it is called again.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/learner/recipes.hpp>
+#include <promptkd/learner/registry.hpp>
 
 #include <algorithm>
 #include <array>
@@ -46,20 +46,20 @@ bool is_one_of(const std::string& benchmark, const std::array<const char*, N>& n
 /// The published settings of a learner in a protocol, on `benchmark` (its name in benchmarks(); any other has the
 /// common settings). `teacher`: PromptSRC is trained as PromptKD's teacher on ViT-L/14 (the PromptKD repository's
 /// configuration), else as in its own paper on ViT-B/16.
-inline Recipe protocol_recipe(Protocol protocol, LearnerKind kind, Index shots, const std::string& benchmark,
+inline Recipe protocol_recipe(Protocol protocol, const std::string& learner, Index shots, const std::string& benchmark,
                               bool teacher) {
-    Recipe r = published_recipe(kind, shots);
-    if (kind == LearnerKind::coop && benchmark == "imagenet") r.epochs = 50;
-    if (kind == LearnerKind::maple && has_source(protocol)) r.lr = 0.0026, r.epochs = 2, r.depth = 3;
-    if (kind != LearnerKind::promptsrc) return r;
+    Recipe r = published_recipe(learner, shots);
+    if (learner == "coop" && benchmark == "imagenet") r.epochs = 50;
+    if (learner == "maple" && has_source(protocol)) r.lr = 0.0026, r.epochs = 2, r.depth = 3;
+    if (learner != "promptsrc") return r;
     if (teacher) {
         r.lr = 0.005, r.batch = 8;
     } else if (has_source(protocol)) {
-        r.depth = 3, r.gaussian_mean = 6, r.gaussian_deviation = 10;
+        r.depth = 3, r.options["gaussian-mean"] = 6, r.options["gaussian-deviation"] = 10;
     } else if (protocol == Protocol::few_shot) {
         constexpr std::array<const char*, 5> late{"stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat"};
         const bool narrow = detail::is_one_of(benchmark, late);
-        r.epochs = 50, r.gaussian_mean = narrow ? 45 : 30, r.gaussian_deviation = narrow ? 5 : 30;
+        r.epochs = 50, r.options["gaussian-mean"] = narrow ? 45 : 30, r.options["gaussian-deviation"] = narrow ? 5 : 30;
     }
     return r;
 }

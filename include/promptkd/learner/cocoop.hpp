@@ -187,7 +187,7 @@ struct CoCoOpMethod : PlainMethod {
     static Recipe published(Index) { return {0.002, 10, 1, 0, 4, 1, {}}; }
 
     static bool recognises(const TensorMap& map) {
-        return detail::has_tensor_below(map, "prompt_learner.meta_net.") || detail::has_tensor_below(map, "meta_net.");
+        return detail::holds_any(map, "prompt_learner.meta_net.") || detail::holds_any(map, "meta_net.");
     }
 
     static LearnerInfo info() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/error.hpp>
-#include <promptkd/core/tensor.hpp>
+#include <promptkd/clip/checkpoint/learned_parameters.hpp>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +32,9 @@ struct LearnerOption {
     double published = 0;
     std::string help;
     bool positive = false;  ///< must be greater than 0
+    /// What the configuration of any learner's run says of it where it was not given; absent: nothing. Options that
+    /// have always been there keep this, so that earlier runs can be continued.
+    std::optional<std::string> recorded = std::nullopt;
 };
 
 /// Everything about a learner that needs no device.
@@ -53,15 +56,9 @@ struct LearnerInfo {
 
 namespace detail {
 
-/// Whether a tensor's name begins with `prefix`.
-inline bool has_tensor_below(const TensorMap& map, const std::string& prefix) {
-    const auto it = map.tensors.lower_bound(prefix);
-    return it != map.tensors.end() && it->first.compare(0, prefix.size(), prefix) == 0;
-}
-
 /// Whether a checkpoint holds `name` of the prompt learner, with its prefix or (trainers that save it alone) without.
 inline bool has_learner_tensor(const TensorMap& map, const std::string& name) {
-    return map.contains("prompt_learner." + name) || map.contains(name);
+    return map.contains(prompt_learner_prefix + name) || map.contains(name);
 }
 
 /// What most learners' checkpoints already are.

@@ -151,8 +151,7 @@ struct MapleMethod : PlainMethod {
     static Recipe published(Index) { return {0.0035, 5, 4, 2, 2, 9, {}}; }
 
     static bool recognises(const TensorMap& map) {
-        return detail::has_tensor_below(map, "prompt_learner.proj.") ||
-               detail::has_tensor_below(map, "prompt_learner.compound_");
+        return detail::holds_any(map, "prompt_learner.proj.") || detail::holds_any(map, "prompt_learner.compound_");
     }
 
     static LearnerInfo info() {

@@ -165,7 +165,7 @@ struct PromptSrcMethod {
     static Recipe published(Index) { return {0.0025, 20, 4, 4, 4, 9, {}}; }
 
     static bool recognises(const TensorMap& map) {
-        return IvlpMethod::recognises(map) && detail::has_tensor_below(map, "prompt_learner.ZS_image_encoder.");
+        return IvlpMethod::recognises(map) && detail::holds_any(map, frozen_twin_prefix);
     }
 
     static LearnerInfo info() {
@@ -175,10 +175,10 @@ struct PromptSrcMethod {
         info.paper =
             "Khattak et al., Self-regulating Prompts: Foundational Model Adaptation without Forgetting, ICCV 2023";
         info.summary = "deep prompts in each branch, kept close to the frozen model and averaged over the epochs";
-        info.options = {{"text-weight", 25, "weight of the text feature loss"},
-                        {"image-weight", 10, "weight of the image feature loss"},
-                        {"gaussian-mean", 15, "epoch with the largest weight"},
-                        {"gaussian-deviation", 1, "its standard deviation in epochs", true}};
+        info.options = {{"text-weight", 25, "weight of the text feature loss", false, "25"},
+                        {"image-weight", 10, "weight of the image feature loss", false, "10"},
+                        {"gaussian-mean", 15, "epoch with the largest weight", false, ""},
+                        {"gaussian-deviation", 1, "its standard deviation in epochs", true, ""}};
         info.published = &published;
         info.recognises = &recognises;
         info.fixed_prompts = &detail::prompts_as_they_are;

@@ -95,6 +95,12 @@ inline std::string name_of_learner(const TensorMap& map) {
     return info ? info->name : "";
 }
 
+/// Learned parameters as prompts of two independent branches, where they are anything else (MaPLe's).
+inline TensorMap independent_prompts(const TensorMap& map) {
+    const LearnerInfo* info = recognise_learner(map);
+    return info && info->fixed_prompts ? info->fixed_prompts(map) : map;
+}
+
 /// Learned parameters, as read_weights returned them, as fixed prompts of the two branches (`prompt_learner.ctx`,
 /// `image_encoder.VPT`, `{image,text}_encoder.transformer.resblocks.{i}.VPT_shallow`): what a teacher is prompted with.
 /// Throws Error for a learner whose context depends on the image, and for a file without prompts.

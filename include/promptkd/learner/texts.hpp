@@ -127,7 +127,7 @@ template <Device D, class Patterns>
 std::vector<typename D::Scalar> frozen_class_features(const FrozenClip<D>& clip, const std::vector<std::string>& names,
                                                       const Patterns& patterns) {
     std::vector<TokenRows> texts;
-    for (const std::string pattern : patterns) texts.push_back(clip.tokenize(names, pattern));
+    for (const auto& pattern : patterns) texts.push_back(clip.tokenize(names, pattern));
     std::vector<typename D::Scalar> mean = mean_text_features(clip.device, clip.model, texts);
     normalize_rows(mean, clip.model.text().embed());
     return mean;

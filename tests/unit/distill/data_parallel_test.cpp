@@ -47,27 +47,35 @@ template <class D>
 Run run(D& device, const Ranks<D>& ranks, const Dataset& data, bool local = false) {
     const ClipModel<D> teacher_model(device, tiny_clip("quick", 5)), student_model(device, tiny_clip());
     StudentConfig shape;
-    shape.prompts = 2, shape.depth = 3, shape.embed = 6;
+    shape.prompts = 2;
+    shape.depth = 3;
+    shape.embed = 6;
     TrainingLoopConfig config;
-    config.batch = 6, config.schedule.max_epoch = 3, config.loader_threads = 1;
-    config.rank = ranks.rank(), config.ranks = ranks.size();
+    config.batch = 6;
+    config.schedule.max_epoch = 3;
+    config.loader_threads = 1;
+    config.rank = ranks.rank();
+    config.ranks = ranks.size();
     const Index batch = slice_of(config.batch, config.rank, config.ranks).count;
-    FrozenImageTower<D> teacher(device, teacher_model, nullptr, batch);
     Student<D> student(device, student_model, shape, 6);
     student.initialize(1);
     std::vector<double> vectors = numbers(5 * 6, 9);
     normalize_rows(vectors, 6);
     DistillationConfig settings;
     settings.stay_close = 0.5;
-    Distiller<D> distiller(student, &teacher, vectors, settings, batch, {},
-                           DataParallel<D>{ranks, config.batch, local});
+    DistillerOptions<D> options;
+    options.max_batch = batch;
+    options.parallel = DataParallel<D>{ranks, config.batch, local};
+    Distiller<D> distiller(student, {vectors, {}}, settings, options);
+    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, batch);
+    teacher.add(teacher_model, nullptr, vectors);
+    FrozenImageTower<D> tower(device, teacher_model, nullptr, batch);
     Run result;
     config.on_step = [&](const StepRecord& record) { result.losses.push_back(record.loss); };
-    run_distillation(distiller, student, data, config);
-    student.save(result.state);
+    run_distillation(distiller, teacher, data, config);
     distiller.save(result.state);
     result.features = collect_features(device, ranks, data, 8, 6, {2, 1, {}, {}},
-                                       [&](const double* x, Index n) { return teacher.encode(x, n); });
+                                       [&](const double* x, Index n) { return tower.encode(x, n); });
     return result;
 }
 

@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/distill/distiller.hpp>
+#include <promptkd/distill/teachers.hpp>
 
 #include <doctest/doctest.h>
 
@@ -23,7 +24,7 @@ struct Fixture {
     using T = typename D::Scalar;
     D device = make_device<D>();
     ClipModel<D> teacher_model{device, tiny_clip("quick", 5)}, student_model{device, tiny_clip()};
-    FrozenImageTower<D> teacher{device, teacher_model, nullptr, 3};
+    LiveTeachers<D> teacher;
     Student<D> student;
     Distiller<D> distiller;
     Buffer<D, T> images{device, as<T>(numbers(3 * 3 * 8 * 8, 20))};
@@ -39,17 +40,22 @@ struct Fixture {
     }
 
     Fixture(const StudentConfig& config, const DistillationConfig& settings)
-        : student(device, student_model, shape(config), 3),
-          distiller(student, &teacher, vectors(9), settings, 0, vectors(10)) {
+        : teacher(device, given_by_teachers<D>(settings.kd), 3),
+          student(device, student_model, shape(config), 3),
+          distiller(student, {vectors(9), vectors(10)}, settings) {
+        teacher.add(teacher_model, nullptr, vectors(9));
         student.initialize(1);
         for (const std::string& name : student.params().names())  // prompts of 0.02 would hardly show
             if (name.rfind("image_encoder.", 0) == 0) initialize_normal(student.params(), name, 2, 0.5);
     }
 
     double loss() {
-        distiller.accumulate(images.data(), distiller.teacher_target(images.data(), 3), 3, true);
+        distiller.params().clear_gradients();
+        distiller.accumulate(images.data(), target(), 3);
         return distiller.loss();
     }
+    const T* target() { return teacher.targets(images.data(), 3); }
+    void step() { distiller.step(images.data(), target(), 3, 0.01); }
 };
 
 struct Variant {
@@ -62,7 +68,10 @@ std::vector<Variant> variants() {
     for (const KdLoss kd : {KdLoss::logits, KdLoss::l1, KdLoss::mse})
         for (const int close : {0, 1, 2}) {
             DistillationConfig c;
-            c.kd = kd, c.temperature = 1.5, c.kd_weight = 3, c.stay_close = close == 0 ? 0 : 2;
+            c.kd = kd;
+            c.temperature = 1.5;
+            c.kd_weight = 3;
+            c.stay_close = close == 0 ? 0 : 2;
             c.stay_close_to = close == 2 ? StayCloseTo::logits : StayCloseTo::features;
             all.push_back({kd == KdLoss::logits ? "logits" : kd == KdLoss::l1 ? "l1" : "mse", c});
         }
@@ -73,7 +82,8 @@ std::vector<Variant> variants() {
 
 TEST_CASE("distillation objectives: gradients of every parameter against finite differences") {
     StudentConfig shape;
-    shape.prompts = 2, shape.depth = 3;
+    shape.prompts = 2;
+    shape.depth = 3;
     for (const Variant& v : variants()) {
         CAPTURE(v.name);
         CAPTURE(v.settings.stay_close);
@@ -101,7 +111,8 @@ TEST_CASE("distillation objectives: gradients of every parameter against finite 
 
 TEST_CASE_TEMPLATE("distillation objectives: what each is", D, Cpu<float>, EmulatedCuda<float>) {
     StudentConfig shape;
-    shape.prompts = 2, shape.depth = 3;
+    shape.prompts = 2;
+    shape.depth = 3;
     for (const Variant& v : variants()) {
         CAPTURE(v.name);
         Fixture<D> f(shape, v.settings);
@@ -109,16 +120,18 @@ TEST_CASE_TEMPLATE("distillation objectives: what each is", D, Cpu<float>, Emula
         CHECK(difference(Values{f.loss()}, {reference.loss()}) < 1e-4);
     }
     DistillationConfig c;
-    c.kd = KdLoss::mse, c.kd_weight = 7;
+    c.kd = KdLoss::mse;
+    c.kd_weight = 7;
     Fixture<D> f(shape, c);
     const double loss = f.loss();
     std::vector<typename D::Scalar> u(18), t(18);
     f.device.download(u.data(), f.distiller.student_features(), u.size() * sizeof u[0]);
-    f.device.download(t.data(), f.teacher.encode(f.images.data(), 3), t.size() * sizeof t[0]);
+    f.device.download(t.data(), f.target(), t.size() * sizeof t[0]);
     double square = 0, absolute = 0;
     for (std::size_t i = 0; i < u.size(); ++i) {
         const double d = static_cast<double>(u[i]) - static_cast<double>(t[i]);
-        square += d * d, absolute += std::abs(d);
+        square += d * d;
+        absolute += std::abs(d);
     }
     CHECK(difference(Values{loss}, {7 * square / 18}) < 1e-5);
     c.kd = KdLoss::l1;
@@ -127,16 +140,17 @@ TEST_CASE_TEMPLATE("distillation objectives: what each is", D, Cpu<float>, Emula
 
 TEST_CASE("distillation: stored targets are the live teacher's, step for step") {
     StudentConfig shape;
-    shape.prompts = 2, shape.depth = 3;
+    shape.prompts = 2;
+    shape.depth = 3;
     for (const KdLoss kd : {KdLoss::logits, KdLoss::mse}) {
         DistillationConfig c;
         c.kd = kd;
         Fixture<Cpu<float>> live(shape, c), stored(shape, c);
-        const float* target = live.distiller.teacher_target(live.images.data(), 3);
+        const float* target = live.target();
         const std::vector<float> host(target, target + 3 * live.distiller.target_size());
         for (int step = 0; step < 3; ++step) {
-            live.distiller.step(live.images.data(), 3, 0.01);
-            stored.distiller.step_with_target(stored.images.data(), host.data(), 3, 0.01);
+            live.step();
+            stored.distiller.step(stored.images.data(), host.data(), 3, 0.01);
             CHECK(live.distiller.loss() == stored.distiller.loss());
         }
         for (const std::string& name : live.student.params().names())
@@ -147,7 +161,9 @@ TEST_CASE("distillation: stored targets are the live teacher's, step for step") 
 TEST_CASE("full fine-tuning: gradients of every encoder weight against finite differences") {
     for (const Index prompts : {0, 2}) {
         StudentConfig shape;
-        shape.prompts = prompts, shape.depth = 2, shape.train_encoder = true;
+        shape.prompts = prompts;
+        shape.depth = 2;
+        shape.train_encoder = true;
         DistillationConfig c;
         c.kd_weight = 3, c.stay_close = prompts > 0 ? 2 : 0;  // without prompts |v − v₀| stands on its kink
         Fixture<Cpu<double>> f(shape, c);
@@ -164,8 +180,10 @@ TEST_CASE("full fine-tuning: gradients of every encoder weight against finite di
             const Values start = params.values_of(name);
             Values some, picked;
             const std::size_t stride = std::max<std::size_t>(1, start.size() / 11);
-            for (std::size_t i = 0; i < start.size(); i += stride)
-                some.push_back(start[i]), picked.push_back(gradient[i]);
+            for (std::size_t i = 0; i < start.size(); i += stride) {
+                some.push_back(start[i]);
+                picked.push_back(gradient[i]);
+            }
             const auto at = [&](const Values& x) {
                 Values all = start;
                 for (std::size_t i = 0, k = 0; i < all.size(); i += stride) all[i] = x[k++];
@@ -186,7 +204,8 @@ TEST_CASE("full fine-tuning: gradients of every encoder weight against finite di
 
 TEST_CASE_TEMPLATE("full fine-tuning leaves everything else as it is", D, Cpu<float>, EmulatedCuda<float>) {
     StudentConfig shape;
-    shape.prompts = 2, shape.depth = 3;
+    shape.prompts = 2;
+    shape.depth = 3;
     Fixture<D> frozen(shape, {});
     shape.train_encoder = true;
     Fixture<D> full(shape, {});
@@ -198,7 +217,7 @@ TEST_CASE_TEMPLATE("full fine-tuning leaves everything else as it is", D, Cpu<fl
     TensorMap saved;
     full.student.save(saved);
     CHECK(saved.at("visual.proj").shape == Shape{12, 6});
-    for (int step = 0; step < 2; ++step) full.distiller.step(full.images.data(), 3, 0.01);
+    for (int step = 0; step < 2; ++step) full.step();
     FrozenImageTower<D> before(frozen.device, frozen.student_model, nullptr, 3),
         after(full.device, full.student_model, nullptr, 3);
     std::vector<typename D::Scalar> a(18), b(18);

@@ -66,9 +66,14 @@ TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>,
         device.download(values.data(), teachers.targets(images.data(), 3), values.size() * sizeof(T));
         return values;
     };
-    LiveTeachers<D> one(device, false, 3), other(device, false, 3), both(device, false, 3), features(device, true, 3);
-    one.add(first, nullptr, some_vectors<D>(1)), other.add(second, nullptr, some_vectors<D>(2));
-    both.add(first, nullptr, some_vectors<D>(1)), both.add(second, nullptr, some_vectors<D>(2));
+    using Teachers = LiveTeachers<D>;
+    constexpr auto logits = Teachers::Gives::logits;
+    Teachers one(device, logits, 3), other(device, logits, 3), both(device, logits, 3);
+    Teachers features(device, Teachers::Gives::features, 3);
+    one.add(first, nullptr, some_vectors<D>(1));
+    other.add(second, nullptr, some_vectors<D>(2));
+    both.add(first, nullptr, some_vectors<D>(1));
+    both.add(second, nullptr, some_vectors<D>(2));
     features.add(first, nullptr, some_vectors<D>(1));
     const std::vector<T> a = host(one), b = host(other);
     Values mean;
@@ -84,10 +89,13 @@ TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>,
 TEST_CASE("stored targets: written, read, and those of the batch") {
     Cpu<float> device(1);
     const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
-    LiveTeachers<Cpu<float>> teachers(device, false, 4);
+    LiveTeachers<Cpu<float>> teachers(device, LiveTeachers<Cpu<float>>::Gives::logits, 4);
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
     TrainingLoopConfig config;
-    config.batch = 4, config.resolution = 8, config.schedule.max_epoch = 3, config.augmentation = Augmentation::flip;
+    config.batch = 4;
+    config.resolution = 8;
+    config.schedule.max_epoch = 3;
+    config.augmentation = Augmentation::flip;
     CHECK(count_views(config) == 3);
     StoredTargetsFile file;
     file.table = compute_targets(device, teachers, patterns(), config, {});
@@ -106,7 +114,10 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
 
     // An image's target in an epoch is what the teacher says of that epoch's view of it.
     LoaderOptions loading;
-    loading.batch = 4, loading.resolution = 8, loading.augmentation = config.augmentation, loading.seed = config.seed;
+    loading.batch = 4;
+    loading.resolution = 8;
+    loading.augmentation = config.augmentation;
+    loading.seed = config.seed;
     BatchLoader loader(patterns(), loading);
     StoredTargets<Cpu<float>> stored(device, read.table, 4);
     ImageFeed<Cpu<float>> feed(device, 4, 8);
@@ -115,13 +126,15 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
         while (const Batch* batch = loader.next()) {
             const float* live = teachers.targets(feed.upload(*batch), batch->size);
             const std::vector<float> want(live, live + batch->size * 5);
-            const float* got = stored.targets(*batch, nullptr, epoch);
+            stored.prepare(*batch, epoch);
+            const float* got = stored.targets(nullptr, batch->size);
             CHECK(difference(std::vector<float>(got, got + batch->size * 5), Values(want.begin(), want.end())) < 1e-5);
         }
     }
     Batch unreadable;
-    unreadable.size = 1, unreadable.indices = {4};
-    CHECK_THROWS_AS(stored.targets(unreadable, nullptr, 0), Error);
+    unreadable.size = 1;
+    unreadable.indices = {4};
+    CHECK_THROWS_AS(stored.prepare(unreadable, 0), Error);
     config.fixed_views = true;
     CHECK(count_views(config) == 1);
 }
@@ -152,7 +165,8 @@ TEST_CASE("stored targets: the fingerprint names what differs") {
     b.tensors["x"] = make_tensor(std::vector<float>{1, 2, 4}, {3});
     CHECK(tensors_fingerprint(a) != tensors_fingerprint(b));
     Checksum short_text, long_text;
-    short_text.add("a"), long_text.add(std::string("a\0", 2));
+    short_text.add("a");
+    long_text.add(std::string("a\0", 2));
     CHECK(short_text.text() != long_text.text());
 }
 

@@ -47,30 +47,30 @@ TEST_CASE("protocols: names and published recipes") {
         CHECK(parse_protocol(name_of(protocol)) == protocol);
     }
     CHECK_THROWS_WITH_AS(parse_protocol("all"), doctest::Contains("cross-dataset"), Error);
-    const auto recipe = [](Protocol p, LearnerKind kind, const char* data, bool teacher = false) {
+    const auto recipe = [](Protocol p, const char* kind, const char* data, bool teacher = false) {
         return protocol_recipe(p, kind, 16, data, teacher);
     };
-    const Recipe teacher = recipe(Protocol::base_to_novel, LearnerKind::promptsrc, "dtd", true);
+    const Recipe teacher = recipe(Protocol::base_to_novel, "promptsrc", "dtd", true);
     CHECK(teacher.lr == 0.005);
     CHECK(teacher.batch == 8);
-    CHECK(teacher.gaussian_mean == 15);
-    CHECK(recipe(Protocol::base_to_novel, LearnerKind::promptsrc, "dtd").lr == 0.0025);
-    const Recipe cross = recipe(Protocol::cross_dataset, LearnerKind::promptsrc, "imagenet");
+    CHECK(teacher.option("gaussian-mean") == 15);
+    CHECK(recipe(Protocol::base_to_novel, "promptsrc", "dtd").lr == 0.0025);
+    const Recipe cross = recipe(Protocol::cross_dataset, "promptsrc", "imagenet");
     CHECK(cross.depth == 3);
-    CHECK(cross.gaussian_mean == 6);
-    CHECK(cross.gaussian_deviation == 10);
-    const Recipe few = recipe(Protocol::few_shot, LearnerKind::promptsrc, "food101"),
-                 late = recipe(Protocol::few_shot, LearnerKind::promptsrc, "eurosat");
+    CHECK(cross.option("gaussian-mean") == 6);
+    CHECK(cross.option("gaussian-deviation") == 10);
+    const Recipe few = recipe(Protocol::few_shot, "promptsrc", "food101"),
+                 late = recipe(Protocol::few_shot, "promptsrc", "eurosat");
     CHECK(few.epochs == 50);
-    CHECK(few.gaussian_mean == 30);
-    CHECK(late.gaussian_mean == 45);
-    CHECK(late.gaussian_deviation == 5);
-    const Recipe maple = recipe(Protocol::domain_generalization, LearnerKind::maple, "imagenet");
+    CHECK(few.option("gaussian-mean") == 30);
+    CHECK(late.option("gaussian-mean") == 45);
+    CHECK(late.option("gaussian-deviation") == 5);
+    const Recipe maple = recipe(Protocol::domain_generalization, "maple", "imagenet");
     CHECK(maple.epochs == 2);
     CHECK(maple.lr == 0.0026);
     CHECK(maple.depth == 3);
-    CHECK(recipe(Protocol::few_shot, LearnerKind::coop, "imagenet").epochs == 50);
-    CHECK(recipe(Protocol::few_shot, LearnerKind::coop, "dtd").epochs == 200);
+    CHECK(recipe(Protocol::few_shot, "coop", "imagenet").epochs == 50);
+    CHECK(recipe(Protocol::few_shot, "coop", "dtd").epochs == 200);
 
     CHECK(distillation_recipe(Protocol::base_to_novel, "dtd").kd_weight == 200);
     CHECK(distillation_recipe(Protocol::cross_dataset, "dtd").kd_weight == 1000);

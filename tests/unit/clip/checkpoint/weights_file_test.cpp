@@ -3,7 +3,7 @@
 
 #include <promptkd/clip/checkpoint/convert.hpp>
 #include <promptkd/clip/checkpoint/inventory.hpp>
-#include <promptkd/learner/maple_checkpoint.hpp>
+#include <promptkd/learner/registry.hpp>
 
 #include <limits>
 
@@ -23,6 +23,7 @@ TensorMap read(const std::string& path, std::string* warnings = nullptr, Weights
         if (warnings) *warnings += text + "\n";
     };
     options.names = {"--activation", "--model-config FILE"};
+    options.learner_of = &name_of_learner;
     return read_weights(path, options);
 }
 
@@ -124,7 +125,7 @@ TEST_CASE("weights: learners are told apart by their parameters") {
     const auto learner = [](const std::vector<std::string>& names) {
         TensorMap map;
         for (const std::string& name : names) map.tensors[name] = make_tensor<float>({1}, {1});
-        return learned_parameters(map).metadata.at("learner");
+        return learned_parameters(map, &name_of_learner).metadata.at("learner");
     };
     CHECK(learner({"ctx", "token_prefix"}) == "coop");
     CHECK(learner({"ctx", "meta_net.linear1.weight"}) == "cocoop");
