@@ -5,6 +5,7 @@
 #include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/distill/run.hpp>
 #include <promptkd/evaluate/classifier.hpp>
+#include <promptkd/evaluate/evaluate.hpp>
 #include <promptkd/format/safetensors.hpp>
 
 #include <iostream>
