@@ -164,7 +164,9 @@ inline HostTensor transpose(const HostTensor& tensor) {
             std::memcpy(bytes->data() + static_cast<std::size_t>(j * rows + i) * unit,
                         tensor.bytes + static_cast<std::size_t>(i * columns + j) * unit, unit);
     HostTensor out;
-    out.dtype = tensor.dtype, out.shape = {columns, rows}, out.bytes = bytes->data();
+    out.dtype = tensor.dtype;
+    out.shape = {columns, rows};
+    out.bytes = bytes->data();
     out.owner = std::move(bytes);
     return out;
 }

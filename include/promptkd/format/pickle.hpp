@@ -364,7 +364,8 @@ private:
 
     bool push_global(std::string_view module, std::string_view name) {
         Node node = make(Kind::global);
-        node.text = module, node.name = name;
+        node.text = module;
+        node.name = name;
         return push_new(std::move(node));
     }
 
@@ -376,7 +377,8 @@ private:
         in_.check(out_.nodes_[arguments].kind == Kind::tuple, "a call whose arguments are no tuple");
         if (is_dictionary(callee)) return push_items(Kind::dict, pairs(arguments));
         Node node = make(Kind::object);
-        node.callee = callee, node.arguments = arguments;
+        node.callee = callee;
+        node.arguments = arguments;
         return push_new(std::move(node));
     }
 

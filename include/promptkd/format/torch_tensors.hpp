@@ -185,7 +185,9 @@ private:
         if (tensor.count() == 0) return;
         const std::byte* first = data.data + (storage.offset + offset) * unit;
         if (is_contiguous(tensor.shape, stride)) {
-            tensor.bytes = first, tensor.owner = data.owner, tensor.mapped = data.mapped;
+            tensor.bytes = first;
+            tensor.owner = data.owner;
+            tensor.mapped = data.mapped;
             return;
         }
         auto copy = std::make_shared<std::vector<std::byte>>(tensor.size_bytes());

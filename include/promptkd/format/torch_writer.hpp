@@ -108,22 +108,14 @@ public:
         require(size < limit && at_ < limit - size,
                 "a checkpoint of more than 4 GiB cannot be written in this layout; write safetensors");
         const std::size_t start = at_ + 30 + name.size() + 4, padding = (64 - start % 64) % 64;
-        std::string common;
-        append_le(common, 20, 2), append_le(common, 0x0800, 2),
-            append_le(common, 0, 2);  // version, UTF-8 names, stored
-        append_le(common, 0, 2), append_le(common, 0x21, 2),
-            append_le(common, sum, 4);  // 1980-01-01: the same input gives the same bytes
-        append_le(common, size, 4), append_le(common, size, 4), append_le(common, name.size(), 2);
-        std::string local = "PK\x03\x04" + common;
-        append_le(local, 4 + padding, 2);
-        local += name + "FB";
-        append_le(local, padding, 2);
-        local.append(padding, 'Z');
-        directory_ += std::string("PK\x01\x02") + std::string("\x14\0", 2) + common;
-        append_le(directory_, 0, 2), append_le(directory_, 0, 2), append_le(directory_, 0, 2),
-            append_le(directory_, 0, 2), append_le(directory_, 0, 4);
-        append_le(directory_, at_, 4);
-        directory_ += name;
+        // Version, UTF-8 names, stored, 1980-01-01 (the same input gives the same bytes), CRC, both sizes, name.
+        const std::string common =
+            fields({{20, 2}, {0x0800, 2}, {0, 2}, {0, 2}, {0x21, 2}, {sum, 4}, {size, 4}, {size, 4}, {name.size(), 2}});
+        std::string local = "PK\x03\x04" + common + fields({{4 + padding, 2}}) + name;
+        local += "FB" + fields({{padding, 2}}) + std::string(padding, 'Z');
+        // No extra field, no comment, first part, no attributes, then the place of the local header.
+        directory_ += "PK\x01\x02" + fields({{20, 2}}) + common;
+        directory_ += fields({{0, 2}, {0, 2}, {0, 2}, {0, 2}, {0, 4}, {at_, 4}}) + name;
         ++count_;
         file_.write(local);
         file_.write(bytes, size);
@@ -134,19 +126,30 @@ public:
     void finish() {
         require(count_ < 65535 && at_ < limit - directory_.size(),
                 "too many tensors for a checkpoint in this layout; write safetensors");
-        std::string end = "PK\x05\x06";
-        append_le(end, 0, 4), append_le(end, count_, 2), append_le(end, count_, 2),
-            append_le(end, directory_.size(), 4), append_le(end, at_, 4), append_le(end, 0, 2);
         file_.write(directory_);
-        file_.write(end);
+        file_.write("PK\x05\x06" +
+                    fields({{0, 4}, {count_, 2}, {count_, 2}, {directory_.size(), 4}, {at_, 4}, {0, 2}}));
     }
 
 private:
     static constexpr std::size_t limit = 0xffffffff;
 
+    struct Field {
+        std::uint64_t value;
+        std::size_t bytes;
+    };
+
+    /// Little-endian numbers, one behind the other.
+    static std::string fields(std::initializer_list<Field> all) {
+        std::string out;
+        for (const Field& field : all) append_le(out, field.value, field.bytes);
+        return out;
+    }
+
     AtomicFile& file_;
     std::string directory_;
-    std::size_t at_ = 0, count_ = 0;
+    std::size_t at_ = 0;
+    std::size_t count_ = 0;
 };
 
 }  // namespace detail

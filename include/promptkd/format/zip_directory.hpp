@@ -36,9 +36,11 @@ public:
     }
 
 private:
-    static constexpr std::uint32_t local_signature = 0x04034b50, central_signature = 0x02014b50,
-                                   end_signature = 0x06054b50, end64_signature = 0x06064b50,
-                                   locator_signature = 0x07064b50;
+    static constexpr std::uint32_t local_signature = 0x04034b50;
+    static constexpr std::uint32_t central_signature = 0x02014b50;
+    static constexpr std::uint32_t end_signature = 0x06054b50;
+    static constexpr std::uint32_t end64_signature = 0x06064b50;
+    static constexpr std::uint32_t locator_signature = 0x07064b50;
     static constexpr std::uint64_t entry_limit = 1'000'000;
 
     template <class... Args>
@@ -61,12 +63,16 @@ private:
         }
         check(le(end + 4, 2) == 0 && le(end + 6, 2) == 0 && le(end + 8, 2) == le(end + 10, 2),
               "archives in several parts are not supported");
-        count_ = le(end + 10, 2), directory_size_ = le(end + 12, 4), directory_offset_ = le(end + 16, 4);
+        count_ = le(end + 10, 2);
+        directory_size_ = le(end + 12, 4);
+        directory_offset_ = le(end + 16, 4);
         std::uint64_t directory_end = end;
         if (end >= 20 && le(end - 20, 4) == locator_signature) {
             const std::uint64_t record = le(end - 12, 8);
             check(le(record, 4) == end64_signature, "its zip64 end record is not where its locator says");
-            count_ = le(record + 32, 8), directory_size_ = le(record + 40, 8), directory_offset_ = le(record + 48, 8);
+            count_ = le(record + 32, 8);
+            directory_size_ = le(record + 40, 8);
+            directory_offset_ = le(record + 48, 8);
             directory_end = record;
         }
         check(count_ <= entry_limit, count_, " entries");
@@ -78,10 +84,15 @@ private:
     ZipEntry read_entry(std::uint64_t& at) const {
         check(le(at, 4) == central_signature, "no directory entry at byte ", at);
         ZipEntry e;
-        e.method = static_cast<std::uint16_t>(le(at + 10, 2)), e.crc = static_cast<std::uint32_t>(le(at + 16, 4));
-        e.packed_size = le(at + 20, 4), e.size = le(at + 24, 4), e.header_offset = le(at + 42, 4);
-        const std::uint64_t name = le(at + 28, 2), extra = le(at + 30, 2), comment = le(at + 32, 2),
-                            length = 46 + name + extra + comment;
+        e.method = static_cast<std::uint16_t>(le(at + 10, 2));
+        e.crc = static_cast<std::uint32_t>(le(at + 16, 4));
+        e.packed_size = le(at + 20, 4);
+        e.size = le(at + 24, 4);
+        e.header_offset = le(at + 42, 4);
+        const std::uint64_t name = le(at + 28, 2);
+        const std::uint64_t extra = le(at + 30, 2);
+        const std::uint64_t comment = le(at + 32, 2);
+        const std::uint64_t length = 46 + name + extra + comment;
         check(length <= text_.size() - at, "it ends too early");
         e.name = std::string(text_.substr(static_cast<std::size_t>(at + 46), static_cast<std::size_t>(name)));
         check_name(e.name);

@@ -63,7 +63,8 @@ TEST_CASE("JPEG decoders: Pillow's pixels, CMYK, progressive, subsampled, restar
             int largest = 0;
             for (std::size_t i = 0; i < got.pixels.size(); ++i) {
                 const int d = std::abs(int{got.pixels[i]} - int{want.pixels[i]});
-                sum += d, largest = std::max(largest, d);
+                sum += d;
+                largest = std::max(largest, d);
             }
             CHECK(sum / static_cast<double>(got.pixels.size()) <= 1);
             CHECK(largest <= 8);

@@ -171,7 +171,8 @@ TEST_CASE("pickle: unknown opcodes, other protocols and huge counts are refused"
     check_refused("\x80\x04\x95" + std::string(8, '\xff'), 2, "longer than the pickle");
     check_refused(proto + "cmodule", 2, "without an end");
     PickleLimits few;
-    few.nodes = 10, few.depth = 3;
+    few.nodes = 10;
+    few.depth = 3;
     check_refused(proto + std::string(20, ']'), 11, "more than 10 values", few);
     check_refused(proto + std::string(20, '('), 5, "more than 3 open marks", few);
     check_refused(proto + "]" + std::string(40, '2'), 12, "more than 10 values on the stack", few);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <promptkd/core/hash.hpp>
+#include <promptkd/core/checksum.hpp>
 
 #include <doctest/doctest.h>
 
 #include <set>
 
-namespace hash_test {
+namespace checksum_test {
 
 namespace {
 
@@ -54,4 +54,4 @@ TEST_CASE("checksum: the division into parts counts, since files and names are p
 
 }  // namespace
 
-}  // namespace hash_test
+}  // namespace checksum_test

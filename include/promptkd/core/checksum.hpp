@@ -9,7 +9,8 @@
 
 namespace promptkd {
 
-/// A 64-bit checksum of bytes, eight at a time: tells files apart; it is no protection against forgery.
+/// A 64-bit checksum of bytes, eight at a time (exclusive or, multiplication, shift): tells files apart; it is no
+/// protection against forgery. Parts count: "ab" differs from "a" and then "b".
 class Checksum {
 public:
     void add(const void* data, std::size_t n) {
