@@ -2,15 +2,73 @@
 // `promptkd demo`: PromptKD from end to end on real images (Fashion-MNIST) with two small CLIP models, in about a
 // minute or two. With --full its first stage too: the teacher's prompts are learned from a few labelled images.
 #include "commands.hpp"
-#include "distill_session.hpp"
+#include "progress.hpp"
+#include "results_json.hpp"
 #include "svg.hpp"
-#include "train_job.hpp"
 
+#include <promptkd/experiment/classification.hpp>
+#include <promptkd/experiment/distillation.hpp>
+#include <promptkd/experiment/training.hpp>
+#include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/image.hpp>
 
 namespace promptkd::cli {
 
 namespace {
+
+/// Says which stage begins, and draws the curves of the second one.
+template <class D>
+class DemoObserver final : public ProgramObserver {
+public:
+    DemoObserver(const Output& output, Index epochs, Index batch)
+        : ProgramObserver(output), epochs_(static_cast<double>(epochs)), batch_(batch) {}
+
+    /// From now on each epoch is evaluated on `probe`. Both must outlive this.
+    void watch(DistillationRun<D>& run, const Dataset& probe) {
+        run_ = &run;
+        probe_ = &probe;
+    }
+
+    void on_start(const TrainingStart& start) override {
+        steps_an_epoch_ = static_cast<double>(std::max<Index>(1, start.images / batch_));
+    }
+    void on_step(const StepRecord& r) override {
+        mean_ += r.loss;
+        if ((r.step + 1) % 50 != 0) return;
+        losses_.emplace_back(static_cast<double>(r.step + 1) / (steps_an_epoch_ * epochs_), mean_ / 50);
+        mean_ = 0;
+    }
+    void on_epoch(const Progress& at) override {
+        const BaseNew found = *run_->evaluate(*probe_).halves;
+        accuracies_[0].points.emplace_back(static_cast<double>(at.epoch) / epochs_, found.base);
+        accuracies_[1].points.emplace_back(static_cast<double>(at.epoch) / epochs_, found.novel);
+        curve_.push_back({{"epoch", at.epoch}, {"base", found.base}, {"new", found.novel}, {"images", probe_->size()}});
+    }
+
+    const nlohmann::json& curve() const { return curve_; }
+    void write(const std::string& path, const std::string& x_axis) const {
+        write_curves(path, {{"mean of 50 steps", "#6a1b9a", losses_}}, accuracies_, x_axis);
+    }
+
+private:
+    double epochs_, steps_an_epoch_ = 1, mean_ = 0;
+    Index batch_;
+    DistillationRun<D>* run_ = nullptr;
+    const Dataset* probe_ = nullptr;
+    std::vector<std::pair<double, double>> losses_;
+    std::vector<Curve> accuracies_ = {{"base", "#1565c0", {}}, {"new", "#ef6c00", {}}};
+    nlohmann::json curve_ = nlohmann::json::array();
+};
+
+/// The first stage's.
+class TeacherObserver final : public ProgramObserver {
+public:
+    using ProgramObserver::ProgramObserver;
+    void on_start(const TrainingStart& start) override {
+        say() << "first stage: PromptSRC on " << start.images << " labelled images of " << start.classes
+              << " base classes" << std::endl;
+    }
+};
 
 struct Demo {
     Common common;
@@ -28,176 +86,156 @@ struct Demo {
 
     std::ostream& say() const { return common.output.text(); }
 
-    /// What the files of the demonstration's models leave open.
-    const WeightsOptions weights_options = [] {
-        WeightsOptions options;
-        options.activation = "quick_gelu";
-        return options;
-    }();
+    /// One of the demonstration's models; their files leave the activation open.
+    ModelFile model(const std::string& name) const { return {assets + "/" + name, "", "quick_gelu"}; }
 
-    DistillJob job() const {
-        DistillJob j;
-        j.teacher.weights = {assets + "/fashion_clip_teacher.safetensors"};
-        j.teacher.prompts = {full ? common.out + "/teacher/prompts.safetensors"
+    DistillationSpec distillation() const {
+        DistillationSpec s;
+        s.student = model("fashion_clip_student.safetensors");
+        const ModelFile teacher = model("fashion_clip_teacher.safetensors");
+        s.teacher.weights = {teacher.path};
+        s.teacher.activation = teacher.activation;
+        s.teacher.prompts = {full ? common.out + "/teacher/prompts.safetensors"
                                   : assets + "/fashion_teacher_prompts.safetensors"};
-        j.student = assets + "/fashion_clip_student.safetensors";
-        j.activation = j.teacher.activation = weights_options.activation;
-        j.vocab = assets + "/fashion_bpe.txt.gz";
-        j.data = common.data;
-        j.pattern = "a photo of a {}.";
-        j.images = images;
-        j.shape.depth = 3;
-        j.run.batch = batch, j.run.seed = common.seed, j.run.out = common.out;
-        j.run.schedule.max_epoch = epochs;
-        j.run.augmentation = Augmentation::flip;
-        j.run.loader_threads = 1;
-        j.run.identity = config;
-        for (const char* key : {"out", "threads", "assets", "test-images"}) j.run.identity.erase(key);
-        j.fresh = true;
-        j.output = &common.output;
-        j.config = config;
-        return j;
+        s.vocabulary = assets + "/fashion_bpe.txt.gz";
+        s.pattern = "a photo of a {}.";
+        s.data.source = common.data;
+        s.data.images = images;
+        s.shape.depth = 3;
+        s.loop.batch = batch;
+        s.loop.seed = common.seed;
+        s.loop.out = common.out;
+        s.loop.schedule.max_epoch = epochs;
+        s.loop.augmentation = Augmentation::flip;
+        s.loop.loader_threads = 1;
+        s.loop.identity = config;
+        for (const char* key : {"out", "threads", "assets", "test-images"}) s.loop.identity.erase(key);
+        s.fresh = true;
+        s.settings = config;
+        return s;
     }
 
     /// The first stage: PromptSRC on 16 labelled images of each base class among the first 6,000.
-    TrainJob teacher_job() const {
-        TrainJob t;
-        t.learner = "promptsrc";
-        t.weights = assets + "/fashion_clip_teacher.safetensors", t.vocab = assets + "/fashion_bpe.txt.gz";
-        t.weights_options = weights_options;
-        t.data = common.data, t.images = 6000, t.shots = 16;
-        t.recipe = published_recipe(t.learner, t.shots);
-        t.recipe.batch = 8, t.recipe.depth = 3;
-        t.loop.batch = t.recipe.batch, t.loop.schedule.lr = t.recipe.lr, t.loop.schedule.max_epoch = t.recipe.epochs;
-        t.loop.seed = common.seed, t.loop.out = common.out + "/teacher", t.loop.loader_threads = 1;
-        t.loop.identity = config;
-        t.fresh = true, t.output = &common.output;
-        return t;
+    TrainingSpec teacher_training() const {
+        TrainingSpec s;
+        s.model = model("fashion_clip_teacher.safetensors");
+        s.vocabulary = assets + "/fashion_bpe.txt.gz";
+        s.data.source = common.data;
+        s.data.images = 6000;
+        s.recipe = published_recipe(s.learner, s.data.shots);
+        s.recipe.batch = 8;
+        s.recipe.depth = 3;
+        s.loop.batch = s.recipe.batch;
+        s.loop.schedule.lr = s.recipe.lr;
+        s.loop.schedule.max_epoch = s.recipe.epochs;
+        s.loop.seed = common.seed;
+        s.loop.out = common.out + "/teacher";
+        s.loop.loader_threads = 1;
+        s.loop.identity = config;
+        s.fresh = true;
+        return s;
     }
 
     template <class D>
     nlohmann::json train_teacher(D& device) const {
-        const TrainJob job = teacher_job();
-        make_directories(job.loop.out);
-        TrainSession<D> session(device, job);
-        say() << "first stage: PromptSRC on " << session.training_data().size() << " labelled images of "
-              << session.training_data().classes() << " base classes" << std::endl;
-        const TrainingResult trained = session.train();
-        session.write_prompts(job.loop.out + "/prompts.safetensors");
-        return {{"steps", trained.progress.step}, {"seconds", trained.progress.seconds}};
-    }
-
-    /// Zero-shot accuracy of a model; `prompts` may be null.
-    template <class D>
-    nlohmann::json zero_shot(D& device, const ClipModel<D>& model, const TensorMap* prompts, const Dataset& test,
-                             const Tokenizer& tokenizer, const std::string& what) const {
-        const TokenRows tokens =
-            tokenize_classes(tokenizer, model.text().config(), model.source(), test.class_names, "a photo of a {}.");
-        const auto vectors = promptkd::class_vectors(device, model, tokens, prompts);
-        FrozenImageTower<D> tower(device, model, prompts, 100);
-        const auto set = features_with_progress(device, test, tower.resolution(), tower.embed(), 100, what,
-                                                [&](const auto* x, Index n) { return tower.encode(x, n); });
-        return evaluation_json(device, set, vectors, test.class_names, "");
+        TeacherObserver observer(common.output);
+        const TrainingSpec spec = teacher_training();
+        TrainingRun<D> run(device, spec, observer);
+        const TrainingOutcome trained = run.train();
+        run.write_prompts(spec.loop.out + "/prompts.safetensors");
+        const Progress& at = trained.training.progress;
+        return {{"steps", at.step}, {"seconds", at.seconds}};
     }
 
     template <class D>
     void demonstrate(D& device) const {
-        const DistillJob j = job();
         say() << "PromptKD on Fashion-MNIST: a CLIP student learns from " << images
               << " unlabelled images under a prompted teacher.\n";
         nlohmann::json report = {{"config", config}};
         if (full) report["teacher_training"] = train_teacher(device);
-        const Tokenizer tokenizer = Tokenizer::from_file(j.vocab);
         Dataset test = open_dataset(common.data, Split::test);
         if (test_images > 0) test = take(test, test_images);
-        const TensorMap student_map = load_weights(j.student, weights_options),
-                        prompts = read_weights(j.teacher.prompts[0]);
-        DistillSession<D> session(device, j);
-        {
-            const ClipModel<D> student(device, student_map);
-            report["teacher_zero_shot"] =
-                zero_shot(device, session.teacher_model(), nullptr, test, tokenizer, "teacher, zero-shot");
-            report["teacher_prompted"] =
-                zero_shot(device, session.teacher_model(), &prompts, test, tokenizer, "teacher, prompted");
-            report["student_zero_shot"] = zero_shot(device, student, nullptr, test, tokenizer, "student, zero-shot");
-        }
-        print_row("teacher, zero-shot", report["teacher_zero_shot"], true);
-        print_row(full ? "teacher, PromptSRC (stage 1)" : "teacher, PromptSRC prompts", report["teacher_prompted"]);
-        print_row("student, zero-shot (before)", report["student_zero_shot"]);
-
-        std::vector<std::pair<double, double>> losses;
-        std::vector<Curve> accuracies = {{"base", "#1565c0", {}}, {"new", "#ef6c00", {}}};
-        const double total = static_cast<double>(epochs);
-        Index steps_an_epoch = std::max<Index>(1, session.training_data().size() / batch);
-        double mean = 0;
-        const auto on_step = [&](const StepRecord& r) {
-            mean += r.loss;
-            if ((r.step + 1) % 50 == 0)
-                losses.emplace_back(static_cast<double>(r.step + 1) / (static_cast<double>(steps_an_epoch) * total),
-                                    mean / 50),
-                    mean = 0;
-        };
         const Dataset probe = take(test, 2000);
-        nlohmann::json curve = nlohmann::json::array();
-        const auto on_epoch = [&](const Progress& at) {
-            const auto r = evaluate_base_new_all(device, session.features(probe, "evaluate"), session.class_vectors(),
-                                                 probe.classes());
-            accuracies[0].points.emplace_back(static_cast<double>(at.epoch) / total, r.base.accuracy);
-            accuracies[1].points.emplace_back(static_cast<double>(at.epoch) / total, r.novel.accuracy);
-            curve.push_back(
-                {{"epoch", at.epoch}, {"base", r.base.accuracy}, {"new", r.novel.accuracy}, {"images", probe.size()}});
-        };
-        const TrainingResult trained = session.train(on_step, on_epoch);
-        report["student_distilled"] = evaluation_json(device, session.features(test, "student, distilled"),
-                                                      session.class_vectors(), test.class_names, "");
-        print_row(full ? "student, distilled (stage 2)" : "student, distilled (after)", report["student_distilled"]);
-        report["training"] = training_json(trained, session.training_data());
-        report["curve"] = curve;
-        session.write_student(common.out + "/bundle.safetensors");
-        write_curves(common.out + "/curves.svg", {{"mean of 50 steps", "#6a1b9a", losses}}, accuracies,
-                     "training progress, " + std::to_string(epochs) + " epochs");
+        DemoObserver<D> observer(common.output, epochs, batch);
+        const DistillationSpec spec = distillation();
+        DistillationRun<D> run(device, spec, observer);
+        observer.watch(run, probe);
+        evaluate_zero_shot(device, spec, run.teacher_model(), test, report);
+
+        const TrainingOutcome trained = run.train();
+        const EvaluationResult found = run.evaluate(test, "student, distilled");
+        report["student_distilled"] = evaluation_json(found);
+        print_row(full ? "student, distilled (stage 2)" : "student, distilled (after)", found);
+        report["training"] = training_json(trained);
+        report["curve"] = observer.curve();
+        run.write_bundle(common.out + "/bundle.safetensors");
+        observer.write(common.out + "/curves.svg", "training progress, " + std::to_string(epochs) + " epochs");
         write_pictures(device, test);
         write_atomically(common.out + "/report.json", report.dump(2) + "\n");
         common.output.write(report);
-        say() << "\n"
-              << trained.progress.step << " steps in " << static_cast<int>(trained.progress.seconds) << " s, loss "
-              << trained.progress.first_loss << " -> " << trained.progress.last_loss
-              << "\nstudent (one file):  " << common.out << "/bundle.safetensors\ncurves:              " << common.out
-              << "/curves.svg\npredictions:         " << common.out
-              << "/predictions.svg\nreport:              " << common.out
-              << "/report.json\nclassify an image:   promptkd classify " << common.out << "/bundle.safetensors IMAGE\n";
+        print_files(trained.training.progress);
     }
 
-    void print_row(const char* name, const nlohmann::json& r, bool heading = false) const {
+    /// What teacher and student can do before the distillation.
+    template <class D>
+    void evaluate_zero_shot(D& device, const DistillationSpec& spec, const ClipModel<D>& teacher, const Dataset& test,
+                            nlohmann::json& report) const {
+        ProgramObserver observer(common.output);
+        const Tokenizer tokenizer = load_tokenizer(spec.vocabulary);
+        const TensorMap weights = load_weights(spec.student, observer);
+        const TensorMap prompts = load_tensors(spec.teacher.prompts[0], observer);
+        const ClipModel<D> student(device, weights);
+        const auto evaluate = [&](const ClipModel<D>& clip, const TensorMap* with, const std::string& what) {
+            return ZeroShot<D>(device, clip, with, {what, 100, observer}).evaluate(test, tokenizer, spec.pattern);
+        };
+        const EvaluationResult plain = evaluate(teacher, nullptr, "teacher, zero-shot");
+        const EvaluationResult prompted = evaluate(teacher, &prompts, "teacher, prompted");
+        const EvaluationResult before = evaluate(student, nullptr, "student, zero-shot");
+        report["teacher_zero_shot"] = evaluation_json(plain);
+        report["teacher_prompted"] = evaluation_json(prompted);
+        report["student_zero_shot"] = evaluation_json(before);
+        print_heading();
+        print_row("teacher, zero-shot", plain);
+        print_row(full ? "teacher, PromptSRC (stage 1)" : "teacher, PromptSRC prompts", prompted);
+        print_row("student, zero-shot (before)", before);
+    }
+
+    void print_heading() const {
         char line[120];
-        if (heading) {
-            std::snprintf(line, sizeof line, "\n%-30s %7s %7s %7s %7s\n", "test accuracy, %", "base", "new", "H",
-                          "all");
-            say() << line;
-        }
-        std::snprintf(line, sizeof line, "%-30s %7.2f %7.2f %7.2f %7.2f", name, r["base"].get<double>(),
-                      r["new"].get<double>(), r["harmonic_mean"].get<double>(), r["all"].get<double>());
+        std::snprintf(line, sizeof line, "\n%-30s %7s %7s %7s %7s\n", "test accuracy, %", "base", "new", "H", "all");
+        say() << line;
+    }
+
+    void print_row(const char* name, const EvaluationResult& r) const {
+        char line[120];
+        std::snprintf(line, sizeof line, "%-30s %7.2f %7.2f %7.2f %7.2f", name, r.halves->base, r.halves->novel,
+                      r.halves->harmonic(), r.metrics.accuracy);
         say() << line << std::endl;
+    }
+
+    void print_files(const Progress& at) const {
+        const std::string& out = common.out;
+        say() << "\n"
+              << at.step << " steps in " << static_cast<int>(at.seconds) << " s, loss " << at.first_loss << " -> "
+              << at.last_loss << "\n";
+        say() << "student (one file):  " << out << "/bundle.safetensors\n";
+        say() << "curves:              " << out << "/curves.svg\n";
+        say() << "predictions:         " << out << "/predictions.svg\n";
+        say() << "report:              " << out << "/report.json\n";
+        say() << "classify an image:   promptkd classify " << out << "/bundle.safetensors IMAGE\n";
     }
 
     /// The bundle, read back, on the first test images.
     template <class D>
     void write_pictures(D& device, const Dataset& test) const {
-        using T = typename D::Scalar;
-        Classifier<D> student(device, read_weights(common.out + "/bundle.safetensors"));
-        const Index r = student.resolution(), values = 3 * r * r;
-        Buffer<D, T> pixels(device, values);
-        std::vector<float> host(static_cast<std::size_t>(values));
+        ProgramObserver observer(common.output);
+        ImageClassifier<D> student(device, load_tensors(common.out + "/bundle.safetensors", observer));
         std::vector<GalleryItem> items;
         for (Index i = 0; i < std::min<Index>(24, test.size()); ++i) {
             const Image image = test.load(i);
-            normalize_image(preprocess_image(image, r), host.data());
-            const std::vector<T> converted(host.begin(), host.end());
-            device.upload(pixels.data(), converted.data(), converted.size() * sizeof(T));
-            const std::vector<T> p = student.probabilities(pixels.data(), 1);
-            const auto best = std::max_element(p.begin(), p.end());
-            items.push_back({encode_png(image), student.class_names()[static_cast<std::size_t>(best - p.begin())],
-                             test.class_names[static_cast<std::size_t>(test.label(i))], static_cast<double>(*best)});
+            const ClassProbability best = student.classify(image, 1).front();
+            const std::string& truth = test.class_names[static_cast<std::size_t>(test.label(i))];
+            items.push_back({encode_png(image), best.name, truth, best.probability});
         }
         write_gallery(common.out + "/predictions.svg", items);
     }
@@ -226,7 +264,10 @@ void add_demo(CLI::App& app, Action& action) {
     c.add_option("--seed", o->common.seed, "of initial values, order and augmentation")->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);
-    c.callback([o, &c, &action] { o->config = resolved(c), action = [o] { return o->run(); }; });
+    c.callback([o, &c, &action] {
+        o->config = resolved(c);
+        action = [o] { return o->run(); };
+    });
 }
 
 }  // namespace promptkd::cli

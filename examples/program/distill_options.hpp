@@ -1,47 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "distill_job.hpp"
+#include "progress.hpp"
 #include "run_options.hpp"
+
+#include <promptkd/experiment/distillation_spec.hpp>
+
+#include <optional>
 
 namespace promptkd::cli {
 
 /// The options that `distill` and `teacher-logits` share.
 struct DistillOptions {
     Common common;
-    DistillJob job;
+    DistillationSpec spec;
     RunOptions run;
     std::string order = "shuffled", kd = "logits", stay_close_to = "features", train = "prompts",
-                text_features = "teacher", views = "epochs", bn = "global";
+                text_features = "teacher", views = "epochs", bn = "global", classes = "all", class_names;
     double lr = 0.005;
-    Index epochs = 20;
+    Index epochs = 20, validation = 16;
     std::optional<std::uint64_t> view_seed;
+    nlohmann::json config;  ///< the resolved options
 
+    /// Completes the specification.
     void finish() {
-        TrainingLoopConfig& r = job.run;
-        r.schedule.lr = lr, r.schedule.max_epoch = epochs;
-        run.apply(r, job.loss.optimizer);
-        r.shuffle = order == "shuffled", r.fixed_views = views == "fixed", r.view_seed = view_seed;
-        r.seed = common.seed, r.out = common.out;
-        job.loss.kd = parse_kd_loss(kd), job.loss.stay_close_to = parse_stay_close(stay_close_to);
-        job.local_batch_norm = bn == "local";
-        job.shape.train_encoder = train == "full", job.own_text = text_features == "own";
-        job.micro_batches = run.micro_batches, job.clean = run.protocol == "clean";
-        job.teacher.activation = job.activation;
-        job.vocab = common.vocab, job.data = common.data, job.output = &common.output;
-        if (job.pattern.empty()) job.pattern = default_template(common.data);
-        job.config["template"] = job.pattern;
-        r.identity = job.config;
+        finish_loop();
+        spec.loss.kd = parse_kd_loss(kd);
+        spec.loss.stay_close_to = parse_stay_close(stay_close_to);
+        spec.local_batch_norm = bn == "local";
+        spec.shape.train_encoder = train == "full";
+        spec.own_text = text_features == "own";
+        spec.micro_batches = run.micro_batches;
+        spec.student.names = {"--activation", "--student-config FILE"};
+        spec.teacher.names = {"--activation", "--teacher-config FILE"};
+        spec.teacher.activation = spec.student.activation;
+        for (std::string& file : spec.teacher.prompts)
+            if (file == "none") file.clear();
+        if (!class_names.empty()) spec.data.class_names = read_class_names(class_names);
+        spec.data.source = common.data;
+        spec.data.classes = parse_class_subset(classes);
+        spec.data.validation = run.protocol == "clean" ? validation : 0;
+        spec.vocabulary = spec.needs_vocabulary() ? vocabulary_path(common) : common.vocab;
+        if (spec.pattern.empty()) spec.pattern = default_template(common.data);
+        config["template"] = spec.pattern;
+        spec.settings = config;
+        spec.loop.identity = config;
         for (const char* key : {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds"})
-            r.identity.erase(key);
+            spec.loop.identity.erase(key);
     }
 
-    /// The job of one of several seeds.
-    DistillJob with_seed(std::uint64_t seed, const std::string& out) const {
-        DistillJob one = job;
-        one.run.seed = seed, one.run.out = out;
-        one.run.identity["seed"] = std::to_string(seed);
+    /// The run of one of several seeds.
+    DistillationSpec with_seed(std::uint64_t seed, const std::string& out) const {
+        DistillationSpec one = spec;
+        one.loop.seed = seed;
+        one.loop.out = out;
+        one.loop.identity["seed"] = std::to_string(seed);
         return one;
+    }
+
+private:
+    void finish_loop() {
+        TrainingLoopConfig& loop = spec.loop;
+        loop.schedule.lr = lr;
+        loop.schedule.max_epoch = epochs;
+        run.apply(loop, spec.loss.optimizer);
+        loop.shuffle = order == "shuffled";
+        loop.fixed_views = views == "fixed";
+        loop.view_seed = view_seed;
+        loop.seed = common.seed;
+        loop.out = common.out;
     }
 };
 
@@ -50,19 +77,19 @@ inline CLI::Option* repeatable(CLI::Option* option) {
 }
 
 inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
-    repeatable(c.add_option("--teacher", o.job.teacher.weights,
+    repeatable(c.add_option("--teacher", o.spec.teacher.weights,
                             "CLIP weights of the teacher; repeated: several teachers, whose logits are averaged"));
     repeatable(
-        c.add_option("--teacher-prompts", o.job.teacher.prompts,
+        c.add_option("--teacher-prompts", o.spec.teacher.prompts,
                      "learned prompts of the teacher: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or "
                      "PromptSRC; repeated: one for each teacher, or several for one file of weights; none: none"));
-    c.add_flag("--int8-teacher", o.job.teacher.int8,
+    c.add_flag("--int8-teacher", o.spec.teacher.int8,
                "the teacher's image encoder with weights and their inputs in 8 bits: faster, on the CPU only");
-    c.add_option("--teacher-config", o.job.teacher.config,
+    c.add_option("--teacher-config", o.spec.teacher.config,
                  "the teacher's JSON (Hugging Face, open_clip), where it is not beside its weights");
-    c.add_option("--class-vectors", o.job.teacher.class_vectors,
+    c.add_option("--class-vectors", o.spec.teacher.class_vectors,
                  "file with the tensor class_vectors (classes, e), instead of the teacher's text branch");
-    c.add_option("--activation", o.job.activation, "of a model whose file does not tell: quick_gelu or gelu")
+    c.add_option("--activation", o.spec.student.activation, "of a model whose file does not tell: quick_gelu or gelu")
         ->check(CLI::IsMember({"quick_gelu", "gelu"}));
     add_vocabulary(c, o.common);
     c.add_option("--kd", o.kd, "what the student imitates: the teacher's logits (KL), or its features (l1, mse)")
@@ -72,20 +99,20 @@ inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
 
 inline void add_image_options(CLI::App& c, DistillOptions& o) {
     c.add_option("--data", o.common.data, "unlabelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
-    c.add_option("--class-names", o.job.class_names, "file with one class name a line (default: those of --data)");
-    c.add_option("--template", o.job.pattern,
+    c.add_option("--class-names", o.class_names, "file with one class name a line (default: those of --data)");
+    c.add_option("--template", o.spec.pattern,
                  "prompt text with {} for the class name (default: the published one of the data set)");
-    c.add_option("--images", o.job.images, "only the first so many training images; 0: all")
+    c.add_option("--images", o.spec.data.images, "only the first so many training images; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    c.add_option("--images-per-class", o.job.images_per_class,
+    c.add_option("--images-per-class", o.spec.data.images_per_class,
                  "so many images of each class, drawn by the seed of the views (labelled images); 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    c.add_option("--distil-classes", o.job.classes, "see images of base, new or all classes (labelled images)")
+    c.add_option("--distil-classes", o.classes, "see images of base, new or all classes (labelled images)")
         ->check(CLI::IsMember({"base", "new", "all"}))
         ->capture_default_str();
-    c.add_option("--validation", o.job.validation, "protocol clean: images of each class that are held out")
+    c.add_option("--validation", o.validation, "protocol clean: images of each class that are held out")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
 }
@@ -93,7 +120,7 @@ inline void add_image_options(CLI::App& c, DistillOptions& o) {
 /// What decides which views are seen, in which batches.
 inline void add_view_options(CLI::App& c, DistillOptions& o) {
     c.add_option("--epochs", o.epochs, "passes over the images")->check(CLI::PositiveNumber)->capture_default_str();
-    c.add_option("--batch", o.job.run.batch, "images a step")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--batch", o.spec.loop.batch, "images a step")->check(CLI::PositiveNumber)->capture_default_str();
     c.add_option("--order", o.order, "shuffled or file")
         ->check(CLI::IsMember({"shuffled", "file"}))
         ->capture_default_str();
@@ -102,7 +129,7 @@ inline void add_view_options(CLI::App& c, DistillOptions& o) {
         ->check(CLI::IsMember({"epochs", "fixed"}))
         ->capture_default_str();
     c.add_option("--view-seed", o.view_seed, "of the augmentation (default: --seed)");
-    c.add_option("--loader-threads", o.job.run.loader_threads, "threads that decode and augment")
+    c.add_option("--loader-threads", o.spec.loop.loader_threads, "threads that decode and augment")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     c.add_option("--seed", o.common.seed, "of initial values, order and augmentation")->capture_default_str();

@@ -5,6 +5,7 @@
 #include <promptkd/core/error.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
+#include <promptkd/experiment/models.hpp>
 #include <promptkd/format/file.hpp>
 
 #if defined(PROMPTKD_PROGRAM_CUDA)  // then every source of the program is compiled by nvcc
@@ -64,6 +65,11 @@ inline void add_weights_options(CLI::App& app, WeightsOptions& options) {
         ->check(CLI::IsMember({"quick_gelu", "gelu"}));
     app.add_option("--model-config", options.config,
                    "the model's JSON (Hugging Face's config.json, open_clip's), where it is not beside the weights");
+}
+
+/// The model of --weights.
+inline ModelFile model_file(const Common& c) {
+    return {c.weights, c.weights_options.config, c.weights_options.activation, {"--activation", "--model-config FILE"}};
 }
 
 inline void add_device(CLI::App& app, Common& c) {

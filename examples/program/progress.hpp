@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "launch.hpp"
+#include "options.hpp"
 
-#include <promptkd/core/config.hpp>
+#include <promptkd/experiment/observer.hpp>
 
 #include <unistd.h>
 #include <chrono>
 #include <cstdio>
+#include <map>
+#include <ostream>
 #include <string>
 
 namespace promptkd::cli {
@@ -71,6 +73,39 @@ private:
     Index total_;
     bool terminal_, open_ = false;
     Clock::time_point start_, shown_;
+};
+
+/// Shows a run to a person: progress and warnings on standard error, decisions as text.
+class ProgramObserver : public Observer {
+public:
+    explicit ProgramObserver(const Output& output) : output_(output) {}
+
+    void on_progress(const StageProgress& now) override {
+        for (auto& [stage, line] : lines_)
+            if (stage != now.stage) line.finish();
+        lines_.try_emplace(now.stage, now.stage, now.unit, now.total)
+            .first->second.update(now.done, now.note, now.resumed);
+    }
+    void on_stage_end(const std::string& stage) override { lines_.erase(stage); }
+    void on_warning(const std::string& text) override {
+        for (auto& entry : lines_) entry.second.finish();
+        std::fprintf(stderr, "warning: %s\n", text.c_str());
+    }
+    void on_note(const std::string& text) override { say() << text << std::endl; }
+    void on_resume(const Resumption& r) override {
+        if (r.complete)
+            say() << "already trained for " << r.at.step << " steps; --fresh trains again" << std::endl;
+        else
+            say() << "continuing after epoch " << r.at.epoch << " (step " << r.at.step << " of " << r.steps << ")"
+                  << std::endl;
+    }
+
+protected:
+    std::ostream& say() const { return output_.text(); }
+
+private:
+    const Output& output_;
+    std::map<std::string, ProgressLine> lines_;  ///< of the stages that are not over
 };
 
 }  // namespace promptkd::cli

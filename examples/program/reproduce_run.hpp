@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "distill_session.hpp"
+#include "progress.hpp"
 #include "reproduce_plan.hpp"
-#include "train_job.hpp"
+#include "results_json.hpp"
+
+#include <promptkd/experiment/distillation.hpp>
+#include <promptkd/experiment/training.hpp>
+#include <promptkd/experiment/zero_shot.hpp>
+
+#include <filesystem>
 
 namespace promptkd::cli {
 
@@ -84,17 +90,13 @@ private:
         return o_.test_images > 0 ? take(std::move(data), o_.test_images) : data;
     }
 
-    WeightsOptions weights_options(const std::string& config) const {
-        WeightsOptions options;
-        options.activation = o_.activation, options.config = config;
-        return options;
-    }
     const std::string& config_of(const Stage& stage) const {
         return stage.weights == o_.student ? o_.student_config : o_.teacher_config;
     }
 
     /// Keeps base, new and their mean, or the figures of all classes.
-    Result figures(const Result& evaluation) const {
+    Result figures(const EvaluationResult& found) const {
+        const Result evaluation = evaluation_json(found);
         Result kept = Result::object();
         for (const char* key : {"base", "new", "harmonic_mean"})
             if (halves()) kept[key] = evaluation.at(key);
@@ -116,27 +118,23 @@ private:
     }
 
     void zero_shot(const Stage& stage, Result& result, const StageResult& file) {
-        const TensorMap weights = load_weights(stage.weights, weights_options(config_of(stage)));
+        ProgramObserver observer(output_);
+        const TensorMap weights = load_weights({stage.weights, config_of(stage), o_.activation}, observer);
         const ClipModel<D> model(device_, weights);
-        const TensorMap learned = stage.prompts.empty() ? TensorMap{} : load_prompts(stage.prompts);
-        const TensorMap* prompts = stage.prompts.empty() ? nullptr : &learned;
+        std::optional<TensorMap> prompts;
+        if (!stage.prompts.empty()) prompts = load_prompts(stage.prompts, observer);
         const Tokenizer tokenizer = Tokenizer::from_file(o_.vocab);
-        FrozenImageTower<D> tower(device_, model, prompts, o_.evaluation_batch);
+        ZeroShot<D> clip(device_, model, prompts ? &*prompts : nullptr, {stage.row, o_.evaluation_batch, observer});
         for (const StageTest& test : stage.tests) {
             if (result["tests"].contains(test.key)) continue;
             const Dataset data = test_data(test);
-            const TokenRows tokens =
-                tokenize_classes(tokenizer, model.text().config(), stage.weights, data.class_names, stage.pattern);
-            const auto vectors = promptkd::class_vectors(device_, model, tokens, prompts);
-            const auto set =
-                features_with_progress(device_, data, tower.resolution(), tower.embed(), o_.evaluation_batch, stage.row,
-                                       [&](const auto* x, Index n) { return tower.encode(x, n); });
-            finish_test(stage, test, figures(evaluation_json(device_, set, vectors, data.class_names, classes())),
-                        result, file);
+            finish_test(stage, test, figures(clip.evaluate(data, tokenizer, stage.pattern, classes())), result, file);
         }
     }
 
-    const char* classes() const { return halves() ? "" : "all"; }
+    std::optional<ClassSubset> classes() const {
+        return halves() ? std::nullopt : std::optional<ClassSubset>(ClassSubset::all);
+    }
 
     TrainingLoopConfig loop(const Stage& stage, double lr, Index epochs, Index batch,
                             const std::string& augment) const {
@@ -150,17 +148,25 @@ private:
     }
 
     void learn(const Stage& stage, Result& result, const StageResult& file) {
-        TrainJob job;
-        job.weights_options = weights_options(config_of(stage)), job.learner = o_.learner;
-        job.weights = stage.weights, job.vocab = o_.vocab, job.data = stage.data;
-        job.classes = halves() ? "base" : "all", job.context_words = o_.context_words, job.recipe = stage.recipe;
-        job.shots = stage.shots, job.images = o_.images, job.allow_fewer = true, job.fresh = o_.fresh;
-        job.evaluation_batch = o_.evaluation_batch, job.output = &output_;
-        job.loop = loop(stage, stage.recipe.lr, stage.recipe.epochs, stage.recipe.batch, o_.learner_augment);
-        TrainSession<D> session(device_, job);
-        const TrainingResult trained = session.train();
+        TrainingSpec spec;
+        spec.learner = o_.learner;
+        spec.model = {stage.weights, config_of(stage), o_.activation};
+        spec.vocabulary = o_.vocab;
+        spec.data.source = stage.data;
+        spec.data.classes = halves() ? ClassSubset::base : ClassSubset::all;
+        spec.data.shots = stage.shots;
+        spec.data.images = o_.images;
+        spec.data.allow_fewer = true;
+        spec.context.words = o_.context_words;
+        spec.recipe = stage.recipe;
+        spec.fresh = o_.fresh;
+        spec.evaluation_batch = o_.evaluation_batch;
+        spec.loop = loop(stage, stage.recipe.lr, stage.recipe.epochs, stage.recipe.batch, o_.learner_augment);
+        ProgramObserver observer(output_);
+        TrainingRun<D> session(device_, spec, observer);
+        const TrainingOutcome trained = session.train();
         session.write_prompts(file.folder() + "/prompts.safetensors");
-        result["training"] = training_json(trained, session.training_data());
+        result["training"] = training_json(trained);
         for (const StageTest& test : stage.tests) {
             if (result["tests"].contains(test.key)) continue;
             const Dataset data = test_data(test);
@@ -173,35 +179,44 @@ private:
                          {"harmonic_mean", harmonic_mean(base.accuracy, novel.accuracy)},
                          {"n", base.n + novel.n}};
             } else {
-                found = figures(to_json(session.evaluate_on(data), data.class_names));
+                EvaluationResult all;
+                all.metrics = session.evaluate_on(data);
+                all.class_names = data.class_names;
+                found = figures(all);
             }
             finish_test(stage, test, found, result, file);
         }
     }
 
     void distil(const Stage& stage, Result& result, const StageResult& file) {
-        DistillJob job;
-        job.teacher.weights = {o_.teacher}, job.student = stage.weights, job.vocab = o_.vocab;
-        if (!stage.prompts.empty()) job.teacher.prompts = {stage.prompts};
-        job.data = stage.data, job.part = unlabelled_part(stage.data), job.images = o_.images;
-        job.activation = job.teacher.activation = o_.activation, job.teacher.config = o_.teacher_config,
-        job.student_config = o_.student_config;
-        job.pattern = stage.pattern, job.fresh = o_.fresh, job.output = &output_;
-        job.evaluation_batch = o_.evaluation_batch, job.config = stage.identity;
+        DistillationSpec spec;
+        spec.teacher.weights = {o_.teacher};
+        if (!stage.prompts.empty()) spec.teacher.prompts = {stage.prompts};
+        spec.teacher.activation = o_.activation;
+        spec.teacher.config = o_.teacher_config;
+        spec.student = {stage.weights, o_.student_config, o_.activation};
+        spec.vocabulary = o_.vocab;
+        spec.data.source = stage.data;
+        spec.data.part = unlabelled_part(stage.data);
+        spec.data.images = o_.images;
+        spec.pattern = stage.pattern;
+        spec.fresh = o_.fresh;
+        spec.evaluation_batch = o_.evaluation_batch;
+        spec.settings = stage.identity;
         const DistillationRecipe& r = stage.distil;
-        job.shape.prompts = r.prompts, job.shape.depth = r.prompts > 0 ? r.depth : 0;
-        job.loss.kd_weight = r.kd_weight, job.loss.temperature = r.temperature;
-        job.run = loop(stage, r.lr, r.epochs, r.batch, o_.augment);
-        DistillSession<D> session(device_, job);
-        const TrainingResult trained = session.train();
-        session.write_student(file.folder() + "/bundle.safetensors");
-        result["training"] = training_json(trained, session.training_data());
+        spec.shape.prompts = r.prompts;
+        spec.shape.depth = r.prompts > 0 ? r.depth : 0;
+        spec.loss.kd_weight = r.kd_weight;
+        spec.loss.temperature = r.temperature;
+        spec.loop = loop(stage, r.lr, r.epochs, r.batch, o_.augment);
+        ProgramObserver observer(output_);
+        DistillationRun<D> session(device_, spec, observer);
+        const TrainingOutcome trained = session.train();
+        session.write_bundle(file.folder() + "/bundle.safetensors");
+        result["training"] = training_json(trained);
         for (const StageTest& test : stage.tests) {
             const Dataset data = test_data(test);
-            const auto set = session.features(data, stage.row);
-            finish_test(stage, test,
-                        figures(evaluation_json(device_, set, session.class_vectors(), data.class_names, classes())),
-                        result, file);
+            finish_test(stage, test, figures(session.evaluate(data, stage.row, classes())), result, file);
         }
     }
 

@@ -22,12 +22,17 @@ struct RunOptions {
     void apply(TrainingLoopConfig& loop, OptimizerConfig& rule) const {
         ScheduleConfig& s = loop.schedule;
         s.schedule = parse_schedule(schedule == "step" ? "single_step" : schedule);
-        s.steps = milestones, s.gamma = gamma;
+        s.steps = milestones;
+        s.gamma = gamma;
         s.warmup = parse_warmup(!warmup.empty() ? warmup : schedule == "constant" ? "none" : "constant");
-        s.warmup_epoch = warmup_epochs, s.warmup_cons_lr = s.warmup_min_lr = warmup_lr;
+        s.warmup_epoch = warmup_epochs;
+        s.warmup_cons_lr = warmup_lr;
+        s.warmup_min_lr = warmup_lr;
         loop.augmentation = parse_augmentation(augment);
         rule.kind = parse_optimizer(optimizer);
-        rule.sgd.momentum = momentum, rule.sgd.weight_decay = rule.adam.weight_decay = weight_decay;
+        rule.sgd.momentum = momentum;
+        rule.sgd.weight_decay = weight_decay;
+        rule.adam.weight_decay = weight_decay;
     }
 
     /// The seeds of --seeds, or `seed` alone.
@@ -112,17 +117,6 @@ inline nlohmann::json summary_over_seeds(const Output& output, const nlohmann::j
         output.text() << line << std::endl;
     }
     return summary;
-}
-
-/// What a model selection did, for people and for result.json; empty for the protocol "published".
-inline std::string selection_line(const nlohmann::json& selection) {
-    if (selection.empty()) return "";
-    char line[160];
-    std::snprintf(line, sizeof line, "protocol clean: epoch %lld of %lld, %.2f %% on %lld validation images",
-                  static_cast<long long>(selection["epoch"].get<Index>()),
-                  static_cast<long long>(selection["epochs"].get<Index>()), selection["accuracy"].get<double>(),
-                  static_cast<long long>(selection["images"].get<Index>()));
-    return line;
 }
 
 }  // namespace promptkd::cli

@@ -4,13 +4,13 @@
 #include "commands.hpp"
 #include "distill_options.hpp"
 
+#include <promptkd/experiment/teacher_targets.hpp>
+
 namespace promptkd::cli {
 
 namespace {
 
 struct TeacherLogits : DistillOptions {
-    Index resolution = 0;
-
     int run_command() {
         finish();
         with_device(common, [&](auto& device) { write(device); });
@@ -19,26 +19,15 @@ struct TeacherLogits : DistillOptions {
 
     template <class D>
     void write(D& device) const {
-        const DistillImages images(job);
-        const TeacherSet<D> teachers(device, job.teacher, images.train.class_names, job.pattern, job.vocab);
-        TrainingLoopConfig config = job.run;
-        config.resolution = teachers.model().vision().resolution();
-        StoredTargetsFile file;
-        file.features = job.loss.kd != KdLoss::logits;
-        file.fingerprint = fingerprint_of(job, config, images.train, teachers);
-        file.class_names = images.train.class_names;
-        const Index classes = images.train.classes();
-        file.class_vectors = make_tensor(teachers.class_vectors(),
-                                         {classes, static_cast<Index>(teachers.class_vectors().size()) / classes});
-        file.table = make_targets(device, job, config, images.train, teachers);
-        write_targets(common.out, file);
+        ProgramObserver observer(common.output);
+        const StoredTargetsFile file = write_teacher_targets(device, spec, common.out, observer);
         common.output.text() << (file.features ? "features" : "logits") << " of " << file.table.images << " images in "
                              << file.table.views << " view(s): " << common.out << std::endl;
         common.output.write({{"images", file.table.images},
                              {"views", file.table.views},
                              {"values", file.table.size},
                              {"fingerprint", file.fingerprint},
-                             {"config", job.config}});
+                             {"config", config}});
     }
 };
 
@@ -59,7 +48,10 @@ void add_teacher_logits(CLI::App& app, Action& action) {
     c.add_option("--out", o->common.out, "the file to write (safetensors)")->required();
     add_device(c, o->common);
     add_json(c, o->common);
-    c.callback([o, &c, &action] { o->job.config = resolved(c), action = [o] { return o->run_command(); }; });
+    c.callback([o, &c, &action] {
+        o->config = resolved(c);
+        action = [o] { return o->run_command(); };
+    });
 }
 
 }  // namespace promptkd::cli

@@ -1,131 +1,177 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd train LEARNER`: a prompt learner on a few labelled images, tested on base and new classes.
 #include "commands.hpp"
+#include "progress.hpp"
+#include "results_json.hpp"
 #include "run_options.hpp"
-#include "train_job.hpp"
 
+#include <promptkd/experiment/training.hpp>
+
+#include <map>
 #include <optional>
 
 namespace promptkd::cli {
 
 namespace {
 
+/// Also says what is about to be trained.
+class TrainObserver final : public ProgramObserver {
+public:
+    TrainObserver(const Output& output, std::string learner) : ProgramObserver(output), learner_(std::move(learner)) {}
+
+    void on_start(const TrainingStart& start) override {
+        say() << learner_ << ": " << start.images << " images of " << start.classes << " classes, " << start.parameters
+              << " learnable values" << std::endl;
+    }
+
+private:
+    std::string learner_;
+};
+
 struct Train {
     Common common;
-    TrainJob job;
+    TrainingSpec spec;
     RunOptions options;
-    std::string learner;
+    std::string class_names, position = "end";
     std::optional<double> lr;
     std::optional<Index> epochs, batch, context, visual, depth;
     std::map<std::string, std::optional<double>> own;  ///< learners' own numbers
+    nlohmann::json config;                             ///< the resolved options
 
     int run() {
-        finish_options();
-        const std::vector<std::uint64_t> list = options.seed_list(common.seed);
+        finish();
+        const std::vector<std::uint64_t> seeds = options.seed_list(common.seed);
         nlohmann::json runs = nlohmann::json::array();
-        for (const std::uint64_t seed : list) {
-            TrainJob one = job;
+        for (const std::uint64_t seed : seeds) {
+            TrainingSpec one = spec;
             one.loop.seed = seed;
             one.loop.identity["seed"] = seed;
-            one.loop.out = list.size() > 1 ? concat(common.out, "/seed", seed) : common.out;
-            make_directories(one.loop.out);
-            nlohmann::json result;
-            with_device(common, [&](auto& device) { result = train(device, one); });
+            one.loop.out = seeds.size() > 1 ? concat(common.out, "/seed", seed) : common.out;
+            nlohmann::json result = train(one);
             result["seed"] = seed;
             write_atomically(one.loop.out + "/result.json", result.dump(2) + "\n");
-            common.output.text() << job.learner << ", seed " << seed << ": " << evaluation_line(result)
-                                 << "   protocol " << options.protocol << std::endl;
             runs.push_back(std::move(result));
         }
-        if (list.size() == 1) return common.output.write(runs[0]), 0;
+        if (seeds.size() == 1) {
+            common.output.write(runs[0]);
+            return 0;
+        }
         nlohmann::json summary = summary_over_seeds(common.output, runs);
-        summary["learner"] = job.learner;
+        summary["learner"] = spec.learner;
         write_atomically(common.out + "/result.json", summary.dump(2) + "\n");
         common.output.write(summary);
         return 0;
     }
 
-    template <class D>
-    nlohmann::json train(D& device, const TrainJob& one) const {
-        TrainSession<D> session(device, one);
-        common.output.text() << one.learner << ": " << session.training_data().size() << " images of "
-                             << session.training_data().classes() << " classes, " << session.learner().params().size()
-                             << " learnable values" << std::endl;
-        const TrainingResult trained = session.train();
-        session.write_prompts(one.loop.out + "/prompts.safetensors");
-        if (one.clean) common.output.text() << selection_line(session.selection()) << std::endl;
-        nlohmann::json result = session.evaluate();
+    nlohmann::json train(const TrainingSpec& one) const {
+        LearnerOutcome outcome;
+        with_device(common, [&](auto& device) {
+            TrainObserver observer(common.output, one.learner);
+            outcome = promptkd::run(device, one, observer);
+        });
+        if (outcome.selection) common.output.text() << selection_line(*outcome.selection) << std::endl;
+        common.output.text() << one.learner << ", seed " << one.loop.seed << ": " << evaluation_line(outcome.evaluation)
+                             << "   protocol " << options.protocol << std::endl;
+        nlohmann::json result = evaluation_json(outcome.evaluation);
         result["learner"] = one.learner;
         result["protocol"] = options.protocol;
-        if (one.clean) result["selection"] = session.selection();
-        result["training"] = {{"steps", trained.progress.step},          {"epochs", trained.progress.epoch},
-                              {"seconds", trained.progress.seconds},     {"first_loss", trained.progress.first_loss},
-                              {"last_loss", trained.progress.last_loss}, {"images", session.training_data().size()}};
+        if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
+        result["training"] = training_json(outcome);
         result["config"] = one.loop.identity;
         return result;
     }
 
-    void finish_options() {
-        job.learner = learner;
-        job.recipe = published_recipe(learner, job.shots);
-        Recipe& r = job.recipe;
+    void finish() {
+        finish_recipe();
+        finish_loop();
+        spec.model = model_file(common);
+        spec.vocabulary = vocabulary_path(common);
+        spec.context.position = parse_context_position(position);
+        spec.data.source = common.data;
+        if (!class_names.empty()) spec.data.class_names = read_class_names(class_names);
+        if (!common.classes.empty()) spec.data.classes = parse_class_subset(common.classes);
+        spec.data.validation = options.protocol == "clean" ? 4 : 0;
+        spec.loop.identity = identity();
+    }
+
+private:
+    /// The published recipe with what was given instead.
+    void finish_recipe() {
+        Recipe& r = spec.recipe;
+        r = published_recipe(spec.learner, spec.data.shots);
         if (lr) r.lr = *lr;
         if (epochs) r.epochs = *epochs;
         if (batch) r.batch = *batch;
         if (context && r.text > 0) r.text = *context;
         if (visual && r.visual > 0) r.visual = *visual;
-        if (find_learner(learner).ties_branches) r.visual = r.text;
+        if (find_learner(spec.learner).ties_branches) r.visual = r.text;
         if (depth) r.depth = *depth;
         for (auto& [name, value] : r.options)
             if (own.at(name)) value = *own.at(name);
-        job.loop.batch = r.batch;
-        ScheduleConfig& s = job.loop.schedule;
-        s.lr = r.lr, s.max_epoch = r.epochs;
-        options.apply(job.loop, job.optimizer);
-        job.micro_batches = options.micro_batches, job.clean = options.protocol == "clean";
-        job.weights = common.weights, job.weights_options = common.weights_options, job.vocab = vocabulary_path(common),
-        job.data = common.data, job.output = &common.output;
-        job.config["lr"] = r.lr, job.config["epochs"] = r.epochs, job.config["batch"] = r.batch,
-        job.config["context"] = r.text;
-        job.config["visual-prompts"] = r.visual, job.config["depth"] = r.depth;
-        job.loop.identity = job.config;
+    }
+
+    void finish_loop() {
+        spec.loop.batch = spec.recipe.batch;
+        spec.loop.schedule.lr = spec.recipe.lr;
+        spec.loop.schedule.max_epoch = spec.recipe.epochs;
+        options.apply(spec.loop, spec.optimizer);
+        spec.micro_batches = options.micro_batches;
+    }
+
+    /// Every option that the result depends on, with the recipe's values.
+    nlohmann::json identity() const {
+        nlohmann::json id = config;
+        id["lr"] = spec.recipe.lr;
+        id["epochs"] = spec.recipe.epochs;
+        id["batch"] = spec.recipe.batch;
+        id["context"] = spec.recipe.text;
+        id["visual-prompts"] = spec.recipe.visual;
+        id["depth"] = spec.recipe.depth;
         for (const char* key : {"out", "threads", "fresh", "evaluate", "loader-threads", "seeds", "seed"})
-            job.loop.identity.erase(key);
+            id.erase(key);
+        for (const LearnerInfo& info : learners())
+            for (const LearnerOption& option : info.options)
+                if (!option.recorded && !own.at(option.name)) id.erase(option.name);
+        return id;
     }
 };
 
+/// A number that one learner alone has.
+void add_learner_option(CLI::App& c, Train& o, const std::string& title, const LearnerOption& option) {
+    char published[32];
+    std::snprintf(published, sizeof published, "%g", option.published);
+    CLI::Option* added = c.add_option("--" + option.name, o.own[option.name],
+                                      concat(title, ": ", option.help, " (default: ", published, ")"));
+    if (option.recorded) added->default_str(*option.recorded);
+    if (option.positive) added->check(CLI::PositiveNumber);
+}
+
 void add_recipe_options(CLI::App& c, Train& o) {
-    c.add_option("--shots", o.job.shots, "labelled images of each class; 0: all")
+    c.add_option("--shots", o.spec.data.shots, "labelled images of each class; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    c.add_flag("--allow-fewer", o.job.allow_fewer, "take what there is where a class has fewer images than --shots");
-    c.add_option("--images", o.job.images, "draw from the first so many training images only; 0: all")
+    c.add_flag("--allow-fewer", o.spec.data.allow_fewer,
+               "take what there is where a class has fewer images than --shots");
+    c.add_option("--images", o.spec.data.images, "draw from the first so many training images only; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     c.add_option("--classes", o.common.classes, "train on base, new or all classes (default: base)")
         ->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--context", o.context, "context vectors of the text branch (default: the learner's published number)")
         ->check(CLI::PositiveNumber);
-    c.add_option("--context-words", o.job.context_words, "words the context starts from; \"\": random")
+    c.add_option("--context-words", o.spec.context.words, "words the context starts from; \"\": random")
         ->capture_default_str();
-    c.add_option("--position", o.job.position, "CoOp: class name at the end, in the middle or in front")
+    c.add_option("--position", o.position, "CoOp: class name at the end, in the middle or in front")
         ->check(CLI::IsMember({"end", "middle", "front"}))
         ->capture_default_str();
-    c.add_flag("--class-specific", o.job.class_specific, "CoOp: contexts of their own for each class");
+    c.add_flag("--class-specific", o.spec.context.class_specific, "CoOp: contexts of their own for each class");
     c.add_option("--visual-prompts", o.visual, "visual prompt vectors (default: published)")
         ->check(CLI::PositiveNumber);
     c.add_option("--depth", o.depth, "prompted blocks, the input counted (default: published)")
         ->check(CLI::PositiveNumber);
     for (const LearnerInfo& info : learners())
-        for (const LearnerOption& option : info.options) {
-            char published[32];
-            std::snprintf(published, sizeof published, "%g", option.published);
-            CLI::Option* added = c.add_option("--" + option.name, o.own[option.name],
-                                              concat(info.title, ": ", option.help, " (default: ", published, ")"));
-            if (option.recorded) added->default_str(*option.recorded);
-            if (option.positive) added->check(CLI::PositiveNumber);
-        }
-    c.add_option("--class-chunk", o.job.class_chunk, "classes whose activations are in memory at once; 0: all")
+        for (const LearnerOption& option : info.options) add_learner_option(c, o, info.title, option);
+    c.add_option("--class-chunk", o.spec.class_chunk, "classes whose activations are in memory at once; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
 }
@@ -135,7 +181,7 @@ void add_optimizer_options(CLI::App& c, Train& o) {
     c.add_option("--batch", o.batch, "images a step (default: published)")->check(CLI::PositiveNumber);
     c.add_option("--lr", o.lr, "learning rate (default: published)")->check(CLI::PositiveNumber);
     add_run_options(c, o.options);
-    c.add_option("--loader-threads", o.job.loop.loader_threads, "threads that decode and augment")
+    c.add_option("--loader-threads", o.spec.loop.loader_threads, "threads that decode and augment")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     c.add_option("--seed", o.common.seed, "of the draw, initial values, order and augmentation")->capture_default_str();
@@ -148,26 +194,23 @@ void add_train(CLI::App& app, Action& action) {
     CLI::App& c = *app.add_subcommand("train", "train a prompt learner on a few labelled images: " + learner_names());
     std::vector<std::string> names;
     for (const LearnerInfo& info : learners()) names.push_back(info.name);
-    c.add_option("learner", o->learner, learner_names())->required()->check(CLI::IsMember(names));
+    c.add_option("learner", o->spec.learner, learner_names())->required()->check(CLI::IsMember(names));
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_weights_options(c, o->common.weights_options);
     add_vocabulary(c, o->common);
     c.add_option("--data", o->common.data, "labelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
-    c.add_option("--evaluate", o->job.evaluation, "labelled images to test on (default: the test part of --data)");
-    c.add_option("--class-names", o->job.class_names, "file with one class name a line (default: those of --data)");
+    c.add_option("--evaluate", o->spec.data.evaluation,
+                 "labelled images to test on (default: the test part of --data)");
+    c.add_option("--class-names", o->class_names, "file with one class name a line (default: those of --data)");
     add_recipe_options(c, *o);
     add_optimizer_options(c, *o);
     c.add_option("--out", o->common.out, "folder for prompts.safetensors, log.jsonl, checkpoint/ and result.json")
         ->required();
-    c.add_flag("--fresh", o->job.fresh, "start again, whatever --out holds");
+    c.add_flag("--fresh", o->spec.fresh, "start again, whatever --out holds");
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
-        o->job.config = resolved(c);
-        for (const LearnerInfo& info : learners())
-            for (const LearnerOption& option : info.options)
-                if (!option.recorded && !o->own[option.name]) o->job.config.erase(option.name);
-        if (!o->common.classes.empty()) o->job.classes = o->common.classes;
+        o->config = resolved(c);
         action = [o] { return o->run(); };
     });
 }

@@ -83,7 +83,7 @@ refuse_stored 'the prompts of the teacher (' --teacher "$teacher"
 refuse_stored 'the weights of the teacher (' --teacher "$student"
 refuse_stored 'number of teachers' --teacher "$teacher" --teacher-prompts "$prompts" --teacher-prompts none
 refuse_stored 'the weights of the teacher (.*in 8 bits' --teacher "$teacher" --teacher-prompts "$prompts" --int8-teacher
-refuse_stored "holds the teacher's logits, but --kd needs its features" --kd mse
+refuse_stored "holds the teacher's logits, but this loss needs its features" --kd mse
 printf 'T-shirt/top\nTrouser\nPullover\ngown\nCoat\nSandal\nShirt\nSneaker\nBag\nAnkle boot\n' >names.txt
 refuse_stored "class 4 is 'Dress' in the file and 'gown' in this run" --class-names names.txt
 refuse_stored 'not a file of stored targets' --teacher-logits "$student"
@@ -98,7 +98,7 @@ refuse_stored 'cut.safetensors: .*truncated' --teacher-logits cut.safetensors
     refuse 1 'belong to one teacher' teacher-logits --teacher "$teacher" --teacher "$teacher" --class-vectors "$assets/trajectory.safetensors" \
         $views --out again.safetensors
     refuse 1 'features cannot be averaged' teacher-logits --teacher "$teacher" --teacher "$teacher" --kd l1 $views --out again.safetensors
-    refuse 1 'has no effect with --prompts 0' distill --teacher-logits epochs.safetensors $views --student "$student" --prompts 0 --stay-close 1 --out again --fresh
+    refuse 1 'has no effect without prompts' distill --teacher-logits epochs.safetensors $views --student "$student" --prompts 0 --stay-close 1 --out again --fresh
     refuse 1 'cannot be worked through in 3 equal parts' distill --teacher-logits epochs.safetensors $views "$@" --accumulate 3 --out again
     refuse 1 'are compared in\|is compared in 32' distill --teacher-logits features.safetensors --kd mse --text-features own $views "$@" --out again
 }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "progress.hpp"
+#include "results_json.hpp"
+
+#include <promptkd/experiment/zero_shot.hpp>
+#include <promptkd/text/class_names.hpp>
+
+// What `zero-shot` and `evaluate` share.
+namespace promptkd::cli {
+
+inline void add_evaluation_data(CLI::App& c, Common& common, EvaluationData& data, std::string& split) {
+    c.add_option("--data", common.data,
+                 "NAME:ROOT (fashion-mnist:ROOT, folder:ROOT, list:FILE, or a benchmark: imagenet, caltech101, …)")
+        ->required();
+    c.add_option("--split", split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
+    c.add_option("--classes", common.classes, "base, new or all (default: the three and their harmonic mean)")
+        ->check(CLI::IsMember({"base", "new", "all"}));
+    c.add_option("--images", data.images, "only the first so many images; 0: all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+}
+
+/// Completes what the options say; `class_names`: a file, or empty.
+inline void finish_data(EvaluationData& data, const Common& common, const std::string& split,
+                        const std::string& class_names) {
+    data.source = common.data;
+    data.part = split == "train" ? Split::train : Split::test;
+    if (!class_names.empty()) data.class_names = read_class_names(class_names);
+    if (!common.classes.empty()) data.subset = parse_class_subset(common.classes);
+}
+
+inline void write_evaluation(const EvaluationResult& found, const nlohmann::json& config, const Output& output) {
+    output.text() << evaluation_line(found) << std::endl;
+    nlohmann::json result = evaluation_json(found);
+    result["config"] = config;
+    output.write(result);
+}
+
+}  // namespace promptkd::cli

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/evaluate/metrics_json.hpp>
+#include <promptkd/experiment/results.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <string>
+
+// The results of the library's runs as JSON and as lines for people.
+namespace promptkd::cli {
+
+/// {"accuracy", …, "per_class"}, with "classes" of one half, or with "base", "new", "harmonic_mean" and "all" where
+/// both halves were evaluated.
+inline nlohmann::json evaluation_json(const EvaluationResult& r) {
+    nlohmann::json result = to_json(r.metrics, r.class_names);
+    if (r.subset) result["classes"] = name_of(*r.subset);
+    if (!r.halves) return result;
+    result["base"] = r.halves->base;
+    result["new"] = r.halves->novel;
+    result["all"] = r.metrics.accuracy;
+    result["harmonic_mean"] = r.halves->harmonic();
+    return result;
+}
+
+inline std::string evaluation_line(const EvaluationResult& r) {
+    char text[160];
+    const auto images = static_cast<long long>(r.metrics.n);
+    if (r.halves)
+        std::snprintf(text, sizeof text, "base %.2f   new %.2f   harmonic mean %.2f   all %.2f   (%lld images)",
+                      r.halves->base, r.halves->novel, r.halves->harmonic(), r.metrics.accuracy, images);
+    else
+        std::snprintf(text, sizeof text, "accuracy %.2f   macro-F1 %.2f   (%lld images)", r.metrics.accuracy,
+                      r.metrics.macro_f1, images);
+    return text;
+}
+
+inline nlohmann::json training_json(const TrainingOutcome& r) {
+    const Progress& at = r.training.progress;
+    return {{"steps", at.step},
+            {"epochs", at.epoch},
+            {"seconds", at.seconds},
+            {"first_loss", at.first_loss},
+            {"last_loss", at.last_loss},
+            {"images", r.images},
+            {"unreadable", at.unreadable},
+            {"loader_wait_seconds", r.training.wait_seconds}};
+}
+
+inline nlohmann::json selection_json(const EpochSelection& s) {
+    return {{"epoch", s.epoch}, {"epochs", s.epochs}, {"accuracy", s.accuracy}, {"images", s.images}};
+}
+
+inline std::string selection_line(const EpochSelection& s) {
+    char line[160];
+    std::snprintf(line, sizeof line, "protocol clean: epoch %lld of %lld, %.2f %% on %lld validation images",
+                  static_cast<long long>(s.epoch), static_cast<long long>(s.epochs), s.accuracy,
+                  static_cast<long long>(s.images));
+    return line;
+}
+
+}  // namespace promptkd::cli

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/distill/objective.hpp>
+#include <promptkd/distill/student.hpp>
+#include <promptkd/experiment/identity.hpp>
+#include <promptkd/experiment/images.hpp>
+#include <promptkd/experiment/models.hpp>
+#include <promptkd/experiment/results.hpp>
+#include <promptkd/experiment/teachers.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+
+namespace promptkd {
+
+/// A whole distillation: files in; bundle, log, checkpoint and results out. See run() in experiment/distillation.hpp.
+struct DistillationSpec {
+    TeacherSpec teacher;
+    std::string stored_targets;  ///< file of write_teacher_targets() instead of a live teacher; a teacher beside it is
+                                 ///< only compared
+    ModelFile student;           ///< CLIP model whose image encoder the student is built on
+    std::string init;            ///< initial prompts and projector (tensors, or a student's checkpoint); empty: random
+    std::string vocabulary;      ///< see needs_vocabulary()
+    std::string pattern;         ///< of the class texts, "{}" standing for the name; empty: the data set's own
+    DistillationData data;
+    StudentConfig shape;
+    DistillationConfig loss;
+    /// Batch, epochs, schedule, views, seed, output folder. Callbacks, ranks, resolution and resume are the run's own.
+    TrainingLoopConfig loop;
+    Index micro_batches = 1;        ///< parts of a batch, whose gradients are added up
+    Index evaluation_batch = 100;   ///< images at a time
+    bool own_text = false;          ///< compare the student with its own text features, not with the teacher's
+    bool fresh = false;             ///< start again, whatever the output folder holds
+    bool graph = false;             ///< on a GPU: record a step and repeat it
+    bool local_batch_norm = false;  ///< with several processes: BatchNorm's statistics of each one's images alone
+    /// Written to config.json in the output folder; null: loop.identity.
+    nlohmann::json settings;
+
+    /// Whether class texts are encoded, and so `vocabulary` is read.
+    bool needs_vocabulary() const {
+        const bool own = own_text || (loss.stay_close > 0 && loss.stay_close_to == StayCloseTo::logits);
+        return own || (teacher.count() > 0 && teacher.class_vectors.empty());
+    }
+    /// The class names of its images as texts.
+    ClassTexts texts(const std::vector<std::string>& names) const {
+        return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary};
+    }
+};
+
+/// What a distillation has left in its output folder, and found.
+struct DistillationOutcome : TrainingOutcome {
+    std::string bundle;                          ///< file of the student
+    std::optional<EvaluationResult> evaluation;  ///< where there are labelled images to test on
+};
+
+/// What the results of a distillation depend on, for a specification whose loop.identity is empty. The names of files
+/// stand for their content.
+inline nlohmann::json derived_identity(const DistillationSpec& spec) {
+    constexpr const char* losses[] = {"logits", "l1", "mse"};
+    nlohmann::json id = identity_of(spec.loop, spec.loss.optimizer);
+    id["command"] = "distill";
+    id["teacher"] = spec.teacher.weights;
+    id["teacher-prompts"] = spec.teacher.prompts;
+    id["teacher-config"] = spec.teacher.config;
+    id["teacher-logits"] = spec.stored_targets;
+    id["class-vectors"] = spec.teacher.class_vectors;
+    id["int8-teacher"] = spec.teacher.int8;
+    id["student"] = spec.student.path;
+    id["student-config"] = spec.student.config;
+    id["activation"] = spec.student.activation;
+    id["init"] = spec.init;
+    id["vocab"] = spec.vocabulary;
+    id["template"] = spec.pattern;
+    id["data"] = spec.data.source;
+    id["part"] = spec.data.part == Split::train ? "train" : "test";
+    id["class-names"] = spec.data.class_names;
+    id["images"] = spec.data.images;
+    id["images-per-class"] = spec.data.images_per_class;
+    id["classes"] = name_of(spec.data.classes);
+    id["validation"] = spec.data.validation;
+    id["prompts"] = spec.shape.prompts;
+    id["depth"] = spec.shape.depth;
+    id["projector-layers"] = spec.shape.projector_layers;
+    id["train-encoder"] = spec.shape.train_encoder;
+    id["kd"] = losses[static_cast<int>(spec.loss.kd)];
+    id["temperature"] = spec.loss.temperature;
+    id["kd-weight"] = spec.loss.kd_weight;
+    id["stay-close"] = spec.loss.stay_close;
+    id["stay-close-to"] = spec.loss.stay_close_to == StayCloseTo::logits ? "logits" : "features";
+    id["micro-batches"] = spec.micro_batches;
+    id["own-text"] = spec.own_text;
+    id["local-batch-norm"] = spec.local_batch_norm;
+    return id;
+}
+
+/// The identity without the files that the targets came through: they do not change a student. It stands in the
+/// student's bundle.
+inline nlohmann::json student_recipe(nlohmann::json identity) {
+    for (const char* key :
+         {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors", "int8-teacher", "vocab"})
+        identity.erase(key);
+    return identity;
+}
+
+}  // namespace promptkd

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/image_tower.hpp>
+#include <promptkd/data/open.hpp>
+#include <promptkd/experiment/evaluation.hpp>
+#include <promptkd/experiment/models.hpp>
+#include <promptkd/format/safetensors.hpp>
+#include <promptkd/op/cosine.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+/// Features of one kind of input: of given tensors, of texts, or of the images of a data set.
+struct EncodingSpec {
+    ModelFile model;
+    std::string tensors;  ///< safetensors with 'images' (n, 3, r, r; normalised) and/or 'tokens' (n, context length)
+    std::vector<std::string> texts;
+    std::string data;        ///< "NAME:ROOT", see open_dataset()
+    std::string pattern;     ///< with texts: "{}" stands for the text; empty: the text alone
+    std::string vocabulary;  ///< with texts: file of the tokenizer's BPE merges
+    bool normalize = false;  ///< features of texts and of a data set to unit length
+    Index batch = 32;        ///< images at a time
+};
+
+namespace detail {
+
+/// FrozenImageTower with or without the normalisation.
+template <Device D>
+struct TowerEncoder {
+    FrozenImageTower<D>& tower;
+    bool normalize;
+
+    Index resolution() const { return tower.resolution(); }
+    Index embed() const { return tower.embed(); }
+    const typename D::Scalar* encode(const typename D::Scalar* images, Index n) {
+        return normalize ? tower.encode(images, n) : tower.encode_raw(images, n);
+    }
+};
+
+/// Features (n, e) of normalised pixels (n, 3, r, r) on the host.
+template <Device D>
+std::vector<typename D::Scalar> encode_pixels(D& device, const ClipModel<D>& model, const HostTensor& images,
+                                              Index batch) {
+    using T = typename D::Scalar;
+    const Index n = images.shape[0];
+    FrozenImageTower<D> tower(device, model, nullptr, std::min(batch, n));
+    const Index size = 3 * tower.resolution() * tower.resolution(), embed = tower.embed();
+    Buffer<D, T> pixels(device, tower.max_batch() * size);
+    std::vector<T> all(static_cast<std::size_t>(n * embed)), host(static_cast<std::size_t>(tower.max_batch() * size));
+    for (Index first = 0; first < n; first += tower.max_batch()) {
+        const Index rows = std::min(tower.max_batch(), n - first);
+        images.copy_to(host.data(), first * size, rows * size);
+        device.upload(pixels.data(), host.data(), static_cast<std::size_t>(rows * size) * sizeof(T));
+        const T* features = tower.encode_raw(pixels.data(), rows);
+        device.download(all.data() + first * embed, features, static_cast<std::size_t>(rows * embed) * sizeof(T));
+    }
+    return all;
+}
+
+/// exp(s)·u·wᵀ of raw features (n, e) and (classes, e) on the host.
+template <Device D, class T>
+HostTensor logits_of_features(D& device, const ClipModel<D>& model, std::vector<T> images, std::vector<T> texts) {
+    const Index embed = model.vision().embed();
+    const Index n = static_cast<Index>(images.size()) / embed, classes = static_cast<Index>(texts.size()) / embed;
+    normalize_rows(images, embed);
+    normalize_rows(texts, embed);
+    Buffer<D, T> u(device, images), w(device, texts), logits(device, n * classes);
+    cosine_logits(device, static_cast<const T*>(u.data()), static_cast<const T*>(w.data()), logits.data(), n, classes,
+                  embed, model.logit_scale());
+    return make_tensor(logits.to_host(), {n, classes});
+}
+
+template <Device D>
+TensorMap encode_tensors(D& device, const ClipModel<D>& model, const EncodingSpec& spec) {
+    using T = typename D::Scalar;
+    const TensorMap in = read_safetensors(spec.tensors);
+    require(in.contains("images") || in.contains("tokens"), spec.tensors, ": holds neither 'images' nor 'tokens'");
+    const Index embed = model.vision().embed(), r = model.vision().resolution();
+    std::vector<T> image_features, text_features;
+    TensorMap out;
+    if (in.contains("images")) {
+        const HostTensor& images = in.at("images");
+        require(images.shape.size() == 4 && images.shape[1] == 3 && images.shape[2] == r && images.shape[3] == r,
+                spec.tensors, ": 'images' has shape ", to_string(images.shape), ", expected (n, 3, ", r, ", ", r, ")");
+        image_features = encode_pixels(device, model, images, spec.batch);
+        out.tensors["image_features"] = make_tensor(image_features, {images.shape[0], embed});
+    }
+    if (in.contains("tokens")) {
+        const HostTensor& ids = in.at("tokens");
+        require(ids.shape.size() == 2 && !is_floating(ids.dtype), spec.tensors,
+                ": 'tokens' must be (n, context length) integers, found ", name_of(ids.dtype), " ",
+                to_string(ids.shape));
+        const TokenRows rows{ids.to<std::int32_t>(), ids.shape[0], ids.shape[1]};
+        text_features = encode_texts(device, model, rows);
+        out.tensors["text_features"] = make_tensor(text_features, {rows.count, embed});
+    }
+    if (!image_features.empty() && !text_features.empty())
+        out.tensors["logits"] = logits_of_features(device, model, std::move(image_features), std::move(text_features));
+    return out;
+}
+
+template <Device D>
+TensorMap encode_lines(D& device, const ClipModel<D>& model, const EncodingSpec& spec) {
+    const Tokenizer tokenizer = load_tokenizer(spec.vocabulary);
+    const TokenRows rows = tokenize_classes(tokenizer, model.text().config(), model.source(), spec.texts,
+                                            spec.pattern.empty() ? "{}" : spec.pattern);
+    auto features = encode_texts(device, model, rows);
+    if (spec.normalize) normalize_rows(features, model.text().embed());
+    TensorMap out;
+    out.tensors["text_features"] = make_tensor(std::move(features), {rows.count, model.text().embed()});
+    out.metadata["texts"] = nlohmann::json(spec.texts).dump();
+    return out;
+}
+
+template <Device D>
+TensorMap encode_dataset(D& device, const ClipModel<D>& model, const EncodingSpec& spec, Observer& observer) {
+    const Dataset data = open_dataset(spec.data, Split::test, {}, FolderLabels::none);
+    FrozenImageTower<D> tower(device, model, nullptr, spec.batch);
+    TowerEncoder<D> encoder{tower, spec.normalize};
+    auto set = encode_images(device, encoder, data, {"encode", spec.batch, observer});
+    nlohmann::json files = nlohmann::json::array();
+    for (const Index i : set.indices) files.push_back(data.item_name(i));
+    TensorMap out;
+    out.tensors["image_features"] = make_tensor(std::move(set.values), {set.size(), tower.embed()});
+    out.metadata["images"] = files.dump();
+    return out;
+}
+
+}  // namespace detail
+
+/// Encodes as `spec` says: image_features (n, e) and the metadata `images` (names), text_features (n, e) and the
+/// metadata `texts`, and of given tensors of both kinds also logits. Features are raw unless spec.normalize. Throws
+/// Error unless there is exactly one kind of input.
+template <Device D>
+TensorMap run(D& device, const EncodingSpec& spec, Observer& observer = silent_observer()) {
+    const int inputs = !spec.tensors.empty() + !spec.texts.empty() + !spec.data.empty();
+    require(inputs == 1, "encode: give one of tensors, texts and a data set");
+    const TensorMap weights = load_weights(spec.model, observer);
+    const ClipModel<D> model(device, weights, WeightStorage::packed);
+    if (!spec.tensors.empty()) return detail::encode_tensors(device, model, spec);
+    if (!spec.texts.empty()) return detail::encode_lines(device, model, spec);
+    return detail::encode_dataset(device, model, spec, observer);
+}
+
+}  // namespace promptkd

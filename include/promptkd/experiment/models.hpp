@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/checkpoint/weights_file.hpp>
+#include <promptkd/clip/class_texts.hpp>
+#include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/experiment/observer.hpp>
+#include <promptkd/learner/registry.hpp>
+#include <promptkd/text/tokenizer.hpp>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// A CLIP model on the disk.
+struct ModelFile {
+    std::string path;         ///< weights in any form that read_weights() knows
+    std::string config;       ///< the model's JSON; empty: the one beside the weights, if any
+    std::string activation;   ///< "quick_gelu" or "gelu", where the files do not tell
+    SettingNames names = {};  ///< what messages call the two
+};
+
+/// Class names as texts that a text encoder reads.
+struct ClassTexts {
+    std::vector<std::string> names;
+    std::string pattern;     ///< the prompt, "{}" standing for the name
+    std::string vocabulary;  ///< file of the tokenizer's BPE merges
+};
+
+/// The weights of a model. Throws Error as read_weights() does.
+inline TensorMap load_weights(const ModelFile& model, Observer& observer) {
+    WeightsOptions options;
+    options.activation = model.activation;
+    options.config = model.config;
+    options.names = model.names;
+    options.learner_of = &name_of_learner;
+    options.warn = [&observer](const std::string& text) { observer.on_warning(text); };
+    return read_weights(model.path, options);
+}
+
+/// Tensors in any format that the library reads: prompts, a checkpoint, a bundle.
+inline TensorMap load_tensors(const std::string& path, Observer& observer) {
+    return load_weights(ModelFile{path, "", ""}, observer);
+}
+
+/// Learned prompts of any published method as fixed prompts of the two branches.
+inline TensorMap load_prompts(const std::string& path, Observer& observer) {
+    return fixed_prompts(load_tensors(path, observer));
+}
+
+/// The tokenizer with the merges in `path`. Throws Error when none is given.
+inline Tokenizer load_tokenizer(const std::string& path) {
+    require(!path.empty(), "no vocabulary: texts need the file of BPE merges of the model's tokenizer");
+    return Tokenizer::from_file(path);
+}
+
+/// Class vectors (classes, embed; 0: any size) from a file (tensor `class_vectors`). Throws Error when they do not
+/// belong to these classes or are not normalised.
+inline HostTensor load_class_vectors(const std::string& path, Index classes, Index embed, Observer& observer) {
+    const TensorMap map = load_tensors(path, observer);
+    const HostTensor& vectors = map.at("class_vectors");
+    const Index size = embed > 0 || vectors.shape.size() != 2 ? embed : vectors.shape[1];
+    require(vectors.shape == Shape{classes, size}, path, ": 'class_vectors' has shape ", to_string(vectors.shape),
+            ", expected ", to_string(Shape{classes, size}), " for ", classes, " class names",
+            embed > 0 ? " and this teacher" : "");
+    const std::vector<double> values = vectors.to<double>();
+    for (Index i = 0; i < classes; ++i) {
+        double square = 0;
+        for (Index j = 0; j < size; ++j) square += std::pow(values[static_cast<std::size_t>(i * size + j)], 2);
+        require(std::abs(square - 1) < 1e-2, path, ": row ", i, " of 'class_vectors' has length ", std::sqrt(square),
+                ", expected 1: class vectors are normalised text features");
+    }
+    return vectors;
+}
+
+/// Normalised text features (classes, e) of class names; `prompts` may be null.
+template <Device D>
+std::vector<typename D::Scalar> text_features(D& device, const ClipModel<D>& model, const ClassTexts& texts,
+                                              const TensorMap* prompts) {
+    const Tokenizer tokenizer = load_tokenizer(texts.vocabulary);
+    const TokenRows tokens =
+        tokenize_classes(tokenizer, model.text().config(), model.source(), texts.names, texts.pattern);
+    return class_vectors(device, model, tokens, prompts);
+}
+
+}  // namespace promptkd

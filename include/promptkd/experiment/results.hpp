@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/class_subset.hpp>
+#include <promptkd/evaluate/metrics.hpp>
+#include <promptkd/train/loop.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// Accuracy (%) on the base and on the new classes, each half among its own classes alone.
+struct BaseNew {
+    double base = 0, novel = 0;
+    double harmonic() const { return harmonic_mean(base, novel); }
+};
+
+/// What an evaluation found.
+struct EvaluationResult {
+    Metrics metrics;                       ///< of the classes of `subset`, or of all
+    std::vector<std::string> class_names;  ///< of the classes in `metrics`
+    std::optional<ClassSubset> subset;     ///< the half that was asked for
+    std::optional<BaseNew> halves;         ///< where both were evaluated
+};
+
+/// Which epoch a model selection has chosen.
+struct EpochSelection {
+    Index epoch = 0, epochs = 0;  ///< the chosen one (from 1), of so many
+    double accuracy = 0;          ///< on the validation images
+    Index images = 0;             ///< their number
+};
+
+/// What every training leaves.
+struct TrainingOutcome {
+    TrainingResult training;
+    Index images = 0, classes = 0;            ///< that it learned from
+    std::optional<EpochSelection> selection;  ///< where the best epoch was chosen
+};
+
+}  // namespace promptkd

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/experiment/observer.hpp>
+#include <promptkd/train/loop.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+namespace promptkd {
+
+/// Counts the units of one stage and tells an observer. end() closes it.
+class Stage {
+public:
+    Stage(std::string name, std::string unit, Index total, Observer& observer) : observer_(observer) {
+        now_.stage = std::move(name);
+        now_.unit = std::move(unit);
+        now_.total = total;
+        observer_.on_progress(now_);
+    }
+
+    void update(Index done, std::string note = "") {
+        now_.done = done;
+        now_.note = std::move(note);
+        observer_.on_progress(now_);
+    }
+    /// `resumed` units were done by an earlier run.
+    void resume(Index resumed) { now_.resumed = resumed; }
+    void end() { observer_.on_stage_end(now_.stage); }
+
+private:
+    Observer& observer_;
+    StageProgress now_;
+};
+
+/// Steps that a training of `images` images makes in all.
+inline Index count_steps(const TrainingLoopConfig& loop, Index images) {
+    const Index steps = loop.schedule.max_epoch * (images / std::max<Index>(1, loop.batch));
+    return loop.max_steps > 0 ? std::min(loop.max_steps, steps) : steps;
+}
+
+/// A training loop under the eyes of an observer.
+class TrainingStage {
+public:
+    TrainingStage(const std::string& name, Index steps, Observer& observer)
+        : steps_(steps), observer_(observer), stage_(name, "steps", steps, observer) {}
+
+    /// `loop` with callbacks into this, which must outlive it. A checkpoint of the same run in the output folder is
+    /// continued unless `fresh`; of another run, it is an Error.
+    TrainingLoopConfig connect(TrainingLoopConfig loop, bool fresh) {
+        loop.resume = !fresh && finds_checkpoint(loop);
+        loop.on_step = [this](const StepRecord& record) { step(record); };
+        loop.on_epoch = [this](const Progress& at) { observer_.on_epoch(at); };
+        loop.warn = [this](const std::string& text) { observer_.on_warning("skipped: " + text); };
+        loop.should_stop = [this](const Progress&) { return observer_.wants_stop(); };
+        return loop;
+    }
+
+    void end() { stage_.end(); }
+
+private:
+    bool finds_checkpoint(const TrainingLoopConfig& loop) {
+        if (loop.out.empty() || !has_checkpoint(loop.out)) return false;
+        Resumption found;
+        read_checkpoint(loop.out, loop.identity, found.at);
+        found.steps = steps_;
+        found.complete = found.at.step >= steps_ || found.at.epoch >= loop.schedule.max_epoch;
+        observer_.on_resume(found);
+        return true;
+    }
+
+    void step(const StepRecord& record) {
+        if (first_ < 0) {
+            first_ = record.step;
+            stage_.resume(first_);
+        }
+        char note[64];
+        std::snprintf(note, sizeof note, "epoch %lld, loss %.4f", static_cast<long long>(record.epoch + 1),
+                      record.loss);
+        stage_.update(record.step + 1, note);
+        observer_.on_step(record);
+    }
+
+    Index steps_, first_ = -1;
+    Observer& observer_;
+    Stage stage_;
+};
+
+}  // namespace promptkd

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/evaluate/classifier.hpp>
+#include <promptkd/experiment/zero_shot.hpp>
+
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// A distilled student on labelled images: from its bundle, or from its parts.
+struct StudentEvaluationSpec {
+    std::string bundle;
+    ModelFile model;            ///< without a bundle: the student's CLIP model,
+    std::string learned;        ///< what was learned for it (a published student's checkpoint),
+    std::string class_vectors;  ///< and a file with its teacher's class vectors
+    EvaluationData data;        ///< a bundle's class names stand in place of data.class_names
+    Index batch = 64;           ///< images at a time
+
+    bool in_parts() const { return !model.path.empty() || !learned.empty() || !class_vectors.empty(); }
+};
+
+/// The student's bundle: as it was written, or made of its parts. Throws Error unless `spec` names one or the other.
+inline TensorMap load_student(const StudentEvaluationSpec& spec, Observer& observer) {
+    require(spec.in_parts() != !spec.bundle.empty(),
+            "a student is a bundle, or a model with learned parameters and "
+            "class vectors: give one of the two");
+    if (!spec.in_parts()) return load_tensors(spec.bundle, observer);
+    require(!spec.model.path.empty() && !spec.learned.empty() && !spec.class_vectors.empty(),
+            "a student in parts needs all of its model, its learned parameters and its class vectors");
+    const std::vector<std::string> names =
+        open_dataset(spec.data.source, spec.data.part, spec.data.class_names).class_names;
+    const TensorMap learned = load_tensors(spec.learned, observer);
+    const Index embed = learned.at("VPT_image_trans.conv1.0.bias").count();
+    const HostTensor vectors =
+        load_class_vectors(spec.class_vectors, static_cast<Index>(names.size()), embed, observer);
+    return assemble_bundle(load_weights(spec.model, observer), learned, vectors, names);
+}
+
+/// Evaluates as `spec` says, the images divided among the ranks.
+template <Device D>
+EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& observer = silent_observer(),
+                     const Ranks<D>& ranks = {}) {
+    Classifier<D> student(device, load_student(spec, observer), spec.batch, WeightStorage::packed);
+    const Dataset data = spec.data.open(student.class_names());
+    const auto features = encode_images(device, student, data, {"evaluate", spec.batch, observer}, ranks);
+    return evaluate_features(device, features, student.class_vectors(), student.class_names(), spec.data.subset);
+}
+
+}  // namespace promptkd

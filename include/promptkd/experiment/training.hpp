@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/evaluate/learner.hpp>
+#include <promptkd/experiment/few_shot_images.hpp>
+#include <promptkd/experiment/stage.hpp>
+#include <promptkd/learner/run.hpp>
+#include <promptkd/train/selection.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+/// One training of a prompt learner on a device, step by step: construct, train(), then evaluate() or evaluate_on() and
+/// write_prompts(). run() does all of it.
+template <Device D>
+class TrainingRun {
+public:
+    using T = typename D::Scalar;
+
+    /// Loads model and data. Device and observer must outlive this. Throws Error for what does not fit together.
+    TrainingRun(D& device, const TrainingSpec& spec, Observer& observer = silent_observer())
+        : device_(device),
+          observer_(observer),
+          spec_(spec),
+          tokenizer_(load_tokenizer(spec.vocabulary)),
+          map_(load_weights(spec.model, observer)),
+          model_(device, map_),
+          images_(spec.data, spec.loop.seed) {
+        if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
+        spec_.loop.resolution = model_.vision().resolution();
+        const Dataset& train = images_.train;
+        const Recipe& recipe = spec_.recipe;
+        learner_ = make_learner(spec_.learner, clip(), recipe, spec_.context, train.classes());
+        learner_->initialize(spec_.loop.seed, initial_context(clip(), recipe.text, spec_.context));
+        trainer_ = trainer_of(training_texts(spec_.learner, clip(), recipe, spec_.context, train.class_names));
+    }
+
+    const Dataset& training_data() const { return images_.train; }
+    PromptLearner<D>& learner() { return *learner_; }
+    const ClipModel<D>& model() const { return model_; }
+
+    TrainingOutcome train() {
+        TrainingOutcome outcome;
+        outcome.images = images_.train.size();
+        outcome.classes = images_.train.classes();
+        const Index steps = count_steps(spec_.loop, outcome.images);
+        observer_.on_start({outcome.images, outcome.classes, learner_->params().size(), steps});
+        TrainingStage stage(spec_.learner, steps, observer_);
+        const TrainingLoopConfig loop = stage.connect(spec_.loop, spec_.fresh);
+        StepOptions how;
+        how.batch = loop.batch;
+        how.micro_batches = spec_.micro_batches;
+        LabelFeed<D> labels(device_, loop.batch, trainer_->classes());
+        LearnerPipeline<D> pipeline(*trainer_, labels, loop.resolution, how);
+        if (spec_.data.validation == 0) {
+            outcome.training = TrainingLoop(pipeline, images_.train, loop).run();
+        } else {
+            BestEpoch best(pipeline, [this] { return validation_accuracy(); });
+            outcome.training = TrainingLoop(best, images_.train, loop).run();
+            const bool back = best.select();
+            outcome.selection = EpochSelection{back ? best.best_epoch() + 1 : loop.schedule.max_epoch,
+                                               loop.schedule.max_epoch, best.best_score(), images_.validation.size()};
+        }
+        stage.end();
+        return outcome;
+    }
+
+    /// Results on spec.data's test images: of all classes and both halves; of the learned classes alone where contexts
+    /// belong to classes.
+    EvaluationResult evaluate() {
+        const FewShotData& data = spec_.data;
+        const Dataset test = open_dataset(data.evaluation.empty() ? data.source : data.evaluation, Split::test,
+                                          images_.all.class_names, FolderLabels::required);
+        EvaluationResult result;
+        if (spec_.context.class_specific || test.classes() < 2) {
+            const Dataset own = select_subset(test, data.classes);
+            result.metrics = evaluate_on(own);
+            result.class_names = own.class_names;
+            result.subset = data.classes;
+            return result;
+        }
+        result.metrics = evaluate_on(test);
+        result.class_names = test.class_names;
+        result.halves = evaluate_halves(test);
+        return result;
+    }
+
+    /// Accuracy on both halves of labelled images' classes, which need not be those of the training.
+    BaseNew evaluate_halves(const Dataset& data) {
+        return {evaluate_on(select_subset(data, ClassSubset::base)).accuracy,
+                evaluate_on(select_subset(data, ClassSubset::novel)).accuracy};
+    }
+
+    /// Results among all classes of labelled images, which need not be those of the training.
+    Metrics evaluate_on(const Dataset& data) {
+        const auto trainer = trainer_of(evaluation_texts(clip(), spec_.recipe, spec_.context, data.class_names));
+        return evaluate_learner(device_, *trainer, data, spec_.loop.resolution, spec_.evaluation_batch);
+    }
+
+    /// The learned prompts under the published checkpoint's names.
+    void write_prompts(const std::string& path) const {
+        TensorMap out;
+        learner_->params().save(out);
+        out.metadata["format"] = "promptkd.prompts";
+        out.metadata["learner"] = spec_.learner;
+        out.metadata["ctx_init"] = spec_.context.words;
+        out.metadata["config"] = spec_.loop.identity.dump();
+        write_safetensors(path, out);
+    }
+
+private:
+    double validation_accuracy() {
+        return evaluate_learner(device_, *trainer_, images_.validation, spec_.loop.resolution, spec_.evaluation_batch)
+            .accuracy;
+    }
+
+    FrozenClip<D> clip() { return {device_, model_, &tokenizer_}; }
+
+    std::unique_ptr<LearnerTrainer<D>> trainer_of(const LearnerTexts<T>& texts) {
+        TrainerOptions<D> options;
+        options.optimizer = spec_.optimizer;
+        options.max_batch = std::max(spec_.loop.batch, spec_.evaluation_batch);
+        options.class_chunk = spec_.class_chunk;
+        return make_trainer(spec_.learner, clip(), *learner_, texts, spec_.recipe, options);
+    }
+
+    D& device_;
+    Observer& observer_;
+    TrainingSpec spec_;
+    Tokenizer tokenizer_;
+    TensorMap map_;
+    ClipModel<D> model_;
+    FewShotImages images_;
+    std::unique_ptr<PromptLearner<D>> learner_;
+    std::unique_ptr<LearnerTrainer<D>> trainer_;
+};
+
+/// Trains as `spec` says: into its output folder log.jsonl, log.csv, checkpoint/ and prompts.safetensors, and results
+/// on the test images.
+template <Device D>
+LearnerOutcome run(D& device, const TrainingSpec& spec, Observer& observer = silent_observer()) {
+    const std::string& out = spec.loop.out;
+    if (!out.empty()) make_directories(out);  // before the long part: a folder that cannot be written is an early error
+    TrainingRun<D> session(device, spec, observer);
+    LearnerOutcome outcome;
+    static_cast<TrainingOutcome&>(outcome) = session.train();
+    if (!out.empty()) {
+        outcome.prompts = out + "/prompts.safetensors";
+        session.write_prompts(outcome.prompts);
+    }
+    outcome.evaluation = session.evaluate();
+    return outcome;
+}
+
+}  // namespace promptkd

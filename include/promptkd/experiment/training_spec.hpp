@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/class_subset.hpp>
+#include <promptkd/experiment/identity.hpp>
+#include <promptkd/experiment/models.hpp>
+#include <promptkd/experiment/results.hpp>
+#include <promptkd/learner/registry.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// Whose labelled images a prompt learner learns from, and is tested on.
+struct FewShotData {
+    std::string source;                       ///< "NAME:ROOT", see open_dataset()
+    std::vector<std::string> class_names;     ///< in label order; empty: those of the data set
+    ClassSubset classes = ClassSubset::base;  ///< that it learns
+    Index shots = 16;                         ///< images of each class; 0: all
+    Index images = 0;                         ///< drawn from the first so many training images; 0: all
+    bool allow_fewer = false;                 ///< a class with fewer images than `shots` gives what it has
+    Index validation = 0;                     ///< images of each class (at most `shots`) held out to choose the best
+                                              ///< epoch on; 0: none, the prompts are those after the last epoch
+    std::string evaluation;                   ///< labelled images to test on; empty: the test part of `source`
+};
+
+/// A whole training of a prompt learner: files in; prompts, log, checkpoint and results out. See run() in
+/// experiment/training.hpp.
+struct TrainingSpec {
+    std::string learner = "promptsrc";  ///< one of learners()
+    ModelFile model;                    ///< the CLIP model that prompts are learned for
+    std::string vocabulary;             ///< file of the tokenizer's BPE merges
+    FewShotData data;
+    Recipe recipe;           ///< see published_recipe(); learning rate, epochs and batch of `loop` count, not of this
+    ContextOptions context;  ///< how the texts begin
+    Index class_chunk = 0;   ///< classes whose activations are in memory at once; 0: all
+    OptimizerConfig optimizer;
+    /// Batch, epochs, schedule, views, seed, output folder. Callbacks, resolution and resume are the run's own.
+    TrainingLoopConfig loop;
+    Index micro_batches = 1;      ///< parts of a batch, whose gradients are added up
+    Index evaluation_batch = 50;  ///< images at a time
+    bool fresh = false;           ///< start again, whatever the output folder holds
+};
+
+/// What a training has left in its output folder, and found.
+struct LearnerOutcome : TrainingOutcome {
+    std::string prompts;  ///< file of the learned prompts
+    EvaluationResult evaluation;
+};
+
+/// What the results of a training depend on, for a specification whose loop.identity is empty. The names of files stand
+/// for their content.
+inline nlohmann::json derived_identity(const TrainingSpec& spec) {
+    nlohmann::json id = identity_of(spec.loop, spec.optimizer);
+    id["command"] = "train";
+    id["learner"] = spec.learner;
+    id["weights"] = spec.model.path;
+    id["model-config"] = spec.model.config;
+    id["activation"] = spec.model.activation;
+    id["vocab"] = spec.vocabulary;
+    id["data"] = spec.data.source;
+    id["class-names"] = spec.data.class_names;
+    id["classes"] = name_of(spec.data.classes);
+    id["shots"] = spec.data.shots;
+    id["images"] = spec.data.images;
+    id["allow-fewer"] = spec.data.allow_fewer;
+    id["validation"] = spec.data.validation;
+    constexpr const char* positions[] = {"end", "middle", "front"};
+    id["context"] = spec.recipe.text;
+    id["context-words"] = spec.context.words;
+    id["position"] = positions[static_cast<int>(spec.context.position)];
+    id["class-specific"] = spec.context.class_specific;
+    id["hand-written"] = spec.context.hand_written;
+    id["visual-prompts"] = spec.recipe.visual;
+    id["depth"] = spec.recipe.depth;
+    id["learner-options"] = spec.recipe.options;
+    id["micro-batches"] = spec.micro_batches;
+    return id;
+}
+
+}  // namespace promptkd
