@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/hash.hpp>
+#include <promptkd/core/checksum.hpp>
 #include <promptkd/distill/stored_targets.hpp>
 #include <promptkd/distill/teachers.hpp>
 #include <promptkd/experiment/models.hpp>
