@@ -3,6 +3,7 @@
 #include <promptkd/evaluate/metrics.hpp>
 #include <promptkd/experiment/protocols.hpp>
 #include <promptkd/experiment/published.hpp>
+#include <promptkd/experiment/recipes.hpp>
 
 #include <doctest/doctest.h>
 
@@ -24,7 +25,9 @@ TEST_CASE("published: the rows average to the printed averages") {
             const auto row = published_accuracy(benchmark.name, method);
             if (!row) continue;
             CAPTURE(benchmark.name);
-            base += row->base, novel += row->novel, ++n;
+            base += row->base;
+            novel += row->novel;
+            ++n;
             const bool odd = method == PublishedMethod::promptkd &&
                              (benchmark.name == "stanford_cars" || benchmark.name == "ucf101");
             CHECK(std::abs(harmonic_mean(row->base, row->novel) - row->harmonic_mean) < (odd ? 0.3 : 0.011));
@@ -47,10 +50,17 @@ TEST_CASE("protocols: names and published recipes") {
         CHECK(parse_protocol(name_of(protocol)) == protocol);
     }
     CHECK_THROWS_WITH_AS(parse_protocol("all"), doctest::Contains("cross-dataset"), Error);
+<<<<<<< HEAD
     const auto recipe = [](Protocol p, const char* kind, const char* data, bool teacher = false) {
         return protocol_recipe(p, kind, 16, data, teacher);
     };
     const Recipe teacher = recipe(Protocol::base_to_novel, "promptsrc", "dtd", true);
+=======
+    const auto recipe = [](Protocol p, LearnerKind kind, const char* data, LearnerRole role = LearnerRole::alone) {
+        return protocol_recipe(p, kind, 16, data, role);
+    };
+    const Recipe teacher = recipe(Protocol::base_to_novel, LearnerKind::promptsrc, "dtd", LearnerRole::teacher);
+>>>>>>> b6057c1 (Reproductions in the library: plan, report and its pictures as structs with writers)
     CHECK(teacher.lr == 0.005);
     CHECK(teacher.batch == 8);
     CHECK(teacher.option("gaussian-mean") == 15);

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/config.hpp>
+#include <promptkd/core/error.hpp>
+#include <promptkd/experiment/protocols.hpp>
+#include <promptkd/image/augment.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// Settings of the prompt learner of a reproduction. An absent one has the published value of protocol and data set.
+struct ReproducedLearner {
+    std::string name = "promptsrc";  ///< a learner, or "none": a teacher without learned prompts
+    std::optional<double> lr;
+    std::optional<Index> epochs, batch;
+    std::optional<Index> prompts, depth;  ///< prompt vectors in each branch, prompted blocks
+    Augmentation augmentation = Augmentation::random_resized_crop;
+    std::string context_words = "a photo of a";  ///< words that its context starts from
+};
+
+/// Settings of the student of a reproduction. An absent one has the published value of protocol and data set.
+struct ReproducedStudent {
+    std::optional<double> lr;
+    std::optional<Index> epochs, batch;
+    std::optional<Index> prompts, depth;  ///< visual prompts, prompted blocks
+    std::optional<double> kd_weight, temperature;
+    Augmentation augmentation = Augmentation::random_resized_crop;
+};
+
+/// A published experiment to be repeated: PromptKD (`teacher` and `student`), or a prompt learner alone (`weights`).
+struct ReproductionSpec {
+    Protocol protocol = Protocol::base_to_novel;
+    std::vector<std::string> data;  ///< "NAME:ROOT" each; "all:ROOT" stands for those of the published table
+    std::string source;             ///< "NAME:ROOT" that prompts are learned on, where the protocol has a source
+    std::string weights;            ///< a learner alone: CLIP weights …
+    std::string teacher, student;   ///< … or PromptKD: prompts learned on the teacher, then the student
+    std::string teacher_prompts;    ///< instead of learning them; {data}, {seed}, {shots} stand for the run's
+    std::string vocabulary;         ///< BPE merges of the tokenizer
+    std::string activation;         ///< of a model whose file does not tell: "quick_gelu", "gelu"
+    std::string teacher_config;     ///< the teacher's (or `weights`') JSON, where it is not beside its file
+    std::string student_config;
+    ReproducedLearner learner;
+    ReproducedStudent distillation;
+    std::vector<std::uint64_t> seeds = {1, 2, 3};
+    std::vector<Index> shots;           ///< images a class; empty: 16, for few-shot 1, 2, 4, 8, 16
+    Index images = 0, test_images = 0;  ///< only the first so many; 0: all
+    Index evaluation_batch = 50;
+    int loader_threads = 2;
+    std::string out;     ///< folder of the results and the report
+    bool fresh = false;  ///< start again, whatever `out` holds
+
+    bool distils() const { return !student.empty(); }
+    bool learns() const { return learner.name != "none" && teacher_prompts.empty(); }
+    /// The model whose prompts are learned.
+    const std::string& prompted_model() const { return distils() ? teacher : weights; }
+};
+
+/// Throws Error for settings that contradict each other.
+inline void validate(const ReproductionSpec& spec) {
+    const bool pair = !spec.teacher.empty() || !spec.student.empty();
+    require(pair != !spec.weights.empty(),
+            "reproduction: give a teacher and a student (PromptKD), or the weights of a learner alone");
+    require(spec.teacher.empty() == spec.student.empty(), "reproduction: PromptKD needs both a teacher and a student");
+    require(!pair || spec.learner.name != "cocoop",
+            "reproduction: the class vectors of cocoop depend on the image and cannot be shared with a student");
+    require(pair || spec.learner.name != "none", "reproduction: without a learner there must be a student");
+    require(!spec.data.empty(), "reproduction: there is no data set");
+    require(!spec.seeds.empty(), "reproduction: there is no seed");
+    require(spec.shots.size() <= 1 || spec.protocol == Protocol::few_shot,
+            "reproduction: only few-shot takes several numbers of shots");
+    require(has_source(spec.protocol) || spec.source.empty(), "reproduction: ", name_of(spec.protocol),
+            " has no source data set");
+    require(!has_source(spec.protocol) || !spec.source.empty(), "reproduction: ", name_of(spec.protocol),
+            " needs a source, the data set that prompts are learned on");
+}
+
+}  // namespace promptkd

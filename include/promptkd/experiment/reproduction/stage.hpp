@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/experiment/recipes.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// What a stage of a reproduction does.
+enum class StageKind {
+    zero_shot,  ///< tests a model, with prompts that are there already or without
+    learner,    ///< learns prompts, then tests them
+    student     ///< distils a student, then tests it
+};
+
+/// A data set that models are tested on.
+struct TestSet {
+    std::string key;   ///< its short name, also its folder's
+    std::string spec;  ///< "NAME:ROOT"
+};
+
+/// One piece of a reproduction's work, with a folder and a result of its own.
+struct ReproductionStage {
+    StageKind kind = StageKind::zero_shot;
+    std::string row;        ///< of the report's tables
+    std::string folder;     ///< below the output folder
+    std::string key, data;  ///< short name and "NAME:ROOT" of what is learned from
+    std::string weights;    ///< of the model that is tested
+    std::vector<TestSet> tests;
+    std::uint64_t seed = 0;      ///< 0: nothing is drawn
+    Index shots = 0;             ///< images a class to learn from
+    std::string prompts;         ///< file of the tested model's (zero-shot) or the teacher's (student); empty: none
+    std::string pattern;         ///< of the class texts
+    Recipe learner;              ///< settings of a learner
+    DistillationRecipe student;  ///< settings of a student
+    Index images = 0;            ///< that are learned from
+    Index steps = 0;             ///< of training
+    Index test_images = 0;       ///< in all test sets
+    nlohmann::json identity;     ///< everything that the result depends on
+
+    /// Images of a training step.
+    Index batch() const { return kind == StageKind::learner ? learner.batch : student.batch; }
+};
+
+}  // namespace promptkd
