@@ -1,118 +1,149 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd reproduce PROTOCOL`: the published experiments over any list of data sets and seeds, with a report.
 #include "commands.hpp"
-#include "reproduce_pages.hpp"
-#include "reproduce_report.hpp"
+#include "options.hpp"
+#include "progress.hpp"
 
+#include <promptkd/experiment/reproduction.hpp>
+
+#include <algorithm>
 #include <sstream>
 
 namespace promptkd::cli {
 
 namespace {
 
+/// "a,b,…": different positive numbers. Anything else is bad usage.
+template <class N>
+std::vector<N> positive_numbers(const std::string& list, const std::string& option) {
+    std::vector<N> out;
+    std::istringstream in(list);
+    for (std::string part; std::getline(in, part, ',');) {
+        const bool digits = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+        if (!digits || part.size() > 9 || std::stoull(part) == 0)
+            throw CLI::ValidationError(option + " '" + list + "': '" + part + "' is not a positive number");
+        out.push_back(static_cast<N>(std::stoull(part)));
+        if (std::count(out.begin(), out.end(), out.back()) > 1)
+            throw CLI::ValidationError(option + " '" + list + "': " + part + " stands there twice");
+    }
+    if (out.empty()) throw CLI::ValidationError(option + " is empty");
+    return out;
+}
+
+/// "base 80.00   new 70.00   harmonic mean 74.67", or the accuracy.
+std::string figures_line(const TestFigures& figures) {
+    char text[120];
+    if (figures.base)
+        std::snprintf(text, sizeof text, "base %.2f   new %.2f   harmonic mean %.2f", *figures.base, *figures.novel,
+                      *figures.harmonic_mean);
+    else
+        std::snprintf(text, sizeof text, "accuracy %.2f", *figures.accuracy);
+    return text;
+}
+
+/// Prints what a reproduction does.
+class PrintedReproduction : public ReproductionObserver {
+public:
+    explicit PrintedReproduction(const Output& output) : output_(output), progress_(output) {}
+
+    void on_stage(const ReproductionStage& stage, Index number, Index total) override {
+        output_.text() << "[" << number << "/" << total << "] " << stage.folder << std::endl;
+    }
+    void on_test(const ReproductionStage& stage, const TestSet& set, const TestFigures& figures) override {
+        output_.text() << "    " << stage.row << " on " << set.key << ": " << figures_line(figures) << std::endl;
+    }
+    void on_resume(const Resumption& found) override { progress_.on_resume(found); }
+    void on_progress(const StageProgress& at) override { progress_.on_progress(at); }
+    void on_stage_end(const std::string& stage) override { progress_.on_stage_end(stage); }
+    void on_warning(const std::string& text) override { progress_.on_warning(text); }
+    void on_note(const std::string& text) override { progress_.on_note(text); }
+
+private:
+    const Output& output_;
+    ProgramObserver progress_;
+};
+
 struct Reproduce {
     Common common;
-    ReproduceOptions o;
+    ReproductionSpec spec;
     std::string protocol, seeds = "1,2,3", shots;
+    std::string learner_augment = "rrc", augment = "rrc";
+    bool dry_run = false;
     nlohmann::json config;  ///< the options as given, written beside the report
 
     int run() {
-        o.protocol = parse_protocol(protocol);
-        o.vocab = vocabulary_path(common), o.out = common.out;
-        expand_data();
-        const ReproducePlan plan(o);
-        print_plan(plan);
-        if (o.dry_run) return common.output.write(plan_json(plan)), 0;
-        make_directories(o.out);
-        config["data"] = o.data;
-        write_atomically(o.out + "/config.json", config.dump(2) + "\n");
-        Index number = 0;
-        for (const Stage& stage : plan.stages()) {
-            ++number;
-            if (!o.fresh && StageResult(o.out, stage).state() == StageState::done) continue;
-            common.output.text() << "[" << number << "/" << plan.stages().size() << "] " << stage.folder << std::endl;
-            with_device(common, [&](auto& device) { StageRunner(device, o, common.output).run(stage); });
-            write_report(plan);
+        finish_options();
+        const ReproductionPlan reproduction = plan(spec);
+        print_plan(reproduction);
+        if (dry_run) {
+            common.output.write(plan_json(reproduction));
+            return 0;
         }
-        const nlohmann::json report = write_report(plan);
-        common.output.write(report);
+        make_directories(spec.out);
+        config["data"] = reproduction.spec.data;
+        write_atomically(spec.out + "/config.json", config.dump(2) + "\n");
+        PrintedReproduction observer(common.output);
+        ReproductionReport report;
+        with_device(common, [&](auto& device) { report = promptkd::run(device, reproduction, observer).report; });
+        common.output.write(to_json(report));
         common.output.text() << "\n"
-                             << ReproducePages(report).markdown_tables() << "\nreport: " << o.out
+                             << markdown_tables(report) << "\nreport: " << spec.out
                              << "/report.html, report.md, report.json" << std::endl;
         return 0;
     }
 
-    /// "all:ROOT" stands for the eleven data sets of the tables (cross-dataset: the ten without ImageNet; domain
-    /// generalisation: ImageNet's four variants).
-    void expand_data() {
-        std::vector<std::string> list;
-        for (const std::string& spec : o.data) {
-            if (spec.rfind("all:", 0) != 0) {
-                list.push_back(spec);
-                continue;
-            }
-            const std::string root = parse_data_spec(spec).root;
-            for (const BenchmarkInfo& b : benchmarks()) {
-                const bool variant = unlabelled_part(b.name + ":" + root) == Split::test;
-                if (variant != (o.protocol == Protocol::domain_generalization)) continue;
-                if (b.name == "imagenet" && o.protocol == Protocol::cross_dataset) continue;
-                list.push_back(b.name + ":" + root);
-            }
-            if (has_source(o.protocol) && o.source.empty()) o.source = "imagenet:" + root;
-        }
-        o.data = std::move(list);
+    void finish_options() {
+        spec.protocol = parse_protocol(protocol);
+        spec.learner.augmentation = parse_augmentation(learner_augment);
+        spec.distillation.augmentation = parse_augmentation(augment);
+        spec.vocabulary = vocabulary_path(common);
+        spec.out = common.out;
+        const bool all = std::any_of(spec.data.begin(), spec.data.end(),
+                                     [](const std::string& data) { return data.rfind("all:", 0) == 0; });
+        require(!has_source(spec.protocol) || !spec.source.empty() || all, protocol,
+                ": give the data set that prompts are learned on with --source NAME:ROOT");
     }
 
-    nlohmann::json write_report(const ReproducePlan& plan) const {
-        nlohmann::json report = ReproduceReport(o, plan).json();
-        const ReproducePages pages(report);
-        write_atomically(o.out + "/report.json", report.dump(2) + "\n");
-        write_atomically(o.out + "/report.md", pages.markdown());
-        write_atomically(o.out + "/report.html", pages.html());
-        return report;
+    StageState state_of(const ReproductionStage& stage) const {
+        return spec.fresh ? StageState::missing : StageResultFile(spec.out, stage).state();
     }
 
-    StageState state_of(const Stage& stage) const {
-        return o.fresh ? StageState::missing : StageResult(o.out, stage).state();
-    }
-
-    static const char* name_of_state(StageState state) {
-        return state == StageState::done ? "done" : state == StageState::interrupted ? "interrupted" : "to do";
-    }
-
-    void print_plan(const ReproducePlan& plan) const {
-        Index todo = 0, steps = 0, images = 0, tested = 0;
+    void print_stage(const ReproductionStage& stage, StageState state) const {
         std::ostream& out = common.output.text();
-        for (const Stage& s : plan.stages()) {
-            const StageState state = state_of(s);
-            if (o.dry_run) {
-                out << s.folder << ": " << s.row;
-                if (s.steps > 0)
-                    out << ", " << s.images << " images, " << s.steps << " steps of "
-                        << (s.kind == StageKind::learner ? s.recipe.batch : s.distil.batch);
-                out << ", tested on " << s.test_images << " images; " << name_of_state(state) << "\n";
-            }
-            if (state == StageState::done) continue;
-            ++todo, steps += s.steps, tested += s.test_images;
-            images += s.steps * (s.kind == StageKind::learner ? s.recipe.batch : s.distil.batch);
-        }
-        out << protocol << ": " << plan.stages().size() << " stages on " << plan.targets().size() << " data set(s), "
-            << todo << " to do: " << steps << " training steps on " << images << " images, " << tested
-            << " images to test" << std::endl;
+        out << stage.folder << ": " << stage.row;
+        if (stage.steps > 0) out << ", " << stage.images << " images, " << stage.steps << " steps of " << stage.batch();
+        out << ", tested on " << stage.test_images << " images; " << name_of(state) << "\n";
     }
 
-    nlohmann::json plan_json(const ReproducePlan& plan) const {
+    void print_plan(const ReproductionPlan& reproduction) const {
+        Index todo = 0, steps = 0, images = 0, tested = 0;
+        for (const ReproductionStage& stage : reproduction.stages) {
+            const StageState state = state_of(stage);
+            if (dry_run) print_stage(stage, state);
+            if (state == StageState::done) continue;
+            ++todo;
+            steps += stage.steps;
+            images += stage.steps * stage.batch();
+            tested += stage.test_images;
+        }
+        common.output.text() << protocol << ": " << reproduction.stages.size() << " stages on "
+                             << reproduction.targets.size() << " data set(s), " << todo << " to do: " << steps
+                             << " training steps on " << images << " images, " << tested << " images to test"
+                             << std::endl;
+    }
+
+    nlohmann::json plan_json(const ReproductionPlan& reproduction) const {
         nlohmann::json list = nlohmann::json::array();
-        for (const Stage& s : plan.stages())
-            list.push_back({{"folder", s.folder},
-                            {"row", s.row},
-                            {"data", s.key},
-                            {"seed", s.seed},
-                            {"images", s.images},
-                            {"steps", s.steps},
-                            {"test_images", s.test_images},
-                            {"state", name_of_state(state_of(s))},
-                            {"settings", s.identity}});
+        for (const ReproductionStage& stage : reproduction.stages)
+            list.push_back({{"folder", stage.folder},
+                            {"row", stage.row},
+                            {"data", stage.key},
+                            {"seed", stage.seed},
+                            {"images", stage.images},
+                            {"steps", stage.steps},
+                            {"test_images", stage.test_images},
+                            {"state", name_of(state_of(stage))},
+                            {"settings", stage.identity}});
         return {{"protocol", protocol}, {"stages", std::move(list)}};
     }
 
@@ -121,97 +152,94 @@ struct Reproduce {
         const auto refuse = [](bool wrong, const std::string& what) {
             if (wrong) throw CLI::ValidationError(what);
         };
-        const bool pair = !o.teacher.empty() || !o.student.empty();
-        refuse(pair != o.weights.empty(), "give --teacher and --student (PromptKD), or --weights (a learner alone)");
-        refuse(pair && (o.teacher.empty() || o.student.empty()), "PromptKD needs both --teacher and --student");
-        refuse(!pair && (o.lr || o.epochs || o.batch || o.depth || o.prompts || o.kd_weight || o.temperature),
+        const ReproducedStudent& student = spec.distillation;
+        const bool pair = !spec.teacher.empty() || !spec.student.empty();
+        refuse(pair != spec.weights.empty(), "give --teacher and --student (PromptKD), or --weights (a learner alone)");
+        refuse(pair && (spec.teacher.empty() || spec.student.empty()), "PromptKD needs both --teacher and --student");
+        refuse(!pair && (student.lr || student.epochs || student.batch || student.depth || student.prompts ||
+                         student.kd_weight || student.temperature),
                "--lr, --epochs, --batch, --depth, --prompts, --kd-weight and --temperature belong to a student; a "
                "learner's are --learner-lr, …");
-        refuse(pair && o.learner == "cocoop",
+        refuse(pair && spec.learner.name == "cocoop",
                "--learner cocoop: its class vectors depend on the image and cannot be shared with a student");
-        refuse(!pair && o.learner == "none", "--learner none needs a student");
-        o.seeds = numbers<std::uint64_t>(seeds, "--seeds");
-        if (!shots.empty()) o.shots = numbers<Index>(shots, "--shots");
-        refuse(o.shots.size() > 1 && protocol != "few-shot", "--shots: only few-shot takes several numbers");
-        refuse(protocol != "cross-dataset" && protocol != "domain-generalization" && !o.source.empty(),
+        refuse(!pair && spec.learner.name == "none", "--learner none needs a student");
+        spec.seeds = positive_numbers<std::uint64_t>(seeds, "--seeds");
+        if (!shots.empty()) spec.shots = positive_numbers<Index>(shots, "--shots");
+        refuse(spec.shots.size() > 1 && protocol != "few-shot", "--shots: only few-shot takes several numbers");
+        refuse(protocol != "cross-dataset" && protocol != "domain-generalization" && !spec.source.empty(),
                "--source belongs to cross-dataset and domain-generalization");
-    }
-
-    template <class N>
-    static std::vector<N> numbers(const std::string& list, const std::string& option) {
-        std::vector<N> out;
-        std::istringstream in(list);
-        for (std::string part; std::getline(in, part, ',');) {
-            if (part.empty() || part.find_first_not_of("0123456789") != std::string::npos || part.size() > 9 ||
-                std::stoull(part) == 0)
-                throw CLI::ValidationError(option + " '" + list + "': '" + part + "' is not a positive number");
-            out.push_back(static_cast<N>(std::stoull(part)));
-            if (std::count(out.begin(), out.end(), out.back()) > 1)
-                throw CLI::ValidationError(option + " '" + list + "': " + part + " stands there twice");
-        }
-        if (out.empty()) throw CLI::ValidationError(option + " is empty");
-        return out;
     }
 };
 
-void add_model_options(CLI::App& c, Reproduce& r) {
-    ReproduceOptions& o = r.o;
+void add_data_options(CLI::App& c, Reproduce& r) {
+    ReproductionSpec& s = r.spec;
     c.add_option(
-         "--data", o.data,
+         "--data", s.data,
          "NAME:ROOT of a data set, again for each further one; all:ROOT stands for those of the published table")
         ->required()
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    c.add_option("--source", o.source, "cross-dataset, domain-generalization: NAME:ROOT that prompts are learned on");
-    c.add_option("--teacher", o.teacher, "PromptKD: CLIP weights of the teacher (published: ViT-L/14)");
-    c.add_option("--student", o.student, "PromptKD: CLIP weights of the student (published: ViT-B/16)");
-    c.add_option("--weights", o.weights, "a learner alone, without PromptKD: CLIP weights (published: ViT-B/16)");
-    c.add_option("--learner", o.learner, "learner of the prompts; none: a teacher without")
-        ->check(CLI::IsMember({"coop", "cocoop", "vpt", "ivlp", "maple", "promptsrc", "none"}))
-        ->capture_default_str();
-    c.add_option(
-        "--teacher-prompts", o.teacher_prompts,
-        "instead of learning them: prompts or a published checkpoint; {data}, {seed}, {shots} in the name stand "
-        "for the run's");
-    c.add_option("--activation", o.activation, "of a model whose file does not tell: quick_gelu or gelu")
-        ->check(CLI::IsMember({"quick_gelu", "gelu"}));
-    c.add_option("--teacher-config,--model-config", o.teacher_config,
-                 "JSON of the teacher or of --weights, where it is not beside them");
-    c.add_option("--student-config", o.student_config, "the student's JSON, where it is not beside its weights");
-    add_vocabulary(c, r.common);
+    c.add_option("--source", s.source, "cross-dataset, domain-generalization: NAME:ROOT that prompts are learned on");
     c.add_option("--seeds", r.seeds, "of draw, initial values, order and augmentation")->capture_default_str();
     c.add_option("--shots", r.shots, "labelled images a class to learn from (default: 16; few-shot: 1,2,4,8,16)");
-    c.add_option("--images", o.images, "only the first so many training images; 0: all")
+    c.add_option("--images", s.images, "only the first so many training images; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    c.add_option("--test-images", o.test_images, "only the first so many test images; 0: all")
+    c.add_option("--test-images", s.test_images, "only the first so many test images; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
 }
 
-void add_recipe_options(CLI::App& c, ReproduceOptions& o) {
-    const std::string published = " (default: the protocol's published one)";
-    c.add_option("--learner-lr", o.learner_lr, "learning rate of the learner" + published)->check(CLI::PositiveNumber);
-    c.add_option("--learner-epochs", o.learner_epochs, "its epochs" + published)->check(CLI::PositiveNumber);
-    c.add_option("--learner-batch", o.learner_batch, "its images a step" + published)->check(CLI::PositiveNumber);
-    c.add_option("--learner-depth", o.learner_depth, "its prompted blocks" + published)->check(CLI::PositiveNumber);
-    c.add_option("--learner-prompts", o.learner_prompts, "its prompt vectors in each branch" + published)
-        ->check(CLI::PositiveNumber);
-    c.add_option("--learner-augment", o.learner_augment, "rrc, flip or none")
-        ->check(CLI::IsMember({"rrc", "flip", "none"}))
+void add_model_options(CLI::App& c, Reproduce& r) {
+    ReproductionSpec& s = r.spec;
+    c.add_option("--teacher", s.teacher, "PromptKD: CLIP weights of the teacher (published: ViT-L/14)");
+    c.add_option("--student", s.student, "PromptKD: CLIP weights of the student (published: ViT-B/16)");
+    c.add_option("--weights", s.weights, "a learner alone, without PromptKD: CLIP weights (published: ViT-B/16)");
+    c.add_option("--learner", s.learner.name, "learner of the prompts; none: a teacher without")
+        ->check(CLI::IsMember({"coop", "cocoop", "vpt", "ivlp", "maple", "promptsrc", "none"}))
         ->capture_default_str();
-    c.add_option("--context-words", o.context_words, "words that the learner's context starts from")
+    c.add_option(
+        "--teacher-prompts", s.teacher_prompts,
+        "instead of learning them: prompts or a published checkpoint; {data}, {seed}, {shots} in the name stand "
+        "for the run's");
+    c.add_option("--activation", s.activation, "of a model whose file does not tell: quick_gelu or gelu")
+        ->check(CLI::IsMember({"quick_gelu", "gelu"}));
+    c.add_option("--teacher-config,--model-config", s.teacher_config,
+                 "JSON of the teacher or of --weights, where it is not beside them");
+    c.add_option("--student-config", s.student_config, "the student's JSON, where it is not beside its weights");
+    add_vocabulary(c, r.common);
+}
+
+constexpr const char* published = " (default: the protocol's published one)";
+
+CLI::Option* add_augmentation(CLI::App& c, const char* name, std::string& value, const char* help) {
+    return c.add_option(name, value, help)->check(CLI::IsMember({"rrc", "flip", "none"}))->capture_default_str();
+}
+
+void add_learner_options(CLI::App& c, Reproduce& r) {
+    ReproducedLearner& l = r.spec.learner;
+    const std::string p = published;
+    c.add_option("--learner-lr", l.lr, "learning rate of the learner" + p)->check(CLI::PositiveNumber);
+    c.add_option("--learner-epochs", l.epochs, "its epochs" + p)->check(CLI::PositiveNumber);
+    c.add_option("--learner-batch", l.batch, "its images a step" + p)->check(CLI::PositiveNumber);
+    c.add_option("--learner-depth", l.depth, "its prompted blocks" + p)->check(CLI::PositiveNumber);
+    c.add_option("--learner-prompts", l.prompts, "its prompt vectors in each branch" + p)->check(CLI::PositiveNumber);
+    add_augmentation(c, "--learner-augment", r.learner_augment, "rrc, flip or none");
+    c.add_option("--context-words", l.context_words, "words that the learner's context starts from")
         ->capture_default_str();
-    c.add_option("--lr", o.lr, "learning rate of the student" + published)->check(CLI::PositiveNumber);
-    c.add_option("--epochs", o.epochs, "its epochs" + published)->check(CLI::PositiveNumber);
-    c.add_option("--batch", o.batch, "its images a step" + published)->check(CLI::PositiveNumber);
-    c.add_option("--depth", o.depth, "its prompted blocks" + published)->check(CLI::PositiveNumber);
-    c.add_option("--prompts", o.prompts, "its visual prompts" + published)->check(CLI::NonNegativeNumber);
-    c.add_option("--kd-weight", o.kd_weight, "factor of the distillation loss" + published)->check(CLI::PositiveNumber);
-    c.add_option("--temperature", o.temperature, "of both distributions" + published)->check(CLI::PositiveNumber);
-    c.add_option("--augment", o.augment, "of the student's images: rrc, flip or none")
-        ->check(CLI::IsMember({"rrc", "flip", "none"}))
-        ->capture_default_str();
-    c.add_option("--loader-threads", o.loader_threads, "threads that decode and augment")
+}
+
+void add_student_options(CLI::App& c, Reproduce& r) {
+    ReproducedStudent& s = r.spec.distillation;
+    const std::string p = published;
+    c.add_option("--lr", s.lr, "learning rate of the student" + p)->check(CLI::PositiveNumber);
+    c.add_option("--epochs", s.epochs, "its epochs" + p)->check(CLI::PositiveNumber);
+    c.add_option("--batch", s.batch, "its images a step" + p)->check(CLI::PositiveNumber);
+    c.add_option("--depth", s.depth, "its prompted blocks" + p)->check(CLI::PositiveNumber);
+    c.add_option("--prompts", s.prompts, "its visual prompts" + p)->check(CLI::NonNegativeNumber);
+    c.add_option("--kd-weight", s.kd_weight, "factor of the distillation loss" + p)->check(CLI::PositiveNumber);
+    c.add_option("--temperature", s.temperature, "of both distributions" + p)->check(CLI::PositiveNumber);
+    add_augmentation(c, "--augment", r.augment, "of the student's images: rrc, flip or none");
+    c.add_option("--loader-threads", r.spec.loader_threads, "threads that decode and augment")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
 }
@@ -226,16 +254,19 @@ void add_reproduce(CLI::App& app, Action& action) {
     c.add_option("protocol", r->protocol, "base-to-novel, cross-dataset, domain-generalization or few-shot")
         ->required()
         ->check(CLI::IsMember({"base-to-novel", "cross-dataset", "domain-generalization", "few-shot"}));
+    add_data_options(c, *r);
     add_model_options(c, *r);
-    add_recipe_options(c, r->o);
+    add_learner_options(c, *r);
+    add_student_options(c, *r);
     c.add_option("--out", r->common.out, "folder for the runs and report.html, report.md, report.json")->required();
-    c.add_flag("--dry-run", r->o.dry_run, "print the plan and touch nothing");
-    c.add_flag("--fresh", r->o.fresh, "start again, whatever --out holds");
+    c.add_flag("--dry-run", r->dry_run, "print the plan and touch nothing");
+    c.add_flag("--fresh", r->spec.fresh, "start again, whatever --out holds");
     add_device(c, r->common);
     add_json(c, r->common);
     c.callback([r, &c, &action] {
         r->config = resolved(c);
-        r->check(), action = [r] { return r->run(); };
+        r->check();
+        action = [r] { return r->run(); };
     });
 }
 

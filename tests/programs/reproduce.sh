@@ -130,7 +130,7 @@ refuse 1 '--source' reproduce cross-dataset $models --data dtd:root --out out
 # shellcheck disable=SC2086
 refuse 1 "there is no folder 'nowhere/dtd'" reproduce base-to-novel $models --data dtd:nowhere --out out
 # shellcheck disable=SC2086
-refuse 1 'lower --learner-batch' reproduce base-to-novel $models --learner-batch 64 --data dtd:root --out out
+refuse 1 "lower the learner's batch" reproduce base-to-novel $models --learner-batch 64 --data dtd:root --out out
 refuse 1 'absent.pt' reproduce base-to-novel --teacher absent.pt --student absent.pt --data dtd:root --out out
 check "bad input leaves no output folder" test ! -e out
 rm -rf root
