@@ -4,10 +4,10 @@
 #include "commands.hpp"
 #include "progress.hpp"
 #include "results_json.hpp"
-#include "svg.hpp"
 
 #include <promptkd/experiment/classification.hpp>
 #include <promptkd/experiment/distillation.hpp>
+#include <promptkd/experiment/report/pictures.hpp>
 #include <promptkd/experiment/training.hpp>
 #include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/image.hpp>
@@ -47,7 +47,7 @@ public:
 
     const nlohmann::json& curve() const { return curve_; }
     void write(const std::string& path, const std::string& x_axis) const {
-        write_curves(path, {{"mean of 50 steps", "#6a1b9a", losses_}}, accuracies_, x_axis);
+        write_atomically(path, training_picture({{"mean of 50 steps", "#6a1b9a", losses_}}, accuracies_, x_axis));
     }
 
 private:
@@ -237,7 +237,7 @@ struct Demo {
             const std::string& truth = test.class_names[static_cast<std::size_t>(test.label(i))];
             items.push_back({encode_png(image), best.name, truth, best.probability});
         }
-        write_gallery(common.out + "/predictions.svg", items);
+        write_atomically(common.out + "/predictions.svg", gallery_picture(items));
     }
 };
 
