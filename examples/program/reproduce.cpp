@@ -160,9 +160,11 @@ struct Reproduce {
                          student.kd_weight || student.temperature),
                "--lr, --epochs, --batch, --depth, --prompts, --kd-weight and --temperature belong to a student; a "
                "learner's are --learner-lr, …");
-        refuse(pair && spec.learner.name == "cocoop",
-               "--learner cocoop: its class vectors depend on the image and cannot be shared with a student");
-        refuse(!pair && spec.learner.name == "none", "--learner none needs a student");
+        const bool none = spec.learner.name == "none";
+        refuse(!pair && none, "--learner none needs a student");
+        refuse(pair && !none && !find_learner(spec.learner.name).fixed_prompts,
+               "--learner " + spec.learner.name +
+                   ": its class vectors depend on the image and cannot be shared with a student");
         spec.seeds = positive_numbers<std::uint64_t>(seeds, "--seeds");
         if (!shots.empty()) spec.shots = positive_numbers<Index>(shots, "--shots");
         refuse(spec.shots.size() > 1 && protocol != "few-shot", "--shots: only few-shot takes several numbers");
@@ -170,6 +172,14 @@ struct Reproduce {
                "--source belongs to cross-dataset and domain-generalization");
     }
 };
+
+/// The names that --learner takes.
+std::vector<std::string> learner_choices() {
+    std::vector<std::string> names;
+    for (const LearnerInfo& info : learners()) names.push_back(info.name);
+    names.push_back("none");
+    return names;
+}
 
 void add_data_options(CLI::App& c, Reproduce& r) {
     ReproductionSpec& s = r.spec;
@@ -195,7 +205,7 @@ void add_model_options(CLI::App& c, Reproduce& r) {
     c.add_option("--student", s.student, "PromptKD: CLIP weights of the student (published: ViT-B/16)");
     c.add_option("--weights", s.weights, "a learner alone, without PromptKD: CLIP weights (published: ViT-B/16)");
     c.add_option("--learner", s.learner.name, "learner of the prompts; none: a teacher without")
-        ->check(CLI::IsMember({"coop", "cocoop", "vpt", "ivlp", "maple", "promptsrc", "none"}))
+        ->check(CLI::IsMember(learner_choices()))
         ->capture_default_str();
     c.add_option(
         "--teacher-prompts", s.teacher_prompts,

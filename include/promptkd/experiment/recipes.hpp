@@ -2,9 +2,10 @@
 #pragma once
 
 #include <promptkd/experiment/protocols.hpp>
-#include <promptkd/learner/recipes.hpp>
+#include <promptkd/learner/registry.hpp>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,12 +44,12 @@ private:
 
 /// Settings in which a published experiment departs from the learner's own recipe; absent ones do not.
 struct LearnerSetting {
-    LearnerKind learner;
+    std::string learner;
     std::optional<LearnerRole> role;  ///< absent: either
     SettingScope scope;
     std::optional<double> lr = {};
     std::optional<Index> epochs = {}, batch = {}, depth = {};
-    std::optional<double> gaussian_mean = {}, gaussian_deviation = {};
+    std::map<std::string, double> options = {};  ///< of the learner's own
 };
 
 /// The same for PromptKD's student.
@@ -64,26 +65,23 @@ inline const std::vector<LearnerSetting>& learner_settings() {
     const std::vector<Protocol> from_source = {Protocol::cross_dataset, Protocol::domain_generalization};
     const std::vector<std::string> narrow = {"stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat"};
     static const std::vector<LearnerSetting> table = {
-        {.learner = LearnerKind::coop, .role = {}, .scope = {{}, {"imagenet"}}, .epochs = 50},
-        {.learner = LearnerKind::maple, .role = {}, .scope = {from_source, {}}, .lr = 0.0026, .epochs = 2, .depth = 3},
-        {.learner = LearnerKind::promptsrc, .role = LearnerRole::teacher, .scope = {}, .lr = 0.005, .batch = 8},
-        {.learner = LearnerKind::promptsrc,
+        {.learner = "coop", .role = {}, .scope = {{}, {"imagenet"}}, .epochs = 50},
+        {.learner = "maple", .role = {}, .scope = {from_source, {}}, .lr = 0.0026, .epochs = 2, .depth = 3},
+        {.learner = "promptsrc", .role = LearnerRole::teacher, .scope = {}, .lr = 0.005, .batch = 8},
+        {.learner = "promptsrc",
          .role = LearnerRole::alone,
          .scope = {from_source, {}},
          .depth = 3,
-         .gaussian_mean = 6,
-         .gaussian_deviation = 10},
-        {.learner = LearnerKind::promptsrc,
+         .options = {{"gaussian-mean", 6}, {"gaussian-deviation", 10}}},
+        {.learner = "promptsrc",
          .role = LearnerRole::alone,
          .scope = {{Protocol::few_shot}, {}},
          .epochs = 50,
-         .gaussian_mean = 30,
-         .gaussian_deviation = 30},
-        {.learner = LearnerKind::promptsrc,
+         .options = {{"gaussian-mean", 30}, {"gaussian-deviation", 30}}},
+        {.learner = "promptsrc",
          .role = LearnerRole::alone,
          .scope = {{Protocol::few_shot}, narrow},
-         .gaussian_mean = 45,
-         .gaussian_deviation = 5},
+         .options = {{"gaussian-mean", 45}, {"gaussian-deviation", 5}}},
     };
     return table;
 }
@@ -108,7 +106,7 @@ void set_if_given(Value& value, const std::optional<Value>& given) {
 
 /// The published settings of a learner in a protocol on `benchmark` (its name in benchmarks(); any other data set has
 /// the common settings), with `shots` images a class.
-inline Recipe protocol_recipe(Protocol protocol, LearnerKind learner, Index shots, const std::string& benchmark,
+inline Recipe protocol_recipe(Protocol protocol, const std::string& learner, Index shots, const std::string& benchmark,
                               LearnerRole role) {
     Recipe recipe = published_recipe(learner, shots);
     for (const detail::LearnerSetting& s : detail::learner_settings()) {
@@ -118,8 +116,7 @@ inline Recipe protocol_recipe(Protocol protocol, LearnerKind learner, Index shot
         detail::set_if_given(recipe.epochs, s.epochs);
         detail::set_if_given(recipe.batch, s.batch);
         detail::set_if_given(recipe.depth, s.depth);
-        detail::set_if_given(recipe.gaussian_mean, s.gaussian_mean);
-        detail::set_if_given(recipe.gaussian_deviation, s.gaussian_deviation);
+        for (const auto& [name, value] : s.options) recipe.options[name] = value;
     }
     return recipe;
 }

@@ -50,17 +50,10 @@ TEST_CASE("protocols: names and published recipes") {
         CHECK(parse_protocol(name_of(protocol)) == protocol);
     }
     CHECK_THROWS_WITH_AS(parse_protocol("all"), doctest::Contains("cross-dataset"), Error);
-<<<<<<< HEAD
-    const auto recipe = [](Protocol p, const char* kind, const char* data, bool teacher = false) {
-        return protocol_recipe(p, kind, 16, data, teacher);
+    const auto recipe = [](Protocol p, const char* learner, const char* data, LearnerRole role = LearnerRole::alone) {
+        return protocol_recipe(p, learner, 16, data, role);
     };
-    const Recipe teacher = recipe(Protocol::base_to_novel, "promptsrc", "dtd", true);
-=======
-    const auto recipe = [](Protocol p, LearnerKind kind, const char* data, LearnerRole role = LearnerRole::alone) {
-        return protocol_recipe(p, kind, 16, data, role);
-    };
-    const Recipe teacher = recipe(Protocol::base_to_novel, LearnerKind::promptsrc, "dtd", LearnerRole::teacher);
->>>>>>> b6057c1 (Reproductions in the library: plan, report and its pictures as structs with writers)
+    const Recipe teacher = recipe(Protocol::base_to_novel, "promptsrc", "dtd", LearnerRole::teacher);
     CHECK(teacher.lr == 0.005);
     CHECK(teacher.batch == 8);
     CHECK(teacher.option("gaussian-mean") == 15);

@@ -29,7 +29,7 @@ namespace detail {
 /// The image encoder of a CLIP model in a few words.
 inline std::string architecture_of(const std::string& path, const WeightsOptions& options) {
     const TensorMap map = read_weights(path, options);
-    if (!map.contains("visual.class_embedding")) return "ModifiedResNet";
+    if (!schema::has_vision_transformer(map)) return schema::modified_resnet.name;
     const VisionConfig v = vision_config(map);
     return concat("ViT, patch ", v.patch, ", width ", v.width, ", ", v.layers, " blocks, ", v.resolution(),
                   " pixels, embedding ", v.embed);

@@ -24,12 +24,6 @@ struct ReproductionPlan {
     std::string learner;  ///< the name of the learned prompts in the report
 };
 
-/// A learner's name as the papers write it.
-inline std::string printed_learner(LearnerKind kind) {
-    constexpr const char* names[] = {"CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "PromptSRC"};
-    return names[static_cast<int>(kind)];
-}
-
 namespace detail {
 
 /// Divides a reproduction into stages.
@@ -67,7 +61,7 @@ private:
         const std::string& learner = spec.learner.name;
         const std::string name = !spec.teacher_prompts.empty() ? "given"
                                  : learner == "none"           ? "CLIP"
-                                                               : printed_learner(parse_learner(learner));
+                                                               : find_learner(learner).title;
         return spec.distils() ? name + " teacher" : name;
     }
 
@@ -214,8 +208,8 @@ private:
                                {"text-prompts", r.text},
                                {"visual-prompts", r.visual},
                                {"depth", r.depth},
-                               {"gaussian-mean", r.gaussian_mean},
-                               {"gaussian-deviation", r.gaussian_deviation},
+                               {"gaussian-mean", r.option("gaussian-mean")},
+                               {"gaussian-deviation", r.option("gaussian-deviation")},
                                {"augment", to_string(spec_.learner.augmentation)}});
         require(stage.images >= r.batch, stage.key, ": ", stage.images, " training images are fewer than one batch of ",
                 r.batch, "; lower the learner's batch");

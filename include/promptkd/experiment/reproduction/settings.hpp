@@ -6,13 +6,35 @@
 
 #include <string>
 
-namespace promptkd::detail {
+namespace promptkd {
+
+/// Throws Error for settings that contradict each other.
+inline void validate(const ReproductionSpec& spec) {
+    const bool pair = !spec.teacher.empty() || !spec.student.empty();
+    require(pair != !spec.weights.empty(),
+            "reproduction: give a teacher and a student (PromptKD), or the weights of a learner alone");
+    require(spec.teacher.empty() == spec.student.empty(), "reproduction: PromptKD needs both a teacher and a student");
+    const bool none = spec.learner.name == "none";
+    require(pair || !none, "reproduction: without a learner there must be a student");
+    require(!pair || none || find_learner(spec.learner.name).fixed_prompts, "reproduction: the class vectors of ",
+            spec.learner.name, " depend on the image and cannot be shared with a student");
+    require(!spec.data.empty(), "reproduction: there is no data set");
+    require(!spec.seeds.empty(), "reproduction: there is no seed");
+    require(spec.shots.size() <= 1 || spec.protocol == Protocol::few_shot,
+            "reproduction: only few-shot takes several numbers of shots");
+    require(has_source(spec.protocol) || spec.source.empty(), "reproduction: ", name_of(spec.protocol),
+            " has no source data set");
+    require(!has_source(spec.protocol) || !spec.source.empty(), "reproduction: ", name_of(spec.protocol),
+            " needs a source, the data set that prompts are learned on");
+}
+
+namespace detail {
 
 /// A learner's settings on the data set `key`: those asked for, else the published ones.
 inline Recipe learner_settings_of(const ReproductionSpec& spec, const std::string& key, Index shots) {
     const ReproducedLearner& asked = spec.learner;
     const LearnerRole role = spec.distils() ? LearnerRole::teacher : LearnerRole::alone;
-    Recipe r = protocol_recipe(spec.protocol, parse_learner(asked.name), shots, key, role);
+    Recipe r = protocol_recipe(spec.protocol, asked.name, shots, key, role);
     set_if_given(r.lr, asked.lr);
     set_if_given(r.epochs, asked.epochs);
     set_if_given(r.batch, asked.batch);
@@ -36,4 +58,5 @@ inline DistillationRecipe student_settings_of(const ReproductionSpec& spec, cons
     return r;
 }
 
-}  // namespace promptkd::detail
+}  // namespace detail
+}  // namespace promptkd

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <promptkd/core/config.hpp>
-#include <promptkd/core/error.hpp>
 #include <promptkd/experiment/protocols.hpp>
 #include <promptkd/image/augment.hpp>
 
@@ -59,24 +58,5 @@ struct ReproductionSpec {
     /// The model whose prompts are learned.
     const std::string& prompted_model() const { return distils() ? teacher : weights; }
 };
-
-/// Throws Error for settings that contradict each other.
-inline void validate(const ReproductionSpec& spec) {
-    const bool pair = !spec.teacher.empty() || !spec.student.empty();
-    require(pair != !spec.weights.empty(),
-            "reproduction: give a teacher and a student (PromptKD), or the weights of a learner alone");
-    require(spec.teacher.empty() == spec.student.empty(), "reproduction: PromptKD needs both a teacher and a student");
-    require(!pair || spec.learner.name != "cocoop",
-            "reproduction: the class vectors of cocoop depend on the image and cannot be shared with a student");
-    require(pair || spec.learner.name != "none", "reproduction: without a learner there must be a student");
-    require(!spec.data.empty(), "reproduction: there is no data set");
-    require(!spec.seeds.empty(), "reproduction: there is no seed");
-    require(spec.shots.size() <= 1 || spec.protocol == Protocol::few_shot,
-            "reproduction: only few-shot takes several numbers of shots");
-    require(has_source(spec.protocol) || spec.source.empty(), "reproduction: ", name_of(spec.protocol),
-            " has no source data set");
-    require(!has_source(spec.protocol) || !spec.source.empty(), "reproduction: ", name_of(spec.protocol),
-            " needs a source, the data set that prompts are learned on");
-}
 
 }  // namespace promptkd

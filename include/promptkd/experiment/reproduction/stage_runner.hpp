@@ -118,7 +118,7 @@ private:
 
     TrainingSpec training_of(const ReproductionStage& stage) const {
         TrainingSpec training;
-        training.learner = parse_learner(spec_.learner.name);
+        training.learner = spec_.learner.name;
         training.model = model_of(stage);
         training.vocabulary = spec_.vocabulary;
         training.data.source = stage.data;
