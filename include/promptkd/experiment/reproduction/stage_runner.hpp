@@ -127,7 +127,7 @@ private:
         training.data.images = spec_.images;
         training.data.allow_fewer = true;
         training.recipe = stage.learner;
-        training.context_words = spec_.learner.context_words;
+        training.context.words = spec_.learner.context_words;
         training.loop = loop_of(stage);
         training.evaluation_batch = spec_.evaluation_batch;
         training.fresh = spec_.fresh;
