@@ -30,6 +30,14 @@ CaseCheck<D> find_check(const std::string& kind) {
     return try_find_learner(kind) ? &check_learner<D> : nullptr;
 }
 
+#if !defined(__CUDACC__)  // one unit a device (on_*.cpp)
+extern template CaseCheck<Cpu<float>> find_check<Cpu<float>>(const std::string&);
+extern template CaseCheck<Cpu<double>> find_check<Cpu<double>>(const std::string&);
+extern template CaseCheck<EmulatedCuda<float>> find_check<EmulatedCuda<float>>(const std::string&);
+extern template CaseCheck<EmulatedCuda<float, bf16>> find_check<EmulatedCuda<float, bf16>>(const std::string&);
+extern template CaseCheck<EmulatedCuda<float, half>> find_check<EmulatedCuda<float, half>>(const std::string&);
+#endif
+
 /// What a checking device has noticed besides: memory that was not released, overruns.
 template <class D>
 void check_device(const D& device, Report& report) {

@@ -40,7 +40,7 @@ else()
     set(how "-DPROMPTKD_SOURCE=${SOURCE}")
 endif()
 step("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${WORK}/host" -B "${WORK}/build" "-DCMAKE_CXX_COMPILER=${COMPILER}"
-     "-DCMAKE_BUILD_TYPE=${TYPE}" "${how}")
+     "-DCMAKE_BUILD_TYPE=${TYPE}" "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" "${how}")  # runs for seconds: compiles sooner
 step("${CMAKE_COMMAND}" --build "${WORK}/build")
 file(COPY "${SOURCE}/examples/assets" DESTINATION "${WORK}/run")
 execute_process(COMMAND "${WORK}/build/host" WORKING_DIRECTORY "${WORK}/run/assets" RESULT_VARIABLE status)
