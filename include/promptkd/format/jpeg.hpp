@@ -28,8 +28,8 @@ using JpegDecoder = void (*)(const std::uint8_t* bytes, std::size_t size, const 
 inline void decode_jpeg_stb(const std::uint8_t* bytes, std::size_t size, const std::string& name, Image& image) {
     int width = 0, height = 0, components = 0;
     const std::unique_ptr<std::uint8_t, FreeStb> pixels(
-        stb::stbi_load_from_memory(bytes, static_cast<int>(size), &width, &height, &components, 3));
-    require(pixels != nullptr, name, ": damaged JPEG: ", stb::stbi_failure_reason());
+        stb::promptkd_stbi_load_from_memory(bytes, static_cast<int>(size), &width, &height, &components, 3));
+    require(pixels != nullptr, name, ": damaged JPEG: ", stb::promptkd_stbi_failure_reason());
     require(width == image.width && height == image.height, name, ": damaged JPEG: contradictory sizes");
     std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
 }

@@ -164,6 +164,23 @@
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((no_sanitize("shift", "signed-integer-overflow"))), apply_to = function)
 #endif
+// C linkage knows no namespaces: these would be the host's own functions of the same name.
+#define stbi_failure_reason promptkd_stbi_failure_reason
+#define stbi_hdr_to_ldr_gamma promptkd_stbi_hdr_to_ldr_gamma
+#define stbi_hdr_to_ldr_scale promptkd_stbi_hdr_to_ldr_scale
+#define stbi_image_free promptkd_stbi_image_free
+#define stbi_info_from_callbacks promptkd_stbi_info_from_callbacks
+#define stbi_info_from_memory promptkd_stbi_info_from_memory
+#define stbi_is_16_bit_from_callbacks promptkd_stbi_is_16_bit_from_callbacks
+#define stbi_is_16_bit_from_memory promptkd_stbi_is_16_bit_from_memory
+#define stbi_is_hdr_from_callbacks promptkd_stbi_is_hdr_from_callbacks
+#define stbi_is_hdr_from_memory promptkd_stbi_is_hdr_from_memory
+#define stbi_load_16_from_callbacks promptkd_stbi_load_16_from_callbacks
+#define stbi_load_16_from_memory promptkd_stbi_load_16_from_memory
+#define stbi_load_from_callbacks promptkd_stbi_load_from_callbacks
+#define stbi_load_from_memory promptkd_stbi_load_from_memory
+#define stbi_set_flip_vertically_on_load promptkd_stbi_set_flip_vertically_on_load
+#define stbi_set_flip_vertically_on_load_thread promptkd_stbi_set_flip_vertically_on_load_thread
 namespace promptkd::detail::stb {
 #include <stb/stb_image.h>
 }
@@ -171,6 +188,22 @@ namespace promptkd::detail::stb {
 #pragma clang attribute pop
 #endif
 #pragma GCC diagnostic pop
+#undef stbi_failure_reason
+#undef stbi_hdr_to_ldr_gamma
+#undef stbi_hdr_to_ldr_scale
+#undef stbi_image_free
+#undef stbi_info_from_callbacks
+#undef stbi_info_from_memory
+#undef stbi_is_16_bit_from_callbacks
+#undef stbi_is_16_bit_from_memory
+#undef stbi_is_hdr_from_callbacks
+#undef stbi_is_hdr_from_memory
+#undef stbi_load_16_from_callbacks
+#undef stbi_load_16_from_memory
+#undef stbi_load_from_callbacks
+#undef stbi_load_from_memory
+#undef stbi_set_flip_vertically_on_load
+#undef stbi_set_flip_vertically_on_load_thread
 
 #undef STBI__BYTECAST
 #undef STBI__IDCT_1D
