@@ -39,8 +39,7 @@ void product(benchmark::State& state) {
     const auto a = values(m * k);
     const auto b = values<W>(n * k);
     std::vector<float> c(static_cast<std::size_t>(m * n));
-    Gemm g;
-    g.m = m, g.n = n, g.k = k, g.a = operand(a.data(), k), g.b = transposed(b.data(), k), g.c = c.data(), g.ldc = n;
+    const Gemm g = matrix_product(operand(a.data(), k), transposed(b.data(), k), k, Matrix<float>(c.data(), m, n));
     for (auto _ : state) device().gemm(g);
     rate(state, 2.0 * static_cast<double>(m * n * k));
 }
@@ -55,13 +54,17 @@ BENCHMARK_TEMPLATE(product, half)->Args({1608, 3072, 768})->Args({1608, 768, 307
 void attention(benchmark::State& state) {
     const Index batch = 8, tokens = state.range(0), d = 768;
     AttentionShape shape;
-    shape.sequences = {0, batch, tokens, false}, shape.heads = 12, shape.head_dim = 64,
-    shape.q_ld = shape.kv_ld = 3 * d, shape.o_ld = d;
+    shape.sequences = {0, batch, tokens, false};
+    shape.heads = 12;
+    shape.head_dim = 64;
     const auto qkv = values(batch * tokens * 3 * d);
     std::vector<float> p(static_cast<std::size_t>(shape.scores())), o(static_cast<std::size_t>(batch * tokens * d));
-    Arena<Cpu<float>> arena(device());
+    Arena<D> arena(device());
+    const Matrix<const float> all(qkv.data(), batch * tokens, 3 * d);
+    const QueriesKeysValues<const float> x(all.column_range(0, d), all.column_range(d, d), all.column_range(2 * d, d));
     for (auto _ : state)
-        attention_forward(device(), arena, shape, qkv.data(), qkv.data() + d, qkv.data() + 2 * d, p.data(), o.data());
+        attention_forward(Workspace<D>{device(), arena}, shape, x, p.data(),
+                          Matrix<float>(o.data(), batch * tokens, d));
     rate(state, 4.0 * static_cast<double>(batch * tokens * tokens * d));
 }
 BENCHMARK(attention)->Arg(50)->Arg(201)->UseRealTime();
@@ -71,17 +74,20 @@ void layer_norm(benchmark::State& state) {
     const auto x = values(rows * d), w = values(d), b = values(d);
     std::vector<float> y(x.size()), mean(static_cast<std::size_t>(rows)), rstd(mean);
     for (auto _ : state)
-        layer_norm_forward(device(), x.data(), d, w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, d);
+        layer_norm_forward(device(), Matrix<const float>(x.data(), rows, d), {w.data(), b.data()},
+                           Matrix<float>(y.data(), rows, d), {mean.data(), rstd.data()});
     state.SetItemsProcessed(state.iterations() * rows * d);
 }
 BENCHMARK(layer_norm)->UseRealTime();
 
 void gelu(benchmark::State& state) {
-    const Index n = 1608 * 3072;
-    const auto x = values(n);
+    const Index rows = 1608, d = 3072;
+    const auto x = values(rows * d);
     std::vector<float> y(x.size());
-    for (auto _ : state) gelu_forward(device(), state.range(0) ? Gelu::exact : Gelu::quick, x.data(), y.data(), n);
-    state.SetItemsProcessed(state.iterations() * n);
+    const Gelu kind = state.range(0) ? Gelu::exact : Gelu::quick;
+    for (auto _ : state)
+        gelu_forward(device(), kind, Matrix<const float>(x.data(), rows, d), Matrix<float>(y.data(), rows, d));
+    state.SetItemsProcessed(state.iterations() * rows * d);
 }
 BENCHMARK(gelu)->ArgName("exact")->Arg(0)->Arg(1)->UseRealTime();
 

@@ -10,12 +10,11 @@ template <class D>
 struct Recorder {
     using A = typename D::Activation;
     D* device;
-    Index count;
     std::vector<std::pair<Index, std::vector<A>>>* records;
-    void operator()(Index layer, const A* x) const {
+    void operator()(Index layer, const Matrix<const A>& x) const {
         if (device->is_planning()) return;
-        std::vector<A> values(static_cast<std::size_t>(count));
-        device->download(values.data(), x, values.size() * sizeof(A));
+        std::vector<A> values(static_cast<std::size_t>(x.count()));
+        device->download(values.data(), x.data, values.size() * sizeof(A));
         records->emplace_back(layer, std::move(values));
     }
 };
@@ -27,16 +26,15 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
     using A = typename D::Activation;
     const ClipModel<D> model(device, c.model("model"));
     Arena<D> arena(device);
+    const Workspace<D> workspace{device, arena};
 
     const std::vector<T> images = c.map.at("images").to<T>();
     const Index batch = c.shape("images")[0], embed = model.vision().embed();
     Buffer<D, T> pixels(device, images), features(device, batch * embed);
-    const Index tokens = model.vision().is_transformer() ? 1 + model.vision().config().cells() : 0,
-                width = model.vision().width();
     std::vector<std::pair<Index, std::vector<A>>> records;
     const auto encode_images = [&] {
-        model.vision().forward(device, arena, pixels.data(), batch, nullptr, Placement{}, features.data(), nullptr,
-                               Recorder<D>{&device, batch * tokens * width, &records});
+        model.vision().forward(workspace, pixels.matrix(batch, pixels.size() / batch), {},
+                               features.matrix(batch, embed), nullptr, Recorder<D>{&device, &records});
     };
     plan(device, arena, encode_images);
     encode_images();
@@ -53,10 +51,9 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
         const TextBatch<D> prepared = model.text().prepare(device, texts, {}, 0, TextSavings{save, save});
         Buffer<D, T> encoded(device, texts.count * embed);
         records.clear();
-        const Index rows = prepared.sequences.rows(), d = model.text().config().width;
         const auto encode_texts = [&] {
-            model.text().forward(device, arena, prepared, nullptr, nullptr, encoded.data(), nullptr,
-                                 Recorder<D>{&device, rows * d, &records});
+            model.text().forward(workspace, prepared, {}, encoded.matrix(texts.count, embed), nullptr,
+                                 Recorder<D>{&device, &records});
         };
         plan(device, arena, encode_texts);
         encode_texts();

@@ -105,16 +105,10 @@ inline double dot(const std::vector<double>& x, const std::vector<double>& w) {
     return total;
 }
 
-/// Runs `step` once in planning mode and binds the arena: afterwards the same step may run for real.
+/// Plans `step`, and runs it.
 template <class D, class Step>
-void planned(D& device, Arena<D>& arena, const Step& step) {
-    {
-        PlanningScope<D> planning(device);
-        arena.reset();
-        step();
-    }
-    arena.bind();
-    arena.reset();
+void planned(const Workspace<D>& w, const Step& step) {
+    w.arena.plan(step);
     step();
 }
 

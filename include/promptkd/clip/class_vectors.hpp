@@ -33,16 +33,13 @@ std::vector<typename D::Scalar> encode_texts(D& device, const ClipModel<D>& mode
             layers.empty() ? ContextLayout{} : ContextLayout::after_start(part.count, layers.tokens);
         const TextBatch<D> batch = text.prepare(device, part, context, layers.depth() > 1 ? layers.tokens : 0, savings);
         Buffer<D, T> features(device, part.count * text.embed());
+        const TextPrompts<T> learned{layers.empty() ? nullptr : layers.layers[0]->value,
+                                     layers.empty() ? nullptr : &layers};
         const auto encode = [&] {
-            arena.reset();
-            text.forward(device, arena, batch, layers.empty() ? nullptr : layers.layers[0]->value,
-                         layers.empty() ? nullptr : &layers, features.data(), nullptr);
+            text.forward(Workspace<D>{device, arena}, batch, learned, features.matrix(part.count, text.embed()),
+                         nullptr);
         };
-        {
-            PlanningScope<D> planning(device);
-            encode();
-        }
-        arena.bind();
+        arena.plan(encode);
         encode();
         const std::vector<T> values = features.to_host();
         all.insert(all.end(), values.begin(), values.end());

@@ -40,17 +40,29 @@ public:
 
     /// See VisionTransformer::forward. A ResNet keeps no tape: there is nothing below it to train.
     template <class Observer = NoObserver>
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
-                 const Placement& place, T* features, VisionTape<D>* tape, const Observer& observe = {}) const {
+    void forward(const Workspace<D>& w, Matrix<const T> images, const PlacedPrompts<T>& prompts, Matrix<T> features,
+                 VisionTape<D>* tape, const Observer& observe = {}) const {
         if (is_transformer())
-            transformer().forward(device, arena, images, batch, prompts, place, features, tape, observe);
+            transformer().forward(w, images, prompts, features, tape, observe);
         else
-            resnet().forward(device, arena, images, batch, features);
+            resnet().forward(w, images, features);
     }
 
+    void backward(const Workspace<D>& w, Matrix<const T> d_features, const PlacedPrompts<T>& prompts,
+                  const VisionTape<D>& tape) const {
+        transformer().backward(w, d_features, prompts, tape);
+    }
+
+    // until learner/ and distill/ have moved to views
+    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
+                 const Placement& place, T* features, VisionTape<D>* tape) const {
+        forward(Workspace<D>{device, arena}, Matrix<const T>(images, batch, 3 * resolution() * resolution()),
+                PlacedPrompts<T>{prompts, place}, Matrix<T>(features, batch, embed()), tape);
+    }
     void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
                   const Placement& place, const VisionTape<D>& tape) const {
-        transformer().backward(device, arena, d_features, prompts, place, tape);
+        backward(Workspace<D>{device, arena}, Matrix<const T>(d_features, tape.images.rows, embed()),
+                 PlacedPrompts<T>{&prompts, place}, tape);
     }
 
 private:

@@ -25,11 +25,7 @@ public:
         if (prompts) params_.load_all(*prompts);
         table_ = model.vision().place_prompts(device, layers_.tokens, max_batch);
         features_ = Buffer<D, T>(device, max_batch * embed());
-        {
-            PlanningScope<D> planning(device);
-            encode(nullptr, max_batch);
-        }
-        arena_.bind();
+        arena_.plan([&] { encode(nullptr, max_batch); });
     }
 
     Index embed() const { return model_->vision().embed(); }
@@ -41,8 +37,7 @@ public:
     /// call.
     const T* encode(const T* images, Index batch) {
         forward(images, batch);
-        normalize_forward(*device_, static_cast<const T*>(features_.data()), features_.data(), static_cast<T*>(nullptr),
-                          batch, embed());
+        normalize_forward(*device_, features(batch), features(batch));
         return features_.data();
     }
 
@@ -56,9 +51,12 @@ private:
     void forward(const T* images, Index batch) {
         require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
         arena_.reset();
-        model_->vision().forward(*device_, arena_, images, batch, layers_.empty() ? nullptr : &layers_,
-                                 table_.view(batch), features_.data(), nullptr);
+        model_->vision().forward(Workspace<D>{*device_, arena_},
+                                 Matrix<const T>(images, batch, 3 * resolution() * resolution()),
+                                 {layers_.empty() ? nullptr : &layers_, table_.view(batch)}, features(batch), nullptr);
     }
+
+    Matrix<T> features(Index batch) { return features_.matrix(batch, embed()); }
 
     D* device_;
     const ClipModel<D>* model_;

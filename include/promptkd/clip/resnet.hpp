@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/weights.hpp>
+#include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/convolution.hpp>
 
 namespace promptkd {
@@ -39,33 +40,44 @@ public:
 
     const ResNetConfig& config() const { return config_; }
 
-    /// features (batch, embed), un-normalised, of images (batch, 3, resolution, resolution).
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, T* features) const {
-        typename Arena<D>::Scope scope(arena);
-        MapShape s{batch, config_.resolution(), config_.resolution(), 3};
+    /// features (batch, embed), un-normalised, of images (batch, 3·resolution²).
+    void forward(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) const {
+        const WorkspaceScope scope(w);
+        MapShape s{images.rows, config_.resolution(), config_.resolution(), 3};
         // Two buffers of the largest map take turns; no map of a bottleneck is larger than the stem's.
-        const Index largest = batch * (s.height / 2) * (s.width / 2) * std::max<Index>(config_.width, 3 * 4);
-        A* x = arena.template scratch<A>(largest);
-        A* y = arena.template scratch<A>(largest);
-        to_channels_last(device, images, x, s);
-        for (const Convolution& c : stem_) convolve(device, arena, c, s, x, y, nullptr, true), std::swap(x, y);
-        average_pool(device, static_cast<const A*>(x), y, s, 2);
-        s.height /= 2, s.width /= 2;
+        const Index largest = s.batch * (s.height / 2) * (s.width / 2) * std::max<Index>(config_.width, 3 * 4);
+        A* x = scratch<A>(w, largest);
+        A* y = scratch<A>(w, largest);
+        to_channels_last(w.device, images, s, map_at(x, s));
+        for (const Convolution& c : stem_) {
+            convolve(w, c, s, x, y, Activation::relu);
+            s = c.result(s);
+            std::swap(x, y);
+        }
+        average_pool(w.device, map_at(x, s), s, 2, map_at(y, s.pooled(2)));
+        s = s.pooled(2);
         std::swap(x, y);
-        for (const Bottleneck& b : blocks_) run(device, arena, b, s, x, y), std::swap(x, y);
-        attention_pool(device, arena, static_cast<const A*>(x), batch, features);
+        for (const Bottleneck& b : blocks_) {
+            run(w, b, s, x, y);
+            s = b.result(s);
+            std::swap(x, y);
+        }
+        attention_pool(w, map_at(x, s), features);
     }
 
 private:
     struct Convolution {
         FrozenLinear<T> product;
         Index kernel = 1, stride = 1;
+        MapShape result(const MapShape& in) const { return in.convolved(stride, product.outputs()); }
     };
     struct Bottleneck {
         Convolution first, second, third, shortcut;
         Index stride = 1;
         bool projects = false;
+        MapShape result(const MapShape& in) const { return third.result(in.pooled(stride)); }
     };
+    enum class Activation { none, relu };
 
     /// Weight (out, in, k, k) as (out, k, k, in), scaled by the BatchNorm's weight/√(var + eps); bias = bn.bias −
     /// mean·scale.
@@ -79,7 +91,7 @@ private:
         std::vector<T> folded(w.size()), bias(static_cast<std::size_t>(out));
         for (Index o = 0; o < out; ++o) {
             const std::size_t oo = static_cast<std::size_t>(o);
-            const double scale = gamma[oo] / std::sqrt(variance[oo] + 1e-5);
+            const double scale = gamma[oo] / std::sqrt(variance[oo] + batch_norm_epsilon);
             bias[oo] = static_cast<T>(beta[oo] - mean[oo] * scale);
             for (Index i = 0; i < in; ++i)
                 for (Index p = 0; p < k * k; ++p)
@@ -106,75 +118,78 @@ private:
         return b;
     }
 
-    /// y = relu?(convolution(x) + residual); `s` becomes the shape of y.
-    static void convolve(D& device, Arena<D>& arena, const Convolution& c, MapShape& s, const A* x, A* y,
-                         const A* residual, bool relu) {
-        typename Arena<D>::Scope scope(arena);
-        MapShape out = s;
-        out.height = (s.height - 1) / c.stride + 1, out.width = (s.width - 1) / c.stride + 1,
-        out.channels = c.product.weight.rows;
+    /// The map of this shape at `data`, one row a pixel.
+    template <class P>
+    static Matrix<P> map_at(P* data, const MapShape& shape) {
+        return {data, shape.pixels(), shape.channels};
+    }
+
+    /// y = activation(convolution(x) + residual), x of shape `s`; `residual` may be null.
+    static void convolve(const Workspace<D>& w, const Convolution& c, const MapShape& s, const A* x, A* y,
+                         Activation activation, const A* residual = nullptr) {
+        const WorkspaceScope scope(w);
+        const MapShape result = c.result(s);
+        const Matrix<A> out = map_at(y, result);
+        Matrix<const A> columns = map_at(x, s);
         if (c.kernel == 3) {
-            A* columns = arena.template scratch<A>(out.pixels() * 9 * s.channels);
-            gather_neighbourhoods(device, x, columns, s, c.stride);
-            linear_forward(device, c.product, static_cast<const A*>(columns), y, out.pixels(), residual);
-        } else {
-            linear_forward(device, c.product, x, y, out.pixels(), residual);
+            const Matrix<A> gathered = scratch<A>(w, result.pixels(), 9 * s.channels);
+            gather_neighbourhoods(w.device, map_at(x, s), s, c.stride, gathered);
+            columns = gathered;
         }
-        if (relu) relu_forward(device, static_cast<const A*>(y), y, out.pixels() * out.channels);
-        s = out;
+        linear_forward(w.device, c.product, columns, out, residual ? map_at(residual, result) : Matrix<const A>());
+        if (activation == Activation::relu) relu_forward(w.device, out, out);
     }
 
-    /// y = relu(conv3(pool(conv2(conv1(x)))) + shortcut(x)).
-    static void run(D& device, Arena<D>& arena, const Bottleneck& b, MapShape& s, const A* x, A* y) {
-        typename Arena<D>::Scope scope(arena);
-        const Index middle = b.first.product.weight.rows, wide = b.third.product.weight.rows;
-        A* one = arena.template scratch<A>(s.pixels() * std::max(middle, s.channels));
-        A* two = arena.template scratch<A>(s.pixels() * middle);
-        MapShape m = s;
-        convolve(device, arena, b.first, m, x, two, nullptr, true);
-        convolve(device, arena, b.second, m, two, one, nullptr, true);
-        MapShape pooled = m, skip = s;
-        const A *inner = one, *residual = x;
+    /// y = relu(conv3(pool(conv2(conv1(x)))) + shortcut(x)), x of shape `s`.
+    static void run(const Workspace<D>& w, const Bottleneck& b, const MapShape& s, const A* x, A* y) {
+        const WorkspaceScope scope(w);
+        const Index middle = b.first.product.outputs();
+        A* one = scratch<A>(w, s.pixels() * std::max(middle, s.channels));
+        A* two = scratch<A>(w, s.pixels() * middle);
+        const MapShape first = b.first.result(s), second = b.second.result(first);
+        convolve(w, b.first, s, x, two, Activation::relu);
+        convolve(w, b.second, first, two, one, Activation::relu);
+        const A* inner = one;
         if (b.stride > 1) {
-            pooled.height /= b.stride, pooled.width /= b.stride;
-            average_pool(device, static_cast<const A*>(one), two, m, b.stride);
+            average_pool(w.device, map_at(one, second), second, b.stride, map_at(two, second.pooled(b.stride)));
             inner = two;
-            skip.height /= b.stride, skip.width /= b.stride;
         }
-        if (b.projects) {
-            A* side = arena.template scratch<A>(pooled.pixels() * wide);
-            const A* from = x;
-            if (b.stride > 1) average_pool(device, x, one, s, b.stride), from = one;
-            convolve(device, arena, b.shortcut, skip, from, side, nullptr, false);
-            residual = side;
-        }
-        convolve(device, arena, b.third, pooled, inner, y, residual, true);
-        s = pooled;
+        const A* residual = b.projects ? shortcut(w, b, s, x, one) : x;
+        convolve(w, b.third, second.pooled(b.stride), inner, y, Activation::relu, residual);
     }
 
-    void attention_pool(D& device, Arena<D>& arena, const A* x, Index batch, T* features) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index d = config_.features(), cells = config_.grid * config_.grid;
-        const Sequences s{0, batch, cells + 1, false};
+    /// The shortcut's convolution of x, pooled before where the bottleneck is; `pooled` is memory for that, free when
+    /// the stride is above 1.
+    static const A* shortcut(const Workspace<D>& w, const Bottleneck& b, const MapShape& s, const A* x, A* pooled) {
+        const MapShape in = s.pooled(b.stride);
+        A* side = scratch<A>(w, b.shortcut.result(in).pixels() * b.shortcut.product.outputs());
+        if (b.stride > 1) average_pool(w.device, map_at(x, s), s, b.stride, map_at(pooled, in));
+        convolve(w, b.shortcut, in, b.stride > 1 ? pooled : x, side, Activation::none);
+        return side;
+    }
+
+    void attention_pool(const Workspace<D>& w, Matrix<const A> x, Matrix<T> features) const {
+        const WorkspaceScope scope(w);
+        const Index d = config_.features(), batch = features.rows;
+        const Sequences s{0, batch, config_.grid * config_.grid + 1, false};
         const Selection mean{};
-        A* tokens = arena.template scratch<A>(s.rows() * d);
-        pool_tokens(device, x, positions_, tokens, batch, cells, d);
-        A* first = arena.template scratch<A>(batch * d);
-        gather_selected(device, s, mean, static_cast<const A*>(tokens), first, d);
-        A* q = arena.template scratch<A>(batch * d);
-        A* k = arena.template scratch<A>(s.rows() * d);
-        A* v = arena.template scratch<A>(s.rows() * d);
-        linear_forward(device, q_, static_cast<const A*>(first), q, batch);
-        linear_forward(device, k_, static_cast<const A*>(tokens), k, s.rows());
-        linear_forward(device, v_, static_cast<const A*>(tokens), v, s.rows());
+        const Matrix<A> tokens = scratch<A>(w, s.rows(), d);
+        pool_tokens(w.device, x, Matrix<const T>(positions_, s.length, d), tokens);
+        const Matrix<A> first = scratch<A>(w, batch, d);
+        gather_selected(w.device, s, mean, tokens, first);
+        const QueriesKeysValues<A> qkv(scratch<A>(w, batch, d), scratch<A>(w, s.rows(), d), scratch<A>(w, s.rows(), d));
+        linear_forward(w.device, q_, first, qkv.q);
+        linear_forward(w.device, k_, tokens, qkv.k);
+        linear_forward(w.device, v_, tokens, qkv.v);
         AttentionShape shape;
-        shape.sequences = s, shape.selection = &mean, shape.heads = config_.heads, shape.head_dim = d / config_.heads;
-        shape.q_ld = shape.kv_ld = shape.o_ld = d;
-        A* probabilities = arena.template scratch<A>(shape.scores());
-        A* o = arena.template scratch<A>(batch * d);
-        attention_forward(device, arena, shape, static_cast<const A*>(q), static_cast<const A*>(k),
-                          static_cast<const A*>(v), probabilities, o);
-        linear_forward(device, c_, static_cast<const A*>(o), features, batch);
+        shape.sequences = s;
+        shape.selection = mean;
+        shape.heads = config_.heads;
+        shape.head_dim = d / config_.heads;
+        A* probabilities = scratch<A>(w, shape.scores());
+        const Matrix<A> o = scratch<A>(w, batch, d);
+        attention_forward(w, shape, qkv, probabilities, o);
+        linear_forward(w.device, c_, o, features);
     }
 
     ResNetConfig config_;

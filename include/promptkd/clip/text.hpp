@@ -14,8 +14,17 @@ struct TextTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
     TransformerTape<D> transformer;
-    A* last = nullptr;  ///< EOT rows after the last block (count, d)
-    T *mean_final = nullptr, *rstd_final = nullptr;
+    Matrix<A> last;  ///< EOT rows after the last block (count, d)
+    RowMoments<T> moments_final;
+
+    LayerNormTape<A, T> ln_final() const { return {last, moments_final}; }
+};
+
+/// What is learnable about a text branch: context vectors and deep prompts. Both may be absent (null).
+template <class T>
+struct TextPrompts {
+    const T* context = nullptr;             ///< (vectors, d), times the number of texts when class-specific
+    const PromptLayers<T>* deep = nullptr;  ///< its layers[0] is not read here (it is the context)
 };
 
 /// A fixed set of texts, laid out for the device: embeddings of the fixed tokens, where the context vectors and deep
@@ -23,8 +32,8 @@ struct TextTape {
 template <Device D>
 struct TextBatch {
     Sequences sequences;
-    Buffer<D, typename D::Scalar>
-        base;  ///< (rows, d): token embedding + position; position alone under a context vector
+    /// (rows, d): token embedding + position; position alone under a context vector.
+    Buffer<D, typename D::Scalar> base;
     Buffer<D, std::int32_t> end_positions;  ///< EOT of each text, counted from the start of its run
     PlacementTable<D> context;              ///< rows of the shallow context vectors
     PlacementTable<D> deep;                 ///< rows 1…n of the deep prompts
@@ -80,48 +89,50 @@ public:
         return batch;
     }
 
-    /// features (count, embed), un-normalised. `context` (vectors · d values, times count when class-specific) may be
-    /// null; `prompts->layers[0]` is not read here (it is the context). `tape` null: inference.
+    /// features (count, embed), un-normalised. `tape` null: inference. `observe(i, x)`: after each block but the last.
     template <class Observer = NoObserver>
-    void forward(D& device, Arena<D>& arena, const TextBatch<D>& batch, const T* context,
-                 const PromptLayers<T>* prompts, T* features, TextTape<D>* tape, const Observer& observe = {}) const {
-        typename Arena<D>::Scope scope(arena);
-        const bool keep = tape != nullptr;
-        const Index d = config_.width;
+    void forward(const Workspace<D>& w, const TextBatch<D>& batch, const TextPrompts<T>& prompts, Matrix<T> features,
+                 TextTape<D>* tape, const Observer& observe = {}) const {
         const Sequences& s = batch.sequences;
+        require_shape(features, s.count, config_.embed, "text encoder: the features");
+        const WorkspaceScope scope(w);
+        const Keep keep = tape ? Keep::yes : Keep::no;
+        const Index d = config_.width;
         TextTape<D> local;
-        TextTape<D>& t = keep ? *tape : local;
-        A* x = arena.template take<A>(keep, s.rows() * d);
-        convert(device, batch.base.data(), x, s.rows() * d);
-        if (context) add_prompts(device, batch.context.view(), context, x, d);
-        const Selection ends{batch.end_positions.data()};
-        t.last = arena.template take<A>(keep, s.count * d);
-        transformer_.forward(device, arena, s, ends, prompts, batch.deep.view(), x, t.last,
-                             keep ? &t.transformer : nullptr, observe);
-        if (keep) t.mean_final = arena.template keep<T>(s.count), t.rstd_final = arena.template keep<T>(s.count);
-        A* norm = arena.template scratch<A>(s.count * d);
-        layer_norm_forward(device, t.last, d, ln_final_.weight, ln_final_.bias, norm, t.mean_final, t.rstd_final,
-                           s.count, d);
-        linear_forward(device, projection_, norm, features, s.count);
+        TextTape<D>& t = tape ? *tape : local;
+        const Matrix<A> x = take<A>(w, keep, s.rows(), d);
+        convert(w.device, batch.base.matrix(s.rows(), d), x);
+        if (prompts.context) {
+            const Placement place = batch.context.view();
+            add_prompts(w.device, place, Matrix<const T>(prompts.context, place.prompts, d), x);
+        }
+        t.last = take<A>(w, keep, s.count, d);
+        const TokenLayout<T> layout{s, Selection{batch.end_positions.data()}, {prompts.deep, batch.deep.view()}};
+        transformer_.forward(w, layout, x, t.last, tape ? &t.transformer : nullptr, observe);
+        if (tape) t.moments_final = keep_moments<T>(w, s.count);
+        const Matrix<A> norm = scratch<A>(w, s.count, d);
+        layer_norm_forward(w.device, t.last, ln_final_, norm, t.moments_final);
+        linear_forward(w.device, projection_, norm, features);
     }
 
     /// Adds to d_context (or not, when null) and to the gradients of the deep prompts what d_features (count, embed)
     /// implies.
-    void backward(D& device, Arena<D>& arena, const TextBatch<D>& batch, const T* d_features, T* d_context,
-                  const PromptLayers<T>* prompts, const TextTape<D>& t) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index d = config_.width;
+    void backward(const Workspace<D>& w, const TextBatch<D>& batch, Matrix<const T> d_features, T* d_context,
+                  const PromptLayers<T>* deep, const TextTape<D>& t) const {
         const Sequences& s = batch.sequences;
-        A* d_out = arena.template scratch<A>(s.count * config_.embed);
-        convert(device, d_features, d_out, s.count * config_.embed);
-        A* d_last = arena.template scratch<A>(s.count * d);
-        linear_backward(device, projection_, d_out, d_last, s.count);
-        layer_norm_backward(device, t.last, d, d_last, ln_final_.weight, t.mean_final, t.rstd_final, d_last, d, false,
-                            s.count, d);
-        A* dx = arena.template scratch<A>(s.rows() * d);
-        const Selection ends{batch.end_positions.data()};
-        transformer_.backward(device, arena, s, ends, prompts, batch.deep.view(), d_last, dx, t.transformer);
-        if (d_context) collect_prompt_gradients(device, batch.context.view(), static_cast<const A*>(dx), d_context, d);
+        require_shape(d_features, s.count, config_.embed, "gradient of the text encoder: d_features");
+        const WorkspaceScope scope(w);
+        const Index d = config_.width;
+        const Matrix<A> d_out = scratch<A>(w, s.count, config_.embed);
+        convert(w.device, d_features, d_out);
+        const Matrix<A> d_last = scratch<A>(w, s.count, d);
+        linear_backward(w.device, projection_, d_out, d_last);
+        layer_norm_backward(w.device, ln_final_, t.ln_final(), d_last, d_last);
+        const Matrix<A> dx = scratch<A>(w, s.rows(), d);
+        transformer_.backward(w, {deep, batch.deep.view()}, t.transformer, d_last, dx);
+        if (!d_context) return;
+        const Placement place = batch.context.view();
+        collect_prompt_gradients(w.device, place, dx, Matrix<T>(d_context, place.prompts, d));
     }
 
     /// Token embeddings of `ids`, one row of width d each: what a context is initialised from.

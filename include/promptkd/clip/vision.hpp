@@ -11,13 +11,15 @@ template <Device D>
 struct VisionTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    Index batch = 0;
-    const T* images = nullptr;
-    A* tokens = nullptr;  ///< before ln_pre
-    T *mean_pre = nullptr, *rstd_pre = nullptr;
+    Matrix<const T> images;
+    Matrix<A> tokens;  ///< before ln_pre (batch·tokens, d)
+    RowMoments<T> moments_pre;
     TransformerTape<D> transformer;
-    A* last = nullptr;  ///< class token after the last block (batch, d)
-    T *mean_post = nullptr, *rstd_post = nullptr;
+    Matrix<A> last;  ///< class token after the last block (batch, d)
+    RowMoments<T> moments_post;
+
+    LayerNormTape<A, T> ln_pre() const { return {tokens, moments_pre}; }
+    LayerNormTape<A, T> ln_post() const { return {last, moments_post}; }
 };
 
 /// CLIP's ViT image encoder with optional visual prompts, which stand at the end of the sequence. Its weights are
@@ -53,65 +55,65 @@ public:
         return PlacementTable<D>(device, prompts, max_batch, rows);
     }
 
-    /// features (batch, embed), un-normalised, of images (batch, 3, resolution, resolution), normalised pixels.
-    /// `prompts` may be null; `place` is the view of place_prompts() for this batch. `tape` null: inference.
+    /// features (batch, embed), un-normalised, of images (batch, 3·resolution²): three channels of normalised pixels
+    /// one behind the other. `prompts` stand where place_prompts() says for this batch. `tape` null: inference.
     /// `observe(i, x)`: i = −1 after ln_pre, then after each block but the last.
     template <class Observer = NoObserver>
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
-                 const Placement& place, T* features, VisionTape<D>* tape, const Observer& observe = {}) const {
-        typename Arena<D>::Scope scope(arena);
-        const bool keep = tape != nullptr;
-        const Index d = config_.width, count = prompts ? prompts->tokens : 0;
-        const Sequences s{0, batch, 1 + config_.cells() + count, false};
+    void forward(const Workspace<D>& w, Matrix<const T> images, const PlacedPrompts<T>& prompts, Matrix<T> features,
+                 VisionTape<D>* tape, const Observer& observe = {}) const {
+        require_shape(images, features.rows, 3 * resolution() * resolution(), "image encoder: the images");
+        require_shape(features, images.rows, config_.embed, "image encoder: the features");
+        const WorkspaceScope scope(w);
+        const Keep keep = tape ? Keep::yes : Keep::no;
+        const Index d = config_.width, batch = images.rows;
+        const Sequences s{0, batch, 1 + config_.cells() + prompts.tokens(), false};
         VisionTape<D> local;
-        VisionTape<D>& t = keep ? *tape : local;
-        t.batch = batch, t.images = images;
-        t.tokens = arena.template take<A>(keep, s.rows() * d);
-        embed_patches(device, arena, images, batch, prompts, t.tokens);
-        if (keep) t.mean_pre = arena.template keep<T>(s.rows()), t.rstd_pre = arena.template keep<T>(s.rows());
-        A* x = keep ? arena.template keep<A>(s.rows() * d) : t.tokens;
-        layer_norm_forward(device, t.tokens, d, ln_pre_.weight, ln_pre_.bias, x, t.mean_pre, t.rstd_pre, s.rows(), d);
-        observe(Index(-1), static_cast<const A*>(x));
-        t.last = arena.template take<A>(keep, batch * d);
-        transformer_.forward(device, arena, s, Selection{}, prompts, place, x, t.last, keep ? &t.transformer : nullptr,
+        VisionTape<D>& t = tape ? *tape : local;
+        t.images = images;
+        t.tokens = take<A>(w, keep, s.rows(), d);
+        embed_patches(w, images, prompts.layers, t.tokens);
+        if (tape) t.moments_pre = keep_moments<T>(w, s.rows());
+        const Matrix<A> x = tape ? promptkd::keep<A>(w, s.rows(), d) : t.tokens;
+        layer_norm_forward(w.device, t.tokens, ln_pre_, x, t.moments_pre);
+        observe(Index(-1), Matrix<const A>(x));
+        t.last = take<A>(w, keep, batch, d);
+        transformer_.forward(w, TokenLayout<T>{s, Selection{}, prompts}, x, t.last, tape ? &t.transformer : nullptr,
                              observe);
-        if (keep) t.mean_post = arena.template keep<T>(batch), t.rstd_post = arena.template keep<T>(batch);
-        A* norm = arena.template scratch<A>(batch * d);
-        layer_norm_forward(device, t.last, d, ln_post_.weight, ln_post_.bias, norm, t.mean_post, t.rstd_post, batch, d);
-        linear_forward(device, projection_, norm, features, batch);
+        if (tape) t.moments_post = keep_moments<T>(w, batch);
+        const Matrix<A> norm = scratch<A>(w, batch, d);
+        layer_norm_forward(w.device, t.last, ln_post_, norm, t.moments_post);
+        linear_forward(w.device, projection_, norm, features);
     }
 
-    /// Adds to the gradients of `prompts` (which may be empty) what d_features (batch, embed) implies. Nothing below
-    /// the prompts is computed. With `weights`, the gradients of all weights are added there too; the images of
-    /// forward() must then still be where they were.
-    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
-                  const Placement& place, const VisionTape<D>& t, const WeightGradients<T>* weights = nullptr) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index d = config_.width, batch = t.batch;
-        const Sequences s{0, batch, 1 + config_.cells() + prompts.tokens, false};
-        A* d_out = arena.template scratch<A>(batch * config_.embed);
-        convert(device, d_features, d_out, batch * config_.embed);
-        A* d_last = arena.template scratch<A>(batch * d);
-        if (weights) {  // ln_post's output again, in the memory of its gradient
-            layer_norm_forward(device, static_cast<const A*>(t.last), d, ln_post_.weight, ln_post_.bias, d_last,
-                               static_cast<T*>(nullptr), static_cast<T*>(nullptr), batch, d);
-            add_linear_gradients(device, projection_, static_cast<const A*>(d_last), static_cast<const A*>(d_out),
-                                 batch, weights);
-        }
-        linear_backward(device, projection_, d_out, d_last, batch);
-        add_norm_gradients(device, ln_post_, static_cast<const A*>(t.last), static_cast<const A*>(d_last), t.mean_post,
-                           t.rstd_post, batch, d, weights);
-        layer_norm_backward(device, t.last, d, d_last, ln_post_.weight, t.mean_post, t.rstd_post, d_last, d, false,
-                            batch, d);
-        A* dx = arena.template scratch<A>(s.rows() * d);
-        transformer_.backward(device, arena, s, Selection{}, &prompts, place, d_last, dx, t.transformer, weights);
-        const bool shallow = !prompts.empty() && prompts.layers[0]->grad;
+    /// Adds to the gradients of `prompts` (if there are any) what d_features (batch, embed) implies. Nothing below the
+    /// prompts is computed. With `weights`, the gradients of all weights are added there too; the images of forward()
+    /// must then still be where they were.
+    void backward(const Workspace<D>& w, Matrix<const T> d_features, const PlacedPrompts<T>& prompts,
+                  const VisionTape<D>& t, const WeightGradients<T>* weights = nullptr) const {
+        const WorkspaceScope scope(w);
+        const Matrix<A> d_last = scratch<A>(w, t.last.rows, config_.width);
+        head_backward(w, d_features, t, d_last, weights);
+        const Matrix<A> dx = scratch<A>(w, t.tokens.rows, config_.width);
+        transformer_.backward(w, prompts, t.transformer, d_last, dx, weights);
+        const bool shallow = prompts.layers && !prompts.layers->empty() && prompts.layers->layers[0]->grad;
         if (!shallow && !weights) return;
-        add_norm_gradients(device, ln_pre_, static_cast<const A*>(t.tokens), static_cast<const A*>(dx), t.mean_pre,
-                           t.rstd_pre, s.rows(), d, weights);
-        layer_norm_backward(device, t.tokens, d, dx, ln_pre_.weight, t.mean_pre, t.rstd_pre, dx, d, false, s.rows(), d);
-        if (shallow) collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts.layers[0]->grad, d);
-        if (weights) embedding_gradients(device, arena, dx, prompts.tokens, t, *weights);
+        add_norm_gradients(w.device, ln_pre_, t.ln_pre(), dx, weights);
+        layer_norm_backward(w.device, ln_pre_, t.ln_pre(), dx, dx);
+        if (shallow) collect_prompt_gradients(w.device, prompts.place, dx, prompts.layers->gradients(0));
+        if (weights) embedding_gradients(w, dx, t, *weights);
+    }
+
+    // until learner/ and distill/ have moved to views
+    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
+                 const Placement& place, T* features, VisionTape<D>* tape) const {
+        forward(Workspace<D>{device, arena}, Matrix<const T>(images, batch, 3 * resolution() * resolution()),
+                PlacedPrompts<T>{prompts, place}, Matrix<T>(features, batch, embed()), tape);
+    }
+    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
+                  const Placement& place, const VisionTape<D>& tape,
+                  const WeightGradients<T>* weights = nullptr) const {
+        backward(Workspace<D>{device, arena}, Matrix<const T>(d_features, tape.images.rows, embed()),
+                 PlacedPrompts<T>{&prompts, place}, tape, weights);
     }
 
     /// Calls visit(name, tensor, shape) for every weight under OpenAI's names; `tensor` is a reference to a
@@ -136,31 +138,49 @@ private:
         visitor.matrix(schema::Role::projection, projection_);
     }
 
-    void embed_patches(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
-                       A* tokens) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index cells = config_.cells(), d = config_.width, columns = 3 * config_.patch * config_.patch;
-        A* patches = arena.template scratch<A>(batch * cells * columns);
-        extract_patches(device, images, patches, batch, config_.grid, config_.patch, config_.resolution());
-        A* embedded = arena.template scratch<A>(batch * cells * d);
-        linear_forward(device, patch_embedding_, patches, embedded, batch * cells);
-        const T* shallow = prompts && !prompts->empty() ? prompts->layers[0]->value : nullptr;
-        assemble_tokens(device, embedded, class_embedding_, positions_, shallow, prompts ? prompts->tokens : 0, tokens,
-                        batch, cells, d);
+    PatchGrid patch_grid() const { return {config_.grid, config_.patch, config_.resolution()}; }
+    Matrix<const T> positions() const { return {positions_, 1 + config_.cells(), config_.width}; }
+
+    void embed_patches(const Workspace<D>& w, Matrix<const T> images, const PromptLayers<T>* prompts,
+                       Matrix<A> tokens) const {
+        const WorkspaceScope scope(w);
+        const PatchGrid grid = patch_grid();
+        const Index cells = images.rows * grid.cells();
+        const Matrix<A> patches = scratch<A>(w, cells, grid.patch_values());
+        extract_patches(w.device, images, grid, patches);
+        const Matrix<A> embedded = scratch<A>(w, cells, config_.width);
+        linear_forward(w.device, patch_embedding_, patches, embedded);
+        const Matrix<const T> shallow = prompts && !prompts->empty() ? prompts->values(0) : Matrix<const T>();
+        assemble_tokens(w.device, embedded, class_embedding_, positions(), shallow, tokens);
+    }
+
+    /// d_last (batch, d), the gradient of the class tokens after the last block.
+    void head_backward(const Workspace<D>& w, Matrix<const T> d_features, const VisionTape<D>& t, Matrix<A> d_last,
+                       const WeightGradients<T>* weights) const {
+        const WorkspaceScope scope(w);
+        const Matrix<A> d_out = scratch<A>(w, d_last.rows, config_.embed);
+        convert(w.device, d_features, d_out);
+        if (weights) {  // ln_post's output again, in the memory of its gradient
+            layer_norm_forward(w.device, t.last, ln_post_, d_last);
+            add_linear_gradients(w.device, projection_, d_last, d_out, weights);
+        }
+        linear_backward(w.device, projection_, d_out, d_last);
+        add_norm_gradients(w.device, ln_post_, t.ln_post(), d_last, weights);
+        layer_norm_backward(w.device, ln_post_, t.ln_post(), d_last, d_last);
     }
 
     /// Gradients of class token, positions and patch embedding from dx, that of the assembled tokens.
-    void embedding_gradients(D& device, Arena<D>& arena, const A* dx, Index prompt_count, const VisionTape<D>& t,
+    void embedding_gradients(const Workspace<D>& w, Matrix<const A> dx, const VisionTape<D>& t,
                              const WeightGradients<T>& weights) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index cells = config_.cells(), d = config_.width, columns = 3 * config_.patch * config_.patch;
-        A* d_patches = arena.template scratch<A>(t.batch * cells * d);
-        disassemble_token_gradients(device, dx, weights.of(class_embedding_), weights.of(positions_), d_patches,
-                                    prompt_count, t.batch, cells, d);
-        A* patches = arena.template scratch<A>(t.batch * cells * columns);
-        extract_patches(device, t.images, patches, t.batch, config_.grid, config_.patch, config_.resolution());
-        add_linear_gradients(device, patch_embedding_, static_cast<const A*>(patches), static_cast<const A*>(d_patches),
-                             t.batch * cells, &weights);
+        const WorkspaceScope scope(w);
+        const PatchGrid grid = patch_grid();
+        const Index cells = t.images.rows * grid.cells();
+        const Matrix<A> d_patches = scratch<A>(w, cells, config_.width);
+        const Matrix<T> d_positions{weights.of(positions_), 1 + grid.cells(), config_.width};
+        disassemble_token_gradients(w.device, dx, weights.of(class_embedding_), d_positions, d_patches);
+        const Matrix<A> patches = scratch<A>(w, cells, grid.patch_values());
+        extract_patches(w.device, t.images, grid, patches);
+        add_linear_gradients(w.device, patch_embedding_, patches, d_patches, &weights);
     }
 
     VisionConfig config_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/core/dtype.hpp>
+#include <promptkd/core/matrix.hpp>
 
 namespace promptkd {
 
@@ -52,6 +53,31 @@ Operand operand(const T* data, Index ld) {
 template <class T>
 Operand transposed(const T* data, Index ld) {
     return {data, dtype_of<T>, ld, true, 0, 0};
+}
+
+/// A factor that is the matrix `m`, or its transpose.
+template <class T>
+Operand operand(const Matrix<T>& m) {
+    return operand(static_cast<const T*>(m.data), m.ld);
+}
+template <class T>
+Operand transposed(const Matrix<T>& m) {
+    return transposed(static_cast<const T*>(m.data), m.ld);
+}
+
+/// C = A·B: `c` gives the sizes of the result, `inner` the columns of A, which are the rows of B.
+template <class C>
+Gemm matrix_product(const Operand& a, const Operand& b, Index inner, Matrix<C> c) {
+    Gemm g;
+    g.m = c.rows;
+    g.n = c.columns;
+    g.k = inner;
+    g.a = a;
+    g.b = b;
+    g.c = c.data;
+    g.c_type = dtype_of<C>;
+    g.ldc = c.ld;
+    return g;
 }
 
 /// The same factor with strides for batched products.

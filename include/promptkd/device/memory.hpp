@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/core/error.hpp>
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <algorithm>
@@ -36,6 +37,16 @@ public:
     const T* data() const { return data_; }
     Index size() const { return size_; }
 
+    /// The first rows·columns elements as a matrix. Throws Error when there are fewer.
+    Matrix<T> matrix(Index rows, Index columns) {
+        require_room(rows, columns);
+        return {data_, rows, columns};
+    }
+    Matrix<const T> matrix(Index rows, Index columns) const {
+        require_room(rows, columns);
+        return {data_, rows, columns};
+    }
+
     /// A copy of the contents in host memory (waits for the device).
     std::vector<T> to_host() const {
         std::vector<T> values(static_cast<std::size_t>(size_));
@@ -44,6 +55,10 @@ public:
     }
 
 private:
+    void require_room(Index rows, Index columns) const {
+        require(rows * columns <= size_, "a matrix of ", rows, " x ", columns, " in a buffer of ", size_, " elements");
+    }
+
     void swap(Buffer& other) noexcept {
         std::swap(device_, other.device_);
         std::swap(data_, other.data_);
@@ -55,24 +70,29 @@ private:
     Index size_ = 0;
 };
 
+/// How long memory of an Arena lives: until the enclosing Scope ends, or until reset() because a backward pass reads
+/// it.
+enum class Keep { no, yes };
+
 /// The memory of one step: saved activations (`keep`) grow from the bottom, temporaries (`scratch`, released by the
 /// enclosing Scope) from the top, in one allocation of exactly the size that a planned step has measured.
 ///
-/// Use: run the step once with the device in planning mode — it touches nothing and only counts — then bind(), then
-/// run steps. Pointers handed out while planning must not be followed.
+/// Use: plan(step) once with the largest batch, then run steps.
 template <Device D>
 class Arena {
 public:
     explicit Arena(D& device) : device_(device) {}
 
-    /// Releases temporaries, and what was kept inside it, when it ends.
+    /// Releases temporaries when it ends; with Keep::no also what was kept inside it.
     class Scope {
     public:
-        explicit Scope(Arena& arena, bool release_kept = false)
-            : arena_(arena), top_(arena.top_), bottom_(arena.bottom_), release_kept_(release_kept) {}
+        explicit Scope(Arena& arena, Keep kept = Keep::yes)
+            : arena_(arena), top_(arena.top_), bottom_(arena.bottom_), kept_(kept) {}
+        // until learner/ and distill/ have moved to views
+        Scope(Arena& arena, bool release_kept) : Scope(arena, release_kept ? Keep::no : Keep::yes) {}
         ~Scope() {
             arena_.top_ = top_;
-            if (release_kept_) arena_.bottom_ = bottom_;
+            if (kept_ == Keep::no) arena_.bottom_ = bottom_;
         }
         Scope(const Scope&) = delete;
         Scope& operator=(const Scope&) = delete;
@@ -80,7 +100,7 @@ public:
     private:
         Arena& arena_;
         std::size_t top_, bottom_;
-        bool release_kept_;
+        Keep kept_;
     };
 
     /// `n` elements that live until reset().
@@ -102,12 +122,30 @@ public:
 
     /// `keep` or `scratch`.
     template <class T>
+    T* take(Keep kept, Index n) {
+        return kept == Keep::yes ? keep<T>(n) : scratch<T>(n);
+    }
+    // until learner/ and distill/ have moved to views
+    template <class T>
     T* take(bool kept, Index n) {
-        return kept ? keep<T>(n) : scratch<T>(n);
+        return take<T>(kept ? Keep::yes : Keep::no, n);
     }
 
     /// Forgets everything; call at the start of a step.
     void reset() { top_ = bottom_ = 0; }
+
+    /// Runs `step` once in planning mode — it touches no memory and only counts — and allocates what it needs. Planning
+    /// again for another step keeps the larger of both. Pointers handed out while planning must not be followed.
+    template <class Step>
+    void plan(const Step& step) {
+        {
+            PlanningScope<D> planning(device_);
+            reset();
+            step();
+        }
+        bind();
+        reset();
+    }
 
     /// Allocates what the planned steps needed at most.
     void bind() {
@@ -144,5 +182,67 @@ private:
     Buffer<D, char> memory_;
     std::size_t bound_ = 0, peak_ = 0, top_ = 0, bottom_ = 0;
 };
+
+/// Where an operation runs and takes its memory from. Passed by value.
+template <Device D>
+struct Workspace {
+    D& device;
+    Arena<D>& arena;
+};
+
+/// What was taken from a workspace since this was made is released when it ends, see Arena::Scope.
+template <Device D>
+class WorkspaceScope : public Arena<D>::Scope {
+public:
+    explicit WorkspaceScope(const Workspace<D>& workspace, Keep kept = Keep::yes)
+        : Arena<D>::Scope(workspace.arena, kept) {}
+};
+
+/// `n` elements that live until the arena's reset().
+template <class T, Device D>
+T* keep(const Workspace<D>& workspace, Index n) {
+    return workspace.arena.template keep<T>(n);
+}
+/// A matrix of rows × columns likewise.
+template <class T, Device D>
+Matrix<T> keep(const Workspace<D>& workspace, Index rows, Index columns) {
+    return {keep<T>(workspace, rows * columns), rows, columns};
+}
+
+/// `n` elements that live until the enclosing scope ends.
+template <class T, Device D>
+T* scratch(const Workspace<D>& workspace, Index n) {
+    return workspace.arena.template scratch<T>(n);
+}
+/// A matrix of rows × columns likewise.
+template <class T, Device D>
+Matrix<T> scratch(const Workspace<D>& workspace, Index rows, Index columns) {
+    return {scratch<T>(workspace, rows * columns), rows, columns};
+}
+
+/// `keep` or `scratch`.
+template <class T, Device D>
+T* take(const Workspace<D>& workspace, Keep kept, Index n) {
+    return workspace.arena.template take<T>(kept, n);
+}
+template <class T, Device D>
+Matrix<T> take(const Workspace<D>& workspace, Keep kept, Index rows, Index columns) {
+    return {take<T>(workspace, kept, rows * columns), rows, columns};
+}
+
+/// Copies `from` to `to`, matrices of one shape whose rows lie one behind the other.
+template <Device D, class T>
+void copy(D& device, ConstMatrix<T> from, Matrix<T> to) {
+    require_contiguous(from, to.rows, to.columns, "copy: the source");
+    require_contiguous(to, to.rows, to.columns, "copy: the destination");
+    device.copy(to.data, from.data, static_cast<std::size_t>(to.count()) * sizeof(T));
+}
+
+/// Sets every element of `m` to zero; its rows lie one behind the other.
+template <Device D, class T>
+void zero(D& device, Matrix<T> m) {
+    require_contiguous(m, m.rows, m.columns, "zero: the matrix");
+    device.zero(m.data, static_cast<std::size_t>(m.count()) * sizeof(T));
+}
 
 }  // namespace promptkd

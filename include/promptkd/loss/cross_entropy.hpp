@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/memory.hpp>
 #include <promptkd/op/reduce.hpp>
 
-#include <cmath>
 #include <cstdint>
 
 namespace promptkd {
@@ -22,36 +22,51 @@ struct CrossEntropy {
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const T* q = logits + row * classes;
         T* out = d_logits + row * classes;
-        const T share = scale;
-        const T top = team.max(classes, [q](const auto& lane) { return lane.load(q); });
-        const T total = team.sum(classes, [=](const auto& lane) {
-            using std::exp;
-            const LaneValue<decltype(lane)> e = exp(lane.value(lane.load(q) - lane.fill(top)));
-            lane.store(out, e);
-            return e;
-        });
-        const T factor = share / total;
+        const ExponentialSum<T> sum = store_exponentials(team, classes, q, out);
+        const T factor = scale / sum.total;
         team.each(classes, [=](const auto& lane) { lane.store(out, lane.value(lane.load(out) * factor)); });
-        team.once([this, row, q, out, top, total] {
+        team.once([this, row, q, out, sum] {
             const Index label = labels[row];
             out[label] -= scale;
-            row_loss[row] = std::log(total) + top - q[label];
+            row_loss[row] = sum.log() - q[label];
         });
     }
 };
 
 }  // namespace detail
 
-/// Cross-entropy −log softmax(logits)[label], summed over `rows` and divided by `average_over` (0: by rows): writes it
-/// to *loss (device memory; adds with `add`) and its gradient (p − onehot)/average_over to d_logits. `row_loss` is
-/// scratch for `rows` values; labels are on the device.
+/// How a loss is averaged and where it goes.
+struct CrossEntropyOptions {
+    Index average_over = 0;                  ///< the number that the sum over rows is divided by; 0: the rows
+    Accumulate accumulate = Accumulate::no;  ///< whether the loss (not its gradient) is added to what is there
+};
+
+/// Cross-entropy −log softmax(logits)[label], summed over rows and divided by their number: writes it to *loss (device
+/// memory) and its gradient (p − onehot)/rows to d_logits. logits and d_logits (rows, classes), labels (rows), on the
+/// device.
+template <Device D, class T>
+void cross_entropy_loss(const Workspace<D>& w, ConstMatrix<T> logits, const std::int32_t* labels, Matrix<T> d_logits,
+                        T* loss, const CrossEntropyOptions& options = {}) {
+    const Index rows = d_logits.rows, classes = d_logits.columns;
+    require_contiguous(logits, rows, classes, "cross-entropy: the logits");
+    require_contiguous(d_logits, rows, classes, "cross-entropy: the gradient");
+    const WorkspaceScope scope(w);
+    T* row_loss = scratch<T>(w, rows);
+    const double share = 1.0 / static_cast<double>(options.average_over > 0 ? options.average_over : rows);
+    w.device.rows(
+        rows, 4 * classes,
+        detail::CrossEntropy<T>{logits.data, labels, row_loss, d_logits.data, classes, static_cast<T>(share)});
+    sum(w.device, row_loss, loss, rows, share, options.accumulate);
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void cross_entropy_loss(D& device, const T* logits, const std::int32_t* labels, T* d_logits, T* row_loss, T* loss,
                         Index rows, Index classes, Index average_over = 0, bool add = false) {
     const double share = 1.0 / static_cast<double>(average_over > 0 ? average_over : rows);
     device.rows(rows, 4 * classes,
                 detail::CrossEntropy<T>{logits, labels, row_loss, d_logits, classes, static_cast<T>(share)});
-    sum(device, row_loss, loss, rows, share, add);
+    sum(device, row_loss, loss, rows, share, add ? Accumulate::yes : Accumulate::no);
 }
 
 }  // namespace promptkd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/memory.hpp>
 #include <promptkd/op/reduce.hpp>
 
 namespace promptkd {
@@ -51,27 +52,54 @@ struct MeanSquaredDifference {
     }
 };
 
+/// Adds weight·(the mean of Difference over all elements) to *loss and the gradient to dx.
+template <template <class> class Difference, Device D, class T>
+void add_difference_loss(const Workspace<D>& w, ConstMatrix<T> x, ConstMatrix<T> target, double weight, Matrix<T> dx,
+                         T* loss) {
+    const Index rows = dx.rows, d = dx.columns;
+    require_contiguous(x, rows, d, "difference of features: the features");
+    require_contiguous(target, rows, d, "difference of features: their target");
+    require_contiguous(dx, rows, d, "difference of features: the gradient");
+    const WorkspaceScope scope(w);
+    T* row_loss = scratch<T>(w, rows);
+    const double share = weight / static_cast<double>(rows * d);
+    w.device.rows(rows, 3 * d, Difference<T>{x.data, target.data, row_loss, dx.data, d, static_cast<T>(share)});
+    sum(w.device, row_loss, loss, rows, share, Accumulate::yes);
+}
+
 }  // namespace detail
 
-/// Adds weight·mean|x − target| over all rows·d elements to *loss and its gradient weight·sign(x − target)/(rows·d) to
-/// dx: PromptSRC's feature regularisation (section 3.2 of its paper), and PromptKD's ablation "L1". `row_loss` is
-/// scratch for `rows` values.
+/// Adds weight·mean|x − target| over all elements of x and target (rows, d) to *loss and its gradient weight·sign(x −
+/// target)/(rows·d) to dx (rows, d): PromptSRC's feature regularisation (section 3.2 of its paper), and PromptKD's
+/// ablation "L1".
+template <Device D, class T>
+void add_absolute_difference_loss(const Workspace<D>& w, ConstMatrix<T> x, ConstMatrix<T> target, double weight,
+                                  Matrix<T> dx, T* loss) {
+    detail::add_difference_loss<detail::MeanAbsoluteDifference>(w, x, target, weight, dx, loss);
+}
+
+/// Adds weight·mean(x − target)² over all elements of x and target (rows, d) to *loss and its gradient 2·weight·(x −
+/// target)/(rows·d) to dx (rows, d): PromptKD's ablation "MSE".
+template <Device D, class T>
+void add_squared_difference_loss(const Workspace<D>& w, ConstMatrix<T> x, ConstMatrix<T> target, double weight,
+                                 Matrix<T> dx, T* loss) {
+    detail::add_difference_loss<detail::MeanSquaredDifference>(w, x, target, weight, dx, loss);
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void add_absolute_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
                                   Index d, double weight) {
     const double share = weight / static_cast<double>(rows * d);
     device.rows(rows, 3 * d, detail::MeanAbsoluteDifference<T>{x, target, row_loss, dx, d, static_cast<T>(share)});
-    sum(device, row_loss, loss, rows, share, true);
+    sum(device, row_loss, loss, rows, share, Accumulate::yes);
 }
-
-/// Adds weight·mean(x − target)² over all rows·d elements to *loss and its gradient 2·weight·(x − target)/(rows·d) to
-/// dx: PromptKD's ablation "MSE". `row_loss` is scratch for `rows` values.
 template <Device D, class T>
 void add_squared_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
                                  Index d, double weight) {
     const double share = weight / static_cast<double>(rows * d);
     device.rows(rows, 3 * d, detail::MeanSquaredDifference<T>{x, target, row_loss, dx, d, static_cast<T>(share)});
-    sum(device, row_loss, loss, rows, share, true);
+    sum(device, row_loss, loss, rows, share, Accumulate::yes);
 }
 
 }  // namespace promptkd

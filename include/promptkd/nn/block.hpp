@@ -15,14 +15,27 @@ template <Device D>
 struct BlockTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    const A* x = nullptr;                    ///< input (rows, d)
-    T *mean_1 = nullptr, *rstd_1 = nullptr;  ///< of ln_1
-    A *q = nullptr, *kv = nullptr;  ///< with a selection: (count, d) and (rows, 2d); else q = (rows, 3d), kv null
-    A* probabilities = nullptr;     ///< (heads, queries, tokens); null with the fused attention, which keeps
-    T* log_sum = nullptr;           ///< (heads, queries) instead
-    A* x_mid = nullptr;             ///< after the attention's residual (queries, d)
-    T *mean_2 = nullptr, *rstd_2 = nullptr;  ///< of ln_2
-    A* hidden = nullptr;                     ///< c_fc's output before the GELU (queries, 4d)
+    AttentionShape attention;
+    Matrix<const A> x;        ///< input (rows, d)
+    RowMoments<T> moments_1;  ///< of ln_1
+    Matrix<A> qkv;            ///< queries, keys, values (rows, 3d); with a selection keys and values alone (rows, 2d)
+    Matrix<A> selected_q;     ///< with a selection: the queries (count, d)
+    A* probabilities = nullptr;  ///< (heads·queries, tokens); null with the fused attention, which keeps
+    T* log_sum = nullptr;        ///< (heads·queries) instead
+    Matrix<A> x_mid;             ///< after the attention's residual (queries, d)
+    RowMoments<T> moments_2;     ///< of ln_2
+    Matrix<A> hidden;            ///< c_fc's output before the GELU (queries, 4d)
+
+    LayerNormTape<A, T> ln_1() const { return {x, moments_1}; }
+    LayerNormTape<A, T> ln_2() const { return {x_mid, moments_2}; }
+    QueriesKeysValues<A> attention_inputs() const { return split(selected_q, qkv); }
+
+    /// Queries, keys and values that stand side by side in `qkv`; or, unless `selected_q` is empty, keys and values.
+    static QueriesKeysValues<A> split(Matrix<A> selected_q, Matrix<A> qkv) {
+        const Index d = selected_q.data ? qkv.columns / 2 : qkv.columns / 3, first = selected_q.data ? 0 : d;
+        return {selected_q.data ? selected_q : qkv.column_range(0, d), qkv.column_range(first, d),
+                qkv.column_range(first + d, d)};
+    }
 };
 
 /// CLIP's residual attention block: x += attn(ln_1(x)); x += c_proj(gelu(c_fc(ln_2(x)))).
@@ -41,213 +54,205 @@ struct Block {
 
     /// y (queries, d) from x (rows, d). y may be x when nothing is taped and there is no selection. With `tape`, x and
     /// what the tape points to must stay as they are until backward().
-    void forward(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, const A* x, A* y,
-                 BlockTape<D>* tape) const {
-        const bool keep = tape != nullptr;
+    void forward(const Workspace<D>& w, const Sequences& s, const std::optional<Selection>& selection,
+                 Matrix<const A> x, Matrix<A> y, BlockTape<D>* tape) const {
+        require_shape(x, s.rows(), d, "residual attention block: x");
+        require_shape(y, selection ? s.count : s.rows(), d, "residual attention block: y");
+        const Keep keep = tape ? Keep::yes : Keep::no;
         BlockTape<D> local;
-        BlockTape<D>& t = keep ? *tape : local;
-        const Index queries = selection ? s.count : s.rows();
-        allocate_kept(device, arena, s, selection, keep, t);
-        typename Arena<D>::Scope scope(arena);
+        BlockTape<D>& t = tape ? *tape : local;
+        t.attention = attention_shape(w.device, s, selection);
+        const Index queries = t.attention.queries();
+        if (keep == Keep::yes) allocate_kept(w, t);
+        const WorkspaceScope scope(w);
         t.x = x;
-        if (!keep) t.x_mid = selection ? arena.template scratch<A>(queries * d) : y;
-        A* o = arena.template scratch<A>(queries * d);
+        if (keep == Keep::no) t.x_mid = selection ? scratch<A>(w, queries, d) : y;
+        const Matrix<A> o = scratch<A>(w, queries, d);
         {
-            typename Arena<D>::Scope inner(arena);
-            if (!keep) allocate_attention(device, arena, s, selection, false, t);
-            attend(device, arena, attention_shape(device, s, selection), t, o, keep);
+            const WorkspaceScope inner(w);
+            if (keep == Keep::no) allocate_attention(w, Keep::no, t);
+            attend(w, t, o, keep);
         }
-        finish_attention(device, arena, s, selection, t, o);
-        if (!keep) t.hidden = arena.template scratch<A>(queries * c_fc.weight.rows);
-        mlp(device, arena, queries, t, o, y, keep);
+        finish_attention(w, t, o);
+        if (keep == Keep::no) t.hidden = scratch<A>(w, queries, c_fc.outputs());
+        mlp(w, t, o, y, keep);
     }
 
     /// dx (rows, d) from dy (queries, d). dx may be dy when there is no selection. `weights`: where the gradients of
     /// the weights are added; null for frozen ones.
-    void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, const BlockTape<D>& t,
-                  const A* dy, A* dx, const WeightGradients<T>* weights = nullptr) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index queries = selection ? s.count : s.rows();
-        A* d_mid = selection ? arena.template scratch<A>(queries * d) : dx;
-        mlp_backward(device, arena, queries, t, dy, d_mid, weights);
-        const AttentionShape shape = attention_shape(device, s, selection);
-        if (weights) output_gradients(device, arena, shape, t, d_mid, weights);
-        A* d_o = arena.template scratch<A>(queries * d);
-        linear_backward(device, out_proj, d_mid, d_o, queries);
-        A* d_norm = arena.template scratch<A>(s.rows() * d);
-        attend_backward(device, arena, shape, t, d_o, d_norm, weights);
-        add_norm_gradients(device, ln_1, t.x, d_norm, t.mean_1, t.rstd_1, s.rows(), d, weights);
-        if (selection) {
-            device.zero(dx, static_cast<std::size_t>(s.rows() * d) * sizeof(A));
-            scatter_add_selected(device, s, *selection, d_mid, dx, d);
+    void backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> dx,
+                  const WeightGradients<T>* weights = nullptr) const {
+        const AttentionShape& shape = t.attention;
+        const Index queries = shape.queries(), rows = shape.sequences.rows();
+        require_shape(dy, queries, d, "gradient of a residual attention block: dy");
+        require_shape(dx, rows, d, "gradient of a residual attention block: dx");
+        const WorkspaceScope scope(w);
+        const Matrix<A> d_mid = shape.selection ? scratch<A>(w, queries, d) : dx;
+        mlp_backward(w, t, dy, d_mid, weights);
+        if (weights) output_gradients(w, t, d_mid, *weights);
+        const Matrix<A> d_o = scratch<A>(w, queries, d);
+        linear_backward(w.device, out_proj, d_mid, d_o);
+        const Matrix<A> d_norm = scratch<A>(w, rows, d);
+        attend_backward(w, t, d_o, d_norm, weights);
+        add_norm_gradients(w.device, ln_1, t.ln_1(), d_norm, weights);
+        if (shape.selection) {
+            zero(w.device, dx);
+            scatter_add_selected(w.device, shape.sequences, *shape.selection, d_mid, dx);
         }
-        layer_norm_backward(device, t.x, d, d_norm, ln_1.weight, t.mean_1, t.rstd_1, dx, d, true, s.rows(), d);
+        layer_norm_backward(w.device, ln_1, t.ln_1(), d_norm, dx, Accumulate::yes);
     }
 
 private:
-    AttentionShape attention_shape(const D& device, const Sequences& s, const Selection* selection) const {
+    AttentionShape attention_shape(const D& device, const Sequences& s,
+                                   const std::optional<Selection>& selection) const {
         AttentionShape shape;
-        shape.sequences = s, shape.selection = selection, shape.heads = heads, shape.head_dim = d / heads;
-        shape.q_ld = selection ? d : 3 * d;
-        shape.kv_ld = selection ? 2 * d : 3 * d;
-        shape.o_ld = d;
+        shape.sequences = s;
+        shape.selection = selection;
+        shape.heads = heads;
+        shape.head_dim = d / heads;
         shape.tile = attention_tile(device, shape);
         return shape;
     }
 
-    void allocate_kept(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
-                       BlockTape<D>& t) const {
-        if (!keep) return;
-        const Index rows = s.rows(), queries = selection ? s.count : rows;
-        t.mean_1 = arena.template keep<T>(rows);
-        t.rstd_1 = arena.template keep<T>(rows);
-        allocate_attention(device, arena, s, selection, true, t);
-        t.x_mid = arena.template keep<A>(queries * d);
-        t.mean_2 = arena.template keep<T>(queries);
-        t.rstd_2 = arena.template keep<T>(queries);
-        t.hidden = arena.template keep<A>(queries * c_fc.weight.rows);
+    void allocate_kept(const Workspace<D>& w, BlockTape<D>& t) const {
+        const Index rows = t.attention.sequences.rows(), queries = t.attention.queries();
+        t.moments_1 = keep_moments<T>(w, rows);
+        allocate_attention(w, Keep::yes, t);
+        t.x_mid = keep<A>(w, queries, d);
+        t.moments_2 = keep_moments<T>(w, queries);
+        t.hidden = keep<A>(w, queries, c_fc.outputs());
     }
 
-    void allocate_attention(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, bool keep,
-                            BlockTape<D>& t) const {
-        const Index rows = s.rows();
-        t.q = arena.template take<A>(keep, selection ? s.count * d : rows * 3 * d);
-        t.kv = selection ? arena.template take<A>(keep, rows * 2 * d) : nullptr;
-        const AttentionShape shape = attention_shape(device, s, selection);
-        if (uses_fused_attention(device, shape))
-            t.log_sum = arena.template take<T>(keep, heads * rows);
+    void allocate_attention(const Workspace<D>& w, Keep kept, BlockTape<D>& t) const {
+        const AttentionShape& shape = t.attention;
+        const Index rows = shape.sequences.rows();
+        if (shape.selection) t.selected_q = take<A>(w, kept, shape.sequences.count, d);
+        t.qkv = take<A>(w, kept, rows, shape.selection ? 2 * d : 3 * d);
+        if (uses_fused_attention(w.device, shape))
+            t.log_sum = take<T>(w, kept, heads * rows);
         else
-            t.probabilities = arena.template take<A>(keep, keep ? shape.scores() : shape.tile_scores());
+            t.probabilities = take<A>(w, kept, kept == Keep::yes ? shape.scores() : shape.tile_scores());
     }
 
     /// o = attention(ln_1(x)) before the output projection.
-    void attend(D& device, Arena<D>& arena, const AttentionShape& shape, BlockTape<D>& t, A* o, bool keep) const {
-        typename Arena<D>::Scope scope(arena);
+    void attend(const Workspace<D>& w, BlockTape<D>& t, Matrix<A> o, Keep keep) const {
+        const WorkspaceScope scope(w);
+        const AttentionShape& shape = t.attention;
         const Sequences& s = shape.sequences;
-        const Index rows = s.rows();
-        A* norm = arena.template scratch<A>(rows * d);
-        layer_norm_forward(device, t.x, d, ln_1.weight, ln_1.bias, norm, t.mean_1, t.rstd_1, rows, d);
+        const Matrix<A> norm = scratch<A>(w, s.rows(), d);
+        layer_norm_forward(w.device, t.x, ln_1, norm, t.moments_1);
         if (shape.selection) {
-            A* chosen = arena.template scratch<A>(s.count * d);
-            gather_selected(device, s, *shape.selection, norm, chosen, d);
-            linear_forward(device, in_proj.row_range(0, d), chosen, t.q, s.count);
-            linear_forward(device, in_proj.row_range(d, 2 * d), norm, t.kv, rows);
-            attention_forward(device, arena, shape, t.q, t.kv, t.kv + d, t.probabilities, o, keep);
+            const Matrix<A> selected = scratch<A>(w, s.count, d);
+            gather_selected(w.device, s, *shape.selection, norm, selected);
+            linear_forward(w.device, in_proj.row_range(0, d), selected, t.selected_q);
+            linear_forward(w.device, in_proj.row_range(d, 2 * d), norm, t.qkv);
         } else {
-            linear_forward(device, in_proj, norm, t.q, rows);
-            const A *q = t.q, *k = q + d, *v = q + 2 * d;
-            if (uses_fused_attention(device, shape))
-                fused_attention_forward(device, shape, q, k, v, t.log_sum, o);
-            else
-                attention_forward(device, arena, shape, q, k, v, t.probabilities, o, keep);
+            linear_forward(w.device, in_proj, norm, t.qkv);
         }
+        if (uses_fused_attention(w.device, shape))
+            fused_attention_forward(w.device, shape, t.attention_inputs(), t.log_sum, o);
+        else
+            attention_forward(w, shape, t.attention_inputs(), t.probabilities, o, keep);
     }
 
     /// x_mid = x (its selected rows) + out_proj(o), then o = ln_2(x_mid).
-    void finish_attention(D& device, Arena<D>& arena, const Sequences& s, const Selection* selection, BlockTape<D>& t,
-                          A* o) const {
-        const Index rows = selection ? s.count : s.rows();
-        typename Arena<D>::Scope scope(arena);
-        const A* residual = t.x;
-        if (selection) {
-            A* chosen = arena.template scratch<A>(rows * d);
-            gather_selected(device, s, *selection, t.x, chosen, d);
-            residual = chosen;
+    void finish_attention(const Workspace<D>& w, BlockTape<D>& t, Matrix<A> o) const {
+        const WorkspaceScope scope(w);
+        const AttentionShape& shape = t.attention;
+        Matrix<const A> residual = t.x;
+        if (shape.selection) {
+            const Matrix<A> selected = scratch<A>(w, o.rows, d);
+            gather_selected(w.device, shape.sequences, *shape.selection, t.x, selected);
+            residual = selected;
         }
-        linear_forward(device, out_proj, o, t.x_mid, rows, residual);
-        layer_norm_forward(device, static_cast<const A*>(t.x_mid), d, ln_2.weight, ln_2.bias, o, t.mean_2, t.rstd_2,
-                           rows, d);
+        linear_forward(w.device, out_proj, o, t.x_mid, residual);
+        layer_norm_forward(w.device, t.x_mid, ln_2, o, t.moments_2);
     }
 
     /// y = x_mid + c_proj(gelu(c_fc(norm))), norm = ln_2(x_mid).
-    void mlp(D& device, Arena<D>& arena, Index queries, BlockTape<D>& t, const A* norm, A* y, bool keep) const {
-        typename Arena<D>::Scope scope(arena);
-        A* active = keep ? arena.template scratch<A>(queries * c_fc.weight.rows) : t.hidden;
-        linear_forward(device, c_fc, norm, t.hidden, queries);
-        gelu_forward(device, gelu, static_cast<const A*>(t.hidden), active, queries * c_fc.weight.rows);
-        linear_forward(device, c_proj, active, y, queries, static_cast<const A*>(t.x_mid));
+    void mlp(const Workspace<D>& w, BlockTape<D>& t, Matrix<const A> norm, Matrix<A> y, Keep keep) const {
+        const WorkspaceScope scope(w);
+        const Matrix<A> active = keep == Keep::yes ? scratch<A>(w, norm.rows, c_fc.outputs()) : t.hidden;
+        linear_forward(w.device, c_fc, norm, t.hidden);
+        gelu_forward(w.device, gelu, t.hidden, active);
+        linear_forward(w.device, c_proj, active, y, t.x_mid);
     }
 
     /// d_mid = dy + the gradient through the MLP. d_mid may be dy.
-    void mlp_backward(D& device, Arena<D>& arena, Index queries, const BlockTape<D>& t, const A* dy, A* d_mid,
+    void mlp_backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> d_mid,
                       const WeightGradients<T>* weights) const {
-        typename Arena<D>::Scope scope(arena);
-        const Index width = c_fc.weight.rows;
+        const WorkspaceScope scope(w);
+        const Index queries = dy.rows, width = c_fc.outputs();
         if (weights) {
-            typename Arena<D>::Scope inner(arena);
-            A* active = arena.template scratch<A>(queries * width);
-            gelu_forward(device, gelu, static_cast<const A*>(t.hidden), active, queries * width);
-            add_linear_gradients(device, c_proj, static_cast<const A*>(active), dy, queries, weights);
+            const WorkspaceScope inner(w);
+            const Matrix<A> active = scratch<A>(w, queries, width);
+            gelu_forward(w.device, gelu, t.hidden, active);
+            add_linear_gradients(w.device, c_proj, active, dy, weights);
         }
-        A* d_hidden = arena.template scratch<A>(queries * width);
-        linear_backward(device, c_proj, dy, d_hidden, queries);
-        gelu_backward(device, gelu, t.hidden, d_hidden, queries * width);
-        A* d_norm = arena.template scratch<A>(queries * d);
+        const Matrix<A> d_hidden = scratch<A>(w, queries, width);
+        linear_backward(w.device, c_proj, dy, d_hidden);
+        gelu_backward(w.device, gelu, t.hidden, d_hidden);
+        const Matrix<A> d_norm = scratch<A>(w, queries, d);
         if (weights) {  // ln_2's output again, in the memory of its gradient
-            layer_norm_forward(device, static_cast<const A*>(t.x_mid), d, ln_2.weight, ln_2.bias, d_norm,
-                               static_cast<T*>(nullptr), static_cast<T*>(nullptr), queries, d);
-            add_linear_gradients(device, c_fc, static_cast<const A*>(d_norm), static_cast<const A*>(d_hidden), queries,
-                                 weights);
+            layer_norm_forward(w.device, t.x_mid, ln_2, d_norm);
+            add_linear_gradients(w.device, c_fc, d_norm, d_hidden, weights);
         }
-        linear_backward(device, c_fc, d_hidden, d_norm, queries);
-        add_norm_gradients(device, ln_2, static_cast<const A*>(t.x_mid), static_cast<const A*>(d_norm), t.mean_2,
-                           t.rstd_2, queries, d, weights);
-        if (d_mid != dy) device.copy(d_mid, dy, static_cast<std::size_t>(queries * d) * sizeof(A));
-        layer_norm_backward(device, t.x_mid, d, d_norm, ln_2.weight, t.mean_2, t.rstd_2, d_mid, d, true, queries, d);
+        linear_backward(w.device, c_fc, d_hidden, d_norm);
+        add_norm_gradients(w.device, ln_2, t.ln_2(), d_norm, weights);
+        if (d_mid.data != dy.data) copy(w.device, dy, d_mid);
+        layer_norm_backward(w.device, ln_2, t.ln_2(), d_norm, d_mid, Accumulate::yes);
     }
 
     /// Gradients of the output projection from d_mid, that of its output.
-    void output_gradients(D& device, Arena<D>& arena, const AttentionShape& shape, const BlockTape<D>& t,
-                          const A* d_mid, const WeightGradients<T>* weights) const {
-        typename Arena<D>::Scope scope(arena);
-        A* o = arena.template scratch<A>(shape.queries() * d);
-        const A* v = shape.selection ? t.kv + d : t.q + 2 * d;
-        if (uses_fused_attention(device, shape)) {
-            T* log_sum = arena.template scratch<T>(heads * shape.queries());  // as it is on the tape
-            fused_attention_forward(device, shape, static_cast<const A*>(t.q), static_cast<const A*>(t.q + d), v,
-                                    log_sum, o);
+    void output_gradients(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> d_mid,
+                          const WeightGradients<T>& weights) const {
+        const WorkspaceScope scope(w);
+        const AttentionShape& shape = t.attention;
+        const Matrix<A> o = scratch<A>(w, shape.queries(), d);
+        if (uses_fused_attention(w.device, shape)) {
+            T* log_sum = scratch<T>(w, heads * shape.queries());  // as it is on the tape
+            fused_attention_forward(w.device, shape, t.attention_inputs(), log_sum, o);
         } else {
-            attention_output(device, shape, v, static_cast<const A*>(t.probabilities), o);
+            attention_output(w.device, shape, t.attention_inputs().v, t.probabilities, o);
         }
-        add_linear_gradients(device, out_proj, static_cast<const A*>(o), d_mid, shape.queries(), weights);
+        add_linear_gradients(w.device, out_proj, o, d_mid, &weights);
     }
 
     /// d_norm (rows, d) = the gradient of ln_1's output.
-    void attend_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const BlockTape<D>& t, const A* d_o,
-                         A* d_norm, const WeightGradients<T>* weights) const {
-        typename Arena<D>::Scope scope(arena);
-        const Sequences& s = shape.sequences;
-        if (weights)  // ln_1's output again, in the memory of its gradient
-            layer_norm_forward(device, t.x, d, ln_1.weight, ln_1.bias, d_norm, static_cast<T*>(nullptr),
-                               static_cast<T*>(nullptr), s.rows(), d);
-        if (shape.selection) {
-            A* dq = arena.template scratch<A>(s.count * d);
-            A* d_kv = arena.template scratch<A>(s.rows() * 2 * d);
-            attention_backward(device, arena, shape, t.q, t.kv, t.kv + d, t.probabilities, d_o, dq, d_kv, d_kv + d);
-            A* d_chosen = arena.template scratch<A>(s.count * d);
-            if (weights) {
-                gather_selected(device, s, *shape.selection, static_cast<const A*>(d_norm), d_chosen, d);
-                add_linear_gradients(device, in_proj.row_range(0, d), static_cast<const A*>(d_chosen),
-                                     static_cast<const A*>(dq), s.count, weights);
-                add_linear_gradients(device, in_proj.row_range(d, 2 * d), static_cast<const A*>(d_norm),
-                                     static_cast<const A*>(d_kv), s.rows(), weights);
-            }
-            linear_backward(device, in_proj.row_range(d, 2 * d), d_kv, d_norm, s.rows());
-            linear_backward(device, in_proj.row_range(0, d), dq, d_chosen, s.count);
-            scatter_add_selected(device, s, *shape.selection, d_chosen, d_norm, d);
-        } else {
-            A* d_qkv = arena.template scratch<A>(s.rows() * 3 * d);
-            const A *q = t.q, *k = q + d, *v = q + 2 * d;
-            A *dk = d_qkv + d, *dv = d_qkv + 2 * d;
-            if (uses_fused_attention(device, shape))
-                fused_attention_backward(device, arena, shape, q, k, v, static_cast<const T*>(t.log_sum), d_o, d_qkv,
-                                         dk, dv);
-            else
-                attention_backward(device, arena, shape, q, k, v, t.probabilities, d_o, d_qkv, dk, dv);
-            add_linear_gradients(device, in_proj, static_cast<const A*>(d_norm), static_cast<const A*>(d_qkv), s.rows(),
-                                 weights);
-            linear_backward(device, in_proj, d_qkv, d_norm, s.rows());
+    void attend_backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> d_o, Matrix<A> d_norm,
+                         const WeightGradients<T>* weights) const {
+        const WorkspaceScope scope(w);
+        const AttentionShape& shape = t.attention;
+        const Index rows = shape.sequences.rows(), count = shape.sequences.count;
+        // ln_1's output again, in the memory of its gradient
+        if (weights) layer_norm_forward(w.device, t.x, ln_1, d_norm);
+        if (!shape.selection) {
+            const Matrix<A> d_qkv = scratch<A>(w, rows, 3 * d);
+            attention_gradients(w, t, d_o, BlockTape<D>::split({}, d_qkv));
+            add_linear_gradients(w.device, in_proj, d_norm, d_qkv, weights);
+            linear_backward(w.device, in_proj, d_qkv, d_norm);
+            return;
         }
+        const Matrix<A> dq = scratch<A>(w, count, d), d_kv = scratch<A>(w, rows, 2 * d);
+        attention_gradients(w, t, d_o, BlockTape<D>::split(dq, d_kv));
+        const Matrix<A> d_selected = scratch<A>(w, count, d);
+        const FrozenLinear<T> project_q = in_proj.row_range(0, d), project_kv = in_proj.row_range(d, 2 * d);
+        if (weights) {
+            gather_selected(w.device, shape.sequences, *shape.selection, d_norm, d_selected);
+            add_linear_gradients(w.device, project_q, d_selected, dq, weights);
+            add_linear_gradients(w.device, project_kv, d_norm, d_kv, weights);
+        }
+        linear_backward(w.device, project_kv, d_kv, d_norm);
+        linear_backward(w.device, project_q, dq, d_selected);
+        scatter_add_selected(w.device, shape.sequences, *shape.selection, d_selected, d_norm);
+    }
+
+    void attention_gradients(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> d_o,
+                             const QueriesKeysValues<A>& gradients) const {
+        if (uses_fused_attention(w.device, t.attention))
+            fused_attention_backward(w, t.attention, t.attention_inputs(), t.log_sum, d_o, gradients);
+        else
+            attention_backward(w, t.attention, t.attention_inputs(), t.probabilities, d_o, gradients);
     }
 };
 

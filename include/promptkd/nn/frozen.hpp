@@ -3,6 +3,7 @@
 
 #include <promptkd/core/tensor.hpp>
 #include <promptkd/device/memory.hpp>
+#include <promptkd/op/norm.hpp>
 
 #include <memory>
 #include <vector>
@@ -39,6 +40,9 @@ struct FrozenLinear {
     const T* bias = nullptr;
     const std::uint16_t* activation_bias = nullptr;  ///< bits of the device's Activation
 
+    Index inputs() const { return weight.columns; }
+    Index outputs() const { return weight.rows; }
+
     FrozenLinear row_range(Index first, Index n) const {
         return {weight.row_range(first, n), bias ? bias + first : nullptr,
                 activation_bias ? activation_bias + first : nullptr};
@@ -47,9 +51,7 @@ struct FrozenLinear {
 
 /// Weight and bias of a frozen LayerNorm.
 template <class T>
-struct FrozenNorm {
-    const T *weight = nullptr, *bias = nullptr;
-};
+using FrozenNorm = LayerNormWeights<T>;
 
 /// How frozen matrices are kept in device memory (on a device with one_factor_type always as its Activation).
 enum class WeightStorage {

@@ -7,70 +7,79 @@
 
 namespace promptkd {
 
-/// y = x·Wᵀ + b (+ residual): x (rows, in), W (out, in), y and residual (rows, out); residual may be y.
+/// y = x·Wᵀ + b (+ residual): x (rows, in), W (out, in), y and residual (rows, out); residual may be y, or absent (null
+/// data). Elements of x and y may have different types.
 template <Device D, class X, class Y>
-void linear_forward(D& device, const FrozenLinear<typename D::Scalar>& layer, const X* x, Y* y, Index rows,
-                    const Y* residual = nullptr) {
-    Gemm g;
-    g.m = rows, g.n = layer.weight.rows, g.k = layer.weight.columns;
-    g.a = operand(x, g.k);
-    g.b = layer.weight.as_transposed();
-    g.c = y, g.c_type = dtype_of<Y>, g.ldc = g.n;
+void linear_forward(D& device, const FrozenLinear<typename D::Scalar>& layer, Matrix<X> x, Matrix<Y> y,
+                    ConstMatrix<Y> residual = {}) {
+    require_shape(x, y.rows, layer.inputs(), "Linear: x");
+    require_shape(y, x.rows, layer.outputs(), "Linear: y");
+    Gemm g = matrix_product(operand(x), layer.weight.as_transposed(), layer.inputs(), y);
     g.bias_as_c = layer.activation_bias && std::is_same_v<Y, typename D::Activation>;
     g.bias = g.bias_as_c ? static_cast<const void*>(layer.activation_bias) : layer.bias;
-    g.residual = residual;
+    if (residual.data) {
+        require_shape(residual, y.rows, y.columns, "Linear: the residual");
+        require(residual.ld == y.ld, "Linear: rows of the residual are ", residual.ld, " apart, those of y ", y.ld);
+        g.residual = residual.data;
+    }
     device.gemm(g);
 }
 
-/// dx (rows, in) = dy·W: the only gradient a frozen Linear has.
+/// dx (rows, in) = dy·W, dy (rows, out): the only gradient a frozen Linear has.
 template <Device D, class X, class Y>
-void linear_backward(D& device, const FrozenLinear<typename D::Scalar>& layer, const Y* dy, X* dx, Index rows) {
-    Gemm g;
-    g.m = rows, g.n = layer.weight.columns, g.k = layer.weight.rows;
-    g.a = operand(dy, g.k);
-    g.b = layer.weight.as_operand();
-    g.c = dx, g.c_type = dtype_of<X>, g.ldc = g.n;
-    device.gemm(g);
+void linear_backward(D& device, const FrozenLinear<typename D::Scalar>& layer, Matrix<Y> dy, Matrix<X> dx) {
+    require_shape(dy, dx.rows, layer.outputs(), "gradient of Linear: dy");
+    require_shape(dx, dy.rows, layer.inputs(), "gradient of Linear: dx");
+    device.gemm(matrix_product(operand(dy), layer.weight.as_operand(), layer.outputs(), dx));
 }
 
 /// Weight (out, in) and bias (out) of a learnable Linear.
 template <class T>
 struct TrainableLinear {
-    const Param<T>*weight = nullptr, *bias = nullptr;
+    const Param<T>* weight = nullptr;
+    const Param<T>* bias = nullptr;
 
     Index inputs() const { return weight->shape[1]; }
     Index outputs() const { return weight->shape[0]; }
+    /// The weight's values and gradients as matrices.
+    Matrix<const T> values() const { return {weight->value, outputs(), inputs()}; }
+    Matrix<T> gradients() const { return {weight->grad, outputs(), inputs()}; }
 };
 
 /// y = x·Wᵀ + b: x (rows, in), y (rows, out).
 template <Device D, class T>
-void linear_forward(D& device, const TrainableLinear<T>& layer, const T* x, T* y, Index rows) {
-    Gemm g;
-    g.m = rows, g.n = layer.outputs(), g.k = layer.inputs();
-    g.a = operand(static_cast<const T*>(x), g.k);
-    g.b = transposed(static_cast<const T*>(layer.weight->value), g.k);
-    g.c = y, g.c_type = dtype_of<T>, g.ldc = g.n;
+void linear_forward(D& device, const TrainableLinear<T>& layer, ConstMatrix<T> x, std::type_identity_t<Matrix<T>> y) {
+    require_shape(x, y.rows, layer.inputs(), "Linear: x");
+    require_shape(y, x.rows, layer.outputs(), "Linear: y");
+    Gemm g = matrix_product(operand(x), transposed(layer.values()), layer.inputs(), y);
     g.bias = layer.bias->value;
     device.gemm(g);
 }
 
-/// dW += dyᵀ·x, db += Σ dy, and dx (rows, in) = dy·W unless dx is null.
+/// dW += dyᵀ·x, db += Σ dy, and dx (rows, in) = dy·W unless dx is absent (null data): x (rows, in), dy (rows, out).
+template <Device D, class T>
+void linear_backward(D& device, const TrainableLinear<T>& layer, ConstMatrix<T> x, ConstMatrix<T> dy,
+                     std::type_identity_t<Matrix<T>> dx = {}) {
+    require_shape(x, dy.rows, layer.inputs(), "gradient of Linear: x");
+    require_shape(dy, x.rows, layer.outputs(), "gradient of Linear: dy");
+    Gemm g = matrix_product(transposed(dy), operand(x), x.rows, layer.gradients());
+    g.beta = 1;
+    device.gemm(g);
+    add_column_sums(device, dy, layer.bias->grad);
+    if (!dx.data) return;
+    require_shape(dx, dy.rows, layer.inputs(), "gradient of Linear: dx");
+    device.gemm(matrix_product(operand(dy), operand(layer.values()), layer.outputs(), dx));
+}
+
+// until learner/ and distill/ have moved to views
+template <Device D, class T>
+void linear_forward(D& device, const TrainableLinear<T>& layer, const T* x, T* y, Index rows) {
+    linear_forward(device, layer, Matrix<const T>(x, rows, layer.inputs()), Matrix<T>(y, rows, layer.outputs()));
+}
 template <Device D, class T>
 void linear_backward(D& device, const TrainableLinear<T>& layer, const T* x, const T* dy, T* dx, Index rows) {
-    Gemm g;
-    g.m = layer.outputs(), g.n = layer.inputs(), g.k = rows;
-    g.a = transposed(dy, g.m);
-    g.b = operand(x, g.n);
-    g.c = layer.weight->grad, g.c_type = dtype_of<T>, g.ldc = g.n, g.beta = 1;
-    device.gemm(g);
-    add_column_sums(device, dy, layer.bias->grad, rows, layer.outputs());
-    if (!dx) return;
-    Gemm back;
-    back.m = rows, back.n = layer.inputs(), back.k = layer.outputs();
-    back.a = operand(dy, back.k);
-    back.b = operand(static_cast<const T*>(layer.weight->value), back.n);
-    back.c = dx, back.c_type = dtype_of<T>, back.ldc = back.n;
-    device.gemm(back);
+    linear_backward(device, layer, Matrix<const T>(x, rows, layer.inputs()), Matrix<const T>(dy, rows, layer.outputs()),
+                    Matrix<T>(dx, rows, layer.inputs()));
 }
 
 }  // namespace promptkd

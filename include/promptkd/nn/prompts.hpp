@@ -18,6 +18,20 @@ struct PromptLayers {
 
     Index depth() const { return static_cast<Index>(layers.size()); }
     bool empty() const { return tokens == 0 || layers.empty(); }
+    /// Values and gradients of layer i, (tokens, d); the gradients of a frozen one have no data.
+    Matrix<const T> values(std::size_t i) const { return {layers[i]->value, tokens, layers[i]->count() / tokens}; }
+    Matrix<T> gradients(std::size_t i) const { return {layers[i]->grad, tokens, layers[i]->count() / tokens}; }
+};
+
+/// The prompts of a branch and where they stand in this batch.
+template <class T>
+struct PlacedPrompts {
+    const PromptLayers<T>* layers = nullptr;  ///< null: none
+    Placement place;
+
+    Index tokens() const { return layers ? layers->tokens : 0; }
+    /// Whether the prompt positions are overwritten before block `i`.
+    bool overwrite(std::size_t block) const { return layers && block >= 1 && block < layers->layers.size(); }
 };
 
 /// Device table of a Placement: prompt j stands in the rows rows[j·uses + b].

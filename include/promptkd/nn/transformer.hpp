@@ -14,6 +14,15 @@ struct TransformerTape {
     std::vector<BlockTape<D>> blocks;
 };
 
+/// What the rows of a transformer's activations are: how they form sequences, which of them leave the last block, and
+/// where prompts stand.
+template <class T>
+struct TokenLayout {
+    Sequences sequences;
+    Selection selection;
+    PlacedPrompts<T> prompts;
+};
+
 /// A stack of blocks with deep prompts; the last block runs for the selected row of each sequence only.
 template <Device D>
 struct Transformer {
@@ -24,49 +33,44 @@ struct Transformer {
     Index width() const { return blocks.front().d; }
 
     /// y (count, d) = the selected rows after the last block. x (rows, d) is overwritten, or kept by the tape.
-    /// `observe(i, x)` is called after block i with the activation of all rows where they exist (not after the last).
+    /// `observe(i, x)` is called after block i with the activation of all rows, a Matrix<const A>, where they exist
+    /// (not after the last).
     template <class Observer>
-    void forward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection,
-                 const PromptLayers<T>* prompts, const Placement& place, A* x, A* y, TransformerTape<D>* tape,
-                 const Observer& observe) const {
+    void forward(const Workspace<D>& w, const TokenLayout<T>& layout, Matrix<A> x, Matrix<A> y,
+                 TransformerTape<D>* tape, const Observer& observe) const {
+        const Sequences& s = layout.sequences;
         if (tape) tape->blocks.resize(blocks.size());
         for (std::size_t i = 0; i < blocks.size(); ++i) {
-            if (has_prompts(prompts, i))
-                overwrite_prompts(device, place, static_cast<const T*>(prompts->layers[i]->value), x, width());
+            if (layout.prompts.overwrite(i))
+                overwrite_prompts(w.device, layout.prompts.place, layout.prompts.layers->values(i), x);
             const bool last = i + 1 == blocks.size();
-            A* out = last ? y : tape ? arena.template keep<A>(s.rows() * width()) : x;
-            blocks[i].forward(device, arena, s, last ? &selection : nullptr, x, out, tape ? &tape->blocks[i] : nullptr);
+            const Matrix<A> out = last ? y : tape ? keep<A>(w, s.rows(), width()) : x;
+            blocks[i].forward(w, s, last ? std::optional(layout.selection) : std::nullopt, x, out,
+                              tape ? &tape->blocks[i] : nullptr);
             x = out;
-            if (!last) observe(static_cast<Index>(i), static_cast<const A*>(x));
+            if (!last) observe(static_cast<Index>(i), Matrix<const A>(x));
         }
     }
 
     /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy
     /// (count, d). `weights`: see Block::backward.
-    void backward(D& device, Arena<D>& arena, const Sequences& s, const Selection& selection,
-                  const PromptLayers<T>* prompts, const Placement& place, const A* dy, A* dx,
-                  const TransformerTape<D>& tape, const WeightGradients<T>* weights = nullptr) const {
+    void backward(const Workspace<D>& w, const PlacedPrompts<T>& prompts, const TransformerTape<D>& tape,
+                  Matrix<const A> dy, Matrix<A> dx, const WeightGradients<T>* weights = nullptr) const {
         for (std::size_t i = blocks.size(); i-- > 0;) {
-            const bool last = i + 1 == blocks.size();
-            blocks[i].backward(device, arena, s, last ? &selection : nullptr, tape.blocks[i], last ? dy : dx, dx,
-                               weights);
-            if (!has_prompts(prompts, i)) continue;
-            if (prompts->layers[i]->grad)
-                collect_prompt_gradients(device, place, static_cast<const A*>(dx), prompts->layers[i]->grad, width());
-            clear_prompt_rows(device, place, dx, width());
+            blocks[i].backward(w, tape.blocks[i], dy, dx, weights);
+            dy = dx;
+            if (!prompts.overwrite(i)) continue;
+            if (prompts.layers->layers[i]->grad)
+                collect_prompt_gradients(w.device, prompts.place, dx, prompts.layers->gradients(i));
+            clear_prompt_rows(w.device, prompts.place, dx);
         }
-    }
-
-private:
-    static bool has_prompts(const PromptLayers<T>* prompts, std::size_t block) {
-        return prompts && block >= 1 && block < prompts->layers.size();
     }
 };
 
 /// The observer that does nothing.
 struct NoObserver {
     template <class A>
-    void operator()(Index, const A*) const {}
+    void operator()(Index, const Matrix<const A>&) const {}
 };
 
 }  // namespace promptkd

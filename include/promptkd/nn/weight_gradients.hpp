@@ -18,28 +18,26 @@ struct WeightGradients {
 
 /// dW += dyᵀ·x and db += Σ dy of a layer whose weights are learnable: x (rows, in), dy (rows, out). Nothing when `to`
 /// is null.
-template <Device D, class A>
-void add_linear_gradients(D& device, const FrozenLinear<typename D::Scalar>& layer, const A* x, const A* dy, Index rows,
+template <Device D, class X, class Y>
+void add_linear_gradients(D& device, const FrozenLinear<typename D::Scalar>& layer, Matrix<X> x, Matrix<Y> dy,
                           const WeightGradients<typename D::Scalar>* to) {
-    using T = typename D::Scalar;
     if (!to) return;
-    Gemm g;
-    g.m = layer.weight.rows, g.n = layer.weight.columns, g.k = rows;
-    g.a = transposed(dy, g.m);
-    g.b = operand(x, g.n);
-    g.c = to->of(layer.weight.data), g.c_type = dtype_of<T>, g.ldc = g.n, g.beta = 1;
+    require_shape(x, dy.rows, layer.inputs(), "gradients of a Linear's weights: x");
+    require_shape(dy, x.rows, layer.outputs(), "gradients of a Linear's weights: dy");
+    const Matrix<typename D::Scalar> gradients{to->of(layer.weight.data), layer.outputs(), layer.inputs()};
+    Gemm g = matrix_product(transposed(dy), operand(x), x.rows, gradients);
+    g.beta = 1;
     device.gemm(g);
-    if (layer.bias) add_column_sums(device, dy, to->of(layer.bias), rows, g.m);
+    if (layer.bias) add_column_sums(device, dy, to->of(layer.bias));
 }
 
 /// Gradients of a LayerNorm's weight and bias from dy, the gradient of its output, (rows, d). Nothing when `to` is
 /// null.
 template <Device D, class A>
-void add_norm_gradients(D& device, const FrozenNorm<typename D::Scalar>& norm, const A* x, const A* dy,
-                        const typename D::Scalar* mean, const typename D::Scalar* rstd, Index rows, Index d,
+void add_norm_gradients(D& device, const FrozenNorm<typename D::Scalar>& norm,
+                        const LayerNormTape<A, typename D::Scalar>& tape, ConstMatrix<A> dy,
                         const WeightGradients<typename D::Scalar>* to) {
-    if (to)
-        add_layer_norm_parameter_gradients(device, x, dy, mean, rstd, to->of(norm.weight), to->of(norm.bias), rows, d);
+    if (to) add_layer_norm_parameter_gradients(device, tape, dy, to->of(norm.weight), to->of(norm.bias));
 }
 
 }  // namespace promptkd

@@ -9,6 +9,10 @@
 
 namespace promptkd {
 
+/// ε of BatchNorm, and the share of a batch in its running statistics.
+inline constexpr double batch_norm_epsilon = 1e-5;
+inline constexpr double batch_norm_momentum = 0.1;
+
 namespace detail {
 
 // One lane is one or several columns: consecutive columns are consecutive in memory, so the walk down the rows
@@ -64,7 +68,7 @@ struct BatchNormForward {
         const V unbiased = v * lane.fill(unbiased_by);
         lane.store(running_mean, lane.value(keep * lane.load(running_mean) + take * m));
         lane.store(running_variance, lane.value(keep * lane.load(running_variance) + take * unbiased));
-        const V r = lane.fill(T(1)) / sqrt(lane.value(v + lane.fill(T(1e-5))));
+        const V r = lane.fill(T(1)) / sqrt(lane.value(v + lane.fill(T(batch_norm_epsilon))));
         const V w = lane.load(weight), b = lane.load(bias);
         for (Index i = 0; i < rows; ++i) {
             const V h = (lane.load(x + i * d) - m) * r;
@@ -83,7 +87,7 @@ struct BatchNormInference {
     PROMPTKD_HD void operator()(const Lane& lane) const {
         using V = typename Lane::Value;
         using std::sqrt;
-        const V r = lane.load(weight) / sqrt(lane.value(lane.load(variance) + lane.fill(T(1e-5))));
+        const V r = lane.load(weight) / sqrt(lane.value(lane.load(variance) + lane.fill(T(batch_norm_epsilon))));
         const V m = lane.load(mean), b = lane.load(bias);
         for (Index i = 0; i < rows; ++i) lane.store(y + i * d, lane.value((lane.load(x + i * d) - m) * r + b));
     }
@@ -121,7 +125,7 @@ struct BatchNormBackward {
         using V = typename Lane::Value;
         using std::sqrt;
         const V s = lane.load(sum), p = lane.load(dot);
-        const V r = lane.load(weight) / sqrt(lane.value(lane.load(variance) + lane.fill(T(1e-5))));
+        const V r = lane.load(weight) / sqrt(lane.value(lane.load(variance) + lane.fill(T(batch_norm_epsilon))));
         const V n = lane.fill(T(1) / count);
         for (Index i = 0; i < rows; ++i) {
             const V h = lane.load(x_hat + i * d);
@@ -132,51 +136,97 @@ struct BatchNormBackward {
 
 }  // namespace detail
 
-/// The parameters and running statistics of a BatchNorm over `d` columns (eps 1e-5).
+/// The parameters and running statistics of a BatchNorm over `d` columns. d_weight and d_bias: where its gradients are
+/// added; only the backward pass needs them.
 template <class T>
 struct BatchNormView {
-    const T *weight, *bias;
-    T *running_mean, *running_variance;
-    Index d;
+    const T* weight = nullptr;
+    const T* bias = nullptr;
+    T* running_mean = nullptr;
+    T* running_variance = nullptr;
+    Index d = 0;
+    T* d_weight = nullptr;
+    T* d_bias = nullptr;
 };
 
-/// Batch normalisation in training: x̂ = (x − mean)/√(var + eps) with the batch's own (biased) statistics, y = x̂·weight
-/// + bias; running ← 0.9·running + 0.1·batch, the variance unbiased. Saves x̂ (rows × d), mean and variance (d) for the
-/// backward pass. With several ranks (`parallel`), the batch is the rows of all of them: with n_r of N rows on rank r,
-/// mean = Σ n_r/N·m_r and var = Σ n_r/N·(var_r + (m_r − mean)²).
+/// What the forward pass of a BatchNorm in training saves: x̂ (rows, d) and the batch's variance (d).
+template <class T>
+struct BatchNormTape {
+    Matrix<T> x_hat;
+    T* variance = nullptr;
+};
+
+/// Batch normalisation in training: x̂ = (x − mean)/√(var + ε) with the batch's own (biased) statistics, y = x̂·weight +
+/// bias for x and y (rows, d); running ← 0.9·running + 0.1·batch, the variance unbiased. y may be x. With several ranks
+/// (`parallel`), the batch is the rows of all of them: with n_r of N rows on rank r, mean = Σ n_r/N·m_r and var =
+/// Σ n_r/N·(var_r + (m_r − mean)²).
+template <Device D, class T>
+void batch_norm_forward(const Workspace<D>& w, const BatchNormView<T>& bn, ConstMatrix<T> x,
+                        const BatchNormTape<T>& tape, Matrix<T> y, const DataParallel<D>& parallel = {}) {
+    require_contiguous(x, y.rows, bn.d, "BatchNorm: x");
+    require_contiguous(y, x.rows, bn.d, "BatchNorm: y");
+    require_contiguous(tape.x_hat, x.rows, bn.d, "BatchNorm: the normalised x");
+    D& device = w.device;
+    const WorkspaceScope scope(w);
+    T* mean = scratch<T>(w, bn.d);
+    if (parallel.ranks.alone()) {
+        device.map(bn.d, detail::BatchNormSums<T>{x.data, mean, tape.variance, x.rows, bn.d});
+    } else {  // this is where the statistics are reduced over the ranks
+        T* own = scratch<T>(w, bn.d);
+        const T share = static_cast<T>(parallel.share(x.rows));
+        device.map(bn.d, detail::BatchNormSums<T>{x.data, own, tape.variance, x.rows, bn.d});
+        device.copy(mean, own, static_cast<std::size_t>(bn.d) * sizeof(T));
+        scale(device, parallel.share(x.rows), mean, bn.d);
+        parallel.ranks.all_reduce_sum(device, mean, bn.d);
+        device.map(bn.d, detail::BatchNormVarianceShare<T>{own, mean, tape.variance, share});
+        parallel.ranks.all_reduce_sum(device, tape.variance, bn.d);
+    }
+    const T n = static_cast<T>(parallel.all_rows(x.rows));
+    device.map(bn.d, detail::BatchNormForward<T>{x.data, bn.weight, bn.bias, mean, tape.variance, bn.running_mean,
+                                                 bn.running_variance, tape.x_hat.data, y.data, x.rows, bn.d,
+                                                 T(batch_norm_momentum), n > T(1) ? n / (n - T(1)) : T(1)});
+}
+
+/// y = (x − running mean)/√(running variance + ε)·weight + bias for x and y (rows, d); y may be x.
+template <Device D, class T>
+void batch_norm_inference(D& device, const BatchNormView<T>& bn, ConstMatrix<T> x, Matrix<T> y) {
+    require_contiguous(x, y.rows, bn.d, "BatchNorm: x");
+    require_contiguous(y, x.rows, bn.d, "BatchNorm: y");
+    device.map(bn.d, detail::BatchNormInference<T>{x.data, bn.weight, bn.bias, bn.running_mean, bn.running_variance,
+                                                   y.data, x.rows, bn.d});
+}
+
+/// Gradients: bn.d_weight += Σ dy·x̂, bn.d_bias += Σ dy over this rank's rows, and in place dx = weight/√(var + ε)·(dy −
+/// (Σdy + x̂·Σ dy·x̂)/rows), with sums and rows of all ranks: `grad` (rows, d) is dy on entry, dx on exit.
+template <Device D, class T>
+void batch_norm_backward(const Workspace<D>& w, const BatchNormView<T>& bn, const BatchNormTape<T>& tape,
+                         Matrix<T> grad, const DataParallel<D>& parallel = {}) {
+    require_contiguous(grad, tape.x_hat.rows, bn.d, "gradient of BatchNorm");
+    D& device = w.device;
+    const WorkspaceScope scope(w);
+    T* sums = scratch<T>(w, 2 * bn.d);
+    T* dots = sums + bn.d;
+    device.map(bn.d, detail::BatchNormBackwardSums<T>{tape.x_hat.data, grad.data, sums, dots, bn.d_weight, bn.d_bias,
+                                                      grad.rows, bn.d});
+    parallel.ranks.all_reduce_sum(device, sums, 2 * bn.d);
+    device.map(bn.d, detail::BatchNormBackward<T>{tape.x_hat.data, bn.weight, tape.variance, sums, dots, grad.data,
+                                                  grad.rows, bn.d, static_cast<T>(parallel.all_rows(grad.rows))});
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean,
                         T* variance, T* y, Index rows, const DataParallel<D>& parallel = {}) {
-    if (parallel.ranks.alone()) {
-        device.map(bn.d, detail::BatchNormSums<T>{x, mean, variance, rows, bn.d});
-    } else {
-        typename Arena<D>::Scope scope(arena);
-        T* own = arena.template scratch<T>(bn.d);
-        const T share = static_cast<T>(parallel.share(rows));
-        device.map(bn.d, detail::BatchNormSums<T>{x, own, variance, rows, bn.d});
-        device.copy(mean, own, static_cast<std::size_t>(bn.d) * sizeof(T));
-        scale(device, parallel.share(rows), mean, bn.d);
-        parallel.ranks.all_reduce_sum(device, mean, bn.d);
-        device.map(bn.d, detail::BatchNormVarianceShare<T>{own, mean, variance, share});
-        parallel.ranks.all_reduce_sum(device, variance, bn.d);
-    }
-    const T n = static_cast<T>(parallel.all_rows(rows));
-    device.map(bn.d,
-               detail::BatchNormForward<T>{x, bn.weight, bn.bias, mean, variance, bn.running_mean, bn.running_variance,
-                                           x_hat, y, rows, bn.d, T(0.1), n > T(1) ? n / (n - T(1)) : T(1)});
+    static_cast<void>(mean);
+    batch_norm_forward(Workspace<D>{device, arena}, bn, Matrix<const T>(x, rows, bn.d),
+                       BatchNormTape<T>{Matrix<T>(x_hat, rows, bn.d), variance}, Matrix<T>(y, rows, bn.d), parallel);
 }
-
-/// y = (x − running mean)/√(running variance + eps)·weight + bias.
 template <Device D, class T>
 void batch_norm_inference(D& device, const BatchNormView<T>& bn, const T* x, T* y, Index rows) {
-    device.map(bn.d, detail::BatchNormInference<T>{x, bn.weight, bn.bias, bn.running_mean, bn.running_variance, y, rows,
-                                                   bn.d});
+    batch_norm_inference(device, bn, Matrix<const T>(x, rows, bn.d), Matrix<T>(y, rows, bn.d));
 }
-
-/// Gradients: d_weight += Σ dy·x̂, d_bias += Σ dy over this rank's rows, and in place dx = weight/√(var + eps)·(dy −
-/// (Σdy + x̂·Σ dy·x̂)/rows), with sums and rows of all ranks. `sums` is scratch for 2d values.
 template <Device D, class T>
-void batch_norm_backward(D& device, const BatchNormView<T>& bn, const T* x_hat, const T* variance, T* sums, T* grad,
+void batch_norm_backward(D& device, BatchNormView<T> bn, const T* x_hat, const T* variance, T* sums, T* grad,
                          T* d_weight, T* d_bias, Index rows, const DataParallel<D>& parallel = {}) {
     device.map(bn.d, detail::BatchNormBackwardSums<T>{x_hat, grad, sums, sums + bn.d, d_weight, d_bias, rows, bn.d});
     parallel.ranks.all_reduce_sum(device, sums, 2 * bn.d);

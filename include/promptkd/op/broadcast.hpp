@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 namespace promptkd {
@@ -22,10 +23,18 @@ struct AddRow {
 
 }  // namespace detail
 
-/// y[i] = x[i] + row for each of `rows` rows of d.
+/// y[i] = x[i] + row for each row of x and y, shapes (rows, d).
+template <Device D, class T>
+void add_row(D& device, ConstMatrix<T> x, ConstPointer<T> row, Matrix<T> y) {
+    require_contiguous(x, y.rows, y.columns, "x + row: x");
+    require_contiguous(y, y.rows, y.columns, "x + row: the sum");
+    device.rows(y.rows, y.columns, detail::AddRow<T>{x.data, row, y.data, y.columns});
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void add_row(D& device, const T* x, const T* row, T* y, Index rows, Index d) {
-    device.rows(rows, d, detail::AddRow<T>{x, row, y, d});
+    add_row(device, Matrix<const T>(x, rows, d), row, Matrix<T>(y, rows, d));
 }
 
 }  // namespace promptkd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 namespace promptkd {
@@ -9,6 +10,12 @@ namespace promptkd {
 struct MapShape {
     Index batch = 0, height = 0, width = 0, channels = 0;
     Index pixels() const { return batch * height * width; }
+
+    /// The result of a convolution with padding that keeps the size at stride 1, or of a pooling without overlap.
+    MapShape convolved(Index stride, Index out_channels) const {
+        return {batch, (height - 1) / stride + 1, (width - 1) / stride + 1, out_channels};
+    }
+    MapShape pooled(Index window) const { return {batch, height / window, width / window, channels}; }
 };
 
 namespace detail {
@@ -65,8 +72,8 @@ struct AveragePool {
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const Index h = divide(in.height, window).quotient, w = divide(in.width, window).quotient;
         const Division across = divide(row, w), image = divide(across.quotient, h);
-        const Index b = image.quotient, oy = image.remainder, ox = across.remainder, side = window,
-                    line = in.width * in.channels, channels = in.channels;
+        const Index b = image.quotient, oy = image.remainder, ox = across.remainder;
+        const Index side = window, line = in.width * in.channels, channels = in.channels;
         const A* from = x + ((b * in.height + oy * window) * in.width + ox * window) * in.channels;
         A* to = out + row * in.channels;
         team.each(channels, [=](const auto& lane) {
@@ -106,35 +113,48 @@ struct PoolTokens {
 
 }  // namespace detail
 
-/// out (batch, h, w, c) from images (batch, c, h, w).
+/// out (pixels, channels) from images (batch, channels·height·width), channel by channel.
 template <Device D, class A>
-void to_channels_last(D& device, const typename D::Scalar* images, A* out, const MapShape& shape) {
+void to_channels_last(D& device, ConstMatrix<typename D::Scalar> images, const MapShape& shape, Matrix<A> out) {
     using T = typename D::Scalar;
-    device.rows(shape.pixels(), shape.channels,
-                detail::ChannelsLast<T, A>{images, out, shape.channels, shape.height * shape.width});
+    const Index pixels = shape.height * shape.width;
+    require_contiguous(images, shape.batch, shape.channels * pixels, "channels last: the images");
+    require_contiguous(out, shape.pixels(), shape.channels, "channels last: the map");
+    device.rows(out.rows, out.columns, detail::ChannelsLast<T, A>{images.data, out.data, shape.channels, pixels});
 }
 
-/// out (pixels of the result, 9·channels): the 3×3 neighbourhood (padding 1) of every output pixel, so that a 3×3
-/// convolution with `stride` is one product with its weight stored as (out, row, column, in).
+/// out (pixels of the result, 9·channels) from x (in.pixels(), channels): the 3×3 neighbourhood (padding 1) of every
+/// output pixel, so that a 3×3 convolution with `stride` is one product with its weight stored as (out, row, column,
+/// in).
 template <Device D, class A>
-void gather_neighbourhoods(D& device, const A* x, A* out, const MapShape& in, Index stride) {
-    const Index h = (in.height - 1) / stride + 1, w = (in.width - 1) / stride + 1;
-    device.rows(in.batch * h * w, 9 * in.channels, detail::Neighbourhoods3x3<A>{x, out, in, h, w, stride});
+void gather_neighbourhoods(D& device, ConstMatrix<A> x, const MapShape& in, Index stride, Matrix<A> out) {
+    const MapShape result = in.convolved(stride, 9 * in.channels);
+    require_contiguous(x, in.pixels(), in.channels, "neighbourhoods: x");
+    require_contiguous(out, result.pixels(), result.channels, "neighbourhoods");
+    device.rows(out.rows, out.columns,
+                detail::Neighbourhoods3x3<A>{x.data, out.data, in, result.height, result.width, stride});
 }
 
-/// out = the mean of every window×window block (stride = window).
+/// out (pixels of the result, channels) = the mean of every window×window block (stride = window) of x (in.pixels(),
+/// channels).
 template <Device D, class A>
-void average_pool(D& device, const A* x, A* out, const MapShape& in, Index window) {
-    device.rows(in.batch * (in.height / window) * (in.width / window), window * window * in.channels,
-                detail::AveragePool<A>{x, out, in, window});
+void average_pool(D& device, ConstMatrix<A> x, const MapShape& in, Index window, Matrix<A> out) {
+    require_contiguous(x, in.pixels(), in.channels, "average pooling: x");
+    require_contiguous(out, in.pooled(window).pixels(), in.channels, "average pooling: the result");
+    device.rows(out.rows, window * window * in.channels, detail::AveragePool<A>{x.data, out.data, in, window});
 }
 
-/// tokens (batch, 1 + cells, d) = [mean of the cells, cells] + positions: the input of CLIP's attention pool.
+/// tokens (batch·(1 + cells), d) = [mean of the cells, cells] + positions (1 + cells, d), from x (batch·cells, d): the
+/// input of CLIP's attention pool.
 template <Device D, class A>
-void pool_tokens(D& device, const A* x, const typename D::Scalar* positions, A* tokens, Index batch, Index cells,
-                 Index d) {
+void pool_tokens(D& device, ConstMatrix<A> x, ConstMatrix<typename D::Scalar> positions, Matrix<A> tokens) {
     using T = typename D::Scalar;
-    device.rows(batch * (cells + 1), 2 * d, detail::PoolTokens<T, A>{x, positions, tokens, cells, d});
+    const Index cells = positions.rows - 1, batch = x.rows / cells;
+    require_contiguous(x, batch * cells, tokens.columns, "attention pool: x");
+    require_contiguous(positions, cells + 1, tokens.columns, "attention pool: the positions");
+    require_contiguous(tokens, batch * (cells + 1), x.columns, "attention pool: the tokens");
+    device.rows(tokens.rows, 2 * tokens.columns,
+                detail::PoolTokens<T, A>{x.data, positions.data, tokens.data, cells, tokens.columns});
 }
 
 }  // namespace promptkd

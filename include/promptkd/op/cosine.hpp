@@ -1,44 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 namespace promptkd {
 
-/// logits (rows, classes) = scale·features·vectorsᵀ.
+/// logits (rows, classes) = scale·features·vectorsᵀ, features (rows, embed), vectors (classes, embed).
+template <Device D, class T>
+void cosine_logits(D& device, ConstMatrix<T> features, ConstMatrix<T> vectors, double scale, Matrix<T> logits) {
+    require_shape(features, logits.rows, vectors.columns, "cosine logits: the features");
+    require_shape(vectors, logits.columns, features.columns, "cosine logits: the class vectors");
+    Gemm g = matrix_product(operand(features), transposed(vectors), features.columns, logits);
+    g.alpha = scale;
+    device.gemm(g);
+}
+
+/// d_features (rows, embed) = scale·d_logits·vectors, d_logits (rows, classes), vectors (classes, embed).
+template <Device D, class T>
+void cosine_logits_backward(D& device, ConstMatrix<T> d_logits, ConstMatrix<T> vectors, double scale,
+                            Matrix<T> d_features) {
+    require_shape(d_logits, d_features.rows, vectors.rows, "gradient of cosine logits: d_logits");
+    require_shape(vectors, d_logits.columns, d_features.columns, "gradient of cosine logits: the class vectors");
+    Gemm g = matrix_product(operand(d_logits), operand(vectors), vectors.rows, d_features);
+    g.alpha = scale;
+    device.gemm(g);
+}
+
+/// d_vectors (classes, embed) = scale·d_logitsᵀ·features, d_logits (rows, classes), features (rows, embed).
+template <Device D, class T>
+void cosine_logits_backward_vectors(D& device, ConstMatrix<T> d_logits, ConstMatrix<T> features, double scale,
+                                    Matrix<T> d_vectors) {
+    require_shape(d_logits, features.rows, d_vectors.rows, "gradient of class vectors: d_logits");
+    require_shape(features, d_logits.rows, d_vectors.columns, "gradient of class vectors: the features");
+    Gemm g = matrix_product(transposed(d_logits), operand(features), features.rows, d_vectors);
+    g.alpha = scale;
+    device.gemm(g);
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void cosine_logits(D& device, const T* features, const T* vectors, T* logits, Index rows, Index classes, Index embed,
                    double scale) {
-    Gemm g;
-    g.m = rows, g.n = classes, g.k = embed, g.alpha = scale;
-    g.a = operand(features, embed);
-    g.b = transposed(vectors, embed);
-    g.c = logits, g.c_type = dtype_of<T>, g.ldc = classes;
-    device.gemm(g);
+    cosine_logits(device, Matrix<const T>(features, rows, embed), Matrix<const T>(vectors, classes, embed), scale,
+                  Matrix<T>(logits, rows, classes));
 }
-
-/// d_features (rows, embed) = scale·d_logits·vectors.
 template <Device D, class T>
 void cosine_logits_backward(D& device, const T* d_logits, const T* vectors, T* d_features, Index rows, Index classes,
                             Index embed, double scale) {
-    Gemm g;
-    g.m = rows, g.n = embed, g.k = classes, g.alpha = scale;
-    g.a = operand(d_logits, classes);
-    g.b = operand(vectors, embed);
-    g.c = d_features, g.c_type = dtype_of<T>, g.ldc = embed;
-    device.gemm(g);
+    cosine_logits_backward(device, Matrix<const T>(d_logits, rows, classes), Matrix<const T>(vectors, classes, embed),
+                           scale, Matrix<T>(d_features, rows, embed));
 }
-
-/// d_vectors (classes, embed) = scale·d_logitsᵀ·features.
 template <Device D, class T>
 void cosine_logits_backward_vectors(D& device, const T* d_logits, const T* features, T* d_vectors, Index rows,
                                     Index classes, Index embed, double scale) {
-    Gemm g;
-    g.m = classes, g.n = embed, g.k = rows, g.alpha = scale;
-    g.a = transposed(d_logits, classes);
-    g.b = operand(features, embed);
-    g.c = d_vectors, g.c_type = dtype_of<T>, g.ldc = embed;
-    device.gemm(g);
+    cosine_logits_backward_vectors(device, Matrix<const T>(d_logits, rows, classes),
+                                   Matrix<const T>(features, rows, embed), scale, Matrix<T>(d_vectors, classes, embed));
 }
 
 }  // namespace promptkd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <cmath>
@@ -136,7 +137,7 @@ void scale(D& device, double alpha, T* x, Index n) {
 
 /// y += alpha·x, n elements.
 template <Device D, class T>
-void add_scaled(D& device, double alpha, const T* x, T* y, Index n) {
+void add_scaled(D& device, double alpha, ConstPointer<T> x, T* y, Index n) {
     device.map(n, detail::AddScaled<T>{x, y, static_cast<T>(alpha)});
 }
 
@@ -146,36 +147,62 @@ void convert(D& device, const From* x, To* y, Index n) {
     device.map(n, detail::ConvertFunctor<From, To>{x, y});
 }
 
-/// y = gelu(x), n elements; y may be x.
-template <Device D, class A>
-void gelu_forward(D& device, Gelu kind, const A* x, A* y, Index n) {
-    using T = typename D::Scalar;
-    if (kind == Gelu::quick)
-        device.map(n, detail::GeluForward<detail::QuickGelu<T>, A>{x, y});
-    else
-        device.map(n, detail::GeluForward<detail::ExactGelu<T>, A>{x, y});
+/// The same for matrices of one shape.
+template <Device D, class From, class To>
+void convert(D& device, Matrix<From> x, Matrix<To> y) {
+    require_contiguous(x, y.rows, y.columns, "conversion: x");
+    require_contiguous(y, y.rows, y.columns, "conversion: y");
+    convert(device, x.data, y.data, y.count());
 }
 
-/// d = d · gelu'(x), n elements (d: the gradient of y on entry, of x on exit).
+/// y = gelu(x), matrices of one shape; y may be x.
 template <Device D, class A>
-void gelu_backward(D& device, Gelu kind, const A* x, A* d, Index n) {
+void gelu_forward(D& device, Gelu kind, ConstMatrix<A> x, Matrix<A> y) {
     using T = typename D::Scalar;
+    require_contiguous(x, y.rows, y.columns, "GELU: x");
+    require_contiguous(y, y.rows, y.columns, "GELU: y");
     if (kind == Gelu::quick)
-        device.map(n, detail::QuickGeluBackward<T, A>{x, d});
+        device.map(y.count(), detail::GeluForward<detail::QuickGelu<T>, A>{x.data, y.data});
     else
-        device.map(n, detail::ExactGeluBackward<T, A>{x, d});
+        device.map(y.count(), detail::GeluForward<detail::ExactGelu<T>, A>{x.data, y.data});
 }
 
-/// y = max(x, 0), n elements; y may be x.
+/// d = d · gelu'(x), matrices of one shape (d: the gradient of y on entry, of x on exit).
+template <Device D, class A>
+void gelu_backward(D& device, Gelu kind, ConstMatrix<A> x, Matrix<A> d) {
+    using T = typename D::Scalar;
+    require_contiguous(x, d.rows, d.columns, "gradient of GELU: x");
+    require_contiguous(d, d.rows, d.columns, "gradient of GELU: d");
+    if (kind == Gelu::quick)
+        device.map(d.count(), detail::QuickGeluBackward<T, A>{x.data, d.data});
+    else
+        device.map(d.count(), detail::ExactGeluBackward<T, A>{x.data, d.data});
+}
+
+/// y = max(x, 0), matrices of one shape; y may be x.
+template <Device D, class T>
+void relu_forward(D& device, ConstMatrix<T> x, Matrix<T> y) {
+    require_contiguous(x, y.rows, y.columns, "ReLU: x");
+    require_contiguous(y, y.rows, y.columns, "ReLU: y");
+    device.map(y.count(), detail::ReluForward<T>{x.data, y.data});
+}
+
+/// d = d where y > 0, else 0 (y: the output of relu_forward), matrices of one shape.
+template <Device D, class T>
+void relu_backward(D& device, ConstMatrix<T> y, Matrix<T> d) {
+    require_contiguous(y, d.rows, d.columns, "gradient of ReLU: y");
+    require_contiguous(d, d.rows, d.columns, "gradient of ReLU: d");
+    device.map(d.count(), detail::ReluBackward<T>{y.data, d.data});
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void relu_forward(D& device, const T* x, T* y, Index n) {
-    device.map(n, detail::ReluForward<T>{x, y});
+    relu_forward(device, Matrix<const T>(x, 1, n), Matrix<T>(y, 1, n));
 }
-
-/// d = d where y > 0, else 0 (y: the output of relu_forward).
 template <Device D, class T>
 void relu_backward(D& device, const T* y, T* d, Index n) {
-    device.map(n, detail::ReluBackward<T>{y, d});
+    relu_backward(device, Matrix<const T>(y, 1, n), Matrix<T>(d, 1, n));
 }
 
 }  // namespace promptkd

@@ -22,7 +22,9 @@ inline constexpr int fused_tile_rows = 8;
 template <class T, class A>
 struct AttentionTile {
     Sequences s;
-    Index heads, head_dim, q_ld, kv_ld, o_ld, tiles;
+    Index heads, head_dim;
+    Index q_ld, kv_ld, o_ld;  ///< elements between rows of queries, of keys and values, of outputs
+    Index tiles;              ///< of a sequence
     T scale;
 
     struct Place {
@@ -106,17 +108,11 @@ struct FusedAttentionForward {
     PROMPTKD_HD void softmax(Team& team, const typename AttentionTile<T, A>::Place& at, Index r, Index keys,
                              T* w) const {
         const Index visible = t.visible(at.first + r);
-        const T top = team.max(visible, [w](const auto& lane) { return lane.load(w); });
-        const T total = team.sum(visible, [w, top](const auto& lane) {
-            using std::exp;
-            const LaneValue<decltype(lane)> e = exp(lane.value(lane.load(w) - lane.fill(top)));
-            lane.store(w, e);
-            return e;
-        });
-        const T inverse = T(1) / total;
+        const ExponentialSum<T> sum = store_exponentials(team, visible, w, w);
+        const T inverse = T(1) / sum.total;
         team.items(keys, [=](Index j) { w[j] = j < visible ? w[j] * inverse : T(0); });
         T* to = log_sum + at.head * t.s.rows() + at.base + at.first + r;
-        team.once([=] { *to = top + std::log(total); });
+        team.once([=] { *to = sum.log(); });
     }
 };
 
@@ -149,8 +145,11 @@ struct FusedAttentionBackwardQueries {
             T scores[fused_tile_rows], d_p[fused_tile_rows];
             AttentionTile<T, A>::products(own_keys + j * ld, queries, d, scores);
             AttentionTile<T, A>::products(own_values + j * ld, d_out, d, d_p);
-            for (int r = 0; r < fused_tile_rows; ++r)
-                if (r < count) p[r * length + j] = exp(scores[r] - sums[r]), g[r * length + j] = d_p[r];
+            for (int r = 0; r < fused_tile_rows; ++r) {
+                if (r >= count) continue;
+                p[r * length + j] = exp(scores[r] - sums[r]);
+                g[r * length + j] = d_p[r];
+            }
         });
         for (Index r = 0; r < count; ++r) {
             const T* w = p + r * length;
@@ -209,11 +208,14 @@ struct FusedAttentionBackwardKeys {
 };
 
 template <class T, class A>
-AttentionTile<T, A> attention_tiles(const AttentionShape& shape) {
+AttentionTile<T, A> attention_tiles(const AttentionShape& shape, const QueriesKeysValues<const A>& x, Index o_ld) {
     AttentionTile<T, A> t;
     t.s = shape.sequences;
-    t.heads = shape.heads, t.head_dim = shape.head_dim;
-    t.q_ld = shape.q_ld, t.kv_ld = shape.kv_ld, t.o_ld = shape.o_ld;
+    t.heads = shape.heads;
+    t.head_dim = shape.head_dim;
+    t.q_ld = x.q.ld;
+    t.kv_ld = x.k.ld;
+    t.o_ld = o_ld;
     t.tiles = (t.s.length + fused_tile_rows - 1) / fused_tile_rows;
     t.scale = static_cast<T>(shape.scale());
     return t;
@@ -234,37 +236,51 @@ bool uses_fused_attention(const D& device, const AttentionShape& shape) {
         return device.fused_attention() && !shape.selection && shape.sequences.prefix == 0 &&
                needed * static_cast<Index>(sizeof(typename D::Scalar)) <= D::team_memory_bytes;
     } else {
-        static_cast<void>(device), static_cast<void>(shape);
+        static_cast<void>(device);
+        static_cast<void>(shape);
         return false;
     }
 }
 
-/// o (rows, o_ld) = attention(q, k, v), see attention_forward; log_sum (heads, rows) is what the backward pass needs
-/// (the recomputation of Dao et al., FlashAttention, 2022, section 3). Only for shapes that uses_fused_attention()
-/// takes.
+/// o (rows, width) = attention(x.q, x.k, x.v), see attention_forward; log_sum (heads·rows values) is what the backward
+/// pass needs (the recomputation of Dao et al., FlashAttention, 2022, section 3). Only for shapes that
+/// uses_fused_attention() takes.
 template <Device D, class A>
-void fused_attention_forward(D& device, const AttentionShape& shape, const A* q, const A* k, const A* v,
-                             typename D::Scalar* log_sum, A* o) {
+void fused_attention_forward(D& device, const AttentionShape& shape,
+                             const std::type_identity_t<QueriesKeysValues<const A>>& x, typename D::Scalar* log_sum,
+                             Matrix<A> o) {
     using T = typename D::Scalar;
-    const auto t = detail::attention_tiles<T, A>(shape);
+    x.require_fit(shape, "fused attention: an input");
+    require_shape(o, shape.queries(), shape.width(), "fused attention: the output");
+    const auto t = detail::attention_tiles<T, A>(shape, x, o.ld);
     device.rows(detail::attention_teams(t), 2 * detail::fused_tile_rows * t.s.length * t.head_dim,
-                detail::FusedAttentionForward<T, A>{t, q, k, v, o, log_sum});
+                detail::FusedAttentionForward<T, A>{t, x.q.data, x.k.data, x.v.data, o.data, log_sum});
 }
 
-/// Gradients dq (rows, q_ld), dk and dv (rows, kv_ld) from d_o (rows, o_ld). All are overwritten. With S = scale·q·kᵀ,
-/// P = exp(S − log_sum): dv = Pᵀ·d_o, dP = d_o·vᵀ, dS = P∘(dP − rowsum(P∘dP)), dq = scale·dS·k, dk = scale·dSᵀ·q.
+/// Gradients of x.q, x.k and x.v from d_o (rows, width); q and k have leading dimensions equal to their gradients'. All
+/// are overwritten. With S = scale·q·kᵀ, P = exp(S − log_sum): dv = Pᵀ·d_o, dP = d_o·vᵀ, dS = P∘(dP − rowsum(P∘dP)),
+/// dq = scale·dS·k, dk = scale·dSᵀ·q.
 template <Device D, class A>
-void fused_attention_backward(D& device, Arena<D>& arena, const AttentionShape& shape, const A* q, const A* k,
-                              const A* v, const typename D::Scalar* log_sum, const A* d_o, A* dq, A* dk, A* dv) {
+void fused_attention_backward(const Workspace<D>& w, const AttentionShape& shape,
+                              const std::type_identity_t<QueriesKeysValues<const A>>& x,
+                              const typename D::Scalar* log_sum, ConstMatrix<A> d_o,
+                              const QueriesKeysValues<A>& gradients) {
     using T = typename D::Scalar;
-    typename Arena<D>::Scope scope(arena);
-    const auto t = detail::attention_tiles<T, A>(shape);
-    T* dots = arena.template scratch<T>(t.heads * t.s.rows());
+    x.require_fit(shape, "gradient of fused attention: an input");
+    gradients.require_fit(shape, "gradient of fused attention: a gradient");
+    require_shape(d_o, shape.queries(), shape.width(), "gradient of fused attention: d_o");
+    require(x.q.ld == gradients.q.ld && x.k.ld == gradients.k.ld, "gradient of fused attention: rows of inputs are ",
+            x.q.ld, " and ", x.k.ld, " apart, those of gradients ", gradients.q.ld, " and ", gradients.k.ld);
+    const WorkspaceScope scope(w);
+    const auto t = detail::attention_tiles<T, A>(shape, x, d_o.ld);
+    T* dots = scratch<T>(w, t.heads * t.s.rows());
     const Index cost = 4 * detail::fused_tile_rows * t.s.length * t.head_dim;
-    device.rows(detail::attention_teams(t), cost,
-                detail::FusedAttentionBackwardQueries<T, A>{t, q, k, v, d_o, log_sum, dq, dots});
-    device.rows(detail::attention_teams(t), cost,
-                detail::FusedAttentionBackwardKeys<T, A>{t, q, k, v, d_o, log_sum, dots, dk, dv});
+    w.device.rows(detail::attention_teams(t), cost,
+                  detail::FusedAttentionBackwardQueries<T, A>{t, x.q.data, x.k.data, x.v.data, d_o.data, log_sum,
+                                                              gradients.q.data, dots});
+    w.device.rows(detail::attention_teams(t), cost,
+                  detail::FusedAttentionBackwardKeys<T, A>{t, x.q.data, x.k.data, x.v.data, d_o.data, log_sum, dots,
+                                                           gradients.k.data, gradients.v.data});
 }
 
 }  // namespace promptkd

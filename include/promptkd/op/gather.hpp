@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <cstdint>
@@ -53,7 +54,7 @@ struct CollectPrompts {
         T* out = d_prompts + j * d;
         const std::int32_t* at = place.table + j * place.stride;
         const Index uses = place.uses, width = d;
-        // The loop over uses is outside: g++ 12 -O3 may lose a conditional assignment of a pack.
+        // The loop over uses is outside, so that a use that is absent skips whole stores: see store_or_add.
         for (Index b = 0; b < uses; ++b) {
             if (at[b] < 0) continue;
             const A* row = g + static_cast<Index>(at[b]) * width;
@@ -100,28 +101,38 @@ struct MoveRows {
 
 }  // namespace detail
 
-/// x[row] = prompts[j] for every row of the placement (prompts: place.prompts × d).
-template <Device D, class T, class A>
-void overwrite_prompts(D& device, const Placement& place, const T* prompts, A* x, Index d) {
-    device.rows(place.prompts * place.uses, d, detail::PlacePrompts<T, A, false>{place, prompts, x, d});
+/// x[row] = prompts[j] for every row of the placement: prompts (place.prompts, d), x (rows, d).
+template <Device D, class A>
+void overwrite_prompts(D& device, const Placement& place, ConstMatrix<typename D::Scalar> prompts, Matrix<A> x) {
+    require_contiguous(prompts, place.prompts, x.columns, "prompts to be placed");
+    require_contiguous(x, x.rows, x.columns, "placing prompts: x");
+    device.rows(place.prompts * place.uses, x.columns,
+                detail::PlacePrompts<typename D::Scalar, A, false>{place, prompts.data, x.data, x.columns});
 }
 
-/// x[row] += prompts[j] for every row of the placement.
-template <Device D, class T, class A>
-void add_prompts(D& device, const Placement& place, const T* prompts, A* x, Index d) {
-    device.rows(place.prompts * place.uses, d, detail::PlacePrompts<T, A, true>{place, prompts, x, d});
+/// x[row] += prompts[j] for every row of the placement, shapes likewise.
+template <Device D, class A>
+void add_prompts(D& device, const Placement& place, ConstMatrix<typename D::Scalar> prompts, Matrix<A> x) {
+    require_contiguous(prompts, place.prompts, x.columns, "prompts to be added");
+    require_contiguous(x, x.rows, x.columns, "adding prompts: x");
+    device.rows(place.prompts * place.uses, x.columns,
+                detail::PlacePrompts<typename D::Scalar, A, true>{place, prompts.data, x.data, x.columns});
 }
 
-/// d_prompts[j] += Σ_b dx[row(j, b)].
-template <Device D, class T, class A>
-void collect_prompt_gradients(D& device, const Placement& place, const A* dx, T* d_prompts, Index d) {
-    device.rows(place.prompts, place.uses * d, detail::CollectPrompts<T, A>{place, dx, d_prompts, d});
+/// d_prompts[j] += Σ_b dx[row(j, b)]: d_prompts (place.prompts, d), dx (rows, d), whose elements may have another type.
+template <Device D, class X, class T>
+void collect_prompt_gradients(D& device, const Placement& place, Matrix<X> dx, Matrix<T> d_prompts) {
+    require_contiguous(d_prompts, place.prompts, dx.columns, "gradients of prompts");
+    require_contiguous(dx, dx.rows, d_prompts.columns, "gradients of prompts: dx");
+    device.rows(place.prompts, place.uses * dx.columns,
+                detail::CollectPrompts<T, std::remove_const_t<X>>{place, dx.data, d_prompts.data, dx.columns});
 }
 
 /// dx[row] = 0: an overwritten row passes nothing to the block below.
 template <Device D, class A>
-void clear_prompt_rows(D& device, const Placement& place, A* dx, Index d) {
-    device.rows(place.prompts * place.uses, d, detail::ClearRows<A>{place, dx, d});
+void clear_prompt_rows(D& device, const Placement& place, Matrix<A> dx) {
+    require_contiguous(dx, dx.rows, dx.columns, "clearing rows of prompts: dx");
+    device.rows(place.prompts * place.uses, dx.columns, detail::ClearRows<A>{place, dx.data, dx.columns});
 }
 
 }  // namespace promptkd

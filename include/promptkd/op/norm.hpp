@@ -1,11 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/device.hpp>
-
-#include <cmath>
+#include <promptkd/device/memory.hpp>
+#include <promptkd/op/formulas.hpp>
 
 namespace promptkd {
+
+/// ε of CLIP's LayerNorms.
+inline constexpr double layer_norm_epsilon = 1e-5;
+
+/// A LayerNorm's weight and bias, one value a column each.
+template <class T>
+struct LayerNormWeights {
+    const T* weight = nullptr;
+    const T* bias = nullptr;
+};
+
+/// Mean and rstd = 1/√(var + ε) of each row; null pointers where nobody needs them.
+template <class T>
+struct RowMoments {
+    T* mean = nullptr;
+    T* rstd = nullptr;
+};
+
+/// Memory for the moments of `rows` rows until the arena's reset().
+template <class T, Device D>
+RowMoments<T> keep_moments(const Workspace<D>& workspace, Index rows) {
+    RowMoments<T> moments;
+    moments.mean = keep<T>(workspace, rows);
+    moments.rstd = keep<T>(workspace, rows);
+    return moments;
+}
+
+/// What the backward pass of a LayerNorm reads: its input and that input's moments. A is the type of the activation.
+template <class A, class T>
+struct LayerNormTape {
+    Matrix<const A> x;
+    RowMoments<T> moments;
+};
 
 namespace detail {
 
@@ -27,12 +59,15 @@ struct LayerNormForward {
             const LaneValue<decltype(lane)> c = lane.load(in) - lane.fill(m);
             return lane.value(c * c);
         }) / static_cast<T>(d);
-        const T r = T(1) / std::sqrt(variance + T(1e-5));
+        const T r = T(1) / std::sqrt(variance + T(layer_norm_epsilon));
         team.each(d, [=](const auto& lane) {
-            const LaneValue<decltype(lane)> c = lane.load(in) - lane.fill(m);
-            lane.store(out, lane.value(c * r * lane.load(w) + lane.load(b)));
+            lane.store(out, lane.value(standardized(lane, in, m, r) * lane.load(w) + lane.load(b)));
         });
-        if (mean) team.once([this, row, m, r] { mean[row] = m, rstd[row] = r; });
+        if (!mean) return;
+        team.once([this, row, m, r] {
+            mean[row] = m;
+            rstd[row] = r;
+        });
     }
 };
 
@@ -53,22 +88,14 @@ struct LayerNormBackward {
         const T sum_g =
             team.sum(d, [=](const auto& lane) { return lane.value(lane.load(g) * lane.load(w)); }) / static_cast<T>(d);
         const T sum_gx = team.sum(d, [=](const auto& lane) {
-            const LaneValue<decltype(lane)> c = (lane.load(in) - lane.fill(m)) * r;
-            return lane.value(lane.load(g) * lane.load(w) * c);
+            return lane.value(lane.load(g) * lane.load(w) * standardized(lane, in, m, r));
         }) / static_cast<T>(d);
-        // Two loops, not a condition inside one: g++ 12 -O3 vectorises a conditional assignment of a pack into nothing.
-        if (add) {
-            team.each(d, [=](const auto& lane) {
-                const LaneValue<decltype(lane)> c = (lane.load(in) - lane.fill(m)) * r;
-                lane.store(out, lane.value((lane.load(g) * lane.load(w) - lane.fill(sum_g) - c * sum_gx) * r +
-                                           lane.load(out)));
-            });
-        } else {
-            team.each(d, [=](const auto& lane) {
-                const LaneValue<decltype(lane)> c = (lane.load(in) - lane.fill(m)) * r;
-                lane.store(out, lane.value((lane.load(g) * lane.load(w) - lane.fill(sum_g) - c * sum_gx) * r));
-            });
-        }
+        const bool accumulate = add;
+        team.each(d, [=](const auto& lane) {
+            const LaneValue<decltype(lane)> x_hat = standardized(lane, in, m, r);
+            const LaneValue<decltype(lane)> centred = lane.load(g) * lane.load(w) - lane.fill(sum_g) - x_hat * sum_gx;
+            store_or_add(lane, out, centred, r, accumulate);
+        });
     }
 };
 
@@ -84,8 +111,8 @@ struct LayerNormParameterGradients {
         using V = typename Lane::Value;
         V weight = lane.load(d_weight), bias = lane.load(d_bias);
         for (Index i = 0; i < rows; ++i) {
-            const V g = lane.load(dy + i * d), c = (lane.load(x + i * d) - lane.fill(mean[i])) * rstd[i];
-            weight = weight + g * c;
+            const V g = lane.load(dy + i * d);
+            weight = weight + g * standardized(lane, x + i * d, mean[i], rstd[i]);
             bias = bias + g;
         }
         lane.store(d_weight, weight);
@@ -129,48 +156,70 @@ struct NormalizeBackward {
 
 }  // namespace detail
 
-/// LayerNorm (eps 1e-5): y = (x − mean)·rstd·weight + bias for each of `rows` rows of `d`; rows of x are `x_stride`
-/// apart, rows of y are d apart; y may be x when x_stride = d. `mean` and `rstd` (rows each) are saved unless null.
+/// LayerNorm: y = x̂·weight + bias, x̂ = (x − mean)·rstd for each row of x (rows, d). y may be x. The moments of the rows
+/// go to `moments`, unless its pointers are null.
 template <Device D, class A>
-void layer_norm_forward(D& device, const A* x, Index x_stride, const typename D::Scalar* weight,
-                        const typename D::Scalar* bias, A* y, typename D::Scalar* mean, typename D::Scalar* rstd,
-                        Index rows, Index d) {
+void layer_norm_forward(D& device, ConstMatrix<A> x, const LayerNormWeights<typename D::Scalar>& norm, Matrix<A> y,
+                        const RowMoments<typename D::Scalar>& moments = {}) {
     using T = typename D::Scalar;
-    device.rows(rows, 3 * d, detail::LayerNormForward<T, A>{x, weight, bias, y, mean, rstd, d, x_stride});
+    require_shape(x, y.rows, y.columns, "LayerNorm: x");
+    require_contiguous(y, y.rows, y.columns, "LayerNorm: y");
+    device.rows(y.rows, 3 * y.columns,
+                detail::LayerNormForward<T, A>{x.data, norm.weight, norm.bias, y.data, moments.mean, moments.rstd,
+                                               y.columns, x.ld});
 }
 
-/// Gradient of LayerNorm with respect to x (its weight and bias are frozen):
-/// dx (= or, with `add`, +=) rstd·(g − mean(g) − x̂·mean(g·x̂)), g = dy·weight, x̂ = (x − mean)·rstd.
-/// dx may be dy when their strides agree and `add` is false.
+/// Gradient of LayerNorm with respect to x: dx = (or +=) rstd·(g − mean(g) − x̂·mean(g·x̂)), g = dy·weight. dx may be dy
+/// when it is not added to.
 template <Device D, class A>
-void layer_norm_backward(D& device, const A* x, Index x_stride, const A* dy, const typename D::Scalar* weight,
-                         const typename D::Scalar* mean, const typename D::Scalar* rstd, A* dx, Index dx_stride,
-                         bool add, Index rows, Index d) {
+void layer_norm_backward(D& device, const LayerNormWeights<typename D::Scalar>& norm,
+                         const LayerNormTape<A, typename D::Scalar>& tape, ConstMatrix<A> dy, Matrix<A> dx,
+                         Accumulate accumulate = Accumulate::no) {
     using T = typename D::Scalar;
-    device.rows(rows, 4 * d,
-                detail::LayerNormBackward<T, A>{x, dy, weight, mean, rstd, dx, d, x_stride, dx_stride, add});
+    require_shape(tape.x, dx.rows, dx.columns, "gradient of LayerNorm: x");
+    require_contiguous(dy, dx.rows, dx.columns, "gradient of LayerNorm: dy");
+    device.rows(dx.rows, 4 * dx.columns,
+                detail::LayerNormBackward<T, A>{tape.x.data, dy.data, norm.weight, tape.moments.mean, tape.moments.rstd,
+                                                dx.data, dx.columns, tape.x.ld, dx.ld, accumulate == Accumulate::yes});
 }
 
-/// Gradients of LayerNorm's own weight and bias: d_weight[j] += Σ_i dy[i, j]·x̂[i, j], d_bias[j] += Σ_i dy[i, j], for x
-/// and dy of `rows` rows of `d`.
+/// Gradients of LayerNorm's own weight and bias (d values each): d_weight[j] += Σ_i dy[i, j]·x̂[i, j], d_bias[j] +=
+/// Σ_i dy[i, j], for x and dy (rows, d).
 template <Device D, class A>
-void add_layer_norm_parameter_gradients(D& device, const A* x, const A* dy, const typename D::Scalar* mean,
-                                        const typename D::Scalar* rstd, typename D::Scalar* d_weight,
-                                        typename D::Scalar* d_bias, Index rows, Index d) {
+void add_layer_norm_parameter_gradients(D& device, const LayerNormTape<A, typename D::Scalar>& tape, ConstMatrix<A> dy,
+                                        typename D::Scalar* d_weight, typename D::Scalar* d_bias) {
     using T = typename D::Scalar;
-    device.map(d, detail::LayerNormParameterGradients<T, A>{x, dy, mean, rstd, d_weight, d_bias, rows, d});
+    require_contiguous(tape.x, dy.rows, dy.columns, "parameter gradients of LayerNorm: x");
+    require_contiguous(dy, dy.rows, dy.columns, "parameter gradients of LayerNorm: dy");
+    device.map(dy.columns,
+               detail::LayerNormParameterGradients<T, A>{tape.x.data, dy.data, tape.moments.mean, tape.moments.rstd,
+                                                         d_weight, d_bias, dy.rows, dy.columns});
 }
 
-/// y = x / ‖x‖ for each of `rows` rows of d; `inverse` (rows) receives 1/‖x‖ unless null. y may be x.
+/// y = x / ‖x‖ for each row of x (rows, d); y may be x. `inverse` (rows) receives 1/‖x‖ unless it is null.
+template <Device D, class T>
+void normalize_forward(D& device, ConstMatrix<T> x, Matrix<T> y, std::type_identity_t<T*> inverse = nullptr) {
+    require_contiguous(x, y.rows, y.columns, "normalisation: x");
+    require_contiguous(y, y.rows, y.columns, "normalisation: y");
+    device.rows(y.rows, 2 * y.columns, detail::NormalizeForward<T>{x.data, y.data, inverse, y.columns});
+}
+
+/// d ← (d − y·(y·d)) / ‖x‖ row by row: the gradient of x from that of y (rows, n), in place.
+template <Device D, class T>
+void normalize_backward(D& device, ConstMatrix<T> y, ConstPointer<T> inverse, Matrix<T> d) {
+    require_contiguous(y, d.rows, d.columns, "gradient of a normalisation: y");
+    require_contiguous(d, d.rows, d.columns, "gradient of a normalisation: d");
+    device.rows(d.rows, 2 * d.columns, detail::NormalizeBackward<T>{y.data, inverse, d.data, d.columns});
+}
+
+// until learner/ and distill/ have moved to views
 template <Device D, class T>
 void normalize_forward(D& device, const T* x, T* y, T* inverse, Index rows, Index d) {
-    device.rows(rows, 2 * d, detail::NormalizeForward<T>{x, y, inverse, d});
+    normalize_forward(device, Matrix<const T>(x, rows, d), Matrix<T>(y, rows, d), inverse);
 }
-
-/// d ← (d − y·(y·d)) / ‖x‖ row by row: the gradient of x from that of y, in place.
 template <Device D, class T>
 void normalize_backward(D& device, const T* y, const T* inverse, T* d, Index rows, Index n) {
-    device.rows(rows, 2 * n, detail::NormalizeBackward<T>{y, inverse, d, n});
+    normalize_backward(device, Matrix<const T>(y, rows, n), inverse, Matrix<T>(d, rows, n));
 }
 
 }  // namespace promptkd

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/matrix.hpp>
 #include <promptkd/device/device.hpp>
 
 namespace promptkd {
+
+/// How an image of resolution × resolution pixels is divided into grid × grid patches of patch × patch pixels.
+struct PatchGrid {
+    Index grid = 0, patch = 0, resolution = 0;
+
+    Index cells() const { return grid * grid; }
+    /// Values of a patch, and of an image, of three channels.
+    Index patch_values() const { return 3 * patch * patch; }
+    Index image_values() const { return 3 * resolution * resolution; }
+};
 
 namespace detail {
 
@@ -92,36 +103,47 @@ struct CopyPatchRows {
 
 }  // namespace detail
 
-/// patches (batch·grid², 3·patch²) from images (batch, 3, resolution, resolution), columns in the order of a
+/// patches (batch·grid², 3·patch²) from images (batch, 3·resolution²) of three channels, columns in the order of a
 /// convolution weight (channel, row, column): the patch embedding is then one product.
 template <Device D, class A>
-void extract_patches(D& device, const typename D::Scalar* images, A* patches, Index batch, Index grid, Index patch,
-                     Index resolution) {
+void extract_patches(D& device, ConstMatrix<typename D::Scalar> images, const PatchGrid& grid, Matrix<A> patches) {
     using T = typename D::Scalar;
-    device.rows(batch * grid * grid, 3 * patch * patch,
-                detail::ExtractPatches<T, A>{images, patches, grid, patch, resolution});
+    require_contiguous(images, images.rows, grid.image_values(), "patches: the images");
+    require_contiguous(patches, images.rows * grid.cells(), grid.patch_values(), "patches");
+    device.rows(patches.rows, patches.columns,
+                detail::ExtractPatches<T, A>{images.data, patches.data, grid.grid, grid.patch, grid.resolution});
 }
 
-/// x (batch, 1 + cells + prompt_count, d) = [class token, patches] + positions, then the prompts (no position) at the
-/// end.
+/// x (batch·(1 + cells + n), d), an image's tokens behind one another: [class token, patches] + positions, then the n
+/// prompts (without a position). patches (batch·cells, d), class_embedding (d), positions (1 + cells, d), prompts (n,
+/// d).
 template <Device D, class A>
-void assemble_tokens(D& device, const A* patches, const typename D::Scalar* class_embedding,
-                     const typename D::Scalar* positions, const typename D::Scalar* prompts, Index prompt_count, A* x,
-                     Index batch, Index cells, Index d) {
+void assemble_tokens(D& device, ConstMatrix<A> patches, const typename D::Scalar* class_embedding,
+                     ConstMatrix<typename D::Scalar> positions, ConstMatrix<typename D::Scalar> prompts, Matrix<A> x) {
     using T = typename D::Scalar;
-    device.rows(batch * (1 + cells + prompt_count), d,
-                detail::AssembleTokens<T, A>{patches, class_embedding, positions, prompts, x, cells, prompt_count, d});
+    const Index cells = positions.rows - 1, batch = patches.rows / cells;
+    require_contiguous(patches, batch * cells, x.columns, "tokens: the patches");
+    require_contiguous(positions, cells + 1, x.columns, "tokens: the positions");
+    require_contiguous(prompts, prompts.rows, prompts.rows > 0 ? x.columns : prompts.columns, "tokens: the prompts");
+    require_contiguous(x, batch * (1 + cells + prompts.rows), positions.columns, "tokens");
+    device.rows(x.rows, x.columns,
+                detail::AssembleTokens<T, A>{patches.data, class_embedding, positions.data, prompts.data, x.data, cells,
+                                             prompts.rows, x.columns});
 }
 
-/// The gradients behind assemble_tokens, from dx (batch, 1 + cells + prompt_count, d): adds to d_class (d) and
-/// d_positions (1 + cells, d), and writes d_patches (batch·cells, d), the gradient of the embedded patches.
+/// The gradients behind assemble_tokens, from dx (batch·(1 + cells + n), d): adds to d_class (d) and d_positions
+/// (1 + cells, d), and writes d_patches (batch·cells, d), the gradient of the embedded patches.
 template <Device D, class A>
-void disassemble_token_gradients(D& device, const A* dx, typename D::Scalar* d_class, typename D::Scalar* d_positions,
-                                 A* d_patches, Index prompt_count, Index batch, Index cells, Index d) {
+void disassemble_token_gradients(D& device, ConstMatrix<A> dx, typename D::Scalar* d_class,
+                                 Matrix<typename D::Scalar> d_positions, Matrix<A> d_patches) {
     using T = typename D::Scalar;
-    const Index tokens = 1 + cells + prompt_count;
-    device.rows(1 + cells, batch * d, detail::CollectTokens<T, A>{dx, d_class, d_positions, batch, tokens, d});
-    device.rows(batch * cells, d, detail::CopyPatchRows<A>{dx, d_patches, cells, tokens, d});
+    const Index cells = d_positions.rows - 1, batch = d_patches.rows / cells, tokens = dx.rows / batch, d = dx.columns;
+    require_contiguous(dx, batch * tokens, d_positions.columns, "gradients of tokens: dx");
+    require_contiguous(d_positions, cells + 1, d, "gradients of tokens: d_positions");
+    require_contiguous(d_patches, batch * cells, d, "gradients of tokens: d_patches");
+    device.rows(1 + cells, batch * d,
+                detail::CollectTokens<T, A>{dx.data, d_class, d_positions.data, batch, tokens, d});
+    device.rows(batch * cells, d, detail::CopyPatchRows<A>{dx.data, d_patches.data, cells, tokens, d});
 }
 
 }  // namespace promptkd

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/device/device.hpp>
-
-#include <cmath>
+#include <promptkd/core/matrix.hpp>
+#include <promptkd/op/formulas.hpp>
 
 namespace promptkd {
 
@@ -41,16 +40,23 @@ struct SumFunctor {
 
 }  // namespace detail
 
-/// y[j] += Σ_i x[i, j], x: rows × d.
+/// y[j] += Σ_i x[i, j], x (rows, d), whose elements may have another type.
 template <Device D, class X, class T>
-void add_column_sums(D& device, const X* x, T* y, Index rows, Index d) {
-    device.map(d, detail::ColumnSums<X, T>{x, y, rows, d});
+void add_column_sums(D& device, Matrix<X> x, T* y) {
+    require_contiguous(x, x.rows, x.columns, "column sums: x");
+    device.map(x.columns, detail::ColumnSums<std::remove_const_t<X>, T>{x.data, y, x.rows, x.columns});
 }
 
-/// *y = scale·Σ x[i] (+ *y with `add`), i < n, on the device.
+/// *y = (or +=) scale·Σ x[i], i < n, on the device.
 template <Device D, class T>
-void sum(D& device, const T* x, T* y, Index n, double scale = 1, bool add = false) {
-    device.rows(1, n, detail::SumFunctor<T>{x, y, n, scale, add});
+void sum(D& device, ConstPointer<T> x, T* y, Index n, double scale = 1, Accumulate accumulate = Accumulate::no) {
+    device.rows(1, n, detail::SumFunctor<T>{x, y, n, scale, accumulate == Accumulate::yes});
+}
+
+// until learner/ and distill/ have moved to views
+template <Device D, class X, class T>
+void add_column_sums(D& device, const X* x, T* y, Index rows, Index d) {
+    add_column_sums(device, Matrix<const X>(x, rows, d), y);
 }
 
 }  // namespace promptkd

@@ -26,16 +26,23 @@ struct Selection {
     const std::int32_t* positions = nullptr;
 };
 
-/// y[i] = x[selected row of sequence i], rows of d.
-template <Device D, class From, class To>
-void gather_selected(D& device, const Sequences& s, const Selection& selection, const From* x, To* y, Index d) {
-    device.rows(s.count, d, detail::MoveRows<From, To, false>{x, y, selection.positions, s.prefix, s.length, d, false});
+/// y[i] = x[selected row of sequence i]: x (s.rows(), d), y (s.count, d).
+template <Device D, class A>
+void gather_selected(D& device, const Sequences& s, const Selection& selection, ConstMatrix<A> x, Matrix<A> y) {
+    require_contiguous(x, s.rows(), y.columns, "gathering selected rows: x");
+    require_contiguous(y, s.count, x.columns, "gathering selected rows: y");
+    device.rows(
+        s.count, y.columns,
+        detail::MoveRows<A, A, false>{x.data, y.data, selection.positions, s.prefix, s.length, y.columns, false});
 }
 
-/// y[selected row of sequence i] += x[i].
-template <Device D, class From, class To>
-void scatter_add_selected(D& device, const Sequences& s, const Selection& selection, const From* x, To* y, Index d) {
-    device.rows(s.count, d, detail::MoveRows<From, To, true>{x, y, selection.positions, s.prefix, s.length, d, true});
+/// y[selected row of sequence i] += x[i]: x (s.count, d), y (s.rows(), d).
+template <Device D, class A>
+void scatter_add_selected(D& device, const Sequences& s, const Selection& selection, ConstMatrix<A> x, Matrix<A> y) {
+    require_contiguous(x, s.count, y.columns, "scattering selected rows: x");
+    require_contiguous(y, s.rows(), x.columns, "scattering selected rows: y");
+    device.rows(s.count, y.columns,
+                detail::MoveRows<A, A, true>{x.data, y.data, selection.positions, s.prefix, s.length, y.columns, true});
 }
 
 }  // namespace promptkd

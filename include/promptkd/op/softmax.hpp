@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/op/formulas.hpp>
 #include <promptkd/op/sequences.hpp>
 
-#include <cmath>
+#include <optional>
 
 namespace promptkd {
 
@@ -30,14 +31,7 @@ struct AttentionSoftmax {
         const Index keys = s.tokens(), visible = visible_keys(s, selected, positions, divide(i, queries).remainder);
         T* row = scores + i * ld;
         A *out = probabilities + i * ld, *hidden = out + visible;
-        const T top = team.max(visible, [row](const auto& lane) { return lane.load(row); });
-        const T total = team.sum(visible, [row, top](const auto& lane) {
-            using std::exp;
-            const LaneValue<decltype(lane)> e = exp(lane.value(lane.load(row) - lane.fill(top)));
-            lane.store(row, e);
-            return e;
-        });
-        const T scale = T(1) / total;
+        const T scale = T(1) / store_exponentials(team, visible, row, row).total;
         team.each(visible, [=](const auto& lane) { lane.store(out, lane.value(lane.load(row) * scale)); });
         team.each(keys - visible, [hidden](const auto& lane) { lane.store(hidden, lane.fill(0)); });
     }
@@ -69,26 +63,34 @@ struct AttentionSoftmaxBackward {
 
 }  // namespace detail
 
-/// probabilities = softmax of attention scores over the keys each query may see, both (heads, queries, tokens) with
-/// rows `ld` apart; hidden keys get 0. The scores are overwritten; probabilities may be the scores.
+/// probabilities = softmax of attention scores over the keys each query may see, both (heads·queries, tokens) with
+/// equal leading dimensions; hidden keys get 0. The scores are overwritten; probabilities may be the scores.
 template <Device D, class A>
-void attention_softmax(D& device, const Sequences& s, const Selection* selection, Index heads, Index ld,
-                       typename D::Scalar* scores, A* probabilities) {
-    const Index queries = selection ? s.count : s.rows();
+void attention_softmax(D& device, const Sequences& s, const std::optional<Selection>& selection,
+                       Matrix<typename D::Scalar> scores, Matrix<A> probabilities) {
     using T = typename D::Scalar;
-    device.rows(heads * queries, 4 * s.tokens(),
-                detail::AttentionSoftmax<T, A>{scores, probabilities, s, selection != nullptr,
+    const Index queries = selection ? s.count : s.rows(), ld = scores.ld;
+    require_shape(scores, probabilities.rows, s.tokens(), "attention softmax: the scores");
+    require_shape(probabilities, scores.rows, s.tokens(), "attention softmax: the probabilities");
+    require(probabilities.ld == ld, "attention softmax: rows of scores are ", ld, " apart, those of probabilities ",
+            probabilities.ld);
+    device.rows(scores.rows, 4 * s.tokens(),
+                detail::AttentionSoftmax<T, A>{scores.data, probabilities.data, s, selection.has_value(),
                                                selection ? selection->positions : nullptr, queries, ld});
 }
 
 /// dS = P∘(dP − rowsum(P∘dP)), shaped like the scores; dS may be dP. Hidden keys are not read and get 0.
 template <Device D, class A>
-void attention_softmax_backward(D& device, const Sequences& s, const Selection* selection, Index heads, Index ld,
-                                const A* probabilities, const typename D::Scalar* d_p, A* d_s) {
-    const Index queries = selection ? s.count : s.rows();
+void attention_softmax_backward(D& device, const Sequences& s, const std::optional<Selection>& selection,
+                                ConstMatrix<A> probabilities, ConstMatrix<typename D::Scalar> d_p, Matrix<A> d_s) {
     using T = typename D::Scalar;
-    device.rows(heads * queries, 3 * s.tokens(),
-                detail::AttentionSoftmaxBackward<T, A>{probabilities, d_p, d_s, s, selection != nullptr,
+    const Index queries = selection ? s.count : s.rows(), ld = d_s.ld;
+    require_shape(probabilities, d_s.rows, s.tokens(), "gradient of attention softmax: the probabilities");
+    require_shape(d_p, d_s.rows, s.tokens(), "gradient of attention softmax: dP");
+    require(probabilities.ld == ld && d_p.ld == ld, "gradient of attention softmax: rows are ", probabilities.ld, ", ",
+            d_p.ld, " and ", ld, " apart, expected one distance");
+    device.rows(d_s.rows, 3 * s.tokens(),
+                detail::AttentionSoftmaxBackward<T, A>{probabilities.data, d_p.data, d_s.data, s, selection.has_value(),
                                                        selection ? selection->positions : nullptr, queries, ld});
 }
 

@@ -39,13 +39,14 @@ TEST_CASE("FLOPs of the image encoder: no more than the class token of the last 
     Buffer<D, double> features(device, batch * embedding);
     Arena<D> arena(device);
     const auto counted = [&](bool backward) {
-        planned(device, arena, [&] {
+        const Workspace<D> workspace{device, arena};
+        const PlacedPrompts<double> placed{&layers_of_prompts, table.view(batch)};
+        planned(workspace, [&] {
             device.reset();
             VisionTape<D> tape;
-            model.vision().forward(device, arena, images.data(), batch, &layers_of_prompts, table.view(batch),
-                                   features.data(), backward ? &tape : nullptr);
-            if (backward)
-                model.vision().backward(device, arena, d_features.data(), layers_of_prompts, table.view(batch), tape);
+            model.vision().forward(workspace, images.matrix(batch, 192), placed, features.matrix(batch, embedding),
+                                   backward ? &tape : nullptr);
+            if (backward) model.vision().backward(workspace, d_features.matrix(batch, embedding), placed, tape);
         });
         return device.flops();
     };
@@ -72,9 +73,11 @@ TEST_CASE("FLOPs of the text encoder: shared tokens once, nothing behind the lon
     const auto counted = [&](TextSavings savings) {
         auto prepared =
             model.text().prepare(device, texts, ContextLayout::after_start(texts.count, 2, false), 0, savings);
-        planned(device, arena, [&] {
+        const Workspace<D> workspace{device, arena};
+        planned(workspace, [&] {
             device.reset();
-            model.text().forward(device, arena, prepared, context.value, nullptr, features.data(), nullptr);
+            model.text().forward(workspace, prepared, {context.value, nullptr}, features.matrix(texts.count, embedding),
+                                 nullptr);
         });
         return device.flops();
     };

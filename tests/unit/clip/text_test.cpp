@@ -42,12 +42,14 @@ struct Encoder {
         Tensor<D> d(device, d_features ? *d_features : Values(1));
         Buffer<D, T> features(device, texts.count * 6);
         Arena<D> arena(device);
-        planned(device, arena, [&] {
+        const Workspace<D> workspace{device, arena};
+        planned(workspace, [&] {
             TextTape<D> tape;
-            model.text().forward(device, arena, batch, layers.layers[0]->value, &layers, features.data(),
+            model.text().forward(workspace, batch, {layers.layers[0]->value, &layers}, features.matrix(texts.count, 6),
                                  d_features ? &tape : nullptr);
             if (d_features)
-                model.text().backward(device, arena, batch, d.read(), layers.layers[0]->grad, &layers, tape);
+                model.text().backward(workspace, batch, d.matrix(texts.count, 6), layers.layers[0]->grad, &layers,
+                                      tape);
         });
         if (gradient) {
             std::vector<T> host(start.size());

@@ -39,11 +39,13 @@ struct Encoder {
         Tensor<D> d(device, d_features ? *d_features : Values(1));
         Buffer<D, T> features(device, batch * 6);
         Arena<D> arena(device);
-        planned(device, arena, [&] {
+        const Workspace<D> workspace{device, arena};
+        const PlacedPrompts<T> placed{&prompts, table.view(batch)};
+        planned(workspace, [&] {
             VisionTape<D> tape;
-            model.vision().forward(device, arena, images.read(), batch, &prompts, table.view(batch), features.data(),
+            model.vision().forward(workspace, images.matrix(batch, 192), placed, features.matrix(batch, 6),
                                    d_features ? &tape : nullptr);
-            if (d_features) model.vision().backward(device, arena, d.read(), prompts, table.view(batch), tape);
+            if (d_features) model.vision().backward(workspace, d.matrix(batch, 6), placed, tape);
         });
         if (gradient) {
             std::vector<T> host(start.size());

@@ -14,6 +14,8 @@ TEST_CASE_TEMPLATE("cross-entropy and its gradient", D, PROMPTKD_TEST_DEVICES) {
     using T = typename D::Scalar;
     using Values = std::vector<double>;
     D device = make_device<D>();
+    Arena<D> arena(device);
+    const Workspace<D> w{device, arena};
     for (const Index classes : {2, 16, 43}) {
         const Index rows = 4;
         const std::vector<std::int32_t> labels = {0, 1, static_cast<std::int32_t>(classes - 1), 1};
@@ -27,14 +29,18 @@ TEST_CASE_TEMPLATE("cross-entropy and its gradient", D, PROMPTKD_TEST_DEVICES) {
             }
             return total / 8;
         };
-        Tensor<D> x(device, logits), gradient(device, logits), row_loss(device, Values(4)), loss(device, {3.0});
+        Tensor<D> x(device, logits), gradient(device, logits), loss(device, {3.0});
         Buffer<D, std::int32_t> truth(device, labels);
-        cross_entropy_loss(device, x.read(), static_cast<const std::int32_t*>(truth.data()), gradient.data(),
-                           row_loss.data(), loss.data(), rows, classes, 8, true);
+        const auto run = [&](const CrossEntropyOptions& options) {
+            planned(w, [&] {
+                cross_entropy_loss(w, x.matrix(rows, classes), truth.data(), gradient.matrix(rows, classes),
+                                   loss.data(), options);
+            });
+        };
+        run({8, Accumulate::yes});
         CHECK(difference(loss.to_host(), {at(logits) + 3}) < rounding<T>);
         CHECK(difference(gradient.to_host(), numeric_gradient(logits, at)) < std::max(1e-8, rounding<T>));
-        cross_entropy_loss(device, x.read(), static_cast<const std::int32_t*>(truth.data()), gradient.data(),
-                           row_loss.data(), loss.data(), rows, classes);
+        run({});
         CHECK(difference(loss.to_host(), {2 * at(logits)}) < rounding<T>);
     }
 }

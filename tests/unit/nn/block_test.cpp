@@ -33,7 +33,6 @@ struct Runner {
     Block<D> block;
     const Case& c;
     Buffer<D, std::int32_t> positions{device, c.selected};
-    Selection selection{c.selected.empty() ? nullptr : positions.data()};
 
     explicit Runner(const Case& which) : map(tiny_clip(which.gelu)), c(which) {
         WeightReader<D> reader(store, map, schema::text_transformer, sizes_of(text_config(map)));
@@ -41,7 +40,10 @@ struct Runner {
         promptkd::detail::visit_blocks(reader, transformer);
         block = transformer.blocks[0];
     }
-    const Selection* selected() const { return c.class_tokens || !c.selected.empty() ? &selection : nullptr; }
+    std::optional<Selection> selected() const {
+        if (c.selected.empty() && !c.class_tokens) return {};
+        return Selection{c.selected.empty() ? nullptr : positions.data()};
+    }
     Index queries() const { return selected() ? c.s.count : c.s.rows(); }
 
     /// y without a tape; `gradient` null, or dx for this dy, after a forward pass with a tape, whose y must be the
@@ -51,10 +53,12 @@ struct Runner {
             y(device, Values(static_cast<std::size_t>(queries() * 10)));
         Tensor<D> dx(device, x);
         Arena<D> arena(device);
-        planned(device, arena, [&] {
+        const Workspace<D> workspace{device, arena};
+        planned(workspace, [&] {
             BlockTape<D> tape;
-            block.forward(device, arena, c.s, selected(), in.read(), y.data(), dy ? &tape : nullptr);
-            if (dy) block.backward(device, arena, c.s, selected(), tape, d_y.read(), dx.data());
+            block.forward(workspace, c.s, selected(), in.matrix(c.s.rows(), 10), y.matrix(queries(), 10),
+                          dy ? &tape : nullptr);
+            if (dy) block.backward(workspace, tape, d_y.matrix(queries(), 10), dx.matrix(c.s.rows(), 10));
         });
         if (gradient) {
             const std::vector<T> host = dx.to_host();
@@ -88,7 +92,8 @@ TEST_CASE_TEMPLATE("residual attention block: selecting rows is computing all an
     for (const Case& c : cases) {
         if (c.selected.empty() && !c.class_tokens) continue;
         Case all = c;
-        all.selected.clear(), all.class_tokens = false;
+        all.selected.clear();
+        all.class_tokens = false;
         Runner<D> some(c), every(all);
         const Values x = numbers(c.s.rows() * 10, 102), dy = numbers(c.s.count * 10, 103);
         Values d_all(x.size(), 0.0), dx, dx_all, want;

@@ -82,27 +82,40 @@ struct Setup {
     Values q = numbers(queries * d, 1, 1.5), k = numbers(rows * d, 2, 1.5), v = numbers(rows * d, 3),
            d_o = numbers(queries * d, 4);
     Buffer<D, std::int32_t> positions{device, c.selected};
-    Selection selection{c.selected.empty() ? nullptr : positions.data()};
     AttentionShape shape;
     std::vector<Buffer<D, T>> packed;
-    T *pq = nullptr, *pk = nullptr, *pv = nullptr;
+    QueriesKeysValues<T> x;
     Buffer<D, T> probabilities, o;
+    Arena<D> arena{device};
+    Workspace<D> workspace{device, arena};
 
     explicit Setup(const Case& which) : c(which) {
-        shape.sequences = c.s, shape.selection = c.selects() ? &selection : nullptr, shape.heads = c.heads,
-        shape.head_dim = c.head_dim, shape.o_ld = d;
-        shape.q_ld = c.selects() ? d : 3 * d, shape.kv_ld = c.selects() ? 2 * d : 3 * d;
-        if (c.selects()) {
-            packed.emplace_back(device, as<T>(q));
-            packed.emplace_back(device, as<T>(side_by_side({&k, &v})));
-            pq = packed[0].data(), pk = packed[1].data(), pv = pk + d;
-        } else {
-            packed.emplace_back(device, as<T>(side_by_side({&q, &k, &v})));
-            pq = packed[0].data(), pk = pq + d, pv = pq + 2 * d;
-        }
+        shape.sequences = c.s;
+        if (c.selects()) shape.selection = Selection{c.selected.empty() ? nullptr : positions.data()};
+        shape.heads = c.heads;
+        shape.head_dim = c.head_dim;
+        if (c.selects()) packed.emplace_back(device, as<T>(q));
+        packed.emplace_back(device, as<T>(c.selects() ? side_by_side({&k, &v}) : side_by_side({&q, &k, &v})));
+        x = views(packed);
         probabilities = Buffer<D, T>(device, shape.scores());
         o = Buffer<D, T>(device, queries * d);
     }
+
+    /// Queries, keys and values in memory laid out as `packed`.
+    QueriesKeysValues<T> views(std::vector<Buffer<D, T>>& memory) const {
+        if (c.selects()) {
+            const Matrix<T> kv = memory[1].matrix(rows, 2 * d);
+            return {memory[0].matrix(queries, d), kv.column_range(0, d), kv.column_range(d, d)};
+        }
+        const Matrix<T> all = memory[0].matrix(rows, 3 * d);
+        return {all.column_range(0, d), all.column_range(d, d), all.column_range(2 * d, d)};
+    }
+    std::vector<Buffer<D, T>> gradient_memory() {
+        std::vector<Buffer<D, T>> memory;
+        for (const Buffer<D, T>& buffer : packed) memory.emplace_back(device, buffer.size());
+        return memory;
+    }
+    Matrix<T> output() { return o.matrix(queries, d); }
 
     Values side_by_side(std::vector<const Values*> parts) const {
         Values out;
@@ -112,10 +125,18 @@ struct Setup {
     }
 
     void forward() {
-        Arena<D> arena(device);
-        planned(device, arena, [&] {
-            attention_forward(device, arena, shape, static_cast<const T*>(pq), static_cast<const T*>(pk),
-                              static_cast<const T*>(pv), probabilities.data(), o.data());
+        planned(workspace, [&] { attention_forward(workspace, shape, x, probabilities.data(), output()); });
+    }
+    /// Gradients in the memory of gradient_memory().
+    void backward(const Tensor<D>& d_output, std::vector<Buffer<D, T>>& memory) {
+        planned(workspace, [&] {
+            attention_backward(workspace, shape, x, probabilities.data(), d_output.matrix(queries, d), views(memory));
+        });
+    }
+    void fused_forward(Buffer<D, T>& log_sum) { fused_attention_forward(device, shape, x, log_sum.data(), output()); }
+    void fused_backward(const Buffer<D, T>& log_sum, const Tensor<D>& d_output, std::vector<Buffer<D, T>>& memory) {
+        planned(workspace, [&] {
+            fused_attention_backward(workspace, shape, x, log_sum.data(), d_output.matrix(queries, d), views(memory));
         });
     }
 
@@ -158,25 +179,17 @@ TEST_CASE_TEMPLATE("attention backward: prefix, causal, selection", D, PROMPTKD_
     for (const Case& c : cases()) {
         Setup<D> x(c);
         x.forward();
-        const Index d = x.d;
-        Tensor<D> d_o(x.device, x.d_o);
-        Buffer<D, T> dq(x.device, x.queries * x.shape.q_ld), d_kv(x.device, x.rows * x.shape.kv_ld);
-        T *out_q = dq.data(), *out_k = c.selects() ? d_kv.data() : dq.data() + d, *out_v = out_k + d;
-        Arena<D> arena(x.device);
-        planned(x.device, arena, [&] {
-            attention_backward(x.device, arena, x.shape, static_cast<const T*>(x.pq), static_cast<const T*>(x.pk),
-                               static_cast<const T*>(x.pv), static_cast<const T*>(x.probabilities.data()), d_o.read(),
-                               out_q, out_k, out_v);
-        });
+        std::vector<Buffer<D, T>> gradients = x.gradient_memory();
+        x.backward(Tensor<D>(x.device, x.d_o), gradients);
         const Values gq = numeric_gradient(x.q, [&](const Values& q) { return dot(attention(c, q, x.k, x.v), x.d_o); });
         const Values gk = numeric_gradient(x.k, [&](const Values& k) { return dot(attention(c, x.q, k, x.v), x.d_o); });
         const Values gv = numeric_gradient(x.v, [&](const Values& v) { return dot(attention(c, x.q, x.k, v), x.d_o); });
         const double bound = std::max(1e-8, 2 * rounding<T>);
         if (c.selects()) {
-            CHECK(difference(dq.to_host(), gq) < bound);
-            CHECK(difference(d_kv.to_host(), x.side_by_side({&gk, &gv})) < bound);
+            CHECK(difference(gradients[0].to_host(), gq) < bound);
+            CHECK(difference(gradients[1].to_host(), x.side_by_side({&gk, &gv})) < bound);
         } else {
-            CHECK(difference(dq.to_host(), x.side_by_side({&gq, &gk, &gv})) < bound);
+            CHECK(difference(gradients[0].to_host(), x.side_by_side({&gq, &gk, &gv})) < bound);
         }
     }
 }
@@ -189,31 +202,23 @@ TEST_CASE_TEMPLATE("attention in tiles is the same", D, PROMPTKD_TEST_DEVICES) {
             Setup<D> whole(c), parts(c);
             parts.shape.tile = tile;
             CHECK(parts.shape.tiled() == (tile < 20));
-            const Index d = c.width();
             const auto run = [&](Setup<D>& x) {
                 x.forward();
-                Tensor<D> d_o(x.device, x.d_o);
-                Buffer<D, T> gradients(x.device, x.rows * 3 * d), output(x.device, x.rows * d),
-                    scratch(x.device, x.shape.tile_scores());
-                T* g = gradients.data();
-                const T *q = x.pq, *k = x.pk, *v = x.pv, *p = x.probabilities.data();
-                Arena<D> arena(x.device);
-                planned(x.device, arena, [&] {
-                    attention_backward(x.device, arena, x.shape, q, k, v, p, d_o.read(), g, g + d, g + 2 * d);
-                });
-                std::vector<T> all = gradients.to_host();
-                const auto add_output = [&] {
-                    const std::vector<T> o = output.to_host();
-                    all.insert(all.end(), o.begin(), o.end());
+                std::vector<Buffer<D, T>> gradients = x.gradient_memory();
+                x.backward(Tensor<D>(x.device, x.d_o), gradients);
+                std::vector<T> all = gradients[0].to_host();
+                const auto add = [&](const Buffer<D, T>& buffer) {
+                    const std::vector<T> values = buffer.to_host();
+                    all.insert(all.end(), values.begin(), values.end());
                 };
-                attention_output(x.device, x.shape, v, p, output.data());
-                add_output();
-                planned(x.device, arena, [&] {
-                    attention_forward(x.device, arena, x.shape, q, k, v, scratch.data(), output.data(), false);
-                });
-                add_output();
-                const std::vector<T> o = x.o.to_host();
-                all.insert(all.end(), o.begin(), o.end());
+                Buffer<D, T> output(x.device, x.o.size()), passing(x.device, x.shape.tile_scores());
+                const Matrix<T> o = output.matrix(x.queries, x.d);
+                attention_output(x.device, x.shape, x.x.v, x.probabilities.data(), o);
+                add(output);
+                planned(x.workspace,
+                        [&] { attention_forward(x.workspace, x.shape, x.x, passing.data(), o, Keep::no); });
+                add(output);
+                add(x.o);
                 return all;
             };
             // A GPU's library may choose another order of summation for other numbers of products.
@@ -232,22 +237,15 @@ TEST_CASE_TEMPLATE("fused attention is attention: outputs and gradients", D, PRO
                                       {{0, 1, 41, false}, {}, false, 1, 16}};
     for (const Case& c : shapes) {
         Setup<D> x(c);
-        const Index d = x.d;
-        const T *q = x.pq, *k = x.pk, *v = x.pv;
-        Buffer<D, T> log_sum(x.device, c.heads * x.rows), grads(x.device, x.rows * 3 * d);
-        fused_attention_forward(x.device, x.shape, q, k, v, log_sum.data(), x.o.data());
+        Buffer<D, T> log_sum(x.device, c.heads * x.rows);
+        x.fused_forward(log_sum);
         CHECK(difference(x.o.to_host(), attention(c, x.q, x.k, x.v)) < rounding<T>);
-        Tensor<D> d_o(x.device, x.d_o);
-        T* out = grads.data();
-        Arena<D> arena(x.device);
-        planned(x.device, arena, [&] {
-            fused_attention_backward(x.device, arena, x.shape, q, k, v, static_cast<const T*>(log_sum.data()),
-                                     d_o.read(), out, out + d, out + 2 * d);
-        });
+        std::vector<Buffer<D, T>> gradients = x.gradient_memory();
+        x.fused_backward(log_sum, Tensor<D>(x.device, x.d_o), gradients);
         const Values gq = numeric_gradient(x.q, [&](const Values& q) { return dot(attention(c, q, x.k, x.v), x.d_o); });
         const Values gk = numeric_gradient(x.k, [&](const Values& k) { return dot(attention(c, x.q, k, x.v), x.d_o); });
         const Values gv = numeric_gradient(x.v, [&](const Values& v) { return dot(attention(c, x.q, x.k, v), x.d_o); });
-        CHECK(difference(grads.to_host(), x.side_by_side({&gq, &gk, &gv})) < std::max(1e-8, 3 * rounding<T>));
+        CHECK(difference(gradients[0].to_host(), x.side_by_side({&gq, &gk, &gv})) < std::max(1e-8, 3 * rounding<T>));
     }
 }
 
@@ -256,35 +254,23 @@ TEST_CASE_TEMPLATE("fused attention of CLIP's sequence lengths is the composed o
     for (const Case& c : {Case{{0, 1, 577, false}, {}, false, 1, 64}, Case{{0, 1, 261, false}, {}, false, 1, 80},
                           Case{{0, 1, 77, true}, {}, false, 2, 64}}) {
         Setup<D> x(c);
-        const Index d = x.d;
-        const T *q = x.pq, *k = x.pk, *v = x.pv;
         x.forward();
         const std::vector<T> o = x.o.to_host();
-        Tensor<D> d_o(x.device, x.d_o);
-        Buffer<D, T> composed(x.device, x.rows * 3 * d), fused(x.device, x.rows * 3 * d),
-            log_sum(x.device, c.heads * x.rows);
-        Arena<D> arena(x.device);
-        planned(x.device, arena, [&] {
-            T* out = composed.data();
-            attention_backward(x.device, arena, x.shape, q, k, v, static_cast<const T*>(x.probabilities.data()),
-                               d_o.read(), out, out + d, out + 2 * d);
-        });
-        fused_attention_forward(x.device, x.shape, q, k, v, log_sum.data(), x.o.data());
+        const Tensor<D> d_o(x.device, x.d_o);
+        std::vector<Buffer<D, T>> composed = x.gradient_memory(), fused = x.gradient_memory();
+        Buffer<D, T> log_sum(x.device, c.heads * x.rows);
+        x.backward(d_o, composed);
+        x.fused_forward(log_sum);
         if constexpr (requires { D::team_memory_bytes; }) {  // on the CPU nothing limits a team's memory
             const D told = fusing_device<D>();
             CHECK(uses_fused_attention(told, x.shape) == (sizeof(T) == 4 || c.s.length < 300));
             if (!uses_fused_attention(told, x.shape)) continue;
         }
         CHECK(!uses_fused_attention(x.device, x.shape));
-        Arena<D> other(x.device);
-        planned(x.device, other, [&] {
-            T* out = fused.data();
-            fused_attention_backward(x.device, other, x.shape, q, k, v, static_cast<const T*>(log_sum.data()),
-                                     d_o.read(), out, out + d, out + 2 * d);
-        });
+        x.fused_backward(log_sum, d_o, fused);
         CHECK(difference(x.o.to_host(), Values(o.begin(), o.end())) < rounding<T>);
-        const std::vector<T> want = composed.to_host();
-        CHECK(difference(fused.to_host(), Values(want.begin(), want.end())) < 5 * rounding<T>);
+        const std::vector<T> want = composed[0].to_host();
+        CHECK(difference(fused[0].to_host(), Values(want.begin(), want.end())) < 5 * rounding<T>);
     }
 }
 
@@ -293,7 +279,7 @@ TEST_CASE_TEMPLATE("attention softmax survives large scores and hides keys", D, 
     D device = make_device<D>();
     const Sequences s{0, 1, 3, true};
     Tensor<D> scores(device, {500, 999, 999, 88, 90, 999, -1e30, 1000, 1000});
-    attention_softmax(device, s, nullptr, 1, 3, scores.data(), scores.data());
+    attention_softmax(device, s, {}, scores.matrix(3, 3), scores.matrix(3, 3));
     const double e = 1 / (1 + std::exp(-2.0));
     CHECK(difference(scores.to_host(), {1, 0, 0, 1 - e, e, 0, 0, 0.5, 0.5}) < rounding<T>);
 }

@@ -31,9 +31,9 @@ TEST_CASE_TEMPLATE("gelu forward", D, PROMPTKD_TEST_DEVICES) {
             const std::vector<double> x = numbers(n, 1, 3);
             const auto want = mapped(x, [&](double v) { return gelu(kind, v); });
             Tensor<D> in(device, x), out(device, std::vector<double>(x.size()));
-            gelu_forward(device, kind, in.read(), out.data(), n);
+            gelu_forward(device, kind, in.matrix(1, n), out.matrix(1, n));
             CHECK(difference(out.to_host(), want) < rounding<typename D::Scalar>);
-            gelu_forward(device, kind, in.read(), in.data(), n);  // in place
+            gelu_forward(device, kind, in.matrix(1, n), in.matrix(1, n));  // in place
             CHECK(difference(in.to_host(), want) < rounding<typename D::Scalar>);
         }
 }
@@ -46,7 +46,7 @@ TEST_CASE_TEMPLATE("gelu backward", D, PROMPTKD_TEST_DEVICES) {
             const auto want = numeric_gradient(
                 x, [&](const auto& v) { return dot(mapped(v, [&](double u) { return gelu(kind, u); }), dy); });
             Tensor<D> in(device, x), d(device, dy);
-            gelu_backward(device, kind, in.read(), d.data(), n);
+            gelu_backward(device, kind, in.matrix(1, n), d.matrix(1, n));
             CHECK(difference(d.to_host(), want) < std::max(1e-9, rounding<typename D::Scalar>));
         }
 }
@@ -60,8 +60,8 @@ TEST_CASE_TEMPLATE("gelu saturates without overflow", D, PROMPTKD_TEST_DEVICES) 
     std::fill(slope.begin() + 20, slope.end(), 1.0);
     for (const Gelu kind : {Gelu::quick, Gelu::exact}) {
         Tensor<D> in(device, x), out(device, x), d(device, std::vector<double>(40, 1.0));
-        gelu_forward(device, kind, in.read(), out.data(), 40);
-        gelu_backward(device, kind, in.read(), d.data(), 40);
+        gelu_forward(device, kind, in.matrix(5, 8), out.matrix(5, 8));
+        gelu_backward(device, kind, in.matrix(5, 8), d.matrix(5, 8));
         CHECK(difference(out.to_host(), want) < 1e-6);
         CHECK(difference(d.to_host(), slope) < 1e-6);
     }
@@ -75,8 +75,8 @@ TEST_CASE_TEMPLATE("relu forward and backward", D, PROMPTKD_TEST_DEVICES) {
         for (std::size_t i = 0; i < x.size(); ++i)
             if (x[i] <= 0) dx[i] = 0;
         Tensor<D> y(device, x), d(device, dy);
-        relu_forward(device, y.read(), y.data(), n);
-        relu_backward(device, y.read(), d.data(), n);
+        relu_forward(device, y.matrix(1, n), y.matrix(1, n));
+        relu_backward(device, y.matrix(1, n), d.matrix(1, n));
         CHECK(difference(y.to_host(), mapped(x, [](double v) { return std::max(v, 0.0); })) == 0);
         CHECK(difference(d.to_host(), dx) == 0);
     }
@@ -90,11 +90,15 @@ TEST_CASE_TEMPLATE("conversion between stored types", D, PROMPTKD_TEST_DEVICES) 
         const std::vector<double> x = numbers<A>(n, 6, 10);
         Tensor<D> in(device, x), out(device, std::vector<double>(x.size()));
         Buffer<D, A> stored(device, n);
-        convert(device, in.read(), stored.data(), n);
-        convert(device, static_cast<const A*>(stored.data()), out.data(), n);
+        convert(device, in.matrix(1, n), stored.matrix(1, n));
+        convert(device, stored.matrix(1, n), out.matrix(1, n));
         CHECK(difference(out.to_host(), x) == 0);
     };
-    for (const Index n : sizes) round_trip(half{}, n), round_trip(bf16{}, n), round_trip(T{}, n);
+    for (const Index n : sizes) {
+        round_trip(half{}, n);
+        round_trip(bf16{}, n);
+        round_trip(T{}, n);
+    }
 }
 
 TEST_CASE_TEMPLATE("column sums add up, sums replace or add", D, PROMPTKD_TEST_DEVICES) {
@@ -105,13 +109,16 @@ TEST_CASE_TEMPLATE("column sums add up, sums replace or add", D, PROMPTKD_TEST_D
         const std::vector<double> x = numbers(rows * d, 7), start = numbers(d, 8);
         std::vector<double> want = start;
         double all = 0;
-        for (std::size_t i = 0; i < x.size(); ++i) want[i % static_cast<std::size_t>(d)] += x[i], all += x[i];
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            want[i % static_cast<std::size_t>(d)] += x[i];
+            all += x[i];
+        }
         Tensor<D> in(device, x), y(device, start), total(device, {5.0});
-        add_column_sums(device, in.read(), y.data(), rows, d);
+        add_column_sums(device, in.matrix(rows, d), y.data());
         CHECK(difference(y.to_host(), want) < rounding<T>);
         sum(device, in.read(), total.data(), rows * d, 0.5);
         CHECK(difference(total.to_host(), {0.5 * all}) < 10 * rounding<T>);
-        sum(device, in.read(), total.data(), rows * d, 2.0, true);
+        sum(device, in.read(), total.data(), rows * d, 2.0, Accumulate::yes);
         CHECK(difference(total.to_host(), {2.5 * all}) < 10 * rounding<T>);
     }
 }

@@ -44,10 +44,10 @@ TEST_CASE_TEMPLATE("prompts are placed, added, collected and cleared", D, PROMPT
         Buffer<D, std::int32_t> places(device, table);
         const Placement place{prompts, uses, stride, places.data()};
         Tensor<D> vectors(device, p), a(device, x), b(device, x), c(device, x), gradient(device, g);
-        overwrite_prompts(device, place, vectors.read(), a.data(), d);
-        add_prompts(device, place, vectors.read(), b.data(), d);
-        collect_prompt_gradients(device, place, c.read(), gradient.data(), d);
-        clear_prompt_rows(device, place, c.data(), d);
+        overwrite_prompts(device, place, vectors.matrix(prompts, d), a.matrix(rows, d));
+        add_prompts(device, place, vectors.matrix(prompts, d), b.matrix(rows, d));
+        collect_prompt_gradients(device, place, c.matrix(rows, d), gradient.matrix(prompts, d));
+        clear_prompt_rows(device, place, c.matrix(rows, d));
         CHECK(difference(a.to_host(), overwritten) == 0);
         CHECK(difference(b.to_host(), added) < rounding<T>);
         CHECK(difference(gradient.to_host(), collected) < rounding<T>);
@@ -72,8 +72,8 @@ TEST_CASE_TEMPLATE("selected rows are gathered and scattered back", D, PROMPTKD_
             Buffer<D, std::int32_t> ends(device, positions);
             const Selection selection{chosen ? ends.data() : nullptr};
             Tensor<D> in(device, x), parts(device, y), out(device, y);
-            gather_selected(device, s, selection, in.read(), out.data(), d);
-            scatter_add_selected(device, s, selection, parts.read(), in.data(), d);
+            gather_selected(device, s, selection, in.matrix(s.rows(), d), out.matrix(s.count, d));
+            scatter_add_selected(device, s, selection, parts.matrix(s.count, d), in.matrix(s.rows(), d));
             CHECK(difference(out.to_host(), gathered) == 0);
             CHECK(difference(in.to_host(), scattered) < rounding<typename D::Scalar>);
         }
@@ -94,7 +94,9 @@ TEST_CASE_TEMPLATE("patches in the order of a convolution's weight", D, PROMPTKD
                                 ((b * 3 + channel) * resolution + gy * patch + y) * resolution + gx * patch + x)]);
     Tensor<D> in(device, images), out(device, want);
     device.zero(out.data(), want.size() * sizeof(typename D::Scalar));
-    extract_patches(device, in.read(), out.data(), batch, grid, patch, resolution);
+    const PatchGrid cut{grid, patch, resolution};
+    extract_patches(device, in.matrix(batch, cut.image_values()), cut,
+                    out.matrix(batch * cut.cells(), cut.patch_values()));
     CHECK(difference(out.to_host(), want) == 0);
 }
 
@@ -116,8 +118,8 @@ TEST_CASE_TEMPLATE("tokens: class token, patches, prompts; positions under all b
         Tensor<D> in(device, patches), token(device, first), place(device, positions), prompt(device, p),
             out(device, want);
         device.zero(out.data(), want.size() * sizeof(typename D::Scalar));
-        assemble_tokens(device, in.read(), token.read(), place.read(), count ? prompt.read() : nullptr, count,
-                        out.data(), batch, cells, d);
+        assemble_tokens(device, in.matrix(batch * cells, d), token.read(), place.matrix(cells + 1, d),
+                        prompt.matrix(count, d), out.matrix(batch * (1 + cells + count), d));
         CHECK(difference(out.to_host(), want) < rounding<typename D::Scalar>);
     }
 }

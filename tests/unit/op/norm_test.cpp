@@ -70,6 +70,15 @@ Values normalized(const Values& x, Index rows, Index d) {
 
 struct Size {
     Index rows, d, stride;
+
+    template <class T>
+    Matrix<T> of(T* data) const {
+        return {data, rows, d, stride};
+    }
+    template <class D>
+    Matrix<typename D::Scalar> of(Tensor<D>& x) const {
+        return of(x.data());
+    }
 };
 const Size sizes[] = {{1, 5, 5}, {7, 48, 48}, {3, 33, 70}, {9, 64, 192}};
 
@@ -84,20 +93,22 @@ TEST_CASE_TEMPLATE("layer norm forward", D, PROMPTKD_TEST_DEVICES) {
         const Values w = numbers(s.d, 2), b = numbers(s.d, 3);
         Tensor<D> in(device, x), weight(device, w), bias(device, b);
         Buffer<D, T> y(device, s.rows * s.d), mean(device, s.rows), rstd(device, s.rows);
-        layer_norm_forward(device, in.read(), s.stride, weight.read(), bias.read(), y.data(), mean.data(), rstd.data(),
-                           s.rows, s.d);
+        const LayerNormWeights<T> norm{weight.data(), bias.data()};
+        const RowMoments<T> moments{mean.data(), rstd.data()};
+        const Matrix<const T> rows = s.of(in);
+        layer_norm_forward(device, rows, norm, y.matrix(s.rows, s.d), moments);
         const Values want = layer_norm(x, s.stride, w, b, s.rows, s.d);
         CHECK(difference(y.to_host(), want) < rounding<T>);
         Values means, reciprocals;
         for (Index i = 0; i < s.rows; ++i) {
             const Moments m(x, i * s.stride, 1, s.d);
-            means.push_back(m.mean), reciprocals.push_back(m.reciprocal());
+            means.push_back(m.mean);
+            reciprocals.push_back(m.reciprocal());
         }
         CHECK(difference(mean.to_host(), means) < rounding<T>);
         CHECK(difference(rstd.to_host(), reciprocals) < rounding<T>);
         if (s.stride != s.d) continue;
-        layer_norm_forward(device, in.read(), s.d, weight.read(), bias.read(), in.data(), static_cast<T*>(nullptr),
-                           static_cast<T*>(nullptr), s.rows, s.d);
+        layer_norm_forward(device, rows, norm, s.of(in));
         CHECK(difference(in.to_host(), want) < rounding<T>);
     }
 }
@@ -112,23 +123,23 @@ TEST_CASE_TEMPLATE("layer norm backward", D, PROMPTKD_TEST_DEVICES) {
             numeric_gradient(x, [&](const Values& v) { return dot(layer_norm(v, s.stride, w, b, s.rows, s.d), dy); });
         Tensor<D> in(device, x), weight(device, w), bias(device, b), d(device, dy);
         Buffer<D, T> y(device, s.rows * s.d), mean(device, s.rows), rstd(device, s.rows);
-        layer_norm_forward(device, in.read(), s.stride, weight.read(), bias.read(), y.data(), mean.data(), rstd.data(),
-                           s.rows, s.d);
-        for (const bool add : {false, true}) {
+        const LayerNormWeights<T> norm{weight.data(), bias.data()};
+        const RowMoments<T> moments{mean.data(), rstd.data()};
+        const Matrix<const T> rows = s.of(in);
+        layer_norm_forward(device, rows, norm, y.matrix(s.rows, s.d), moments);
+        for (const Accumulate accumulate : {Accumulate::no, Accumulate::yes}) {
             const Values before = numbers(s.rows * s.stride, 8);
             Values want = before;  // what lies between the rows stays
             for (Index i = 0; i < s.rows * s.stride; ++i) {
                 const auto at = static_cast<std::size_t>(i);
-                if (i % s.stride < s.d) want[at] = gradient[at] + (add ? before[at] : 0);
+                if (i % s.stride < s.d) want[at] = gradient[at] + (accumulate == Accumulate::yes ? before[at] : 0);
             }
             Tensor<D> dx(device, before);
-            layer_norm_backward(device, in.read(), s.stride, d.read(), weight.read(), mean.data(), rstd.data(),
-                                dx.data(), s.stride, add, s.rows, s.d);
+            layer_norm_backward(device, norm, {rows, moments}, d.matrix(s.rows, s.d), s.of(dx), accumulate);
             CHECK(difference(dx.to_host(), want) < std::max(1e-8, 2 * rounding<T>));
         }
         if (s.stride != s.d) continue;
-        layer_norm_backward(device, in.read(), s.d, d.read(), weight.read(), mean.data(), rstd.data(), d.data(), s.d,
-                            false, s.rows, s.d);
+        layer_norm_backward(device, norm, {rows, moments}, d.matrix(s.rows, s.d), d.matrix(s.rows, s.d));
         CHECK(difference(d.to_host(), gradient) < std::max(1e-8, 2 * rounding<T>));
     }
 }
@@ -140,9 +151,9 @@ TEST_CASE_TEMPLATE("normalisation to unit length forward and backward", D, PROMP
         const Values x = numbers(s.rows * s.d, 9), dy = numbers(s.rows * s.d, 10);
         Tensor<D> in(device, x), d(device, dy);
         Buffer<D, T> inverse(device, s.rows);
-        normalize_forward(device, in.read(), in.data(), inverse.data(), s.rows, s.d);
+        normalize_forward(device, in.matrix(s.rows, s.d), in.matrix(s.rows, s.d), inverse.data());
         CHECK(difference(in.to_host(), normalized(x, s.rows, s.d)) < rounding<T>);
-        normalize_backward(device, in.read(), static_cast<const T*>(inverse.data()), d.data(), s.rows, s.d);
+        normalize_backward(device, in.matrix(s.rows, s.d), inverse.data(), d.matrix(s.rows, s.d));
         const auto want = numeric_gradient(x, [&](const Values& v) { return dot(normalized(v, s.rows, s.d), dy); });
         CHECK(difference(d.to_host(), want) < std::max(1e-8, 2 * rounding<T>));
     }
@@ -158,10 +169,14 @@ TEST_CASE_TEMPLATE("batch norm in training: outputs, running statistics, gradien
         Tensor<D> in(device, x), weight(device, w), bias(device, b), running_mean(device, old_mean),
             running_variance(device, Values(w.size(), 1.0));
         Tensor<D> grad(device, dy), d_weight(device, w), d_bias(device, b);  // gradients add to what is there
-        Buffer<D, T> x_hat(device, s.rows * s.d), mean(device, s.d), variance(device, s.d), sums(device, 2 * s.d);
-        const BatchNormView<T> bn{weight.data(), bias.data(), running_mean.data(), running_variance.data(), s.d};
+        Buffer<D, T> x_hat(device, s.rows * s.d), variance(device, s.d);
+        const BatchNormView<T> bn{weight.data(), bias.data(),     running_mean.data(), running_variance.data(),
+                                  s.d,           d_weight.data(), d_bias.data()};
+        const BatchNormTape<T> tape{x_hat.matrix(s.rows, s.d), variance.data()};
         Arena<D> arena(device);
-        batch_norm_forward(device, arena, bn, in.read(), x_hat.data(), mean.data(), variance.data(), in.data(), s.rows);
+        const Workspace<D> workspace{device, arena};
+        planned(workspace,
+                [&] { batch_norm_forward(workspace, bn, in.matrix(s.rows, s.d), tape, in.matrix(s.rows, s.d)); });
         CHECK(difference(in.to_host(), batch_norm(x, w, b, s.rows, s.d)) < 2 * rounding<T>);
         Values means, variances;
         for (Index j = 0; j < s.d; ++j) {
@@ -173,8 +188,7 @@ TEST_CASE_TEMPLATE("batch norm in training: outputs, running statistics, gradien
         CHECK(difference(running_mean.to_host(), means) < rounding<T>);
         CHECK(difference(running_variance.to_host(), variances) < rounding<T>);
 
-        batch_norm_backward(device, bn, static_cast<const T*>(x_hat.data()), static_cast<const T*>(variance.data()),
-                            sums.data(), grad.data(), d_weight.data(), d_bias.data(), s.rows);
+        planned(workspace, [&] { batch_norm_backward(workspace, bn, tape, grad.matrix(s.rows, s.d)); });
         const double bound = std::max(1e-7, 10 * rounding<T>);
         const auto loss = [&](const Values& v, const Values& scale, const Values& shift) {
             return dot(batch_norm(v, scale, shift, s.rows, s.d), dy);
@@ -220,23 +234,27 @@ TEST_CASE_TEMPLATE("batch norm over the rows of several ranks is batch norm over
                 Tensor<D> in(device, part(x)), weight(device, w), bias(device, b), grad(device, part(dy)),
                     running_mean(device, Values(w.size(), 0.0)), running_variance(device, Values(w.size(), 1.0)),
                     d_weight(device, Values(w.size(), 0.0)), d_bias(device, Values(w.size(), 0.0));
-                Buffer<D, T> x_hat(device, s.count * d), mean(device, d), variance(device, d), sums(device, 2 * d);
-                const BatchNormView<T> bn{weight.data(), bias.data(), running_mean.data(), running_variance.data(), d};
+                Buffer<D, T> x_hat(device, s.count * d), variance(device, d);
+                const BatchNormView<T> bn{
+                    weight.data(),   bias.data(),  running_mean.data(), running_variance.data(), d,
+                    d_weight.data(), d_bias.data()};
+                const BatchNormTape<T> tape{x_hat.matrix(s.count, d), variance.data()};
                 const DataParallel<D> parallel{ranks, rows, false};
                 Arena<D> arena(device);
-                planned(device, arena, [&] {
-                    batch_norm_forward(device, arena, bn, in.read(), x_hat.data(), mean.data(), variance.data(),
-                                       in.data(), s.count, parallel);
+                const Workspace<D> workspace{device, arena};
+                planned(workspace, [&] {
+                    batch_norm_forward(workspace, bn, in.matrix(s.count, d), tape, in.matrix(s.count, d), parallel);
                 });
-                batch_norm_backward(device, bn, static_cast<const T*>(x_hat.data()),
-                                    static_cast<const T*>(variance.data()), sums.data(), grad.data(), d_weight.data(),
-                                    d_bias.data(), s.count, parallel);
+                planned(workspace,
+                        [&] { batch_norm_backward(workspace, bn, tape, grad.matrix(s.count, d), parallel); });
                 ranks.all_reduce_sum(device, d_weight.data(), d);  // as the trainer does
                 const std::vector<T> my_y = in.to_host(), my_dx = grad.to_host();
                 const std::lock_guard lock(mutex);
                 std::copy(my_y.begin(), my_y.end(), got_y.begin() + s.first * d);
                 std::copy(my_dx.begin(), my_dx.end(), got_dx.begin() + s.first * d);
-                if (rank == 0) got_dw = d_weight.to_host(), got_variance = running_variance.to_host();
+                if (rank != 0) return;
+                got_dw = d_weight.to_host();
+                got_variance = running_variance.to_host();
             });
             const double far = 1 + offset;  // rounding of x − mean
             CHECK(difference(got_y, y) < 2 * rounding<T> * far);
@@ -265,9 +283,8 @@ TEST_CASE_TEMPLATE("batch norm in inference", D, PROMPTKD_TEST_DEVICES) {
     }
     Tensor<D> y(device, x), weight(device, w), bias(device, b), running_mean(device, mean),
         running_variance(device, variance);
-    batch_norm_inference(device,
-                         BatchNormView<T>{weight.data(), bias.data(), running_mean.data(), running_variance.data(), d},
-                         y.read(), y.data(), rows);
+    const BatchNormView<T> bn{weight.data(), bias.data(), running_mean.data(), running_variance.data(), d};
+    batch_norm_inference(device, bn, y.matrix(rows, d), y.matrix(rows, d));
     CHECK(difference(y.to_host(), want) < rounding<T>);
     CHECK(difference(running_mean.to_host(), mean) == 0);
 }
