@@ -168,7 +168,10 @@ public:
     void release_pinned(void* p) {
         finish_quietly();
         for (Aside& aside : asides_)
-            if (aside.pinned == p) aside.pinned = nullptr, aside.copy = nullptr;
+            if (aside.pinned == p) {
+                aside.pinned = nullptr;
+                aside.copy = nullptr;
+            }
         pinned_.release(p);
     }
     void upload_aside(int slot, void* to, const void* pinned, std::size_t bytes) {

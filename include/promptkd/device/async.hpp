@@ -153,31 +153,32 @@ private:
 template <AsyncDevice D, class T>
 class UploadQueue<D, T> {
 public:
-    UploadQueue(D& device, Index n) : device_(device), halves_{Half(device, n), Half(device, n)} {}
+    UploadQueue(D& device, Index n) : device_(device), slots_{Slot(device, n), Slot(device, n)} {}
 
     template <class From>
     const T* upload(const From* from, Index n) {
         if (used_) device_.finished_with(turn_);
-        used_ = true, turn_ = 1 - turn_;
-        Half& half = halves_[turn_];
+        used_ = true;
+        turn_ = 1 - turn_;
+        Slot& slot = slots_[turn_];
         device_.await_upload(turn_);
-        std::copy(from, from + n, half.pinned->data());
-        device_.upload_aside(turn_, half.on_device.data(), half.pinned->data(),
+        std::copy(from, from + n, slot.pinned->data());
+        device_.upload_aside(turn_, slot.on_device.data(), slot.pinned->data(),
                              static_cast<std::size_t>(n) * sizeof(T));
         device_.use_upload(turn_);
-        return half.on_device.data();
+        return slot.on_device.data();
     }
-    Index size() const { return halves_[0].on_device.size(); }
+    Index size() const { return slots_[0].on_device.size(); }
 
 private:
-    struct Half {
-        Half(D& device, Index n) : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
+    struct Slot {
+        Slot(D& device, Index n) : pinned(std::make_unique<PinnedBuffer<D, T>>(device, n)), on_device(device, n) {}
         std::unique_ptr<PinnedBuffer<D, T>> pinned;
         Buffer<D, T> on_device;
     };
 
     D& device_;
-    Half halves_[2];
+    Slot slots_[2];
     int turn_ = 0;
     bool used_ = false;
 };

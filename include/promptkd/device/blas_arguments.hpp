@@ -85,26 +85,42 @@ inline BlasPlan plan_blas(const Gemm& g) {
     require(g.beta == 0 || (!g.bias && !g.residual), "product: bias and residual need beta = 0");
     BlasPlan plan;
     BlasCall& x = plan.call;
-    x.transpose_a = g.b.transposed, x.transpose_b = g.a.transposed;
-    x.m = detail::blas_size(g.n, "n"), x.n = detail::blas_size(g.m, "m"), x.k = detail::blas_size(g.k, "k");
-    x.factor_type = g.a.type, x.result_type = g.c_type;
-    x.a = g.b.data, x.b = g.a.data, x.d = g.c;
+    x.transpose_a = g.b.transposed;
+    x.transpose_b = g.a.transposed;
+    x.m = detail::blas_size(g.n, "n");
+    x.n = detail::blas_size(g.m, "m");
+    x.k = detail::blas_size(g.k, "k");
+    x.factor_type = g.a.type;
+    x.result_type = g.c_type;
+    x.a = g.b.data;
+    x.b = g.a.data;
+    x.d = g.c;
     x.c = g.residual ? g.residual : g.c;
-    x.lda = detail::blas_size(g.b.ld, "ldb"), x.ldb = detail::blas_size(g.a.ld, "lda"),
+    x.lda = detail::blas_size(g.b.ld, "ldb");
+    x.ldb = detail::blas_size(g.a.ld, "lda");
     x.ldc = detail::blas_size(g.ldc, "ldc");
-    x.alpha = g.alpha, x.beta = g.residual ? 1 : g.beta;
+    x.alpha = g.alpha;
+    x.beta = g.residual ? 1 : g.beta;
 
     Index inner = g.batch, outer = g.outer;
     Index ia = g.b.stride, ib = g.a.stride, ic = g.stride_c, oa = g.b.outer_stride, ob = g.a.outer_stride,
           oc = g.outer_stride_c;
     if (inner == 1 || (outer > 1 && outer > inner && !(oa == inner * ia && ob == inner * ib && oc == inner * ic))) {
-        std::swap(inner, outer), std::swap(ia, oa), std::swap(ib, ob), std::swap(ic, oc);
+        std::swap(inner, outer);
+        std::swap(ia, oa);
+        std::swap(ib, ob);
+        std::swap(ic, oc);
     }
-    if (outer > 1 && oa == inner * ia && ob == inner * ib && oc == inner * ic) inner *= outer, outer = 1;
+    if (outer > 1 && oa == inner * ia && ob == inner * ib && oc == inner * ic) {
+        inner *= outer;
+        outer = 1;
+    }
     x.batch = detail::blas_size(inner, "batch");
-    x.stride_a = ia, x.stride_b = ib, x.stride_c = ic;
+    x.stride_a = ia;
+    x.stride_b = ib;
+    x.stride_c = ic;
     plan.calls = outer;
-    plan.step_a = oa * static_cast<Index>(size_of(x.factor_type)),
+    plan.step_a = oa * static_cast<Index>(size_of(x.factor_type));
     plan.step_b = ob * static_cast<Index>(size_of(x.factor_type));
     plan.step_c = oc * static_cast<Index>(size_of(x.result_type));
     if (g.bias) {

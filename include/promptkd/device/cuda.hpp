@@ -205,7 +205,8 @@ public:
     void blas(const BlasCall& x) {
         if (products_->run(x)) return;
         BlasCall plain = x;
-        plain.c = x.d, plain.bias = nullptr;
+        plain.c = x.d;
+        plain.bias = nullptr;
         if (x.c != x.d) {
             const std::size_t unit = size_of(x.result_type), line = static_cast<std::size_t>(x.ldc) * unit;
             for (int i = 0; i < x.batch; ++i) {

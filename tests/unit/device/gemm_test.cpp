@@ -27,9 +27,14 @@ struct Stored {
     Stored(Index rows, Index columns, const Layout& s, bool shared = false) {
         const Index products = s.batch * s.outer;
         if (s.interleaved) {
-            ld = products * columns + s.pad, stride = s.outer * columns, outer_stride = columns, size = rows * ld;
+            ld = products * columns + s.pad;
+            stride = s.outer * columns;
+            outer_stride = columns;
+            size = rows * ld;
         } else {
-            ld = columns + s.pad, stride = rows * ld + 3, outer_stride = s.batch * stride + (s.outer > 2 ? 5 : 0),
+            ld = columns + s.pad;
+            stride = rows * ld + 3;
+            outer_stride = s.batch * stride + (s.outer > 2 ? 5 : 0);
             size = s.outer * outer_stride + 3;
         }
         if (shared) stride = outer_stride = 0;
@@ -67,10 +72,20 @@ void check(D& device, const Layout& s, const Extra& e, double tolerance) {
     Tensor<D, C> result(device, old), added(device, residual);
     Tensor<D, T> shift(device, bias);
     Gemm g;
-    g.m = s.m, g.n = s.n, g.k = s.k, g.alpha = e.alpha, g.beta = e.beta, g.batch = s.batch, g.outer = s.outer;
+    g.m = s.m;
+    g.n = s.n;
+    g.k = s.k;
+    g.alpha = e.alpha;
+    g.beta = e.beta;
+    g.batch = s.batch;
+    g.outer = s.outer;
     g.a = strided({left.data(), dtype_of<A>, a.ld, s.at, 0, 0}, a.stride, a.outer_stride);
     g.b = strided({right.data(), dtype_of<A>, b.ld, s.bt, 0, 0}, b.stride, b.outer_stride);
-    g.c = result.data(), g.c_type = dtype_of<C>, g.ldc = c.ld, g.stride_c = c.stride, g.outer_stride_c = c.outer_stride;
+    g.c = result.data();
+    g.c_type = dtype_of<C>;
+    g.ldc = c.ld;
+    g.stride_c = c.stride;
+    g.outer_stride_c = c.outer_stride;
     if (e.bias) g.bias = shift.data();
     if (e.residual) g.residual = e.in_place ? result.data() : added.data();
     device.gemm(g);
@@ -101,7 +116,8 @@ TEST_CASE_TEMPLATE("products: transposes, strides, batches, alpha and beta", D, 
     for (Layout s : layouts)
         for (const bool at : {false, true})
             for (const bool bt : {false, true}) {
-                s.at = at, s.bt = bt;
+                s.at = at;
+                s.bt = bt;
                 check<D, T, T>(device, s, {}, rounding<T>);
                 check<D, T, T>(device, s, {-0.5, 1}, rounding<T>);
                 check<D, T, T>(device, s, {2, 0.25}, rounding<T>);
@@ -128,7 +144,8 @@ TEST_CASE_TEMPLATE("products of 16-bit matrices are accumulated in fp32", D, PRO
         for (Layout s : layouts)
             for (const bool at : {false, true})
                 for (const bool bt : {false, true}) {
-                    s.at = at, s.bt = bt;
+                    s.at = at;
+                    s.bt = bt;
                     check<D, A, A>(device, s, {}, unit);
                     check<D, A, A>(device, s, {0.5, 1}, 2 * unit);
                     check<D, A, float>(device, s, {}, rounding<float>);
@@ -152,9 +169,13 @@ TEST_CASE("products: a 16-bit weight against fp32 activations, as files store it
     Tensor<Cpu<float>> in(device, x), out(device, want);
     Tensor<Cpu<float>, half> weight(device, w);
     Gemm g;
-    g.m = 30, g.n = 40, g.k = 20;
-    g.a = operand(in.read(), 20), g.b = transposed(weight.read(), 20);
-    g.c = out.data(), g.ldc = 40;
+    g.m = 30;
+    g.n = 40;
+    g.k = 20;
+    g.a = operand(in.read(), 20);
+    g.b = transposed(weight.read(), 20);
+    g.c = out.data();
+    g.ldc = 40;
     device.gemm(g);
     CHECK(difference(out.to_host(), want) < rounding<float>);
 }
@@ -170,13 +191,19 @@ void check_packed(Index m, Index n, Index k) {
     Buffer<D, std::byte> packed(device, static_cast<Index>(D::packed_bytes(n, k, dtype_of<W>)));
     device.pack_panels(w.read(), n, k, dtype_of<W>, packed.data());
     Gemm g;
-    g.m = m, g.n = g.ldc = n, g.k = k;
-    g.a = operand(x.read(), k), g.b = transposed(w.read(), k);
-    g.bias = bias.read(), g.c_type = dtype_of<T>;
+    g.m = m;
+    g.n = g.ldc = n;
+    g.k = k;
+    g.a = operand(x.read(), k);
+    g.b = transposed(w.read(), k);
+    g.bias = bias.read();
+    g.c_type = dtype_of<T>;
     Buffer<D, T> plain(device, m * n), fast(device, m * n);
     g.c = plain.data();
     device.gemm(g);
-    g.b.data = packed.data(), g.b.panel = D::panel_columns, g.c = fast.data();
+    g.b.data = packed.data();
+    g.b.panel = D::panel_columns;
+    g.c = fast.data();
     device.gemm(g);
     INFO("m ", m, " n ", n, " k ", k);
     CHECK(fast.to_host() == plain.to_host());
@@ -184,7 +211,10 @@ void check_packed(Index m, Index n, Index k) {
     if (n <= first) return;
     const FrozenMatrix part =
         FrozenMatrix{packed.data(), dtype_of<W>, n, k, D::panel_columns, 0}.row_range(first, n - first);
-    g.b = part.as_transposed(), g.n = n - first, g.c = fast.data() + first, g.bias = bias.read() + first;
+    g.b = part.as_transposed();
+    g.n = n - first;
+    g.c = fast.data() + first;
+    g.bias = bias.read() + first;
     device.zero(fast.data(), static_cast<std::size_t>(m * n) * sizeof(T));
     device.gemm(g);
     std::vector<T> want = plain.to_host();
@@ -232,9 +262,14 @@ void check_int8(Index m, Index n, Index k) {
     device.pack_int8_panels(weights.read(), n, k, DType::f32, packed.data());
     Buffer<D, float> out(device, m * n);
     Gemm g;
-    g.m = m, g.n = g.ldc = n, g.k = k;
-    g.a = operand(x.read(), k), g.b = {packed.data(), DType::i8, k, true, 0, 0, D::panel_columns};
-    g.bias = b.read(), g.c = out.data(), g.c_type = DType::f32;
+    g.m = m;
+    g.n = g.ldc = n;
+    g.k = k;
+    g.a = operand(x.read(), k);
+    g.b = {packed.data(), DType::i8, k, true, 0, 0, D::panel_columns};
+    g.bias = b.read();
+    g.c = out.data();
+    g.c_type = DType::f32;
     device.gemm(g);
     const Quantized qx(rows, m, k), qw(w, n, k);
     const std::vector<float> got = out.to_host();
@@ -274,9 +309,13 @@ TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero, Na
     device.pack_int8_panels(w.data(), n, k, DType::f32, aligned);
     std::vector<float> c(static_cast<std::size_t>(2 * n), 7.0f);
     Gemm g;
-    g.m = 2, g.n = g.ldc = n, g.k = k;
-    g.a = operand(x.data(), k), g.b = {aligned, DType::i8, k, true, 0, 0, Cpu<float>::panel_columns};
-    g.c = c.data(), g.c_type = DType::f32;
+    g.m = 2;
+    g.n = g.ldc = n;
+    g.k = k;
+    g.a = operand(x.data(), k);
+    g.b = {aligned, DType::i8, k, true, 0, 0, Cpu<float>::panel_columns};
+    g.c = c.data();
+    g.c_type = DType::f32;
     device.gemm(g);
     CHECK(c[0] == doctest::Approx(-4096));
     CHECK(c[1] == 0);
@@ -300,10 +339,12 @@ TEST_CASE("products: a factor that cannot be widened is an error, and nobody wai
     Tensor<Cpu<float>> x(device, Values(size * size, 1.0)), out(device, Values(size * size, 0.0));
     Gemm g;
     g.m = g.n = g.k = g.ldc = size;
-    g.a = g.b = operand(x.read(), size), g.c = out.data();
+    g.a = g.b = operand(x.read(), size);
+    g.c = out.data();
     g.b.type = DType::i8;
     CHECK_THROWS_WITH_AS(device.gemm(g), doctest::Contains("a factor of type i8"), Error);
-    g.b.type = DType::f32, g.a.type = DType::i8;
+    g.b.type = DType::f32;
+    g.a.type = DType::i8;
     CHECK_THROWS_WITH_AS(device.gemm(g), doctest::Contains("a factor of type i8"), Error);
     g.a.type = DType::f32;
     device.gemm(g);
@@ -323,23 +364,34 @@ TEST_CASE("products: what cuBLAS cannot take is refused") {
     Tensor<D> x(device, Values(100, 1.0));
     Tensor<D, half> w(device, Values(100, 1.0));
     Gemm g;
-    g.m = 4, g.n = 5, g.k = 6;
-    g.a = operand(x.read(), 6), g.b = operand(x.read(), 5), g.c = x.data(), g.ldc = 5;
+    g.m = 4;
+    g.n = 5;
+    g.k = 6;
+    g.a = operand(x.read(), 6);
+    g.b = operand(x.read(), 5);
+    g.c = x.data();
+    g.ldc = 5;
     const auto refuses = [&](Gemm wrong, const char* why) {
         CHECK_THROWS_WITH_AS(device.gemm(wrong), doctest::Contains(why), Error);
     };
     Gemm wrong = g;
     wrong.a.ld = 5;
     refuses(wrong, "leading dimension 5 of B is less than its 6 rows");
-    wrong = g, wrong.b.ld = 4;
+    wrong = g;
+    wrong.b.ld = 4;
     refuses(wrong, "leading dimension 4 of A is less than its 5 rows");
-    wrong = g, wrong.ldc = 4;
+    wrong = g;
+    wrong.ldc = 4;
     refuses(wrong, "leading dimension 4 of C is less than its 5 rows");
-    wrong = g, wrong.m = Index{1} << 31;
+    wrong = g;
+    wrong.m = Index{1} << 31;
     refuses(wrong, "cuBLAS cannot take");
-    wrong = g, wrong.b = operand(w.read(), 5);
+    wrong = g;
+    wrong.b = operand(w.read(), 5);
     refuses(wrong, "factors of types f32 and f16");
-    wrong = g, wrong.beta = 1, wrong.residual = x.data();
+    wrong = g;
+    wrong.beta = 1;
+    wrong.residual = x.data();
     refuses(wrong, "need beta = 0");
 }
 

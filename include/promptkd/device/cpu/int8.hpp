@@ -82,7 +82,8 @@ inline void quantize_weights(const float* w, Index k, Index j, const Int8Panel& 
         bytes[(p / 4 * Int8Panel::columns + j) * 4 + p % 4] = q;
         sum += q;
     }
-    to.scales[j] = largest / 127, to.sums[j] = -128 * sum;
+    to.scales[j] = largest / 127;
+    to.sums[j] = -128 * sum;
 }
 
 /// to[p] = 128 + x[p]/scale, rounded, p < k; returns the scale: the largest magnitude becomes 127. It is NaN or

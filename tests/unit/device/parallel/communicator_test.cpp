@@ -41,7 +41,8 @@ TEST_CASE_TEMPLATE("collectives", D, PROMPTKD_TEST_DEVICES) {
         ranks.all_reduce_sum(device, x.data(), 2);
         ranks.broadcast(device, y.data(), sizeof(T), 2);
         ranks.barrier(device);
-        sums[at] = x.to_host(), copies[at] = y.to_host();
+        sums[at] = x.to_host();
+        copies[at] = y.to_host();
     });
     for (int rank = 0; rank < size; ++rank) {
         CHECK(sums[static_cast<std::size_t>(rank)] == std::vector<T>{6, 30});
