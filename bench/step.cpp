@@ -95,7 +95,7 @@ Timings promptkd_step(D& device, const StepOptions& o) {
     const std::vector<T> vectors = class_vectors(device, teacher_model, random_texts(o.classes));
     ParamSet<D> prompts(device);
     add_visual_prompts(prompts, o.ctx, o.depth, teacher_model.vision().width());
-    prompts.bind(true);
+    prompts.bind_frozen();
     for (const std::string& name : prompts.names()) initialize_normal(prompts, name, 1);
     TensorMap learned;
     prompts.save(learned);

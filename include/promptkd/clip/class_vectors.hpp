@@ -23,7 +23,7 @@ std::vector<typename D::Scalar> encode_texts(D& device, const ClipModel<D>& mode
         require_depth("text", design.depth, text.config().layers);
         layers = add_text_prompts(params, design.tokens, design.depth, text.config().width);
     }
-    params.bind(true);
+    params.bind_frozen();
     if (prompts) params.load_all(*prompts);
     std::vector<T> all;
     Arena<D> arena(device);

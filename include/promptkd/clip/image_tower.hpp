@@ -21,7 +21,7 @@ public:
             require_depth("visual", design.depth, model.vision().layers());
             layers_ = add_visual_prompts(params_, design.tokens, design.depth, model.vision().width());
         }
-        params_.bind(true);
+        params_.bind_frozen();
         if (prompts) params_.load_all(*prompts);
         table_ = model.vision().place_prompts(device, layers_.tokens, max_batch);
         features_ = Buffer<D, T>(device, max_batch * embed());

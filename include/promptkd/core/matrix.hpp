@@ -22,7 +22,9 @@ struct Matrix {
     Matrix(T* data, Index rows, Index columns) : Matrix(data, rows, columns, columns) {}
     Matrix(T* data, Index rows, Index columns, Index ld) : data(data), rows(rows), columns(columns), ld(ld) {}
 
-    operator Matrix<const T>() const requires(!std::is_const_v<T>) { return {data, rows, columns, ld}; }
+    /// A read-only view of a matrix that may be written to.
+    template <class U>
+    requires std::is_same_v<const U, T> Matrix(const Matrix<U>& m) : Matrix(m.data, m.rows, m.columns, m.ld) {}
 
     /// Elements of the matrix, without what lies between its rows.
     Index count() const { return rows * columns; }

@@ -38,18 +38,19 @@ public:
         return *entries_.back().param;
     }
 
-    /// Allocates values and, unless `frozen`, gradients (both zero). Frozen parameters keep a null gradient.
-    void bind(bool frozen = false) {
+    /// Allocates values and gradients, all zero.
+    void bind() {
+        bind_frozen();
+        grads_ = Buffer<D, T>(*device_, size_);
+        clear_gradients();
+        for (auto& entry : entries_) entry.param->grad = grads_.data() + entry.offset;
+    }
+
+    /// Allocates values alone: frozen parameters keep a null gradient.
+    void bind_frozen() {
         values_ = Buffer<D, T>(*device_, size_);
         device_->zero(values_.data(), bytes());
-        if (!frozen) {
-            grads_ = Buffer<D, T>(*device_, size_);
-            clear_gradients();
-        }
-        for (auto& entry : entries_) {
-            entry.param->value = values_.data() + entry.offset;
-            if (!frozen) entry.param->grad = grads_.data() + entry.offset;
-        }
+        for (auto& entry : entries_) entry.param->value = values_.data() + entry.offset;
     }
 
     void clear_gradients() { device_->zero(grads_.data(), bytes()); }

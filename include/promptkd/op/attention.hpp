@@ -52,7 +52,8 @@ struct QueriesKeysValues {
 
     QueriesKeysValues() = default;
     QueriesKeysValues(Matrix<A> queries, Matrix<A> keys, Matrix<A> values) : q(queries), k(keys), v(values) {}
-    operator QueriesKeysValues<const A>() const requires(!std::is_const_v<A>) { return {q, k, v}; }
+    template <class U>
+    requires std::is_same_v<const U, A> QueriesKeysValues(const QueriesKeysValues<U>& x) : q(x.q), k(x.k), v(x.v) {}
 
     /// Throws Error unless the matrices fit `shape`.
     void require_fit(const AttentionShape& shape, const char* what) const {
