@@ -4,6 +4,7 @@
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
 #include <promptkd/format/torch_writer.hpp>
+#include <promptkd/op/norm.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -65,7 +66,7 @@ inline Json huggingface_vision_json(const TensorMap& map, const char* activation
             {"num_hidden_layers", c.layers},
             {"num_attention_heads", c.heads},
             {"hidden_act", activation},
-            {"layer_norm_eps", 1e-5},
+            {"layer_norm_eps", layer_norm_epsilon},
             {"num_channels", 3},
             {"patch_size", c.patch},
             {"image_size", c.resolution()},
@@ -80,7 +81,7 @@ inline Json huggingface_text_json(const TensorMap& map, const char* activation) 
             {"num_hidden_layers", c.layers},
             {"num_attention_heads", c.heads},
             {"hidden_act", activation},
-            {"layer_norm_eps", 1e-5},
+            {"layer_norm_eps", layer_norm_epsilon},
             {"vocab_size", c.vocabulary},
             {"max_position_embeddings", c.context_length},
             {"bos_token_id", c.vocabulary - 2},

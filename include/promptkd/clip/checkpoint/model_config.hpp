@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/schema/sizes.hpp>
 #include <promptkd/format/file.hpp>
+#include <promptkd/op/norm.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -119,9 +120,9 @@ inline ModelConfig huggingface_config(const Json& root, const std::string& path)
             "; one activation for both is supported");
     c.gelu = gelu_name(act, path);
     for (const ConfigReader* part : {&vision, &text}) {
-        const double eps = part->number("layer_norm_eps", 1e-5);
-        require(eps > 0.99e-5 && eps < 1.01e-5, part->where(), ": layer_norm_eps ", eps,
-                " is not supported, only 1e-05");
+        const double eps = part->number("layer_norm_eps", layer_norm_epsilon);
+        require(std::abs(eps / layer_norm_epsilon - 1) < 0.01, part->where(), ": layer_norm_eps ", eps,
+                " is not supported, only ", layer_norm_epsilon);
     }
     const Index eos = text.integer("eos_token_id", 2);
     if (eos != 2) c.eot = std::to_string(eos);  // 2 stands in old configs, whose models pool at the largest id
