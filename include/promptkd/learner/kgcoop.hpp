@@ -59,7 +59,7 @@ public:
         const double share = weight_ / static_cast<double>(s.classes);
         device_.rows(s.classes, 3 * s.embed,
                      detail::CosineDistance<T>{s.w, frozen_.data(), s.row_loss, s.dw, s.embed, static_cast<T>(share)});
-        sum(device_, s.row_loss, s.loss, s.classes, share, true);
+        sum(device_, s.row_loss, s.loss, s.classes, share, Accumulate::yes);
     }
 
 private:
