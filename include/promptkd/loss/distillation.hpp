@@ -4,6 +4,8 @@
 #include <promptkd/device/memory.hpp>
 #include <promptkd/op/reduce.hpp>
 
+#include <cmath>
+
 namespace promptkd {
 
 namespace detail {
@@ -22,18 +24,33 @@ struct DistillationLoss {
         T* out = d_student + row * classes;
         const T inverse = inverse_temperature, scale = d_scale;
         const bool accumulate = add;
-        const T log_t = sum_exponentials(team, classes, qt, inverse).log(inverse);
-        const T log_s = sum_exponentials(team, classes, qs, inverse).log(inverse);
+        const T top_t = team.max(classes, [qt](const auto& lane) { return lane.load(qt); });
+        const T top_s = team.max(classes, [qs](const auto& lane) { return lane.load(qs); });
+        const T sum_t = exponentials(team, qt, top_t, inverse), sum_s = exponentials(team, qs, top_s, inverse);
+        const T log_t = top_t * inverse + std::log(sum_t), log_s = top_s * inverse + std::log(sum_s);
         const T loss = team.sum(classes, [=](const auto& lane) {
             using std::exp;
             using V = LaneValue<decltype(lane)>;
-            const V lt = lane.load(qt) * inverse - lane.fill(log_t);
-            const V ls = lane.load(qs) * inverse - lane.fill(log_s);
+            const V lt = lane.load(qt) * inverse - lane.fill(log_t), ls = lane.load(qs) * inverse - lane.fill(log_s);
             const V pt = exp(lt), ps = exp(ls);
-            store_or_add(lane, out, lane.value(ps - pt), scale, accumulate);
+            // Whole stores, as in store_or_add; written out, because the last bit of the loss hangs on what is inlined.
+            if (accumulate)
+                lane.store(out, lane.value(lane.load(out) + (ps - pt) * scale));
+            else
+                lane.store(out, lane.value((ps - pt) * scale));
             return lane.value(pt * (lt - ls));
         });
         team.once([this, row, loss] { row_loss[row] = loss; });
+    }
+
+    /// Σ exp((q − top)/τ).
+    template <class Team>
+    PROMPTKD_HD T exponentials(Team& team, const T* q, T top, T inverse) const {
+        return team.sum(classes, [=](const auto& lane) {
+            using std::exp;
+            const LaneValue<decltype(lane)> e = exp(lane.value((lane.load(q) - lane.fill(top)) * inverse));
+            return e;
+        });
     }
 };
 
