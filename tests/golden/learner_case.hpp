@@ -39,6 +39,13 @@ inline Recipe golden_recipe(const GoldenCase& c, Index steps) {
     return recipe;
 }
 
+inline ContextOptions golden_context(const GoldenCase& c) {
+    ContextOptions context;
+    context.position = parse_context_position(c.config.value("position", "end"));
+    context.class_specific = c.config.value("csc", false);
+    return context;
+}
+
 /// The class prompts with the places of the context.
 inline ContextTexts golden_texts(const GoldenCase& c, const Recipe& recipe) {
     ContextTexts texts;
@@ -46,8 +53,7 @@ inline ContextTexts golden_texts(const GoldenCase& c, const Recipe& recipe) {
     if (recipe.text == 0) return texts;
     std::vector<Index> lengths(static_cast<std::size_t>(texts.tokens.count), 0);
     if (c.config.contains("name_lens")) lengths = c.config.at("name_lens").get<std::vector<Index>>();
-    return arrange_context(texts.tokens, recipe.text, lengths,
-                           parse_context_position(c.config.value("position", "end")), c.config.value("csc", false));
+    return arrange_context(texts.tokens, recipe.text, lengths, golden_context(c));
 }
 
 /// The frozen class features of a case that has texts for them, normalised; the raw mean is compared.
@@ -85,9 +91,7 @@ void check_learner(D& device, const GoldenCase& c, Report& report) {
     const Index steps = c.shape("images")[0], batch = c.shape("images")[1], pixels = c.map.at("images").count() / steps;
     const Recipe recipe = golden_recipe(c, steps);
     const LearnerTexts<T> texts{golden_texts(c, recipe), golden_frozen(device, model, c, report)};
-    ContextOptions context;
-    context.class_specific = c.config.value("csc", false);
-    const auto learner = make_learner(kind, clip, recipe, context, texts.prompts.tokens.count);
+    const auto learner = make_learner(kind, clip, recipe, golden_context(c), texts.prompts.tokens.count);
     const std::vector<T> images = c.map.at("images").to<T>();
     const std::vector<std::int32_t> labels = c.map.at("labels").to<std::int32_t>();
     Buffer<D, T> input(device, pixels), features(device, batch * model.vision().embed());

@@ -17,6 +17,14 @@ inline ContextPosition parse_context_position(const std::string& name) {
     fail("unknown class-name position '", name, "'; known: end, middle, front");
 }
 
+/// How a learner's texts begin, beside its Recipe.
+struct ContextOptions {
+    std::string words = "a photo of a";  ///< that the context starts from; empty: random vectors
+    ContextPosition position = ContextPosition::end;
+    bool class_specific = false;                    ///< a context of its own for each class
+    std::string hand_written = "a photo of a {}.";  ///< the text that knowledge-guided learners keep close to
+};
+
 /// Texts with the places of their learnable context vectors.
 struct ContextTexts {
     TokenRows tokens;
@@ -29,10 +37,11 @@ struct ContextTexts {
 /// The number of tokens, and so the place of EOT, does not change. Source: CoOp, section 3.2 and its published prompt
 /// learner.
 inline ContextTexts arrange_context(TokenRows tokens, Index n, const std::vector<Index>& name_lengths,
-                                    ContextPosition position, bool class_specific) {
+                                    const ContextOptions& options) {
     ContextTexts out;
     out.layout.vectors = n;
-    out.layout.class_specific = class_specific;
+    out.layout.class_specific = options.class_specific;
+    const ContextPosition position = options.position;
     const Index before = position == ContextPosition::end ? n : position == ContextPosition::middle ? n / 2 : 0;
     for (Index i = 0; i < tokens.count; ++i) {
         const Index end = tokens.end_of_text(i);
@@ -65,14 +74,6 @@ struct FrozenClip {
     }
 };
 
-/// How a learner's texts begin, beside its Recipe.
-struct ContextOptions {
-    std::string words = "a photo of a";  ///< that the context starts from; empty: random vectors
-    ContextPosition position = ContextPosition::end;
-    bool class_specific = false;                    ///< a context of its own for each class
-    std::string hand_written = "a photo of a {}.";  ///< the text that knowledge-guided learners keep close to
-};
-
 /// "<context words> <name>." for each class, with places for `vectors` learnable vectors (0: the texts stay as they
 /// are). Throws Error where a text is too short for them.
 template <Device D>
@@ -90,7 +91,7 @@ ContextTexts context_texts(const FrozenClip<D>& clip, const std::vector<std::str
     std::vector<Index> lengths;
     for (const std::string& name : names)
         lengths.push_back(static_cast<Index>(clip.tokenizer->encode(readable_name(name)).size()));
-    return arrange_context(std::move(out.tokens), vectors, lengths, options.position, options.class_specific);
+    return arrange_context(std::move(out.tokens), vectors, lengths, options);
 }
 
 /// Embeddings (vectors · d_t values) of the first context words, which the context starts from; empty for random ones.

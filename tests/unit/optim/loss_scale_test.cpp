@@ -50,9 +50,11 @@ TEST_CASE_TEMPLATE("loss scale: gradients come back, an overflow skips the step 
         Trained<D> t(kind), plain(kind);
         LossScale<D> scale(t.device, count, {256, 512, 2});
         const std::vector<double> g = numbers(count, 1), start = numbers(count, 2);
-        t.write(t.params.values(), start), plain.write(plain.params.values(), start);
+        t.write(t.params.values(), start);
+        plain.write(plain.params.values(), start);
 
-        t.write(t.params.gradients(), g), plain.write(plain.params.gradients(), g);
+        t.write(t.params.gradients(), g);
+        plain.write(plain.params.gradients(), g);
         scale.scale(t.params.gradients(), count);
         CHECK(difference(t.read(t.params.gradients()), [&] {
                   std::vector<double> wide = g;
@@ -79,7 +81,8 @@ TEST_CASE_TEMPLATE("loss scale: gradients come back, an overflow skips the step 
 
         // The moments were left alone too: the next good step is the plain optimizer's.
         if (kind == OptimizerKind::sgd) {  // a skipped step counts in Adam's t
-            t.write(t.params.gradients(), g), plain.write(plain.params.gradients(), g);
+            t.write(t.params.gradients(), g);
+            plain.write(plain.params.gradients(), g);
             scale.scale(t.params.gradients(), count);
             scale.unscale(t.params.gradients(), count);
             t.optimizer->step(0.1, scale.skip()), plain.optimizer->step(0.1);
