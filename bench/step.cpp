@@ -99,7 +99,7 @@ Timings promptkd_step(D& device, const StepOptions& o) {
     for (const std::string& name : prompts.names()) initialize_normal(prompts, name, 1);
     TensorMap learned;
     prompts.save(learned);
-    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, o.batch);
+    LiveTeachers<D> teacher(device, TeacherGives::logits, o.batch);
     teacher.add(teacher_model, &learned, vectors);
     StudentConfig shape;
     shape.prompts = o.ctx;

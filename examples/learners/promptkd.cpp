@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
         const TokenRows texts = tokenize_classes(task.tokenizer, teacher_model.text().config(), "teacher",
                                                  task.base.class_names, "a photo of a {}.");
         const std::vector<float> vectors = class_vectors(task.device, teacher_model, texts, &prompts);
-        LiveTeachers<Backend> teacher(task.device, LiveTeachers<Backend>::Gives::logits, 8);
+        LiveTeachers<Backend> teacher(task.device, TeacherGives::logits, 8);
         teacher.add(teacher_model, &prompts, vectors);
 
         // The student: its own encoder with 4 visual prompts in 3 blocks, and a projector into the teacher's space.

@@ -49,7 +49,7 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
     const std::vector<T> vectors = class_vectors(device, teacher_model, token_rows(c, "tokens"), &teacher_prompts);
     report.close("teacher_text_features", vectors, c.values("teacher_text_features"), 1e-4);
 
-    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, batch);
+    LiveTeachers<D> teacher(device, TeacherGives::logits, batch);
     teacher.add(teacher_model, &teacher_prompts, vectors);
     FrozenImageTower<D> tower(device, teacher_model, &teacher_prompts, batch);
     StudentConfig config;

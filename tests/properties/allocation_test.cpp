@@ -93,7 +93,7 @@ void run(const char* name) {
     student.initialize(1);
     const std::vector<typename D::Scalar> vectors = as<typename D::Scalar>(numbers(5 * 6, 9));
     Distiller<D> distiller(student, {vectors, {}}, {});
-    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, 4);
+    LiveTeachers<D> teacher(device, TeacherGives::logits, 4);
     teacher.add(model, nullptr, vectors);
 
     TrainingLoopConfig config;

@@ -39,7 +39,7 @@ Accuracies demo(D& device, const std::string& name) {
         tokenize_classes(Tokenizer::from_file(assets + "/fashion_bpe.txt.gz"), teacher_model.text().config(), "teacher",
                          images.class_names, "a photo of a {}.");
     const std::vector<T> vectors = class_vectors(device, teacher_model, texts, &prompts);
-    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, 8);
+    LiveTeachers<D> teacher(device, TeacherGives::logits, 8);
     teacher.add(teacher_model, &prompts, vectors);
     StudentConfig shape;
     shape.prompts = 4;

@@ -30,13 +30,16 @@ public:
     virtual bool recordable() const { return false; }
 };
 
+/// What of a teacher the student imitates.
+enum class TeacherGives { logits, features };
+
 /// Teachers at work. Logits exp(s_t)·u_t·W_tᵀ, each teacher with class vectors of its own, averaged over the teachers;
 /// or the normalised features of a single teacher.
 template <Device D>
 class LiveTeachers final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
-    enum class Gives { logits, features };
+    using Gives = TeacherGives;
 
     /// For batches of at most `max_batch` images.
     LiveTeachers(D& device, Gives gives, Index max_batch) : device_(device), gives_(gives), max_batch_(max_batch) {}
@@ -97,9 +100,13 @@ private:
 };
 
 /// What teachers have to give for a distillation loss.
+inline TeacherGives given_by_teachers(KdLoss kd) {
+    return kd == KdLoss::logits ? TeacherGives::logits : TeacherGives::features;
+}
+// until experiment/ no longer names the device
 template <Device D>
-typename LiveTeachers<D>::Gives given_by_teachers(KdLoss kd) {
-    return kd == KdLoss::logits ? LiveTeachers<D>::Gives::logits : LiveTeachers<D>::Gives::features;
+TeacherGives given_by_teachers(KdLoss kd) {
+    return given_by_teachers(kd);
 }
 
 /// A teacher of the user's own: f(images, n) returns the targets (n, size) of n device images (n, 3, r, r), in device

@@ -67,7 +67,7 @@ Run run(D& device, const Ranks<D>& ranks, const Dataset& data, bool local = fals
     options.max_batch = batch;
     options.parallel = DataParallel<D>{ranks, config.batch, local};
     Distiller<D> distiller(student, {vectors, {}}, settings, options);
-    LiveTeachers<D> teacher(device, LiveTeachers<D>::Gives::logits, batch);
+    LiveTeachers<D> teacher(device, TeacherGives::logits, batch);
     teacher.add(teacher_model, nullptr, vectors);
     FrozenImageTower<D> tower(device, teacher_model, nullptr, batch);
     Run result;

@@ -41,7 +41,7 @@ std::vector<double> losses(D& device, bool graph = false, TensorMap* state = nul
     std::vector<typename D::Scalar> vectors = as<typename D::Scalar>(numbers(5 * 6, 9));
     normalize_rows(vectors, 6);
     Distiller<D> distiller(student, {vectors, {}}, settings);
-    LiveTeachers<D> teacher(device, given_by_teachers<D>(settings.kd), 4);
+    LiveTeachers<D> teacher(device, given_by_teachers(settings.kd), 4);
     teacher.add(teacher_model, nullptr, vectors);
     StepOptions steps;
     steps.record = graph;

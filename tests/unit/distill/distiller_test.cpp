@@ -40,7 +40,7 @@ struct Fixture {
     }
 
     Fixture(const StudentConfig& config, const DistillationConfig& settings)
-        : teacher(device, given_by_teachers<D>(settings.kd), 3),
+        : teacher(device, given_by_teachers(settings.kd), 3),
           student(device, student_model, shape(config), 3),
           distiller(student, {vectors(9), vectors(10)}, settings) {
         teacher.add(teacher_model, nullptr, vectors(9));

@@ -67,9 +67,9 @@ TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>,
         return values;
     };
     using Teachers = LiveTeachers<D>;
-    constexpr auto logits = Teachers::Gives::logits;
+    constexpr auto logits = TeacherGives::logits;
     Teachers one(device, logits, 3), other(device, logits, 3), both(device, logits, 3);
-    Teachers features(device, Teachers::Gives::features, 3);
+    Teachers features(device, TeacherGives::features, 3);
     one.add(first, nullptr, some_vectors<D>(1));
     other.add(second, nullptr, some_vectors<D>(2));
     both.add(first, nullptr, some_vectors<D>(1));
@@ -89,7 +89,7 @@ TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>,
 TEST_CASE("stored targets: written, read, and those of the batch") {
     Cpu<float> device(1);
     const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
-    LiveTeachers<Cpu<float>> teachers(device, LiveTeachers<Cpu<float>>::Gives::logits, 4);
+    LiveTeachers<Cpu<float>> teachers(device, TeacherGives::logits, 4);
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
     TrainingLoopConfig config;
     config.batch = 4;

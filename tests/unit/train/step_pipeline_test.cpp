@@ -139,7 +139,7 @@ TEST_CASE("a user's function is a teacher") {
     const ClipModel<D> teacher_model(device, tiny_clip("quick", 5)), student_model(device, tiny_clip());
     std::vector<double> vectors = numbers(5 * 6, 9);
     normalize_rows(vectors, 6);
-    LiveTeachers<D> live(device, LiveTeachers<D>::Gives::logits, 4);
+    LiveTeachers<D> live(device, TeacherGives::logits, 4);
     live.add(teacher_model, nullptr, vectors);
     Index calls = 0;
     FunctionTeacher<D> own(5, [&](const double* images, Index n) {
