@@ -39,10 +39,10 @@ template <Device D>
 class LiveTeachers final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
-    using Gives = TeacherGives;
 
     /// For batches of at most `max_batch` images.
-    LiveTeachers(D& device, Gives gives, Index max_batch) : device_(device), gives_(gives), max_batch_(max_batch) {}
+    LiveTeachers(D& device, TeacherGives gives, Index max_batch)
+        : device_(device), gives_(gives), max_batch_(max_batch) {}
 
     /// Adds a teacher: a model (which must outlive this), its prompts (may be null) and normalised class vectors
     /// (classes, e_t) on the host. Throws Error for a second teacher of features, or another number of classes.
@@ -52,24 +52,24 @@ public:
         t.classes = static_cast<Index>(class_vectors.size()) / t.tower->embed();
         require(t.classes > 0 && t.classes * t.tower->embed() == static_cast<Index>(class_vectors.size()),
                 "class vectors: ", class_vectors.size(), " values are not rows of ", t.tower->embed());
-        require(teachers_.empty() || gives_ == Gives::logits,
+        require(teachers_.empty() || gives_ == TeacherGives::logits,
                 "features cannot be averaged over several teachers; give one teacher, or distil logits");
         require(teachers_.empty() || teachers_[0].classes == t.classes, "a teacher of ", t.classes,
                 " classes beside one of ", teachers_.empty() ? 0 : teachers_[0].classes);
         t.vectors = Buffer<D, T>(device_, class_vectors);
         teachers_.push_back(std::move(t));
-        if (gives_ == Gives::features) return;
+        if (gives_ == TeacherGives::features) return;
         mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
         if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
     }
 
     bool recordable() const override { return true; }
     Index size() const override {
-        return gives_ == Gives::features ? teachers_.at(0).tower->embed() : teachers_.at(0).classes;
+        return gives_ == TeacherGives::features ? teachers_.at(0).tower->embed() : teachers_.at(0).classes;
     }
 
     const T* targets(const T* images, Index n) override {
-        if (gives_ == Gives::features) return teachers_.at(0).tower->encode(images, n);
+        if (gives_ == TeacherGives::features) return teachers_.at(0).tower->encode(images, n);
         if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
         device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
         for (Teacher& t : teachers_)
@@ -93,7 +93,7 @@ private:
     }
 
     D& device_;
-    Gives gives_;
+    TeacherGives gives_;
     Index max_batch_;
     std::vector<Teacher> teachers_;
     Buffer<D, T> mean_, one_;
@@ -102,11 +102,6 @@ private:
 /// What teachers have to give for a distillation loss.
 inline TeacherGives given_by_teachers(KdLoss kd) {
     return kd == KdLoss::logits ? TeacherGives::logits : TeacherGives::features;
-}
-// until experiment/ no longer names the device
-template <Device D>
-TeacherGives given_by_teachers(KdLoss kd) {
-    return given_by_teachers(kd);
 }
 
 /// A teacher of the user's own: f(images, n) returns the targets (n, size) of n device images (n, 3, r, r), in device

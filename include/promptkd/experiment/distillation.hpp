@@ -219,7 +219,7 @@ private:
         if (spec_.loop.fixed_views)  // one view of each image: the teacher is asked once
             return std::make_unique<StoredTargets<D>>(
                 device_, teacher_targets(device_, spec_, spec_.loop, images_.train, teachers_, observer_), batch);
-        auto live = std::make_unique<LiveTeachers<D>>(device_, given_by_teachers<D>(spec_.loss.kd), batch);
+        auto live = std::make_unique<LiveTeachers<D>>(device_, given_by_teachers(spec_.loss.kd), batch);
         teachers_.add_to(*live);
         return live;
     }

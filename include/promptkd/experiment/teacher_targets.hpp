@@ -24,7 +24,7 @@ Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfi
 template <Device D>
 TargetTable teacher_targets(D& device, const DistillationSpec& spec, const TrainingLoopConfig& loop,
                             const Dataset& train, const TeacherSet<D>& teachers, Observer& observer) {
-    LiveTeachers<D> live(device, given_by_teachers<D>(spec.loss.kd), loop.batch);
+    LiveTeachers<D> live(device, given_by_teachers(spec.loss.kd), loop.batch);
     teachers.add_to(live);
     Stage stage("teacher", "images", count_views(loop) * train.size(), observer);
     TrainingLoopConfig watched = loop;

@@ -34,6 +34,8 @@ public:
           images_(spec.data, spec.loop.seed) {
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
         spec_.loop.resolution = model_.vision().resolution();
+        spec_.recipe.epochs = spec_.loop.schedule.max_epoch;
+        if (spec_.context.hand_written.empty()) spec_.context.hand_written = default_template(spec.data.source);
         const Dataset& train = images_.train;
         const Recipe& recipe = spec_.recipe;
         learner_ = make_learner(spec_.learner, clip(), recipe, spec_.context, train.classes());

@@ -35,7 +35,7 @@ struct TrainingSpec {
     std::string vocabulary;             ///< file of the tokenizer's BPE merges
     FewShotData data;
     Recipe recipe;           ///< see published_recipe(); learning rate, epochs and batch of `loop` count, not of this
-    ContextOptions context;  ///< how the texts begin
+    ContextOptions context;  ///< how the texts begin; without a hand-written text that of the data set
     Index class_chunk = 0;   ///< classes whose activations are in memory at once; 0: all
     OptimizerConfig optimizer;
     /// Batch, epochs, schedule, views, seed, output folder. Callbacks, resolution and resume are the run's own.

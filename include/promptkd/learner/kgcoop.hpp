@@ -103,7 +103,8 @@ struct KgCoOpMethod : CoOpMethod {
     static std::vector<typename D::Scalar> frozen_features(const FrozenClip<D>& clip,
                                                            const std::vector<std::string>& names,
                                                            const ContextOptions& options) {
-        return frozen_class_features(clip, names, std::vector<std::string>{options.hand_written});
+        const std::string& given = options.hand_written;
+        return frozen_class_features(clip, names, std::vector<std::string>{given.empty() ? "a photo of a {}." : given});
     }
 
     template <Device D>

@@ -21,8 +21,8 @@ inline ContextPosition parse_context_position(const std::string& name) {
 struct ContextOptions {
     std::string words = "a photo of a";  ///< that the context starts from; empty: random vectors
     ContextPosition position = ContextPosition::end;
-    bool class_specific = false;                    ///< a context of its own for each class
-    std::string hand_written = "a photo of a {}.";  ///< the text that knowledge-guided learners keep close to
+    bool class_specific = false;  ///< a context of its own for each class
+    std::string hand_written;     ///< text that knowledge-guided learners keep close to; empty: "a photo of a {}."
 };
 
 /// Texts with the places of their learnable context vectors.
