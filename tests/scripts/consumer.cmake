@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # cmake -D MODE=find_package|add_subdirectory -D SOURCE=… -D BUILD=… -D WORK=…
 #       -D COMPILER=… -D TYPE=… -D GENERATOR=… -P consumer.cmake
-# Builds and runs the README's library example, word for word, in a host project of its own.
+# Builds and runs the README's library example, word for word, in a host project of its own; with find_package also the
+# whole runs of tests/consumer/whole_runs.cpp, which must be silent.
 
 # The first ```cpp block after the heading. Split on the fences by hand: a CMake list would lose the semicolons.
 file(READ "${SOURCE}/README.md" readme)
@@ -34,6 +35,7 @@ file(REMOVE_RECURSE "${WORK}")
 file(COPY "${SOURCE}/tests/consumer/CMakeLists.txt" DESTINATION "${WORK}/host")
 file(WRITE "${WORK}/host/main.cpp" "${code}\n")
 if(MODE STREQUAL "find_package")
+    file(COPY "${SOURCE}/tests/consumer/whole_runs.cpp" DESTINATION "${WORK}/host")
     step("${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${WORK}/prefix" --component development)
     set(how "-DCMAKE_PREFIX_PATH=${WORK}/prefix")
 else()
@@ -46,4 +48,12 @@ file(COPY "${SOURCE}/examples/assets" DESTINATION "${WORK}/run")
 execute_process(COMMAND "${WORK}/build/host" WORKING_DIRECTORY "${WORK}/run/assets" RESULT_VARIABLE status)
 if(NOT status EQUAL 0)
     message(FATAL_ERROR "consumer (${MODE}): the README's example ended with ${status}")
+endif()
+if(MODE STREQUAL "find_package")
+    file(MAKE_DIRECTORY "${WORK}/run/whole")
+    execute_process(COMMAND "${WORK}/build/whole_runs" "${SOURCE}/examples/assets" WORKING_DIRECTORY "${WORK}/run/whole"
+                    RESULT_VARIABLE status ERROR_VARIABLE said)
+    if(NOT status EQUAL 0 OR NOT said STREQUAL "")
+        message(FATAL_ERROR "consumer (${MODE}): whole_runs ended with ${status}; on standard error: '${said}'")
+    endif()
 endif()
