@@ -79,10 +79,9 @@ inline CLI::Option* repeatable(CLI::Option* option) {
 inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
     repeatable(c.add_option("--teacher", o.spec.teacher.weights,
                             "CLIP weights of the teacher; repeated: several teachers, whose logits are averaged"));
-    repeatable(
-        c.add_option("--teacher-prompts", o.spec.teacher.prompts,
-                     "learned prompts of the teacher: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or "
-                     "PromptSRC; repeated: one for each teacher, or several for one file of weights; none: none"));
+    repeatable(c.add_option("--teacher-prompts", o.spec.teacher.prompts,
+                            "learned prompts of the teacher: " + prompt_files() +
+                                "; repeated: one for each teacher, or several for one file of weights; none: none"));
     c.add_flag("--int8-teacher", o.spec.teacher.int8,
                "the teacher's image encoder with weights and their inputs in 8 bits: faster, on the CPU only");
     c.add_option("--teacher-config", o.spec.teacher.config,

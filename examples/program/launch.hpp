@@ -105,7 +105,8 @@ template <Device D, class F>
 void with_ranks(D& device, const F& f) {
     if (launch().alone()) return f(Ranks<D>());
 #if defined(PROMPTKD_WITH_MPI)
-    mpi_session(), mpi_started() = true;
+    mpi_session();
+    mpi_started() = true;
     MpiCommunicator mpi;
     launching::with_communicator(device, mpi, f);
 #else

@@ -67,6 +67,21 @@ inline void add_weights_options(CLI::App& app, WeightsOptions& options) {
                    "the model's JSON (Hugging Face's config.json, open_clip's), where it is not beside the weights");
 }
 
+/// "CoOp, VPT": the titles of the learners that `accepts`.
+template <class Accepts>
+std::string learner_titles(const Accepts& accepts) {
+    std::string titles;
+    for (const LearnerInfo& info : learners())
+        if (accepts(info)) titles += (titles.empty() ? "" : ", ") + info.title;
+    return titles;
+}
+
+/// What a file of learned prompts may be, for the help of an option.
+inline std::string prompt_files() {
+    return "safetensors, or a checkpoint of " +
+           learner_titles([](const LearnerInfo& info) { return info.fixed_prompts != nullptr; });
+}
+
 /// The model of --weights.
 inline ModelFile model_file(const Common& c) {
     return {c.weights, c.weights_options.config, c.weights_options.activation, {"--activation", "--model-config FILE"}};

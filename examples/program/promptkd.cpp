@@ -56,7 +56,10 @@ std::vector<std::string> with_config(const std::vector<std::string>& given) {
             joined = text(value);
         before.push_back("--" + key + "=" + joined);
     }
-    if (!after.empty()) before.insert(before.begin(), after.front()), after.erase(after.begin());
+    if (!after.empty()) {  // the command
+        before.insert(before.begin(), after.front());
+        after.erase(after.begin());
+    }
     before.insert(before.end(), after.begin(), after.end());
     return before;
 }

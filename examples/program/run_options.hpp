@@ -3,10 +3,10 @@
 
 #include "options.hpp"
 
+#include <promptkd/experiment/results.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/loop.hpp>
 
-#include <cmath>
 #include <cstdio>
 #include <sstream>
 
@@ -88,19 +88,15 @@ inline void add_run_options(CLI::App& c, RunOptions& o) {
     add_protocol(c, o);
 }
 
-/// Mean and (sample) standard deviation of one result over the runs; empty where a run lacks it.
+/// Mean and standard deviation of one result over the runs; empty where a run lacks it.
 inline nlohmann::json spread(const nlohmann::json& runs, const char* key) {
-    double sum = 0, square = 0;
-    nlohmann::json values = nlohmann::json::array();
+    std::vector<double> values;
     for (const auto& run : runs) {
         if (!run.contains(key)) return nlohmann::json::object();
-        const double x = run.at(key).get<double>();
-        values.push_back(x);
-        sum += x;
+        values.push_back(run.at(key).get<double>());
     }
-    const double n = static_cast<double>(values.size()), mean = sum / n;
-    for (const auto& v : values) square += (v.get<double>() - mean) * (v.get<double>() - mean);
-    return {{"mean", mean}, {"standard_deviation", n > 1 ? std::sqrt(square / (n - 1)) : 0.0}, {"values", values}};
+    const Spread found = spread_of(values);
+    return {{"mean", found.mean}, {"standard_deviation", found.standard_deviation}, {"values", values}};
 }
 
 /// All runs with the spread of their results, which is printed too.

@@ -147,6 +147,8 @@ void add_learner_option(CLI::App& c, Train& o, const std::string& title, const L
 }
 
 void add_recipe_options(CLI::App& c, Train& o) {
+    const std::string positioned = learner_titles([](const LearnerInfo& info) { return info.takes_position; });
+    const std::string specific = learner_titles([](const LearnerInfo& info) { return info.takes_class_specific; });
     c.add_option("--shots", o.spec.data.shots, "labelled images of each class; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
@@ -161,10 +163,10 @@ void add_recipe_options(CLI::App& c, Train& o) {
         ->check(CLI::PositiveNumber);
     c.add_option("--context-words", o.spec.context.words, "words the context starts from; \"\": random")
         ->capture_default_str();
-    c.add_option("--position", o.position, "CoOp: class name at the end, in the middle or in front")
+    c.add_option("--position", o.position, positioned + ": class name at the end, in the middle or in front")
         ->check(CLI::IsMember({"end", "middle", "front"}))
         ->capture_default_str();
-    c.add_flag("--class-specific", o.spec.context.class_specific, "CoOp: contexts of their own for each class");
+    c.add_flag("--class-specific", o.spec.context.class_specific, specific + ": contexts of their own for each class");
     c.add_option("--visual-prompts", o.visual, "visual prompt vectors (default: published)")
         ->check(CLI::PositiveNumber);
     c.add_option("--depth", o.depth, "prompted blocks, the input counted (default: published)")

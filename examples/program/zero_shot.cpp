@@ -36,8 +36,7 @@ void add_zero_shot(CLI::App& app, Action& action) {
     CLI::App& c = *app.add_subcommand("zero-shot", "accuracy of a CLIP model from class names alone");
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_weights_options(c, o->common.weights_options);
-    c.add_option("--prompts", o->spec.prompts,
-                 "learned prompts: safetensors, or a checkpoint of CoOp, VPT, IVLP, MaPLe or PromptSRC");
+    c.add_option("--prompts", o->spec.prompts, "learned prompts: " + prompt_files());
     add_vocabulary(c, o->common);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
     c.add_option("--class-names", o->class_names, "file with one class name a line");

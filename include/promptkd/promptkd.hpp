@@ -13,6 +13,12 @@
 #include <promptkd/distill/run.hpp>
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/evaluate/learner.hpp>
+#include <promptkd/experiment/classification.hpp>
+#include <promptkd/experiment/distillation.hpp>
+#include <promptkd/experiment/encoding.hpp>
+#include <promptkd/experiment/student_evaluation.hpp>
+#include <promptkd/experiment/training.hpp>
+#include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/image.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/image/preprocess.hpp>

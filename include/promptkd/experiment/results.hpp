@@ -5,6 +5,7 @@
 #include <promptkd/evaluate/metrics.hpp>
 #include <promptkd/train/loop.hpp>
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,5 +39,20 @@ struct TrainingOutcome {
     Index images = 0, classes = 0;            ///< that it learned from
     std::optional<EpochSelection> selection;  ///< where the best epoch was chosen
 };
+
+/// Mean and standard deviation (of a sample; 0 for a single value) of one figure over several runs.
+struct Spread {
+    double mean = 0, standard_deviation = 0;
+};
+
+/// Throws Error when there is no value.
+inline Spread spread_of(const std::vector<double>& values) {
+    require(!values.empty(), "mean over runs: there is no run");
+    double sum = 0, square = 0;
+    for (const double x : values) sum += x;
+    const double n = static_cast<double>(values.size()), mean = sum / n;
+    for (const double x : values) square += (x - mean) * (x - mean);
+    return {mean, n > 1 ? std::sqrt(square / (n - 1)) : 0.0};
+}
 
 }  // namespace promptkd

@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 
@@ -201,6 +202,15 @@ TEST_CASE("a training stage tells steps, notes and its end") {
     CHECK(listener.progress[1].note == "epoch 2, loss 1.5000");
     CHECK(listener.warnings == std::vector<std::string>{"skipped: broken.png"});
     CHECK(listener.ended == std::vector<std::string>{"distil"});
+}
+
+TEST_CASE("a figure over several runs: mean and deviation of a sample") {
+    CHECK(spread_of({70}).mean == 70);
+    CHECK(spread_of({70}).standard_deviation == 0);
+    const Spread found = spread_of({1, 2, 6});
+    CHECK(found.mean == 3);
+    CHECK(found.standard_deviation == doctest::Approx(std::sqrt(7.0)));
+    CHECK_THROWS_AS(spread_of({}), Error);
 }
 
 }  // namespace runs_test
