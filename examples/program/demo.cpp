@@ -60,13 +60,16 @@ private:
     nlohmann::json curve_ = nlohmann::json::array();
 };
 
+/// What the prompts of the demonstration's teacher are learned with, for people.
+std::string teacher_learner() { return find_learner(TrainingSpec().learner).title; }
+
 /// The first stage's.
 class TeacherObserver final : public ProgramObserver {
 public:
     using ProgramObserver::ProgramObserver;
     void on_start(const TrainingStart& start) override {
-        say() << "first stage: PromptSRC on " << start.images << " labelled images of " << start.classes
-              << " base classes" << std::endl;
+        say() << "first stage: " << teacher_learner() << " on " << start.images << " labelled images of "
+              << start.classes << " base classes" << std::endl;
     }
 };
 
@@ -196,7 +199,7 @@ struct Demo {
         report["student_zero_shot"] = evaluation_json(before);
         print_heading();
         print_row("teacher, zero-shot", plain);
-        print_row(full ? "teacher, PromptSRC (stage 1)" : "teacher, PromptSRC prompts", prompted);
+        print_row("teacher, " + teacher_learner() + (full ? " (stage 1)" : " prompts"), prompted);
         print_row("student, zero-shot (before)", before);
     }
 
@@ -206,9 +209,9 @@ struct Demo {
         say() << line;
     }
 
-    void print_row(const char* name, const EvaluationResult& r) const {
+    void print_row(const std::string& name, const EvaluationResult& r) const {
         char line[120];
-        std::snprintf(line, sizeof line, "%-30s %7.2f %7.2f %7.2f %7.2f", name, r.halves->base, r.halves->novel,
+        std::snprintf(line, sizeof line, "%-30s %7.2f %7.2f %7.2f %7.2f", name.c_str(), r.halves->base, r.halves->novel,
                       r.halves->harmonic(), r.metrics.accuracy);
         say() << line << std::endl;
     }
@@ -249,7 +252,8 @@ void add_demo(CLI::App& app, Action& action) {
     o->common.data = std::string("fashion-mnist:") + (root && *root ? root : "/usr/share/datasets/fashion-mnist");
     CLI::App& c = *app.add_subcommand("demo", "distil a small student on Fashion-MNIST and look at the result");
     c.add_flag("--full", o->full,
-               "both stages: first learn the teacher's prompts (PromptSRC) from 16 labelled images of each base class");
+               "both stages: first learn the teacher's prompts (" + teacher_learner() +
+                   ") from 16 labelled images of each base class");
     c.add_option("--out", o->common.out, "folder for the results (default: promptkd-demo)");
     c.add_option("--data", o->common.data, "the images (Debian package dataset-fashion-mnist)")->capture_default_str();
     c.add_option("--assets", o->assets, "folder with the demo's CLIP models")->capture_default_str();

@@ -16,6 +16,7 @@
 #include <promptkd/experiment/classification.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>
+#include <promptkd/experiment/reproduction.hpp>
 #include <promptkd/experiment/student_evaluation.hpp>
 #include <promptkd/experiment/training.hpp>
 #include <promptkd/experiment/zero_shot.hpp>

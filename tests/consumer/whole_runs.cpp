@@ -6,14 +6,11 @@
 #include <promptkd/experiment/classification.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>
+#include <promptkd/experiment/reproduction.hpp>
 #include <promptkd/experiment/student_evaluation.hpp>
 #include <promptkd/experiment/training.hpp>
 #include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/png.hpp>
-#if __has_include(<promptkd/experiment/reproduction.hpp>)
-#include <promptkd/experiment/reproduction.hpp>
-#define WITH_REPRODUCTION
-#endif
 
 #if defined(CLI11_VERSION) || defined(CLI11_VERSION_MAJOR)
 #error "the library needs no option parser"
@@ -149,7 +146,6 @@ void use(D& device, const std::string& bundle, const Models& models) {
     check(best.size() == 2 && best[0].probability >= best[1].probability, "the two likeliest classes");
 }
 
-#if defined(WITH_REPRODUCTION)
 template <class D>
 void reproduce(D& device, const Models& models) {
     promptkd::ReproductionSpec spec;
@@ -168,7 +164,6 @@ void reproduce(D& device, const Models& models) {
     const promptkd::ReproductionResult found = promptkd::run(device, spec);
     check(found.report.complete() && exists("reproduced/report.md"), "every stage was run, the report is written");
 }
-#endif
 
 }  // namespace
 
@@ -179,9 +174,7 @@ int main(int argc, char** argv) {
     make_images();
     train(device, models);
     use(device, distil(device, models), models);
-#if defined(WITH_REPRODUCTION)
     reproduce(device, models);
-#endif
     std::printf("whole runs: done\n");
     return 0;
 }
