@@ -5,7 +5,7 @@
 #include "models.hpp"
 
 #include <promptkd/clip/checkpoint/convert.hpp>
-#include <promptkd/clip/checkpoint/inventory.hpp>
+#include <promptkd/experiment/inspection.hpp>
 
 namespace promptkd::cli {
 
@@ -28,93 +28,50 @@ struct Convert {
     }
 };
 
+nlohmann::json to_json(const VisionConfig& v) {
+    return {{"width", v.width}, {"layers", v.layers},           {"heads", v.heads},
+            {"patch", v.patch}, {"resolution", v.resolution()}, {"embed", v.embed}};
+}
+
+nlohmann::json to_json(const TextConfig& t) {
+    return {{"width", t.width},
+            {"layers", t.layers},
+            {"heads", t.heads},
+            {"vocabulary", t.vocabulary},
+            {"context_length", t.context_length},
+            {"embed", t.embed},
+            {"eot", t.end_id < 0 ? nlohmann::json("argmax") : nlohmann::json(t.end_id)}};
+}
+
+nlohmann::json to_json(const ModelInspection& model) {
+    nlohmann::json json = {{"missing", model.inventory.missing}, {"unknown", model.inventory.unknown}};
+    json["activation"] = !model.activation                  ? "unknown: --activation or --model-config decides"
+                         : *model.activation == Gelu::quick ? "quick_gelu"
+                                                            : "gelu";
+    if (model.vision) json["vision"] = to_json(*model.vision);
+    if (model.text) json["text"] = to_json(*model.text);
+    return json;
+}
+
 /// What a weight file holds, as JSON.
-class Description {
-public:
-    explicit Description(const TensorMap& map) : map_(map), kind_(classify_weights(map)) {
-        info_ = {{"file", map.source}, {"kind", name_of(kind_)}, {"tensors", map.tensors.size()}};
-        for (const char* key : {"file_format", "naming", "learner", "epoch"})
-            if (map.metadata.count(key) != 0) info_[key] = map.metadata.at(key);
-        count();
-        if (kind_ == WeightsKind::clip) describe_model(map);
-        if (kind_ == WeightsKind::bundle) describe_bundle();
-        if (kind_ == WeightsKind::learner || kind_ == WeightsKind::bundle) describe_learned();
-    }
-
-    const nlohmann::json& json() const { return info_; }
-
-private:
-    void count() {
-        std::map<std::string, Index> types;
-        Index parameters = 0;
-        for (const auto& [name, tensor] : map_.tensors) {
-            types[name_of(tensor.dtype)] += tensor.count();
-            parameters += tensor.count();
-        }
-        info_["parameters"] = parameters;
-        info_["dtypes"] = types;
-    }
-
-    void describe_model(const TensorMap& model) {
-        const Inventory inventory = clip_inventory(model);
-        info_["missing"] = inventory.missing;
-        info_["unknown"] = inventory.unknown;
-        const auto gelu = model.metadata.find("gelu");
-        info_["activation"] = gelu == model.metadata.end() ? "unknown: --activation or --model-config decides"
-                              : gelu->second == "quick"    ? "quick_gelu"
-                                                           : "gelu";
-        try {
-            if (schema::has_vision_transformer(model)) describe_vision(vision_config(model));
-            if (schema::has_text_branch(model)) describe_text(text_config(model));
-        } catch (const Error& error) {
-            info_["problem"] = error.what();
-        }
-    }
-    void describe_vision(const VisionConfig& v) {
-        info_["vision"] = {{"width", v.width}, {"layers", v.layers},           {"heads", v.heads},
-                           {"patch", v.patch}, {"resolution", v.resolution()}, {"embed", v.embed}};
-    }
-    void describe_text(const TextConfig& t) {
-        info_["text"] = {{"width", t.width},
-                         {"layers", t.layers},
-                         {"heads", t.heads},
-                         {"vocabulary", t.vocabulary},
-                         {"context_length", t.context_length},
-                         {"embed", t.embed},
-                         {"eot", t.end_id < 0 ? nlohmann::json("argmax") : nlohmann::json(t.end_id)}};
-    }
-
-    void describe_bundle() {
-        TensorMap clip;
-        clip.metadata = map_.metadata;
-        clip.source = map_.source;
-        for (const auto& [name, tensor] : map_.tensors)
-            if (name.rfind("clip.", 0) == 0) clip.tensors[name.substr(5)] = tensor;
-        describe_model(clip);
-        const auto names = map_.metadata.find("class_names");
-        if (names != map_.metadata.end()) info_["class_names"] = nlohmann::json::parse(names->second, nullptr, false);
-    }
-
-    void describe_learned() {
-        try {
-            const TensorMap prompts = independent_prompts(map_);
-            const PromptDesign visual = visual_prompt_design(prompts), text = text_prompt_design(prompts);
-            if (visual.tokens > 0) info_["visual_prompts"] = {{"vectors", visual.tokens}, {"depth", visual.depth}};
-            if (text.tokens > 0) info_["text_prompts"] = {{"vectors", text.tokens}, {"depth", text.depth}};
-        } catch (const Error& error) {
-            info_["problem"] = error.what();
-        }
-        if (map_.contains("VPT_image_trans.conv1.0.weight")) {
-            Index layers = 1;
-            while (map_.contains("VPT_image_trans.conv1." + std::to_string(3 * layers) + ".weight")) ++layers;
-            info_["projector_layers"] = layers;
-        }
-    }
-
-    const TensorMap& map_;
-    WeightsKind kind_;
-    nlohmann::json info_;
-};
+nlohmann::json to_json(const WeightsInspection& what, const std::string& file) {
+    nlohmann::json json = {{"file", file},
+                           {"kind", name_of(what.kind)},
+                           {"tensors", what.tensors},
+                           {"parameters", what.parameters},
+                           {"dtypes", what.dtypes}};
+    for (const auto& [key, value] : what.origin) json[key] = value;
+    if (what.model) json.update(to_json(*what.model));
+    if (!what.class_names.empty()) json["class_names"] = what.class_names;
+    const auto add_prompts = [&](const char* key, const PromptDesign& design) {
+        if (design.tokens > 0) json[key] = {{"vectors", design.tokens}, {"depth", design.depth}};
+    };
+    add_prompts("visual_prompts", what.visual_prompts);
+    add_prompts("text_prompts", what.text_prompts);
+    if (what.projector_layers > 0) json["projector_layers"] = what.projector_layers;
+    if (!what.problem.empty()) json["problem"] = what.problem;
+    return json;
+}
 
 struct Inspect {
     Common common;
@@ -127,7 +84,7 @@ struct Inspect {
         }
         common.weights_options.require_activation = false;
         const TensorMap map = load_weights(common);
-        const nlohmann::json info = Description(map).json();
+        const nlohmann::json info = to_json(inspect_weights(map), map.source);
         if (common.output.json != "-")
             for (const auto& [key, value] : info.items())
                 std::cout << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/clip/checkpoint/inventory.hpp>
+#include <promptkd/clip/checkpoint/weights_file.hpp>
+#include <promptkd/clip/config.hpp>
+#include <promptkd/evaluate/bundle.hpp>
+#include <promptkd/learner/registry.hpp>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace promptkd {
+
+/// What a file says of its CLIP model. Sizes are there where the branch is (those of a vision transformer alone).
+struct ModelInspection {
+    Inventory inventory;             ///< what is missing, and what has no place in the model
+    std::optional<Gelu> activation;  ///< nothing where the file does not tell
+    std::optional<VisionConfig> vision;
+    std::optional<TextConfig> text;
+};
+
+/// What a file of weights holds.
+struct WeightsInspection {
+    WeightsKind kind = WeightsKind::tensors;
+    Index tensors = 0, parameters = 0;
+    std::map<std::string, Index> dtypes;        ///< parameters of each type
+    std::map<std::string, std::string> origin;  ///< of the metadata: file_format, naming, learner, epoch
+    std::optional<ModelInspection> model;       ///< of a CLIP model, and of the one in a bundle
+    std::vector<std::string> class_names;       ///< of a bundle
+    PromptDesign visual_prompts, text_prompts;  ///< of learned parameters and bundles; no tokens: none
+    Index projector_layers = 0;                 ///< of a student; 0: none
+    std::string problem;                        ///< what does not fit together; empty: nothing
+};
+
+namespace detail {
+
+inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
+    ModelInspection& model = out.model.emplace();
+    model.inventory = clip_inventory(map);
+    try {
+        if (map.metadata.count("gelu") != 0) model.activation = gelu_of(map);
+        if (schema::has_vision_transformer(map)) model.vision = vision_config(map);
+        if (schema::has_text_branch(map)) model.text = text_config(map);
+    } catch (const Error& error) {
+        out.problem = error.what();
+    }
+}
+
+inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
+    constexpr std::string_view prefix = bundle_clip_prefix;
+    TensorMap clip;
+    clip.metadata = map.metadata;
+    clip.source = map.source;
+    for (const auto& [name, tensor] : map.tensors)
+        if (name.starts_with(prefix)) clip.tensors[name.substr(prefix.size())] = tensor;
+    inspect_model(clip, out);
+    try {
+        out.class_names = metadata_names(map, "class_names");
+    } catch (const Error& error) {
+        out.problem = error.what();
+    }
+}
+
+inline void inspect_learned(const TensorMap& map, WeightsInspection& out) {
+    try {
+        const TensorMap prompts = independent_prompts(map);
+        out.visual_prompts = visual_prompt_design(prompts);
+        out.text_prompts = text_prompt_design(prompts);
+    } catch (const Error& error) {
+        out.problem = error.what();
+    }
+    const std::string layer = std::string(projector_prefix) + "conv1.";
+    while (map.contains(layer + std::to_string(3 * out.projector_layers) + ".weight")) ++out.projector_layers;
+}
+
+}  // namespace detail
+
+/// What `map`, as read_weights returned it, holds. Damage inside it is a `problem`, not an exception.
+inline WeightsInspection inspect_weights(const TensorMap& map) {
+    WeightsInspection out;
+    out.kind = classify_weights(map);
+    out.tensors = static_cast<Index>(map.tensors.size());
+    for (const auto& [name, tensor] : map.tensors) {
+        out.dtypes[name_of(tensor.dtype)] += tensor.count();
+        out.parameters += tensor.count();
+    }
+    for (const char* key : {"file_format", "naming", "learner", "epoch"})
+        if (map.metadata.count(key) != 0) out.origin[key] = map.metadata.at(key);
+    if (out.kind == WeightsKind::clip) detail::inspect_model(map, out);
+    if (out.kind == WeightsKind::bundle) detail::inspect_bundle(map, out);
+    if (out.kind == WeightsKind::learner || out.kind == WeightsKind::bundle) detail::inspect_learned(map, out);
+    return out;
+}
+
+}  // namespace promptkd
