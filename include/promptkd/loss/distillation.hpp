@@ -4,8 +4,6 @@
 #include <promptkd/device/memory.hpp>
 #include <promptkd/op/reduce.hpp>
 
-#include <cmath>
-
 namespace promptkd {
 
 namespace detail {
@@ -24,10 +22,8 @@ struct DistillationLoss {
         T* out = d_student + row * classes;
         const T inverse = inverse_temperature, scale = d_scale;
         const bool accumulate = add;
-        const T top_t = team.max(classes, [qt](const auto& lane) { return lane.load(qt); });
-        const T top_s = team.max(classes, [qs](const auto& lane) { return lane.load(qs); });
-        const T sum_t = exponentials(team, qt, top_t, inverse), sum_s = exponentials(team, qs, top_s, inverse);
-        const T log_t = top_t * inverse + std::log(sum_t), log_s = top_s * inverse + std::log(sum_s);
+        const T log_t = sum_exponentials(team, classes, qt, inverse).log(inverse);
+        const T log_s = sum_exponentials(team, classes, qs, inverse).log(inverse);
         const T loss = team.sum(classes, [=](const auto& lane) {
             using std::exp;
             using V = LaneValue<decltype(lane)>;
@@ -41,16 +37,6 @@ struct DistillationLoss {
             return lane.value(pt * (lt - ls));
         });
         team.once([this, row, loss] { row_loss[row] = loss; });
-    }
-
-    /// Σ exp((q − top)/τ).
-    template <class Team>
-    PROMPTKD_HD T exponentials(Team& team, const T* q, T top, T inverse) const {
-        return team.sum(classes, [=](const auto& lane) {
-            using std::exp;
-            const LaneValue<decltype(lane)> e = exp(lane.value((lane.load(q) - lane.fill(top)) * inverse));
-            return e;
-        });
     }
 };
 

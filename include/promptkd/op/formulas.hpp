@@ -38,8 +38,8 @@ struct ExponentialSum {
 
     /// log Σ exp x.
     PROMPTKD_HD T log() const { return top + std::log(total); }
-    /// log Σ exp(τ⁻¹·x).
-    PROMPTKD_HD T log(T inverse_temperature) const { return top * inverse_temperature + std::log(total); }
+    /// log Σ exp(τ⁻¹·x): a multiply-add by name, see SumFunctor.
+    PROMPTKD_HD T log(T inverse_temperature) const { return std::fma(top, inverse_temperature, std::log(total)); }
 };
 
 /// The sum over x[0…n), its terms exp(x − top) in `terms` (which may be x): softmax(x) is terms/total.
