@@ -40,7 +40,10 @@ double rate(const Options& o, F&& f) {
     const auto start = Clock::now();
     double elapsed = 0;
     while (elapsed < o.seconds) {
-        for (std::size_t i = 0; i < o.files.size(); ++i) f(i), ++done;
+        for (std::size_t i = 0; i < o.files.size(); ++i) {
+            f(i);
+            ++done;
+        }
         elapsed = std::chrono::duration<double>(Clock::now() - start).count();
     }
     return static_cast<double>(done) / elapsed;

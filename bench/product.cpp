@@ -38,10 +38,16 @@ nlohmann::ordered_json run(const Shape& s) {
         w(device, values<A>(s.batch * s.n * s.k));
     Buffer<D, A> y(device, s.batch * s.m * (s.backward ? s.k : s.n));
     Gemm g;
-    g.m = s.m, g.n = s.backward ? s.k : s.n, g.k = s.backward ? s.n : s.k, g.batch = s.batch;
+    g.m = s.m;
+    g.n = s.backward ? s.k : s.n;
+    g.k = s.backward ? s.n : s.k;
+    g.batch = s.batch;
     g.a = strided(operand(x.data(), g.k), s.m * g.k);
     g.b = strided(s.backward ? operand(w.data(), s.k) : transposed(w.data(), s.k), s.n * s.k);
-    g.c = y.data(), g.c_type = dtype_of<A>, g.ldc = g.n, g.stride_c = s.m * g.n;
+    g.c = y.data();
+    g.c_type = dtype_of<A>;
+    g.ldc = g.n;
+    g.stride_c = s.m * g.n;
     const double flops = 2.0 * static_cast<double>(s.batch) * static_cast<double>(s.m) * static_cast<double>(s.n) *
                          static_cast<double>(s.k);
     const int repeat = std::max(5, static_cast<int>(5e10 / flops));

@@ -35,7 +35,8 @@ TokenRows random_texts(Index n) {
     RandomStream random(5, 6);
     for (Index i = 0; i < n; ++i) {
         std::vector<std::int32_t> ids(77, 0);
-        ids[0] = 49406, ids[8] = 49407;
+        ids[0] = 49406;
+        ids[8] = 49407;
         const std::int32_t prompt[] = {320, 1125, 539, 320};
         for (std::size_t t = 1; t <= 7; ++t)
             ids[t] = t <= 4 ? prompt[t - 1] : static_cast<std::int32_t>(random.below(49000));
@@ -76,7 +77,10 @@ Timings encode_image(D& device, const StepOptions& o) {
     const ClipModel<D> model = random_clip(device, o.model, false, WeightStorage::packed);
     FrozenImageTower<D> tower(device, model, nullptr, o.batch);
     Buffer<D, T> images(device, random_values<T>(o.batch * 3 * tower.resolution() * tower.resolution()));
-    return timed(device, o, [&] { tower.encode_raw(images.data(), o.batch), device.synchronize(); });
+    return timed(device, o, [&] {
+        tower.encode_raw(images.data(), o.batch);
+        device.synchronize();
+    });
 }
 
 template <class D>
@@ -119,7 +123,10 @@ Timings promptkd_step(D& device, const StepOptions& o) {
             device.begin_capture();
             live_step();
             const typename D::Graph graph = device.end_capture();
-            return timed(device, o, [&] { device.replay(graph), distiller.loss(); });
+            return timed(device, o, [&] {
+                device.replay(graph);
+                distiller.loss();
+            });
         }
         fail("--graph needs a GPU");
     }
@@ -208,7 +215,9 @@ double product_peak(D& device) {
     Buffer<D, typename D::Scalar> z(device, size * size);
     Gemm g;
     g.m = g.n = g.k = g.ldc = size;
-    g.a = operand(x.data(), size), g.b = transposed(y.data(), size), g.c = z.data(),
+    g.a = operand(x.data(), size);
+    g.b = transposed(y.data(), size);
+    g.c = z.data();
     g.c_type = dtype_of<typename D::Scalar>;
     return 2.0 * static_cast<double>(size * size * size) / measure([&] { device.gemm(g); }, 5).min * 1e-9;
 }

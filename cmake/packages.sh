@@ -7,8 +7,8 @@
 PACKAGES_BUILD="c++:g++ cmake:cmake ninja:ninja-build libeigen3-dev libstb-dev nlohmann-json3-dev libcli11-dev
 zlib1g-dev libzip-dev libspng-dev libdeflate-dev libssl-dev libutf8proc-dev libxtensor-dev"
 PACKAGES_DEMO="dataset-fashion-mnist"
-# MPI: several processes that train one student; promptkd works without it.
-PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin"
+# MPI: several processes that train one student; promptkd works without it. Doxygen: the reference, a test of its own.
+PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin doxygen:doxygen"
 # For the one file that the tests download; promptkd itself uses no Python.
 PACKAGES_FETCH="python3:python3 pip3:python3-pip ca-certificates"
 PACKAGES_CLANG="clang++:clang libclang-rt-14-dev"

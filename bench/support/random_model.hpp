@@ -59,11 +59,16 @@ private:
     void add_blocks(const std::string& prefix, Index layers, Index d) {
         for (Index i = 0; i < layers; ++i) {
             const std::string p = prefix + "resblocks." + std::to_string(i) + ".";
-            add_norm(p + "ln_1", d), add_norm(p + "ln_2", d);
-            add(p + "attn.in_proj_weight", {3 * d, d}), add(p + "attn.in_proj_bias", {3 * d});
-            add(p + "attn.out_proj.weight", {d, d}), add(p + "attn.out_proj.bias", {d});
-            add(p + "mlp.c_fc.weight", {4 * d, d}), add(p + "mlp.c_fc.bias", {4 * d});
-            add(p + "mlp.c_proj.weight", {d, 4 * d}), add(p + "mlp.c_proj.bias", {d});
+            add_norm(p + "ln_1", d);
+            add_norm(p + "ln_2", d);
+            add(p + "attn.in_proj_weight", {3 * d, d});
+            add(p + "attn.in_proj_bias", {3 * d});
+            add(p + "attn.out_proj.weight", {d, d});
+            add(p + "attn.out_proj.bias", {d});
+            add(p + "mlp.c_fc.weight", {4 * d, d});
+            add(p + "mlp.c_fc.bias", {4 * d});
+            add(p + "mlp.c_proj.weight", {d, 4 * d});
+            add(p + "mlp.c_proj.bias", {d});
         }
     }
 

@@ -58,7 +58,11 @@ void run_file(const std::filesystem::path& path) {
         const CaseCheck<D> check = find_check<D>(kind->second);
         if (check)
             run(
-                name + " on " + device_name, [&](Report& r) { check(device, c, r), check_device(device, r); },
+                name + " on " + device_name,
+                [&](Report& r) {
+                    check(device, c, r);
+                    check_device(device, r);
+                },
                 bounds_of<D>());
         return check != nullptr;
     });

@@ -76,7 +76,9 @@ void check_zero_shot(D& device, const GoldenCase& c, Report& report) {
             for (Index e = 0; e < embed; ++e) {
                 const double u = image_features[static_cast<std::size_t>(i * embed + e)],
                              w = text_features[static_cast<std::size_t>(j * embed + e)];
-                dot += u * w, uu += u * u, ww += w * w;
+                dot += u * w;
+                uu += u * u;
+                ww += w * w;
             }
             logits.push_back(model.logit_scale() * dot / std::sqrt(uu * ww));
             total += std::exp(logits.back());

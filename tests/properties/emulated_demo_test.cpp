@@ -82,21 +82,33 @@ int failures = 0;
 
 void near(const Accuracies& a, const Accuracies& b, double points, const char* what) {
     for (const double d : {a.base - b.base, a.novel - b.novel, a.all - b.all})
-        if (!(std::abs(d) <= points)) std::printf("FAIL %s: %.2f points apart\n", what, d), ++failures;
+        if (!(std::abs(d) <= points)) {
+            std::printf("FAIL %s: %.2f points apart\n", what, d);
+            ++failures;
+        }
 }
 
 int run() {
     Cpu<float> cpu;
     const Accuracies want = demo(cpu, "Cpu<float>");
-    if (want.all < 50) std::printf("FAIL: the student has learned nothing\n"), ++failures;
+    if (want.all < 50) {
+        std::printf("FAIL: the student has learned nothing\n");
+        ++failures;
+    }
     Cpu<float, bf16> brief;
     near(demo(brief, "Cpu<float, bf16>"), want, 2, "bf16");
     Cpu<float, half> narrow;
     near(demo(narrow, "Cpu<float, half>"), want, 1, "fp16");
     EmulatedCuda<float> emulated;
     near(demo(emulated, "EmulatedCuda<float>"), want, 0.3, "the emulated device");
-    for (const std::string& error : emulated.errors()) std::printf("FAIL %s\n", error.c_str()), ++failures;
-    if (emulated.live_allocations() != 0) std::printf("FAIL: device memory was not released\n"), ++failures;
+    for (const std::string& error : emulated.errors()) {
+        std::printf("FAIL %s\n", error.c_str());
+        ++failures;
+    }
+    if (emulated.live_allocations() != 0) {
+        std::printf("FAIL: device memory was not released\n");
+        ++failures;
+    }
     return failures == 0 ? 0 : 1;
 }
 

@@ -187,7 +187,10 @@ public:
     }
     void use_upload(int slot) {
         enqueue([this, slot] {
-            if (asides_[slot].copy) asides_[slot].copy(), asides_[slot].copy = nullptr;
+            if (asides_[slot].copy) {
+                asides_[slot].copy();
+                asides_[slot].copy = nullptr;
+            }
         });
     }
     void finished_with(int slot) { asides_[slot].finished = operations_; }
@@ -280,7 +283,10 @@ public:
 private:
     template <class Operation>
     void enqueue(Operation operation) {
-        if (graph_) return graph_->emplace_back(std::move(operation)), void();
+        if (graph_) {
+            graph_->emplace_back(std::move(operation));
+            return;
+        }
         queue_.emplace_back(std::move(operation));
         ++operations_;
     }

@@ -21,6 +21,7 @@ namespace promptkd {
 /// Every size and index in the library. Signed, so that differences are safe.
 using Index = std::int64_t;
 
+/// "major.minor.patch".
 inline constexpr const char* version = "0.1.0";
 
 }  // namespace promptkd

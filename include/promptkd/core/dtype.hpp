@@ -34,6 +34,7 @@ constexpr const char* name_of(DType type) {
     return names[static_cast<int>(type)];
 }
 
+/// Whether the type holds floating-point numbers.
 constexpr bool is_floating(DType type) { return type <= DType::bf16; }
 
 namespace detail {
@@ -82,27 +83,33 @@ PROMPTKD_HD inline std::uint16_t float_to_half(float x) {
 
 /// IEEE binary16, storage only: arithmetic happens after conversion to float.
 struct half {
-    std::uint16_t bits = 0;
+    std::uint16_t bits = 0;  ///< sign, exponent and mantissa
     half() = default;
+    /// Rounds to nearest even.
     PROMPTKD_HD explicit half(float x) : bits(detail::float_to_half(x)) {}
+    /// Exact.
     PROMPTKD_HD operator float() const { return detail::half_to_float(bits); }
 };
 
 /// bfloat16 (the upper half of a binary32), storage only; conversion rounds to nearest even.
 struct bf16 {
-    std::uint16_t bits = 0;
+    std::uint16_t bits = 0;  ///< the upper half of a binary32
     bf16() = default;
+    /// Rounds to nearest even; NaN stays NaN.
     PROMPTKD_HD explicit bf16(float x) {
         const std::uint32_t u = detail::float_bits(x);
         const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
         bits = static_cast<std::uint16_t>(nan ? ((u >> 16) | 0x40u) : ((u + 0x7fffu + ((u >> 16) & 1u)) >> 16));
     }
+    /// Exact.
     PROMPTKD_HD operator float() const { return detail::bits_float(static_cast<std::uint32_t>(bits) << 16); }
 };
 
 /// DType of a C++ type: dtype_of<float> == DType::f32.
 template <class T>
 inline constexpr DType dtype_of = DType::u8;
+/// The types that have a DType.
+///@{
 template <>
 inline constexpr DType dtype_of<double> = DType::f64;
 template <>
@@ -121,5 +128,6 @@ template <>
 inline constexpr DType dtype_of<std::int8_t> = DType::i8;
 template <>
 inline constexpr DType dtype_of<bool> = DType::boolean;
+///@}
 
 }  // namespace promptkd

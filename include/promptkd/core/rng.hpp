@@ -10,8 +10,9 @@ namespace promptkd {
 /// Four random 32-bit words for (key, counter): Philox4x32-10 of Salmon et al., "Parallel Random Numbers: As Easy as
 /// 1, 2, 3" (SC 2011). Counter-based: no state, so any thread or device draws the same numbers for the same place.
 struct Philox {
-    std::uint32_t word[4];
+    std::uint32_t word[4];  ///< the four random words
 
+    /// The words of 64 bits of key and 128 of counter, each given as lower half first.
     PROMPTKD_HD Philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high) {
         std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
         word[0] = static_cast<std::uint32_t>(counter_low);
@@ -35,6 +36,7 @@ struct Philox {
 /// Use: one stream for each image and epoch, each parameter, each shuffle.
 class RandomStream {
 public:
+    /// The stream of this name, at its first draw.
     PROMPTKD_HD RandomStream(std::uint64_t seed, std::uint64_t stream, std::uint32_t substream = 0)
         : key_(seed), high_(stream), low_(static_cast<std::uint64_t>(substream) << 32) {}
 

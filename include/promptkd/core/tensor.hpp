@@ -15,6 +15,7 @@
 
 namespace promptkd {
 
+/// Extents of a tensor, the outermost first; empty: a scalar.
 using Shape = std::vector<Index>;
 
 /// "(3, 224, 224)".
@@ -113,13 +114,15 @@ void copy_as(const std::byte* bytes, Index first, Index n, To* out) {
 /// A read-only, contiguous, row-major tensor in host memory, possibly inside a mapped file. `owner` keeps the bytes
 /// alive; copies share them. The bytes need not be aligned.
 struct HostTensor {
-    DType dtype = DType::f32;
-    Shape shape;
-    const std::byte* bytes = nullptr;
-    std::shared_ptr<const void> owner;
+    DType dtype = DType::f32;           ///< element type
+    Shape shape;                        ///< extents, row-major
+    const std::byte* bytes = nullptr;   ///< the first element
+    std::shared_ptr<const void> owner;  ///< keeps the bytes alive
     bool mapped = false;  ///< the bytes lie in a read-only mapping of a file: pages may be given back and read again
 
+    /// Number of elements.
     Index count() const { return count_of(shape); }
+    /// Bytes of all elements.
     std::size_t size_bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
 
     /// Elements `first … first+n-1`, converted to T, into `out`.
@@ -189,10 +192,11 @@ inline void release_pages(const HostTensor& tensor) {
 
 /// Named tensors and string metadata: what every weight-file reader returns and every writer takes.
 struct TensorMap {
-    std::map<std::string, HostTensor> tensors;
-    std::map<std::string, std::string> metadata;
-    std::string source;  ///< file the tensors came from, for messages
+    std::map<std::string, HostTensor> tensors;    ///< by name
+    std::map<std::string, std::string> metadata;  ///< as in the file
+    std::string source;                           ///< file the tensors came from, for messages
 
+    /// Whether there is a tensor of this name.
     bool contains(const std::string& name) const { return tensors.count(name) != 0; }
 
     /// The tensor called `name`. Throws Error naming file and key when it is missing.

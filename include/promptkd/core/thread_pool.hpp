@@ -39,6 +39,7 @@ public:
         for (auto& worker : workers_) worker.join();
     }
 
+    /// Number of threads, the caller included.
     int size() const { return size_; }
 
     /// Waits for another thread, a few microseconds as a rule: spins until done() and soon lets others run, since the

@@ -150,8 +150,9 @@ inline BenchmarkParts draw_parts(const BenchmarkInfo& info, const std::string& i
         names.add(label, published_name(info.name, folder));
         shuffle_class(found, label++);
         const std::size_t train = share_of(found.size(), 0.5), val = share_of(found.size(), 0.2);
-        append(parts.train, found, 0, train), append(parts.val, found, train, train + val),
-            append(parts.test, found, train + val, found.size());
+        append(parts.train, found, 0, train);
+        append(parts.val, found, train, train + val);
+        append(parts.test, found, train + val, found.size());
     }
     require(label > 0, "'", images, "' has no class folders");
     parts.class_names = names.finish();
@@ -166,7 +167,8 @@ inline void split_off_validation(BenchmarkParts& parts) {
     for (std::size_t c = 0; c < of_class.size(); ++c) {
         shuffle_class(of_class[c], static_cast<Index>(c));
         const std::size_t val = share_of(of_class[c].size(), 0.2);
-        append(parts.val, of_class[c], 0, val), append(parts.train, of_class[c], val, of_class[c].size());
+        append(parts.val, of_class[c], 0, val);
+        append(parts.train, of_class[c], val, of_class[c].size());
     }
 }
 
@@ -187,7 +189,8 @@ inline BenchmarkParts read_pets(const std::string& root) {
             to.push_back({image + ".jpg", label});
         }
     };
-    read("trainval.txt", parts.train), read("test.txt", parts.test);
+    read("trainval.txt", parts.train);
+    read("test.txt", parts.test);
     parts.class_names = names.finish();
     split_off_validation(parts);
     return parts;
@@ -212,7 +215,8 @@ inline BenchmarkParts read_sun(const std::string& root) {
             to.push_back({line.substr(1), label->second});
         }
     };
-    read(root + "/SUN397/Training_01.txt", parts.train), read(root + "/SUN397/Testing_01.txt", parts.test);
+    read(root + "/SUN397/Training_01.txt", parts.train);
+    read(root + "/SUN397/Testing_01.txt", parts.test);
     split_off_validation(parts);
     return parts;
 }
@@ -237,7 +241,9 @@ inline BenchmarkParts read_aircraft(const std::string& root) {
             to.push_back({image + ".jpg", label->second});
         }
     };
-    read("train", parts.train), read("val", parts.val), read("test", parts.test);
+    read("train", parts.train);
+    read("val", parts.val);
+    read("test", parts.test);
     return parts;
 }
 

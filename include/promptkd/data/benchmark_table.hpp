@@ -24,15 +24,16 @@ enum class BenchmarkLayout {
 
 /// One of the published benchmarks: where its files lie below the common root, its prompt and its published sizes.
 struct BenchmarkInfo {
-    std::string name;     ///< as in "NAME:ROOT"
-    std::string folder;   ///< below the root
-    std::string images;   ///< folder of the images below `folder`; empty: `folder` itself
-    std::string split;    ///< split file below `folder`; empty: none is published
-    std::string pattern;  ///< prompt text with {} for the class name
-    BenchmarkLayout layout;
-    Index classes;
-    Index train, base,
-        novel;  ///< published numbers of images: train, test of the base and of the new half; 0: not published
+    std::string name;        ///< as in "NAME:ROOT"
+    std::string folder;      ///< below the root
+    std::string images;      ///< folder of the images below `folder`; empty: `folder` itself
+    std::string split;       ///< split file below `folder`; empty: none is published
+    std::string pattern;     ///< prompt text with {} for the class name
+    BenchmarkLayout layout;  ///< How its parts are found without a split file.
+    Index classes;           ///< Published number of classes.
+    Index train;             ///< published number of training images; 0: not published
+    Index base;              ///< test images of the base classes
+    Index novel;             ///< test images of the new classes
 };
 
 /// The fifteen benchmarks of the published protocols, with the sizes of the PromptKD repository.

@@ -138,7 +138,9 @@ inline Dataset load_benchmark(const BenchmarkInfo& info, const std::string& root
 
 /// What a root holds of a benchmark, beside the published sizes (0: not published or not there).
 struct BenchmarkReport {
-    Index classes = 0, train = 0, base = 0, novel = 0;
+    Index classes = 0;                  ///< N
+    Index train = 0;                    ///< training images
+    Index base = 0, novel = 0;          ///< test images of the base and of the new classes
     std::vector<std::string> problems;  ///< empty: complete
 };
 

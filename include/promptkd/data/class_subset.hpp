@@ -23,14 +23,15 @@ inline ClassSubset parse_class_subset(const std::string& name) {
     fail("unknown classes '", name, "'; known: base, new, all");
 }
 
-inline const char* name_of(ClassSubset half) {
-    return half == ClassSubset::all ? "all" : half == ClassSubset::base ? "base" : "new";
+/// As parse_class_subset() reads it.
+inline const char* name_of(ClassSubset subset) {
+    return subset == ClassSubset::all ? "all" : subset == ClassSubset::base ? "base" : "new";
 }
 
-/// Labels [first, last) of a half of `classes` sorted classes: base are the first ⌈classes/2⌉, new the rest.
-inline std::pair<Index, Index> class_range(Index classes, ClassSubset half) {
+/// Labels [first, last) of a subset of `classes` sorted classes: base are the first ⌈classes/2⌉, new the rest.
+inline std::pair<Index, Index> class_range(Index classes, ClassSubset subset) {
     const Index middle = (classes + 1) / 2;
-    return {half == ClassSubset::novel ? middle : 0, half == ClassSubset::base ? middle : classes};
+    return {subset == ClassSubset::novel ? middle : 0, subset == ClassSubset::base ? middle : classes};
 }
 
 /// The images and class names of `labels` (in that order), relabelled from 0. Unlabelled images are dropped.
@@ -53,24 +54,26 @@ inline Dataset select_labels(const Dataset& data, const std::vector<Index>& labe
     return result;
 }
 
-/// The images and class names of a half (see class_range), relabelled from 0; the data itself for ClassSubset::all.
-inline Dataset select_subset(const Dataset& data, ClassSubset half) {
-    if (half == ClassSubset::all) return data;
-    const auto [first, last] = class_range(data.classes(), half);
-    require(first < last, data.name, ": ", data.classes(), " class(es) leave none for the half '", name_of(half), "'");
+/// The images and class names of a subset (see class_range), relabelled from 0; the data itself for ClassSubset::all.
+/// Throws Error when no class is left.
+inline Dataset select_subset(const Dataset& data, ClassSubset which) {
+    if (which == ClassSubset::all) return data;
+    const auto [first, last] = class_range(data.classes(), which);
+    require(first < last, data.name, ": ", data.classes(), " class(es) leave none for the half '", name_of(which), "'");
     std::vector<Index> labels(static_cast<std::size_t>(last - first));
     std::iota(labels.begin(), labels.end(), first);
     return select_labels(data, labels);
 }
 
-/// The labelled images of a half (all images for ClassSubset::all), with the labels and class names of the whole.
-inline Dataset keep_subset(const Dataset& data, ClassSubset half) {
-    if (half == ClassSubset::all) return data;
-    const auto [first, last] = class_range(data.classes(), half);
+/// The labelled images of a subset of the classes (all images for ClassSubset::all), with the labels and class names of
+/// the whole. Throws Error when there is none.
+inline Dataset keep_subset(const Dataset& data, ClassSubset which) {
+    if (which == ClassSubset::all) return data;
+    const auto [first, last] = class_range(data.classes(), which);
     std::vector<Index> kept;
     for (Index i = 0; i < data.size(); ++i)
         if (data.label(i) >= first && data.label(i) < last) kept.push_back(i);
-    require(!kept.empty(), data.name, ": there is no labelled image of the classes '", name_of(half), "'");
+    require(!kept.empty(), data.name, ": there is no labelled image of the classes '", name_of(which), "'");
     return subset(data, kept);
 }
 

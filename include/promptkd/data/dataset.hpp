@@ -15,12 +15,14 @@ namespace promptkd {
 /// Part of a data set.
 enum class Split { train, test };
 
+/// "train" or "test".
 inline const char* name_of(Split split) { return split == Split::train ? "train" : "test"; }
 
 /// Where images come from: files, or arrays in memory. All members may be called from several threads at once.
 class ImageSource {
 public:
     virtual ~ImageSource() = default;
+    /// Number of images.
     virtual Index size() const = 0;
     /// Image `i` into `out`, whose memory is reused. Throws Error naming the image when it cannot be read.
     virtual void load(Index i, Image& out) const = 0;
@@ -30,23 +32,28 @@ public:
 
 /// One image of a data set: where it is in the source, and its class (−1: unlabelled).
 struct Item {
-    Index source = 0;
-    Index label = -1;
+    Index source = 0;  ///< position in the source
+    Index label = -1;  ///< class, −1: unlabelled
 };
 
 /// Images of a source with labels and class names. Copies and subsets share the source.
 struct Dataset {
-    std::string name;
-    std::vector<std::string> class_names;  ///< (N); labels index them; underscores are kept (see prompt_text)
-    std::vector<Item> items;
-    std::shared_ptr<const ImageSource> source;
+    std::string name;                           ///< for messages
+    std::vector<std::string> class_names;       ///< (N); labels index them; underscores are kept (see prompt_text)
+    std::vector<Item> items;                    ///< the images, in order
+    std::shared_ptr<const ImageSource> source;  ///< what the items' positions count in
 
+    /// Number of images.
     Index size() const { return static_cast<Index>(items.size()); }
+    /// Number of classes N.
     Index classes() const { return static_cast<Index>(class_names.size()); }
+    /// Class of item `i`, −1: unlabelled.
     Index label(Index i) const { return item(i).label; }
     /// Path or display name of item `i`.
     std::string item_name(Index i) const { return source->name(item(i).source); }
+    /// Image of item `i` into `out`, whose memory is reused. Throws Error naming the image when it cannot be read.
     void load(Index i, Image& out) const { source->load(item(i).source, out); }
+    /// Image of item `i`. Throws Error naming the image when it cannot be read.
     Image load(Index i) const {
         Image image;
         load(i, image);

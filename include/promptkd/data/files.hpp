@@ -19,6 +19,7 @@ namespace promptkd {
 /// Images in files, decoded when asked for.
 class ImageFiles final : public ImageSource {
 public:
+    /// Image `i` is the file `paths[i]`.
     explicit ImageFiles(std::vector<std::string> paths) : paths_(std::move(paths)) {}
 
     Index size() const override { return static_cast<Index>(paths_.size()); }

@@ -18,8 +18,8 @@ namespace promptkd {
 
 /// An array of unsigned bytes in the IDX format of LeCun's MNIST page.
 struct IdxArray {
-    std::vector<Index> shape;
-    std::vector<std::uint8_t> bytes;
+    std::vector<Index> shape;         ///< extents, the outermost first
+    std::vector<std::uint8_t> bytes;  ///< one a value
 };
 
 namespace detail {
@@ -100,6 +100,7 @@ inline IdxArray read_idx(const std::string& path, Index rank) {
 /// Grey images (count, rows, columns) in memory, given out as RGB.
 class IdxImages final : public ImageSource {
 public:
+    /// Images (n, height, width) of one byte a pixel; `name` is that of their file. Throws Error for another shape.
     IdxImages(IdxArray array, std::string name) : array_(std::move(array)), name_(std::move(name)) {
         require(array_.shape.size() == 3, name_, ": images need 3 dimensions");
     }

@@ -49,15 +49,16 @@ struct Batch {
     std::vector<Index> indices;  ///< (B), positions in the data set
 };
 
+/// How a BatchLoader makes batches.
 struct LoaderOptions {
-    Index batch = 8;
-    Index resolution = 224;
-    Augmentation augmentation = Augmentation::none;
+    Index batch = 8;                                 ///< images a batch
+    Index resolution = 224;                          ///< height and width of the delivered images
+    Augmentation augmentation = Augmentation::none;  ///< of each image, drawn anew each epoch
     std::uint64_t seed = 0;  ///< of the augmentation, together with the image's position in the data set and the epoch
-    Normalization normalization;
-    bool drop_last = false;  ///< leave out an incomplete last batch
-    int threads = 2;         ///< decoding threads; 0: everything happens inside next()
-    int prefetch = 0;        ///< batches in memory, the delivered one included; 0: one more than threads
+    Normalization normalization;  ///< of the pixels; CLIP's
+    bool drop_last = false;       ///< leave out an incomplete last batch
+    int threads = 2;              ///< decoding threads; 0: everything happens inside next()
+    int prefetch = 0;             ///< batches in memory, the delivered one included; 0: one more than threads
     std::function<void(const std::string&)> warn;  ///< told about each unreadable image, in order, by next()
 };
 
@@ -123,6 +124,7 @@ public:
 
     /// Images of this epoch that could not be read so far.
     Index unreadable() const { return unreadable_; }
+    /// The images that it was made for.
     const Dataset& dataset() const { return data_; }
 
 private:

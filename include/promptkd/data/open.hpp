@@ -13,7 +13,8 @@ namespace promptkd {
 
 /// A data set as the programs name it.
 struct DataSpec {
-    std::string name, root;
+    std::string name;  ///< of the set, or "folder", "list"
+    std::string root;  ///< folder or file that holds it
 };
 
 /// Splits "NAME:ROOT". Throws Error when there is no name or root.

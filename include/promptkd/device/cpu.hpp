@@ -23,8 +23,11 @@ namespace promptkd {
 template <class T = float, class A = T>
 class Cpu {
 public:
+    /// See Device.
+    ///@{
     using Scalar = T;
     using Activation = A;
+    ///@}
     static constexpr bool host_memory = true;  ///< device memory is host memory
     /// With 16-bit activations the frozen matrices have their type, too: bf16 pairs have a kernel of their own.
     static constexpr bool one_factor_type = !std::is_same_v<T, A>;
@@ -33,6 +36,7 @@ public:
     explicit Cpu(int threads = 0)
         : pool_(threads), threads_(static_cast<std::size_t>(pool_.size())), team_memory_(threads_.size()) {}
 
+    /// Number of threads, the caller included.
     int threads() const { return pool_.size(); }
 
     /// How many parts of `bytes` each, shared out among the threads, stay in the threads' second-level caches.
@@ -48,6 +52,8 @@ public:
         if (unit == huge_page) ::madvise(p, bytes / huge_page * huge_page, MADV_HUGEPAGE);
         return p;
     }
+    /// See Device.
+    ///@{
     void release(void* p) { std::free(p); }
 
     void upload(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
@@ -62,6 +68,7 @@ public:
 
     void planning(bool on) { planning_ = on; }
     bool is_planning() const { return planning_; }
+    ///@}
 
     /// f(first, count) over parts of [0, n) on this device's threads: work of the host such as converting weights.
     template <class F>
@@ -128,6 +135,7 @@ public:
         if (type == DType::bf16) return pack_panels_as<bf16>(w, n, k, to);
         fail("product: a matrix of type ", name_of(type), " cannot be packed");
     }
+    /// Bytes of n × k values packed as panels, see pack_panels().
     static std::size_t packed_bytes(Index n, Index k, DType type) {
         return static_cast<std::size_t>(round_up(n, panel_columns) * k) * size_of(type);
     }
@@ -135,6 +143,7 @@ public:
     /// Whether there are products with matrices in 8 bits, see WeightStorage::int8.
     static constexpr bool quantizes = std::is_same_v<T, float>;
 
+    /// Bytes a row of the panel holds beside its k values: scale and sum.
     static constexpr Index int8_row_extra = detail::Int8Panel::row_extra;
 
     /// The same with the rows of W in 8 bits, each with a scale of its own. `to` holds int8_bytes(n, k). k must be a
@@ -153,6 +162,7 @@ public:
             }
         });
     }
+    /// Bytes of n × k values in 8 bits, see pack_int8_panels().
     static std::size_t int8_bytes(Index n, Index k) {
         return static_cast<std::size_t>(round_up(n, panel_columns) * (k + int8_row_extra));
     }

@@ -10,6 +10,9 @@
 
 namespace promptkd {
 
+/// What the names of the projector's parameters begin with in the published checkpoints.
+inline constexpr const char* projector_layer_prefix = "VPT_image_trans.conv1.";
+
 /// PromptKD's projector (section 3.2 of the paper): Linear(e_s → e_t), then for each further layer BatchNorm, ReLU,
 /// Linear(e_t → e_t). The paper's has two layers; 1 and 3 are its ablation. Parameters carry the published checkpoint's
 /// names `VPT_image_trans.conv1.{0,1,3}.{weight,bias}`, Linears stored as 1×1 convolutions (out, in, 1, 1).
@@ -17,7 +20,7 @@ template <Device D>
 class Projector {
 public:
     using T = typename D::Scalar;
-    static constexpr const char* prefix = "VPT_image_trans.conv1.";
+    static constexpr const char* prefix = projector_layer_prefix;
 
     /// Saved activations of one training forward pass.
     struct Tape {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/evaluate/bundle.hpp>
+#include <promptkd/op/cosine.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -18,29 +19,22 @@ class Classifier {
 public:
     using T = typename D::Scalar;
 
-    /// Throws Error when `bundle` is not a student bundle or its parts do not fit together. WeightStorage::packed pays
-    /// from the second call on.
+    /// Plans for `max_batch` images a call. WeightStorage::packed pays from the second call on. Throws Error when
+    /// `bundle` is not a student bundle or its parts do not fit together; see read_bundle().
     Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
-        : device_(&device), class_names_(detail::metadata_names(bundle, "class_names")) {
-        require(is_bundle(bundle), bundle.source, ": not a student bundle (metadata 'format' is not '", bundle_format,
-                "')");
-        TensorMap clip;
-        clip.source = bundle.source;
-        clip.metadata = bundle.metadata;
-        for (const auto& [name, tensor] : bundle.tensors)
-            if (name.rfind(detail::bundle_clip_prefix, 0) == 0) clip.tensors[name.substr(5)] = tensor;
-        model_ = std::make_unique<ClipModel<D>>(device, clip, storage);
-        const HostTensor& vectors = bundle.at("class_vectors");
-        const Index classes = static_cast<Index>(class_names_.size());
-        require(vectors.shape.size() == 2 && vectors.shape[0] == classes, bundle.source, ": 'class_vectors' has shape ",
-                to_string(vectors.shape), " for ", classes, " class names");
-        vectors_host_ = vectors.to<T>();
+        : Classifier(device, read_bundle(bundle), max_batch, storage) {}
+
+    /// The same from the parts of a bundle.
+    Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
+        : device_(&device), class_names_(parts.class_names) {
+        model_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
+        vectors_host_ = parts.class_vectors.template to<T>();
         vectors_ = Buffer<D, T>(device, vectors_host_);
-        student_ = std::make_unique<Student<D>>(device, *model_, student_config(bundle, vectors.shape[1]), max_batch);
-        student_->load(bundle);
+        student_ = std::make_unique<Student<D>>(device, *model_, student_config(parts), max_batch);
+        student_->load(parts.learned);
         arena_ = std::make_unique<Arena<D>>(device);
-        features_ = Buffer<D, T>(device, max_batch * vectors.shape[1]);
-        logits_ = Buffer<D, T>(device, max_batch * classes);
+        features_ = Buffer<D, T>(device, max_batch * embed());
+        logits_ = Buffer<D, T>(device, max_batch * classes());
         {
             PlanningScope<D> planning(device);
             encode(nullptr, max_batch);
@@ -48,13 +42,21 @@ public:
         arena_->bind();
     }
 
+    /// The classes, in the order of class_vectors() and probabilities().
     const std::vector<std::string>& class_names() const { return class_names_; }
+    /// Number of classes N.
+    Index classes() const { return static_cast<Index>(class_names_.size()); }
+    /// Normalised class vectors (N, e) on the host.
     const std::vector<T>& class_vectors() const { return vectors_host_; }
+    /// Height and width of the images.
     Index resolution() const { return model_->vision().resolution(); }
+    /// Size e of the features.
     Index embed() const { return student_->config().embed; }
+    /// Images a call at most.
     Index max_batch() const { return student_->max_batch(); }
 
-    /// Normalised features (batch, embed) of device images; valid until the next call.
+    /// Normalised features (batch, embed) of device images (batch, 3, resolution, resolution), valid until the next
+    /// call. Throws Error for more images than were planned.
     const T* encode(const T* images, Index batch) {
         require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
         arena_->reset();
@@ -64,27 +66,16 @@ public:
 
     /// Probabilities (batch, classes) on the host: softmax(exp(s_s)·u_s·Wᵀ) of device images.
     std::vector<T> probabilities(const T* images, Index batch) {
-        const Index classes = static_cast<Index>(class_names_.size());
         const T* features = encode(images, batch);
-        cosine_logits(*device_, features, static_cast<const T*>(vectors_.data()), logits_.data(), batch, classes,
+        cosine_logits(*device_, features, static_cast<const T*>(vectors_.data()), logits_.data(), batch, classes(),
                       embed(), student_->logit_scale());
-        std::vector<T> p(static_cast<std::size_t>(batch * classes));
+        std::vector<T> p(static_cast<std::size_t>(batch * classes()));
         device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
-        for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes, classes);
+        for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes(), classes());
         return p;
     }
 
 private:
-    static StudentConfig student_config(const TensorMap& bundle, Index embed) {
-        const PromptDesign design = visual_prompt_design(bundle);
-        StudentConfig config;
-        config.prompts = design.tokens, config.depth = design.depth, config.embed = embed;
-        config.projector_layers = 1;
-        while (bundle.contains(Projector<D>::prefix + std::to_string(3 * config.projector_layers) + ".weight"))
-            ++config.projector_layers;
-        return config;
-    }
-
     static void softmax_row(T* row, Index n) {
         const T top = *std::max_element(row, row + n);
         T total = 0;

@@ -8,8 +8,10 @@
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/train/image_feed.hpp>
 
+#include <concepts>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -17,41 +19,78 @@ namespace promptkd {
 /// Image features of a data set with their labels, on the host.
 template <class T>
 struct FeatureSet {
-    Index embed = 0;
-    std::vector<T> values;       ///< (n, embed)
+    Index embed = 0;             ///< e
+    std::vector<T> values;       ///< (n, e)
     std::vector<Index> labels;   ///< (n), −1 where unlabelled
     std::vector<Index> indices;  ///< (n), positions in the data set
-    Index unreadable = 0;
+    Index unreadable = 0;        ///< images that could not be decoded, not part of n
 
+    /// n, the number of images.
     Index size() const { return static_cast<Index>(labels.size()); }
 };
 
-/// How evaluation reads images, and whom it tells about progress: progress(images done, images in all).
+/// How evaluation reads images, and whom it tells about it.
 struct EvaluationOptions {
-    Index batch = 64;
-    int loader_threads = 2;
-    std::function<void(Index, Index)> progress;
-    std::function<void(const std::string&)> warn;
+    Index batch = 64;                              ///< images a call of the encoder
+    int loader_threads = 2;                        ///< that decode and preprocess
+    std::function<void(Index, Index)> progress;    ///< (images done, images in all), after each batch
+    std::function<void(const std::string&)> warn;  ///< an image cannot be read
 };
 
-/// Runs `encode(device images, n)`, which returns (n, embed) features in device memory, over every image of `data`.
-template <Device D, class Encode>
-FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, Index resolution, Index embed,
-                                                const EvaluationOptions& options, Encode&& encode) {
+/// What turns images into features (or logits): a Classifier, or a FeatureFunction.
+///   resolution(): height and width of the images it takes;
+///   embed(): values of a row that it makes;
+///   encode(images, n): (n, embed) rows in device memory, of device images (n, 3, resolution, resolution).
+template <class E, class D>
+concept FeatureEncoder = requires(E& encoder, const typename D::Scalar* images, Index n) {
+    { encoder.resolution() } -> std::convertible_to<Index>;
+    { encoder.embed() } -> std::convertible_to<Index>;
+    { encoder.encode(images, n) } -> std::convertible_to<const typename D::Scalar*>;
+};
+
+/// A FeatureEncoder made of a function encode(images, n).
+template <class F>
+class FeatureFunction {
+public:
+    /// `function` makes rows of `embed` values of images of `resolution`.
+    FeatureFunction(Index resolution, Index embed, F function)
+        : resolution_(resolution), embed_(embed), function_(std::forward<F>(function)) {}
+    /// See FeatureEncoder.
+    Index resolution() const { return resolution_; }
+    /// See FeatureEncoder.
+    Index embed() const { return embed_; }
+    /// See FeatureEncoder.
+    template <class T>
+    const T* encode(const T* images, Index n) {
+        return function_(images, n);
+    }
+
+private:
+    Index resolution_, embed_;
+    F function_;
+};
+
+/// What `encoder` makes of every image of `data`, in its order. Throws Error when there is no image.
+template <Device D, FeatureEncoder<D> Encoder>
+FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, const Dataset& data,
+                                                const EvaluationOptions& options = {}) {
     using T = typename D::Scalar;
     require(data.size() > 0, data.name, ": there is no image to evaluate");
+    const Index embed = encoder.embed();
     FeatureSet<T> set;
     set.embed = embed;
     set.values.reserve(static_cast<std::size_t>(data.size() * embed));
-    ImageFeed<D> feed(device, options.batch, resolution);
+    ImageFeed<D> feed(device, options.batch, encoder.resolution());
     LoaderOptions loading;
-    loading.batch = options.batch, loading.resolution = resolution, loading.threads = options.loader_threads,
+    loading.batch = options.batch;
+    loading.resolution = encoder.resolution();
+    loading.threads = options.loader_threads;
     loading.warn = options.warn;
     BatchLoader loader(data, loading);
     loader.start(in_order(data.size()));
     std::vector<T> host;
     while (const Batch* batch = loader.next()) {
-        const T* features = encode(feed.upload(*batch), batch->size);
+        const T* features = encoder.encode(feed.upload(*batch), batch->size);
         host.resize(static_cast<std::size_t>(batch->size * embed));
         device.download(host.data(), features, host.size() * sizeof(T));
         set.values.insert(set.values.end(), host.begin(), host.end());
@@ -61,6 +100,14 @@ FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, 
     }
     set.unreadable = loader.unreadable();
     return set;
+}
+
+/// The same with a function encode(images, n) in place of the encoder.
+template <Device D, class Encode>
+FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, Index resolution, Index embed,
+                                                const EvaluationOptions& options, Encode&& encode) {
+    FeatureFunction<Encode&> encoder(resolution, embed, encode);
+    return collect_features(device, encoder, data, options);
 }
 
 /// For each row of `features` (n, embed) the class whose vector (classes, embed) has the largest cosine.
@@ -87,12 +134,12 @@ std::vector<Index> nearest_classes(D& device, const std::vector<T>& features, co
     return best;
 }
 
-/// Metrics of one half of the classes: its images, classified among its class vectors alone (PromptKD's base and new).
-/// `vectors` (classes, embed) are those of all classes. Throws Error when the half has no labelled image.
+/// Metrics of a subset of the classes: its images, classified among its class vectors alone (PromptKD's base and new).
+/// `vectors` (classes, embed) are those of all classes. Throws Error when the subset has no labelled image.
 template <Device D, class T>
 Metrics evaluate_subset(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, Index classes,
-                        ClassSubset half) {
-    const auto [first, last] = class_range(classes, half);
+                        ClassSubset subset) {
+    const auto [first, last] = class_range(classes, subset);
     std::vector<T> features;
     std::vector<Index> truth;
     for (Index i = 0; i < set.size(); ++i) {
@@ -102,7 +149,7 @@ Metrics evaluate_subset(D& device, const FeatureSet<T>& set, const std::vector<T
         features.insert(features.end(), row, row + static_cast<std::ptrdiff_t>(set.embed));
         truth.push_back(label - first);
     }
-    require(!truth.empty(), "there is no labelled image of the classes '", name_of(half), "' to evaluate");
+    require(!truth.empty(), "there is no labelled image of the classes '", name_of(subset), "' to evaluate");
     const std::vector<T> part(vectors.begin() + static_cast<std::ptrdiff_t>(first * set.embed),
                               vectors.begin() + static_cast<std::ptrdiff_t>(last * set.embed));
     Metrics metrics = compute_metrics(truth, nearest_classes(device, features, part, set.embed), last - first);
@@ -112,10 +159,14 @@ Metrics evaluate_subset(D& device, const FeatureSet<T>& set, const std::vector<T
 
 /// Base, new and all-class results of one model.
 struct BaseNewAll {
-    Metrics base, novel, all;
+    Metrics base;   ///< the first half of the classes, images and class vectors
+    Metrics novel;  ///< the second half
+    Metrics all;    ///< all classes
+    /// Harmonic mean of base and new accuracy.
     double harmonic() const { return harmonic_mean(base.accuracy, novel.accuracy); }
 };
 
+/// evaluate_subset() for base, new and all classes.
 template <Device D, class T>
 BaseNewAll evaluate_base_new_all(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors, Index classes) {
     return {evaluate_subset(device, set, vectors, classes, ClassSubset::base),

@@ -48,20 +48,28 @@ FeatureSet<typename D::Scalar> gather_features(D& device, const Ranks<D>& ranks,
 
 /// collect_features() with the images divided among the ranks; every rank gets the features of all images, in the order
 /// that one process would have found. Progress counts this rank's images.
-template <Device D, class Encode>
-FeatureSet<typename D::Scalar> collect_features(D& device, const Ranks<D>& ranks, const Dataset& data, Index resolution,
-                                                Index embed, const EvaluationOptions& options, Encode&& encode) {
+template <Device D, FeatureEncoder<D> Encoder>
+FeatureSet<typename D::Scalar> collect_features(D& device, const Ranks<D>& ranks, Encoder& encoder, const Dataset& data,
+                                                const EvaluationOptions& options = {}) {
     require(data.size() > 0, data.name, ": there is no image to evaluate");
     const Slice slice = slice_of(data.size(), ranks.rank(), ranks.size());
     FeatureSet<typename D::Scalar> mine;
-    mine.embed = embed;
+    mine.embed = encoder.embed();
     if (slice.count > 0) {
         Dataset part = data;
         part.items.assign(data.items.begin() + slice.first, data.items.begin() + slice.first + slice.count);
-        mine = collect_features(device, part, resolution, embed, options, encode);
+        mine = collect_features(device, encoder, part, options);
     }
     for (Index& i : mine.indices) i += slice.first;
     return gather_features(device, ranks, mine);
+}
+
+/// The same with a function encode(images, n) in place of the encoder.
+template <Device D, class Encode>
+FeatureSet<typename D::Scalar> collect_features(D& device, const Ranks<D>& ranks, const Dataset& data, Index resolution,
+                                                Index embed, const EvaluationOptions& options, Encode&& encode) {
+    FeatureFunction<Encode&> encoder(resolution, embed, encode);
+    return collect_features(device, ranks, encoder, data, options);
 }
 
 }  // namespace promptkd

@@ -13,16 +13,19 @@ namespace promptkd {
 
 /// Bytes of a file, usually mapped, and what keeps them alive. `path` is for messages.
 struct FileBytes {
-    std::string path;
-    std::string_view text;
-    std::shared_ptr<const void> owner;
-    bool mapped = false;  ///< the bytes lie in a read-only mapping of a file
+    std::string path;                   ///< of the file, for messages
+    std::string_view text;              ///< its bytes
+    std::shared_ptr<const void> owner;  ///< keeps them mapped
+    bool mapped = false;                ///< the bytes lie in a read-only mapping of a file
 
+    /// Maps the file. Throws Error when it cannot be read.
     static FileBytes open(const std::string& path) {
         const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
         return {path, file->text(), file, true};
     }
+    /// The first byte.
     const std::byte* data() const { return reinterpret_cast<const std::byte*>(text.data()); }
+    /// Number of bytes.
     std::size_t size() const { return text.size(); }
 };
 

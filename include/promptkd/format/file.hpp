@@ -94,9 +94,13 @@ public:
         if (size_ > 0) ::munmap(address_, size_);
     }
 
+    /// The first byte; null for an empty file.
     const std::byte* data() const { return static_cast<const std::byte*>(address_); }
+    /// Number of bytes.
     std::size_t size() const { return size_; }
+    /// As it was given.
     const std::string& path() const { return path_; }
+    /// The contents.
     std::string_view text() const { return {static_cast<const char*>(address_), size_}; }
 
 private:
@@ -197,6 +201,7 @@ public:
             size -= static_cast<std::size_t>(done);
         }
     }
+    /// Appends. Throws Error when the disk is full.
     void write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
     /// Makes the file permanent under its name.

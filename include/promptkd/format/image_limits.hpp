@@ -11,8 +11,8 @@ namespace promptkd {
 
 /// What an image reader accepts.
 struct ImageLimits {
-    Index max_pixels = 178956970;  ///< Pillow's limit; checked before anything is decoded
-    std::size_t max_file_bytes = std::size_t{1} << 30;
+    Index max_pixels = 178956970;                       ///< Pillow's limit; checked before anything is decoded
+    std::size_t max_file_bytes = std::size_t{1} << 30;  ///< of the compressed file
 };
 
 namespace detail {

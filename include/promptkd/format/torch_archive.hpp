@@ -139,6 +139,7 @@ inline TensorMap read_torch(const FileBytes& file) {
     return form == TorchForm::zip ? detail::read_torch_zip(file) : detail::read_torch_legacy(file);
 }
 
+/// The same for a file, which is mapped.
 inline TensorMap read_torch(const std::string& path) { return read_torch(FileBytes::open(path)); }
 
 }  // namespace promptkd

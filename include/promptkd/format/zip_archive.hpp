@@ -38,15 +38,18 @@ inline std::uint32_t checked_sum(const std::byte* bytes, std::size_t size, bool 
 /// naming file and entry.
 class ZipArchive {
 public:
+    /// The contents of an entry.
     struct Bytes {
-        const std::byte* data = nullptr;
-        std::size_t size = 0;
-        std::shared_ptr<const void> owner;
-        bool mapped = false;
+        const std::byte* data = nullptr;    ///< the first byte
+        std::size_t size = 0;               ///< number of bytes
+        std::shared_ptr<const void> owner;  ///< keeps them alive
+        bool mapped = false;                ///< they lie in the mapped file: the entry is stored, not deflated
     };
 
+    /// Whether a file that begins with `head` is a zip archive.
     static bool recognises(std::string_view head) { return head.substr(0, 4) == std::string_view("PK\x03\x04", 4); }
 
+    /// Reads the directory. Throws Error when it is damaged.
     explicit ZipArchive(FileBytes file) : file_(std::move(file)), entries_(detail::read_zip_directory(file_)) {
         open_with_libzip();
         std::uint64_t unpacked = 0;
@@ -62,8 +65,11 @@ public:
         }
     }
 
+    /// Of the file.
     const std::string& path() const { return file_.path; }
+    /// All entries, in the directory's order.
     const std::vector<detail::ZipEntry>& entries() const { return entries_; }
+    /// Whether there is an entry of this name.
     bool contains(const std::string& name) const { return index_.count(name) != 0; }
 
     /// The bytes of one entry, their CRC checked. Throws Error when it is missing or damaged.

@@ -15,7 +15,7 @@ namespace promptkd {
 
 /// A rectangle of an image, in pixels.
 struct CropBox {
-    Index top = 0, left = 0, height = 0, width = 0;
+    Index top = 0, left = 0, height = 0, width = 0;  ///< in pixels of the source image
 };
 
 /// Draws the box of torchvision's RandomResizedCrop: area uniform in 0.08–1 of the image's, log of width/height uniform

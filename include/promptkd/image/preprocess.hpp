@@ -16,7 +16,8 @@ namespace promptkd {
 
 /// Per-channel mean and standard deviation of pixel values in [0, 1]; the defaults are CLIP's.
 struct Normalization {
-    std::array<float, 3> mean{0.48145466f, 0.4578275f, 0.40821073f};
+    std::array<float, 3> mean{0.48145466f, 0.4578275f, 0.40821073f};  ///< of red, green and blue, of values in [0, 1]
+    /// standard deviation of red, green and blue
     std::array<float, 3> deviation{0.26862954f, 0.26130258f, 0.27577711f};
 };
 

@@ -10,8 +10,8 @@ namespace promptkd {
 /// Settings of dynamic loss scaling. It begins without any: PromptKD's weight of 1000 lifts the gradients already, and
 /// a scale that is too large costs steps.
 struct LossScaleConfig {
-    double initial = 1;
-    double largest = 65536;
+    double initial = 1;           ///< scale of the first step
+    double largest = 65536;       ///< the scale grows no further
     Index growth_interval = 100;  ///< steps without overflow after which the scale doubles
 };
 
@@ -113,10 +113,12 @@ public:
 
     /// S, and how many steps were skipped so far (waits for the device).
     double value() const { return static_cast<double>(state_.to_host()[detail::scale_now]); }
+    /// Steps that were left out because a gradient was not finite (waits for the device).
     Index skipped() const { return static_cast<Index>(state_.to_host()[detail::skipped_steps]); }
 
     /// For a checkpoint that resumes bit for bit.
     void save(TensorMap& map) const { map.tensors["loss_scale"] = make_tensor(state_.to_host(), {state_.size()}); }
+    /// What save() wrote.
     void load(const TensorMap& map) {
         const std::vector<T> state = map.at("loss_scale", {state_.size()}).template to<T>();
         device_->upload(state_.data(), state.data(), state.size() * sizeof(T));

@@ -8,6 +8,7 @@
 
 namespace promptkd {
 
+/// The update rules.
 enum class OptimizerKind { sgd, adam, adamw };
 
 /// "sgd", "adam" or "adamw". Throws Error for any other.
@@ -20,9 +21,9 @@ inline OptimizerKind parse_optimizer(const std::string& name) {
 
 /// Which optimizer, with its settings. The default is the published recipes' SGD.
 struct OptimizerConfig {
-    OptimizerKind kind = OptimizerKind::sgd;
-    SgdConfig sgd;
-    AdamConfig adam;
+    OptimizerKind kind = OptimizerKind::sgd;  ///< which of them
+    SgdConfig sgd;                            ///< for OptimizerKind::sgd
+    AdamConfig adam;                          ///< for OptimizerKind::adam and adamw
 };
 
 /// An optimizer over a ParamSet, chosen at run time: one virtual call a step.
@@ -34,7 +35,9 @@ public:
     virtual void step(double rate, const typename D::Scalar* skip = nullptr) = 0;
     /// A recorded step was queued again, with the learning rate that it had.
     virtual void replayed() = 0;
+    /// State for a checkpoint that resumes bit for bit.
     virtual void save(TensorMap& map) const = 0;
+    /// What save() wrote. Throws Error when it does not fit.
     virtual void load(const TensorMap& map) = 0;
 };
 

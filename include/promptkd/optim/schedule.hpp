@@ -33,11 +33,13 @@ inline Warmup parse_warmup(const std::string& name) {
     fail("unknown warm-up '", name, "'; known: none, constant, linear");
 }
 
+/// As parse_schedule() reads it.
 inline const char* name_of(Schedule schedule) {
     constexpr const char* names[] = {"constant", "cosine", "single_step", "multi_step"};
     return names[static_cast<int>(schedule)];
 }
 
+/// As parse_warmup() reads it.
 inline const char* name_of(Warmup warmup) {
     constexpr const char* names[] = {"none", "constant", "linear"};
     return names[static_cast<int>(warmup)];
@@ -45,15 +47,15 @@ inline const char* name_of(Warmup warmup) {
 
 /// A learning-rate schedule by epochs. The defaults are PromptKD's.
 struct ScheduleConfig {
-    double lr = 0.005;
-    Index max_epoch = 20;
-    Schedule schedule = Schedule::cosine;
+    double lr = 0.005;                     ///< base learning rate
+    Index max_epoch = 20;                  ///< number of epochs
+    Schedule schedule = Schedule::cosine;  ///< after the warm-up
     std::vector<Index> steps;  ///< single_step: the step length (none or ≤ 0: max_epoch); multi_step: the milestones
     double gamma = 0.1;        ///< factor of single_step and multi_step
-    Warmup warmup = Warmup::constant;
-    Index warmup_epoch = 1;        ///< ≤ 0: no warm-up
-    double warmup_cons_lr = 1e-5;  ///< rate during a constant warm-up
-    double warmup_min_lr = 1e-5;   ///< rate of epoch 0 of a linear warm-up
+    Warmup warmup = Warmup::constant;  ///< of the first epochs
+    Index warmup_epoch = 1;            ///< ≤ 0: no warm-up
+    double warmup_cons_lr = 1e-5;      ///< rate during a constant warm-up
+    double warmup_min_lr = 1e-5;       ///< rate of epoch 0 of a linear warm-up
 };
 
 /// Throws Error naming the value that makes no sense.

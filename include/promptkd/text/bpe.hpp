@@ -110,7 +110,10 @@ inline void merge_long_word(std::vector<std::int32_t>& symbols, const MergeTable
         if (rule.rank != MergeTable::no_rank)
             fresh.push_back({rule.rank, symbols[at], symbols[next[at]], rule.merged, at});
     };
-    for (Index i = 0; i < n; ++i) next[i] = i + 1, previous[i] = i - 1;
+    for (Index i = 0; i < n; ++i) {
+        next[i] = i + 1;
+        previous[i] = i - 1;
+    }
     for (Index i = 0; i < n; ++i) propose(i);
     for (;;) {
         for (const Pair& pair : fresh) heap.push(pair);

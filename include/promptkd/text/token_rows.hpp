@@ -12,11 +12,12 @@ namespace promptkd {
 
 /// Tokenised texts: `count` rows of `context_length` ids, SOT first, EOT then padding.
 struct TokenRows {
-    std::vector<std::int32_t> ids;
-    Index count = 0;
-    Index context_length = 0;
-    Index end_id = -1;  ///< id of the EOT token; −1: the largest id of each row, as in OpenAI's models
+    std::vector<std::int32_t> ids;  ///< (count, context_length)
+    Index count = 0;                ///< number of texts
+    Index context_length = 0;       ///< tokens of a text, padding included
+    Index end_id = -1;              ///< id of the EOT token; −1: the largest id of each row, as in OpenAI's models
 
+    /// Token `t` of text `row`.
     std::int32_t at(Index row, Index t) const { return ids[static_cast<std::size_t>(row * context_length + t)]; }
 
     /// Position of the EOT token: of the first `end_id` (0 where a row has none, as in Hugging Face's code), or of the
@@ -34,7 +35,9 @@ struct TokenRows {
     /// Rows [first, first + n).
     TokenRows slice(Index first, Index n) const {
         TokenRows part;
-        part.count = n, part.context_length = context_length, part.end_id = end_id;
+        part.count = n;
+        part.context_length = context_length;
+        part.end_id = end_id;
         part.ids.assign(ids.begin() + static_cast<std::ptrdiff_t>(first * context_length),
                         ids.begin() + static_cast<std::ptrdiff_t>((first + n) * context_length));
         return part;
@@ -50,10 +53,11 @@ struct TextSavings {
 /// Where the learnable context vectors stand: position of vector k in text i. Generic contexts have one vector set for
 /// all texts; class-specific ones a set for each.
 struct ContextLayout {
-    Index vectors = 0;  ///< context vectors a text
-    bool class_specific = false;
+    Index vectors = 0;                    ///< context vectors a text
+    bool class_specific = false;          ///< context vectors of its own for each text
     std::vector<std::int32_t> positions;  ///< (texts, vectors)
 
+    /// Where context vector `k` stands in `text`.
     Index position(Index text, Index k) const { return positions[static_cast<std::size_t>(text * vectors + k)]; }
 
     /// The usual place: positions 1…n, right after SOT.

@@ -154,8 +154,11 @@ public:
         return text;
     }
 
+    /// Number of tokens.
     Index vocabulary_size() const { return static_cast<Index>(bytes_of_id_.size()); }
+    /// Start-of-text token, the last but one.
     std::int32_t sot() const { return static_cast<std::int32_t>(vocabulary_size() - 2); }
+    /// End-of-text token, the last.
     std::int32_t eot() const { return static_cast<std::int32_t>(vocabulary_size() - 1); }
 
     /// Checks that the vocabulary is the one a text encoder was trained with: SOT and EOT must be the last two of its

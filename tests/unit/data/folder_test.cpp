@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/temporary_folder.hpp"
+
 #include <promptkd/data/folder.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/text/class_names.hpp>
@@ -13,26 +15,15 @@ namespace {
 
 using namespace promptkd;
 
-class TemporaryFolder {
+class TemporaryFolder : public promptkd::test::TemporaryFolder {
 public:
-    TemporaryFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "promptkd-folder-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        path_ = name;
-    }
-    ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-    std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-    const std::string& path() const { return path_; }
     /// Creates empty files: listing a folder never decodes.
     void touch(const std::vector<std::string>& names) const {
         for (const std::string& name : names) {
-            make_directories(std::filesystem::path(path_ + "/" + name).parent_path().string());
-            write_atomically(path_ + "/" + name, "");
+            make_directories(std::filesystem::path(*this / name).parent_path().string());
+            write_atomically(*this / name, "");
         }
     }
-
-private:
-    std::string path_;
 };
 
 std::vector<std::string> names_of(const Dataset& data, const std::string& root) {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/temporary_folder.hpp"
+
 #include <promptkd/data/idx.hpp>
 
 #include <doctest/doctest.h>
@@ -10,21 +12,7 @@ namespace idx_test {
 namespace {
 
 using namespace promptkd;
-
-class TemporaryFolder {
-public:
-    TemporaryFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "promptkd-idx-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        path_ = name;
-    }
-    ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-    std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-    const std::string& path() const { return path_; }
-
-private:
-    std::string path_;
-};
+using promptkd::test::TemporaryFolder;
 
 std::string idx_bytes(std::uint32_t magic, const std::vector<std::uint32_t>& extents, const std::string& data) {
     std::string bytes;

@@ -165,7 +165,8 @@ TEST_CASE("full fine-tuning: gradients of every encoder weight against finite di
         shape.depth = 2;
         shape.train_encoder = true;
         DistillationConfig c;
-        c.kd_weight = 3, c.stay_close = prompts > 0 ? 2 : 0;  // without prompts |v − v₀| stands on its kink
+        c.kd_weight = 3;
+        c.stay_close = prompts > 0 ? 2 : 0;  // without prompts |v − v₀| stands on its kink
         Fixture<Cpu<double>> f(shape, c);
         ParamSet<Cpu<double>>& params = f.student.params();
         f.loss();

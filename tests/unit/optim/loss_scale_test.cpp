@@ -62,7 +62,8 @@ TEST_CASE_TEMPLATE("loss scale: gradients come back, an overflow skips the step 
                   return wide;
               }()) < rounding<T>);
         scale.unscale(t.params.gradients(), count);
-        t.optimizer->step(0.1, scale.skip()), plain.optimizer->step(0.1);
+        t.optimizer->step(0.1, scale.skip());
+        plain.optimizer->step(0.1);
         const auto after = t.read(t.params.values());
         CHECK(after == plain.read(plain.params.values()));  // powers of two: to the last bit
         CHECK(scale.value() == 256);
@@ -85,7 +86,8 @@ TEST_CASE_TEMPLATE("loss scale: gradients come back, an overflow skips the step 
             plain.write(plain.params.gradients(), g);
             scale.scale(t.params.gradients(), count);
             scale.unscale(t.params.gradients(), count);
-            t.optimizer->step(0.1, scale.skip()), plain.optimizer->step(0.1);
+            t.optimizer->step(0.1, scale.skip());
+            plain.optimizer->step(0.1);
             CHECK(t.read(t.params.values()) == plain.read(plain.params.values()));
         }
     }

@@ -9,6 +9,8 @@ namespace promptkd {
 /// A lane of 64 bytes: 16 floats or 8 doubles at once, through Eigen's fixed-size arrays. See ScalarLane.
 template <class T>
 struct PackLane {
+    /// See ScalarLane.
+    ///@{
     static constexpr Index width = static_cast<Index>(64 / sizeof(T));
     using Value = Eigen::Array<T, static_cast<int>(width), 1>;
     Index index;
@@ -32,13 +34,16 @@ struct PackLane {
     static Value where_positive(const Value& condition, const Value& value) {
         return (condition > T(0)).select(value, Value::Zero());
     }
+    ///@}
 };
 
 /// One CPU thread as a Team: packs, then a scalar tail.
 template <class T>
 struct CpuTeam {
-    T* values = nullptr;
+    T* values = nullptr;  ///< the team's own memory
 
+    /// A Team; see Device.
+    ///@{
     T* memory() const { return values; }
 
     template <class G>
@@ -83,6 +88,7 @@ struct CpuTeam {
     void once(const G& g) {
         g();
     }
+    ///@}
 };
 
 }  // namespace promptkd

@@ -85,6 +85,7 @@ private:
 class CudaGraph {
 public:
     CudaGraph() = default;
+    /// Takes over a captured graph. Throws Error when it cannot be instantiated.
     CudaGraph(cudaGraph_t graph, int device) {
         cudaGraphExec_t executable = nullptr;
         const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
@@ -92,6 +93,7 @@ public:
         detail::cuda_check(status, "cudaGraphInstantiate", device);
         executable_.reset(executable);
     }
+    /// What CUDA launches.
     cudaGraphExec_t get() const { return executable_.get(); }
 
 private:

@@ -12,9 +12,12 @@ namespace promptkd {
 template <class T, int Threads>
 class CudaTeam {
 public:
+    /// `thread` of the team's threads; `shared` is room for a value of each warp, `memory` the team's own.
     __device__ CudaTeam(int thread, T* shared, T* memory = nullptr)
         : thread_(thread), shared_(shared), memory_(memory) {}
 
+    /// A Team; see Device.
+    ///@{
     __device__ T* memory() const { return memory_; }
 
     template <class G>
@@ -43,6 +46,7 @@ public:
     __device__ void once(const G& g) {
         if (thread_ == 0) g();
     }
+    ///@}
 
 private:
     static __device__ void barrier() {

@@ -76,6 +76,8 @@ struct [[gnu::may_alias]] alignas(sizeof(P) * Width) StoredVector {
 /// at once where their address allows it. See ScalarLane.
 template <class T>
 struct VectorLane {
+    /// See ScalarLane.
+    ///@{
     static constexpr int values = static_cast<int>(16 / sizeof(T));
     static constexpr Index width = values;
     using Value = detail::ShortVector<T, values>;
@@ -116,12 +118,14 @@ struct VectorLane {
     PROMPTKD_HD static Value where_positive(const Value& condition, const Value& value) {
         return Value::each([&](int i) { return condition.x[i] > 0 ? value.x[i] : T(0); });
     }
+    ///@}
     /// The sum, and the largest, of a vector's values.
     PROMPTKD_HD static T total(const Value& v) {
         T sum = v.x[0];
         for (int i = 1; i < values; ++i) sum += v.x[i];
         return sum;
     }
+    /// The largest of a vector's values.
     PROMPTKD_HD static T largest(const Value& v) {
         T best = v.x[0];
         for (int i = 1; i < values; ++i) best = best > v.x[i] ? best : v.x[i];

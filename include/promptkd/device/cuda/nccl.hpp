@@ -49,6 +49,8 @@ public:
     NcclCommunicator(const NcclCommunicator&) = delete;
     NcclCommunicator& operator=(const NcclCommunicator&) = delete;
 
+    /// See Communicator.
+    ///@{
     int rank() const { return rank_; }
     int size() const { return size_; }
 
@@ -74,6 +76,7 @@ public:
         detail::nccl_check(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError", device_);
         detail::nccl_check(state, "a collective", device_);
     }
+    ///@}
 
 private:
     int device_, rank_, size_;

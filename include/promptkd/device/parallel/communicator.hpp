@@ -16,7 +16,7 @@ namespace promptkd {
 /// rank() < size(). all_reduce_sum(device, p, n): p[i] becomes the sum of all ranks' p[i], the same bits on every rank.
 /// broadcast(device, p, bytes, root): everyone's p becomes the root's. barrier(device): waits until every rank's device
 /// has done what was queued before. All throw Error when a rank has failed; implementations: SingleProcess,
-/// MpiCommunicator (device/mpi.hpp), NcclCommunicator (device/cuda_nccl.hpp).
+/// MpiCommunicator (device/parallel/mpi.hpp), NcclCommunicator (device/cuda/nccl.hpp).
 template <class C, class D>
 concept Communicator = Device<D> &&
     requires(C c, D d, typename D::Scalar* values, void* p, Index n, std::size_t bytes, int root) {
@@ -30,6 +30,8 @@ concept Communicator = Device<D> &&
 /// The communicator of a run in one process.
 class SingleProcess {
 public:
+    /// See Communicator.
+    ///@{
     int rank() const { return 0; }
     int size() const { return 1; }
     template <Device D>
@@ -38,6 +40,7 @@ public:
     void broadcast(D&, void*, std::size_t, int) {}
     template <Device D>
     void barrier(D&) {}
+    ///@}
 };
 
 /// A communicator as layers and trainers pass it on: one indirect call a collective, so that they need no template
@@ -48,6 +51,7 @@ public:
     using T = typename D::Scalar;
 
     Ranks() = default;
+    /// Of `communicator`, which must outlive this. Throws Error for a rank out of range.
     template <class C>
     requires(!std::same_as<std::remove_cv_t<C>, Ranks> && Communicator<C, D>) explicit Ranks(C& communicator)
         : rank_(communicator.rank()),
@@ -60,12 +64,18 @@ public:
         require(size_ >= 1 && rank_ >= 0 && rank_ < size_, "communicator: there is no rank ", rank_, " of ", size_);
     }
 
+    /// See Communicator.
+    ///@{
     int rank() const { return rank_; }
     int size() const { return size_; }
+    ///@}
+    /// Whether there is one process.
     bool alone() const { return size_ == 1; }
     /// Whether this rank writes files and talks to people.
     bool is_root() const { return rank_ == 0; }
 
+    /// See Communicator.
+    ///@{
     void all_reduce_sum(D& device, T* p, Index n) const {
         if (!alone() && !device.is_planning()) all_reduce_(communicator_, device, p, n);
     }
@@ -75,6 +85,7 @@ public:
     void barrier(D& device) const {
         if (!alone() && !device.is_planning()) barrier_(communicator_, device);
     }
+    ///@}
 
 private:
     int rank_ = 0, size_ = 1;
@@ -86,7 +97,7 @@ private:
 
 /// A run of consecutive numbers.
 struct Slice {
-    Index first = 0, count = 0;
+    Index first = 0, count = 0;  ///< first … first+count−1
 };
 
 /// Part `rank` of [0, n) cut into `size` consecutive parts whose lengths differ by at most one.
@@ -99,12 +110,13 @@ inline Slice slice_of(Index n, int rank, int size) {
 /// ranks are added, so each rank weighs its loss with its share of the rows.
 template <Device D>
 struct DataParallel {
-    Ranks<D> ranks;
+    Ranks<D> ranks;                 ///< the processes of the step
     Index global_batch = 0;         ///< images of a step on all ranks together; looked at with several ranks only
     bool local_batch_norm = false;  ///< BatchNorm's statistics from this rank's rows alone
 
     /// Rows of the step on all ranks, of which this one has `rows`.
     Index all_rows(Index rows) const { return ranks.alone() ? rows : global_batch; }
+    /// Weight of this rank's mean over its `rows` in the mean over all.
     double share(Index rows) const { return static_cast<double>(rows) / static_cast<double>(all_rows(rows)); }
     /// The ranks whose rows BatchNorm takes together.
     DataParallel batch_norm() const { return local_batch_norm ? DataParallel{} : *this; }

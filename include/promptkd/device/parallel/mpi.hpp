@@ -56,11 +56,14 @@ public:
 /// values travel through the host (which waits for the device).
 class MpiCommunicator {
 public:
+    /// The ranks of `world`; MPI must be initialised, see MpiSession.
     explicit MpiCommunicator(MPI_Comm world = MPI_COMM_WORLD) : world_(world) {
         detail::mpi_check(MPI_Comm_rank(world_, &rank_), "MPI_Comm_rank");
         detail::mpi_check(MPI_Comm_size(world_, &size_), "MPI_Comm_size");
     }
 
+    /// See Communicator.
+    ///@{
     int rank() const { return rank_; }
     int size() const { return size_; }
 
@@ -91,6 +94,7 @@ public:
         device.synchronize();
         detail::mpi_check(MPI_Barrier(world_), "MPI_Barrier");
     }
+    ///@}
 
 private:
     /// f(first, count) over parts whose counts fit MPI's int.

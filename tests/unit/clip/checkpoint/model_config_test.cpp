@@ -78,7 +78,10 @@ TEST_CASE("model config: one of another model is refused") {
     map.tensors["visual.class_embedding"] = make_tensor<float>(std::vector<float>(60), {60});
     map.tensors["visual.conv1.weight"] = make_tensor<float>(std::vector<float>(60), {60, 1, 1, 1});
     ModelConfig c;
-    c.source = "j", c.gelu = "quick", c.vision_width = 64, c.vision_heads = 3;
+    c.source = "j";
+    c.gelu = "quick";
+    c.vision_width = 64;
+    c.vision_heads = 3;
     CHECK(error_of([&] { apply_model_config(c, map); }).find("says vision width 64, but the weights in w have 60") !=
           std::string::npos);
     c.vision_width = 60;

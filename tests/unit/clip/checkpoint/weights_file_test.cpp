@@ -103,7 +103,8 @@ TEST_CASE("weights: an activation that nothing tells is asked for") {
 
     std::filesystem::copy_file(formats + "hf_gelu/model.safetensors", folder / "hf.safetensors");
     CHECK(refusal(folder / "hf.safetensors").find("no config.json beside it") != std::string::npos);
-    options.config.clear(), options.require_activation = false;
+    options.config.clear();
+    options.require_activation = false;
     CHECK(read(folder / "hf.safetensors", nullptr, options).metadata.count("gelu") == 0);
 }
 
