@@ -56,7 +56,13 @@ struct TinyStudent {
         Buffer<D, T> x(device, images);
         Buffer<D, T> u(device, n * embed);
         Arena<D> arena(device);
-        planned(device, arena, [&] { student.forward_inference(arena, x.data(), n, u.data()); });
+        {
+            PlanningScope<D> planning(device);
+            student.forward_inference(arena, x.data(), n, u.data());
+        }
+        arena.bind();
+        arena.reset();
+        student.forward_inference(arena, x.data(), n, u.data());
         return u.to_host();
     }
 };
