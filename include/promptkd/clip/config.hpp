@@ -13,23 +13,29 @@ namespace promptkd {
 
 /// Sizes of a vision transformer, all read from its weights.
 struct VisionConfig {
+    /// d, blocks, heads, pixels of a patch and patches a side, e
     Index width = 0, layers = 0, heads = 0, patch = 0, grid = 0, embed = 0;
+    /// Height and width of the images.
     Index resolution() const { return grid * patch; }
+    /// Patches of an image.
     Index cells() const { return grid * grid; }
 };
 
 /// Sizes of a text transformer.
 struct TextConfig {
+    /// d, blocks, heads, tokens known, tokens of a text, e
     Index width = 0, layers = 0, heads = 0, vocabulary = 0, context_length = 0, embed = 0;
     Index end_id = -1;  ///< features are taken at the first token with this id; −1: at the largest id
 };
 
 /// Sizes of CLIP's ModifiedResNet.
 struct ResNetConfig {
-    Index width = 0;            ///< channels after the stem
-    std::vector<Index> layers;  ///< bottlenecks of the four stages
-    Index grid = 0, heads = 0, embed = 0;
+    Index width = 0;                       ///< channels after the stem
+    std::vector<Index> layers;             ///< bottlenecks of the four stages
+    Index grid = 0, heads = 0, embed = 0;  ///< cells of the last feature map a side, heads of its pooling, e
+    /// Height and width of the images.
     Index resolution() const { return 32 * grid; }
+    /// Channels of the last feature map.
     Index features() const { return 32 * width; }
 };
 
@@ -134,11 +140,13 @@ inline schema::Sizes sizes_of(const VisionConfig& c) {
     sizes.set(schema::Size::width, c.width).set(schema::Size::patch, c.patch).set(schema::Size::embed, c.embed);
     return sizes.set(schema::Size::positions, c.cells() + 1);
 }
+/// The same of a text transformer.
 inline schema::Sizes sizes_of(const TextConfig& c) {
     schema::Sizes sizes;
     sizes.set(schema::Size::width, c.width).set(schema::Size::embed, c.embed);
     return sizes.set(schema::Size::vocabulary, c.vocabulary).set(schema::Size::context_length, c.context_length);
 }
+/// The same of a ModifiedResNet.
 inline schema::Sizes sizes_of(const ResNetConfig& c) {
     schema::Sizes sizes;
     sizes.set(schema::Size::width, c.width).set(schema::Size::embed, c.embed);

@@ -28,9 +28,13 @@ public:
         arena_.plan([&] { encode(nullptr, max_batch); });
     }
 
+    /// Size e of the features.
     Index embed() const { return model_->vision().embed(); }
+    /// Height and width of the images.
     Index resolution() const { return model_->vision().resolution(); }
+    /// Images a call at most.
     Index max_batch() const { return max_batch_; }
+    /// exp(s).
     double logit_scale() const { return model_->logit_scale(); }
 
     /// L2-normalised features (batch, embed) of device images (batch, 3, resolution, resolution); valid until the next

@@ -27,7 +27,9 @@ public:
                 " values and text features ", text_->embed());
     }
 
+    /// The image branch.
     const ImageEncoder<D>& vision() const { return vision_; }
+    /// Whether the file held a text branch.
     bool has_text() const { return text_.has_value(); }
     /// Throws Error when the file had no text branch.
     const TextTransformer<D>& text() const {
@@ -36,6 +38,7 @@ public:
     }
     /// exp(logit_scale), the factor of the cosine in every logit.
     double logit_scale() const { return logit_scale_; }
+    /// The file, for messages.
     const std::string& source() const { return source_; }
     /// Device memory held by the weights.
     std::size_t weight_bytes() const { return store_->bytes(); }

@@ -10,12 +10,15 @@
 /// stand in schema.hpp.
 namespace promptkd {
 
+/// The first block's visual prompts, the context, and what the names of the branches' and the projector's begin with.
+///@{
 inline constexpr const char* visual_prompt_name = "image_encoder.VPT";
 inline constexpr const char* context_name = "prompt_learner.ctx";
 inline constexpr const char* image_encoder_prefix = "image_encoder.";
 inline constexpr const char* text_encoder_prefix = "text_encoder.";
 inline constexpr const char* prompt_learner_prefix = "prompt_learner.";
 inline constexpr const char* projector_prefix = "VPT_image_trans.";
+///@}
 /// PromptSRC's frozen image encoder, which its trainer saves with what it learned.
 inline constexpr const char* frozen_twin_prefix = "prompt_learner.ZS_image_encoder.";
 
@@ -46,9 +49,11 @@ inline bool is_learned_name(std::string_view name) {
 
 /// Number of vectors and depth of the prompts that a file holds for one branch; {0, 0} where it holds none.
 struct PromptDesign {
-    Index tokens = 0, depth = 0;
+    Index tokens = 0, depth = 0;  ///< vectors of a block, prompted blocks
 };
 
+/// Of the branch whose first prompts are called `shallow`, the deeper ones below `encoder`. Throws Error for another
+/// shape.
 inline PromptDesign prompt_design(const TensorMap& map, const std::string& shallow, const std::string& encoder) {
     if (!map.contains(shallow)) return {};
     const Shape& shape = map.at(shallow).shape;
@@ -59,9 +64,11 @@ inline PromptDesign prompt_design(const TensorMap& map, const std::string& shall
     return design;
 }
 
+/// Of the image branch.
 inline PromptDesign visual_prompt_design(const TensorMap& map) {
     return prompt_design(map, visual_prompt_name, image_encoder_prefix);
 }
+/// Of the text branch.
 inline PromptDesign text_prompt_design(const TensorMap& map) {
     return prompt_design(map, context_name, text_encoder_prefix);
 }

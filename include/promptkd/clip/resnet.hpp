@@ -38,6 +38,7 @@ public:
         reader.layer(schema::Role::pool_out, c_);
     }
 
+    /// Its sizes.
     const ResNetConfig& config() const { return config_; }
 
     /// features (batch, embed), un-normalised, of images (batch, 3·resolution²).

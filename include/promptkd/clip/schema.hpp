@@ -33,6 +33,7 @@ enum class Layout {
     huggingface,  ///< transformers, modeling_clip.py
     count
 };
+/// Number of layouts.
 inline constexpr std::size_t layout_count = static_cast<std::size_t>(Layout::count);
 
 /// "openai", "open_clip", "huggingface".
@@ -99,8 +100,8 @@ enum class Size {
 
 /// One extent of a shape: size · times / over.
 struct Extent {
-    Size size = Size::none;
-    Index times = 1, over = 1;
+    Size size = Size::none;     ///< which size of the model; none: 1
+    Index times = 1, over = 1;  ///< extent = size·times/over
 };
 
 /// How a layout stores a tensor, against the form in which it is computed with (matrices as (out, in)).
@@ -112,13 +113,17 @@ enum class Form {
 
 /// Name and form of a tensor in one layout.
 struct Cell {
-    const char* name = "";  ///< "": the layout has no place for the tensor; null: name and form as in OpenAI's
-    Form form = Form::plain;
+    const char* name = "";    ///< "": the layout has no place for the tensor; null: name and form as in OpenAI's
+    Form form = Form::plain;  ///< how the layout stores it
     constexpr Cell() = default;
+    /// The name `n`, stored in the form `f`.
     constexpr Cell(const char* n, Form f = Form::plain) : name(n), form(f) {}
 };
+
+/// A cell with OpenAI's name and form.
 inline constexpr Cell as_openai{nullptr};
 
+/// Whether a file must hold the tensor.
 enum class Presence {
     required,
     optional,
@@ -127,27 +132,29 @@ enum class Presence {
 
 /// One tensor of an architecture (of each block, in a group of blocks).
 struct Row {
-    Role role;
-    Part part;
-    Extent shape[4];
-    Cell cells[layout_count];
-    Presence presence = Presence::required;
+    Role role;                               ///< what it is in the model
+    Part part;                               ///< which part of a layer
+    Extent shape[4];                         ///< extents, the outermost first
+    Cell cells[layout_count];                ///< name and form in each layout
+    Presence presence = Presence::required;  ///< whether a file must hold it
 };
 
 /// Rows that share a prefix. `#` in the prefix is the number of a block, from 0; of two, the first is that of a stage,
 /// from 1.
 struct Group {
     const char* prefix[layout_count];  ///< null: as OpenAI's
-    std::span<const Row> rows;
-    Index stages = 0;  ///< 0: the prefix has one `#` or none
+    std::span<const Row> rows;         ///< the tensors of the group
+    Index stages = 0;                  ///< 0: the prefix has one `#` or none
 };
 
+/// The branch of CLIP that an architecture belongs to.
 enum class Branch { model, image, text };
 
+/// A branch of the model as a table: all tensors of one kind of encoder.
 struct Architecture {
-    const char* name;
-    Branch branch;
-    std::span<const Group> groups;
+    const char* name;               ///< for people
+    Branch branch;                  ///< where it belongs
+    std::span<const Group> groups;  ///< its tensors
 };
 
 namespace rows {
@@ -331,8 +338,10 @@ inline constexpr Architecture model{"CLIP", Branch::model, groups::model};
 inline constexpr Architecture vision_transformer{"ViT", Branch::image, groups::vision_transformer};
 /// CLIP's ModifiedResNet (Radford et al. 2021, 2.4): a stem of three convolutions, attention pooling.
 inline constexpr Architecture modified_resnet{"ModifiedResNet", Branch::image, groups::modified_resnet};
+/// CLIP's text branch.
 inline constexpr Architecture text_transformer{"text transformer", Branch::text, groups::text_transformer};
 
+/// All architectures.
 inline constexpr const Architecture* architectures[] = {&model, &vision_transformer, &modified_resnet,
                                                         &text_transformer};
 

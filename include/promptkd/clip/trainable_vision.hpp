@@ -34,7 +34,9 @@ public:
             [&](const std::string&, auto& tensor, const Shape&) { take(device, tensor, *weights_[next++]); });
     }
 
+    /// The encoder on the learnable weights.
     const VisionTransformer<D>& encoder() const { return encoder_; }
+    /// Where the weights' gradients go.
     WeightGradients<T> gradients() const { return {params_->values(), params_->gradients()}; }
 
 private:

@@ -15,6 +15,7 @@ namespace promptkd {
 /// WeightReader or TensorVisitor, which inherit the place in the tables from here.
 class SchemaCursor {
 public:
+    /// At the beginning of `architecture`, whose sizes are `sizes`.
     SchemaCursor(const schema::Architecture& architecture, const schema::Sizes& sizes)
         : architecture_(&architecture), sizes_(sizes) {}
 
@@ -26,12 +27,14 @@ public:
     /// What follows is outside the blocks.
     void outside_blocks() { numbers_.reset(); }
 
+    /// Sizes that may change from block to block.
     schema::Sizes& sizes() { return sizes_; }
 
     /// Whether the architecture has such a tensor (a bias, for example).
     bool has(schema::Role role, schema::Part part) const {
         return schema::find(*architecture_, role, part, numbers_).has_value();
     }
+    /// The tensor of this role and part where the cursor stands.
     schema::Weight weight(schema::Role role, schema::Part part = schema::Part::weight) const {
         const auto w = schema::find(*architecture_, role, part, numbers_);
         require(w.has_value(), architecture_->name, ": the schema has no tensor of this role");
@@ -78,7 +81,9 @@ public:
         to.weight = store_->layer(values, values.shape[0], values.shape[1], unit);
         bias(role, to);
     }
+    /// Fills `to` with a vector.
     void vector(schema::Role role, const T*& to) { to = store_->vector(tensor(role)); }
+    /// Weight and bias of a normalisation.
     void norm(schema::Role role, FrozenNorm<T>& to) {
         to.weight = store_->vector(tensor(role));
         to.bias = store_->vector(tensor(role, schema::Part::bias));
@@ -101,18 +106,23 @@ private:
 template <class T, class F>
 class TensorVisitor : public SchemaCursor {
 public:
+    /// Calls f for each tensor of an encoder.
     TensorVisitor(const schema::Architecture& architecture, const schema::Sizes& sizes, const F& f)
         : SchemaCursor(architecture, sizes), f_(f) {}
 
+    /// A matrix without bias.
     void matrix(schema::Role role, FrozenLinear<T>& to) {
         f_(schema::name_of(weight(role)), to.weight, sizes().shape(*weight(role).row));
         bias(role, to);
     }
+    /// A matrix and its bias.
     void layer(schema::Role role, FrozenLinear<T>& to, Index = 0) {
         sizes().learn(*weight(role).row, {to.weight.rows, to.weight.columns});
         matrix(role, to);
     }
+    /// A vector.
     void vector(schema::Role role, const T*& to) { call(role, schema::Part::weight, to); }
+    /// Weight and bias of a normalisation.
     void norm(schema::Role role, FrozenNorm<T>& to) {
         call(role, schema::Part::weight, to.weight);
         call(role, schema::Part::bias, to.bias);

@@ -12,8 +12,8 @@ namespace promptkd {
 /// How a distiller works.
 template <Device D>
 struct DistillerOptions {
-    Index max_batch = 0;  ///< images of a micro-batch at most; 0: as many as the student was planned for
-    DataParallel<D> parallel;
+    Index max_batch = 0;       ///< images of a micro-batch at most; 0: as many as the student was planned for
+    DataParallel<D> parallel;  ///< the other ranks of the step
 };
 
 /// PromptKD's second stage, a Trainer (train/trainer.hpp) whose supervision is the teacher's target: the student's
@@ -28,6 +28,7 @@ class Distiller final : public TrainerBase<D> {
 
 public:
     using T = typename D::Scalar;
+    /// The teachers' targets; see Trainer.
     using Supervision = T;
 
     /// PromptKD's own objective. Throws Error when class vectors and student do not fit.
@@ -71,7 +72,9 @@ public:
         student_.count_batch();
         this->optimizer().replayed();
     }
+    /// Nothing to do; see Trainer.
     void end_epoch(Index) {}
+    /// Nothing to do; see Trainer.
     void finish() {}
 
     /// Parameters, statistics, optimizer, loss scale: a checkpoint that resumes bit for bit.
@@ -79,12 +82,15 @@ public:
         student_.save(state);
         this->optimizer().save(state);
     }
+    /// What save() wrote. Throws Error when it does not fit.
     void load(const TensorMap& state) {
         student_.load(state);
         this->optimizer().load(state);
     }
 
+    /// What is trained.
     Student<D>& student() { return student_; }
+    /// The loss.
     const O& objective() const { return objective_; }
     /// Values of a target's row.
     Index target_size() const { return objective_.target_size(); }

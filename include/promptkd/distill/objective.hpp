@@ -39,13 +39,13 @@ inline StayCloseTo parse_stay_close(const std::string& name) {
 
 /// Settings of PromptKD's second stage; the defaults are the published ones.
 struct DistillationConfig {
-    KdLoss kd = KdLoss::logits;
-    double temperature = 1;
-    double kd_weight = 1000;
-    double stay_close = 0;  ///< weight of the regularisation towards the frozen student; 0: none (published)
-    StayCloseTo stay_close_to = StayCloseTo::features;
-    OptimizerConfig optimizer;
-    LossScaleConfig loss_scale;  ///< on a device that stores activations in fp16
+    KdLoss kd = KdLoss::logits;  ///< what is imitated
+    double temperature = 1;      ///< τ
+    double kd_weight = 1000;     ///< weight of the loss
+    double stay_close = 0;       ///< weight of the regularisation towards the frozen student; 0: none (published)
+    StayCloseTo stay_close_to = StayCloseTo::features;  ///< what is kept close, with stay_close > 0
+    OptimizerConfig optimizer;                          ///< update rule
+    LossScaleConfig loss_scale;                         ///< on a device that stores activations in fp16
 };
 
 /// What a student's features are compared with, normalised, on the host.
@@ -117,11 +117,14 @@ public:
         frozen_logits_ = Buffer<D, T>(device_, max_batch * classes_);
     }
 
+    /// Number of classes N.
     Index classes() const { return classes_; }
     /// The teacher's logits, or its features.
     Index target_size() const { return config_.kd == KdLoss::logits ? classes_ : embed_; }
+    /// Whether the loss depends on the encoder's own features too.
     bool reads_encoded() const { return frozen_ && config_.stay_close_to == StayCloseTo::features; }
 
+    /// Loss and gradients of a batch.
     void evaluate(Arena<D>& arena, const StudentBatch<T>& in, const StudentGradients<T>& out) {
         typename Arena<D>::Scope scope(arena);
         T* row_loss = arena.template scratch<T>(in.n);

@@ -20,17 +20,18 @@ template <Device D>
 class Projector {
 public:
     using T = typename D::Scalar;
-    static constexpr const char* prefix = projector_layer_prefix;
+    static constexpr const char* prefix = projector_layer_prefix;  ///< What the parameters' names begin with.
 
     /// Saved activations of one training forward pass.
     struct Tape {
-        const T* x = nullptr;
+        const T* x = nullptr;  ///< the input
+        /// What one layer leaves.
         struct Layer {
-            T *x_hat = nullptr, *variance = nullptr, *active = nullptr;
+            T *x_hat = nullptr, *variance = nullptr, *active = nullptr;  ///< of BatchNorm; the ReLU's result
         };
-        std::vector<Layer> layers;
-        Index rows = 0;
-        DataParallel<D> parallel;
+        std::vector<Layer> layers;  ///< of all but the last
+        Index rows = 0;             ///< rows of the pass
+        DataParallel<D> parallel;   ///< whose rows BatchNorm took together
     };
 
     /// Registers the parameters in `params`; bind those before anything else.
@@ -77,6 +78,7 @@ public:
         }
     }
 
+    /// BatchNorm's running statistics under the published names, with `to` in front.
     void save_statistics(TensorMap& map, const std::string& to = "") const {
         for (const Norm& n : norms_) {
             map.tensors[to + n.name + ".running_mean"] = make_tensor(n.running_mean.to_host(), {outputs_});
@@ -85,7 +87,9 @@ public:
         }
     }
 
+    /// Number of Linears.
     Index layers() const { return static_cast<Index>(linears_.size()); }
+    /// Values of a row that comes out.
     Index outputs() const { return outputs_; }
 
     /// y (rows, outputs) from x (rows, inputs), with the batch's statistics (of all ranks), which also move the running

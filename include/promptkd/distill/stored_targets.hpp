@@ -16,9 +16,10 @@ namespace promptkd {
 
 /// Targets of every image and view, kept on the host: (views, images, size).
 struct TargetTable {
-    Index views = 0, images = 0, size = 0;
-    HostTensor values;  ///< f32; NaN in the first value of an image that could not be read
+    Index views = 0, images = 0, size = 0;  ///< epochs with views of their own, images, values of a target
+    HostTensor values;                      ///< f32; NaN in the first value of an image that could not be read
 
+    /// The target of one view of one image.
     const float* row(Index view, Index image) const {
         return reinterpret_cast<const float*>(values.bytes) + (view * images + image) * size;
     }
@@ -30,6 +31,7 @@ class StoredTargets final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
 
+    /// For batches of at most `max_batch` images.
     StoredTargets(D& device, TargetTable table, Index max_batch)
         : table_(std::move(table)), targets_(device, max_batch * table_.size) {}
 

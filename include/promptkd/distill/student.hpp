@@ -12,9 +12,9 @@ namespace promptkd {
 
 /// How a student is built on its image encoder.
 struct StudentConfig {
-    Index prompts = 4;  ///< visual prompts; 0: projector only
-    Index depth = 9;    ///< blocks with prompts, the shallow one counted
-    Index projector_layers = 2;
+    Index prompts = 4;           ///< visual prompts; 0: projector only
+    Index depth = 9;             ///< blocks with prompts, the shallow one counted
+    Index projector_layers = 2;  ///< Linears of the projector, 1 to 3
     Index embed = 0;             ///< e_t, the size of the class vectors
     bool train_encoder = false;  ///< full fine-tuning: the weights of the image encoder are learnable too (an ablation)
 };
@@ -66,6 +66,7 @@ public:
         }
         projector_.load_statistics(*device_, map, prefix);
     }
+    /// Parameters and running statistics as load() reads them.
     void save(TensorMap& map, const std::string& prefix = "") const {
         params_.save(map, prefix);
         for (const std::string& name : params_.names()) {
@@ -77,10 +78,10 @@ public:
 
     /// What one training forward pass leaves for the backward pass.
     struct Tape {
-        VisionTape<D> vision;
-        typename Projector<D>::Tape projector;
-        T *encoded = nullptr, *unit = nullptr, *inverse = nullptr;
-        Index batch = 0;
+        VisionTape<D> vision;                                       ///< of the image encoder
+        typename Projector<D>::Tape projector;                      ///< of the projector
+        T *encoded = nullptr, *unit = nullptr, *inverse = nullptr;  ///< encoder's features, normalised ones, 1/‖·‖
+        Index batch = 0;                                            ///< images of the pass
     };
 
     /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape. With several ranks
@@ -128,12 +129,19 @@ public:
     /// A training step was queued: BatchNorm's count of batches, which a checkpoint holds.
     void count_batch() { projector_.count_batch(); }
 
+    /// What is learned.
     ParamSet<D>& params() { return params_; }
+    /// What is learned.
     const ParamSet<D>& params() const { return params_; }
+    /// How it is built.
     const StudentConfig& config() const { return config_; }
+    /// What it is built on.
     const ClipModel<D>& model() const { return *model_; }
+    /// exp(s_s).
     double logit_scale() const { return model_->logit_scale(); }
+    /// Images a pass at most.
     Index max_batch() const { return max_batch_; }
+    /// Where it lives.
     D& device() { return *device_; }
 
 private:

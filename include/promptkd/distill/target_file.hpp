@@ -12,13 +12,14 @@ namespace promptkd {
 
 /// Targets in a file: with the class vectors that the student needs, and what they belong to.
 struct StoredTargetsFile {
-    bool features = false;  ///< normalised features instead of logits
-    TargetTable table;
-    HostTensor class_vectors;
-    std::vector<std::string> class_names;
-    Fingerprint fingerprint;
+    bool features = false;                 ///< normalised features instead of logits
+    TargetTable table;                     ///< the targets
+    HostTensor class_vectors;              ///< (N, e), what the logits were computed with
+    std::vector<std::string> class_names;  ///< N
+    Fingerprint fingerprint;               ///< of everything that the targets depend on
 };
 
+/// Writes the file, all or nothing. Throws Error when it cannot be written.
 inline void write_targets(const std::string& path, const StoredTargetsFile& file) {
     TensorMap map;
     map.tensors["targets"] = file.table.values;

@@ -27,7 +27,9 @@ struct PickleLimits {
 /// bytes, which must outlive it.
 class Pickle {
 public:
+    /// Number of a value.
     using Ref = std::uint32_t;
+    /// What a value is.
     enum class Kind : std::uint8_t {
         none,
         boolean,
@@ -47,15 +49,15 @@ public:
 
     /// One value.
     struct Node {
-        Kind kind = Kind::none;
+        Kind kind = Kind::none;    ///< what it is
         std::int64_t integer = 0;  ///< boolean, integer
-        double real = 0;
-        std::string_view text;   ///< text, bytes, big_integer (little-endian); global: its module
-        std::string_view name;   ///< global: its name in the module
-        std::vector<Ref> items;  ///< list, tuple, set; dict and object: key, value, key, value, …
-        Ref callee = 0;          ///< object: the global that would have been called; persistent: its identification
-        Ref arguments = 0;       ///< object: the tuple it would have been called with
-        Ref state = 0;           ///< what BUILD gave (0: nothing)
+        double real = 0;           ///< real
+        std::string_view text;     ///< text, bytes, big_integer (little-endian); global: its module
+        std::string_view name;     ///< global: its name in the module
+        std::vector<Ref> items;    ///< list, tuple, set; dict and object: key, value, key, value, …
+        Ref callee = 0;            ///< object: the global that would have been called; persistent: its identification
+        Ref arguments = 0;         ///< object: the tuple it would have been called with
+        Ref state = 0;             ///< what BUILD gave (0: nothing)
     };
 
     /// Parses the pickle at the start of `bytes`; `used`, if given, receives its length. Throws Error naming `where`,
@@ -63,13 +65,18 @@ public:
     static Pickle parse(std::string_view bytes, const std::string& where, std::size_t* used = nullptr,
                         const PickleLimits& limits = {});
 
+    /// The value that the pickle is.
     Ref root() const { return root_; }
+    /// Value number `ref`.
     const Node& operator[](Ref ref) const { return nodes_[ref]; }
+    /// Number of values.
     std::size_t size() const { return nodes_.size(); }
 
+    /// Whether a value is this text.
     bool is_text(Ref ref, std::string_view value) const {
         return nodes_[ref].kind == Kind::text && nodes_[ref].text == value;
     }
+    /// Whether a value is this global.
     bool is_global(Ref ref, std::string_view module, std::string_view name) const {
         const Node& node = nodes_[ref];
         return node.kind == Kind::global && node.text == module && node.name == name;
@@ -92,9 +99,11 @@ private:
 /// The stack machine that runs the opcodes.
 class Pickle::Machine {
 public:
+    /// Fills `out` from `bytes`.
     Machine(Pickle& out, std::string_view bytes, const std::string& where, const PickleLimits& limits)
         : out_(out), in_(bytes, where), limits_(limits) {}
 
+    /// Runs to STOP. Returns the length of the pickle; throws Error as parse() says.
     std::size_t run() {
         require(in_.size() > 0 && in_.peek() == static_cast<std::uint8_t>(detail::Opcode::proto), in_.where(),
                 ": not a pickle of protocol 2 or newer");

@@ -16,6 +16,7 @@ class CoCoOp : public PromptLearner<D> {
 public:
     using T = typename D::Scalar;
 
+    /// `vectors` context vectors. Throws Error unless there is at least one.
     CoCoOp(D& device, const ClipModel<D>& model, Index vectors)
         : PromptLearner<D>(device), vectors_(vectors), hidden_(std::max<Index>(1, model.text().embed() / 16)) {
         require(vectors > 0, "CoCoOp needs at least one context vector");
@@ -34,7 +35,9 @@ public:
         this->set_context(context);
     }
 
+    /// Context vectors of a prompt.
     Index vectors() const { return vectors_; }
+    /// Width of the meta-network's hidden layer.
     Index hidden() const { return hidden_; }
 
     /// shift (batch, d_t) = π(u), u (batch, e); `active` (batch, hidden) is kept for backward.
@@ -184,12 +187,15 @@ private:
 
 /// Its line in the registry.
 struct CoCoOpMethod : PlainMethod {
+    /// See LearnerInfo.
     static Recipe published(Index) { return {0.002, 10, 1, 0, 4, 1, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) {
         return detail::holds_any(map, "prompt_learner.meta_net.") || detail::holds_any(map, "meta_net.");
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "cocoop";
@@ -201,6 +207,7 @@ struct CoCoOpMethod : PlainMethod {
         return info;
     }
 
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return std::make_unique<CoCoOp<D>>(device, model, recipe.text);

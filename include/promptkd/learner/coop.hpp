@@ -10,6 +10,8 @@ namespace promptkd {
 template <Device D>
 class CoOp : public PromptLearner<D> {
 public:
+    /// `vectors` context vectors, of its own for each of `class_specific_classes` (0: shared). Throws Error unless
+    /// there is at least one vector.
     CoOp(D& device, const ClipModel<D>& model, Index vectors, Index class_specific_classes = 0)
         : PromptLearner<D>(device) {
         require(vectors > 0, "CoOp needs at least one context vector");
@@ -23,12 +25,15 @@ public:
 
 /// Its line in the registry. Published: 200 epochs for 16 and 8 shots, 100 for 4 and 2, 50 for one (section 4.1).
 struct CoOpMethod : PlainMethod {
+    /// See LearnerInfo.
     static Recipe published(Index shots) { return {0.002, shots >= 8 ? 200 : shots >= 2 ? 100 : 50, 32, 0, 4, 1, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) {
         return detail::has_learner_tensor(map, "ctx") && !map.contains(visual_prompt_name);
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "coop";
@@ -43,6 +48,7 @@ struct CoOpMethod : PlainMethod {
         return info;
     }
 
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe,
                                                   Index class_specific_classes) {

@@ -12,8 +12,8 @@ namespace promptkd {
 
 /// Settings of a learner's training: what its authors published, or a user's own.
 struct Recipe {
-    double lr = 0.002;
-    Index epochs = 20, batch = 4;
+    double lr = 0.002;                      ///< base learning rate
+    Index epochs = 20, batch = 4;           ///< passes over the images, images a step
     Index visual = 0;                       ///< prompt vectors of the image branch; 0: none
     Index text = 4;                         ///< prompt (context) vectors of the text branch; 0: none
     Index depth = 1;                        ///< prompted blocks, the input counted
@@ -28,9 +28,9 @@ struct Recipe {
 
 /// A number that one learner alone has.
 struct LearnerOption {
-    std::string name;  ///< "text-weight"
-    double published = 0;
-    std::string help;
+    std::string name;       ///< "text-weight"
+    double published = 0;   ///< its published value
+    std::string help;       ///< for people
     bool positive = false;  ///< must be greater than 0
     /// What the configuration of any learner's run says of it where it was not given; absent: nothing. Options that
     /// have always been there keep this, so that earlier runs can be continued.
@@ -39,9 +39,9 @@ struct LearnerOption {
 
 /// Everything about a learner that needs no device.
 struct LearnerInfo {
-    std::string name;   ///< in commands and files: "coop"
-    std::string title;  ///< for people: "CoOp"
-    std::string paper;
+    std::string name;                            ///< in commands and files: "coop"
+    std::string title;                           ///< for people: "CoOp"
+    std::string paper;                           ///< where it comes from
     std::string summary;                         ///< one line: what is learned
     std::vector<LearnerOption> options;          ///< of its own
     bool takes_position = false;                 ///< the class name may stand in the middle or in front of the context

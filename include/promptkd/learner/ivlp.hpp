@@ -7,8 +7,8 @@ namespace promptkd {
 
 /// Sizes of independent prompts in the two branches; 0 vectors: none.
 struct IndependentPrompts {
-    Index visual = 4, visual_depth = 9;
-    Index text = 4, text_depth = 9;
+    Index visual = 4, visual_depth = 9;  ///< vectors and prompted blocks of the image branch
+    Index text = 4, text_depth = 9;      ///< vectors and prompted blocks of the text branch
 };
 
 /// Independent vision-language prompts (IVLP; Khattak et al., CVPR 2023 and ICCV 2023): deep prompts of their own in
@@ -17,6 +17,7 @@ struct IndependentPrompts {
 template <Device D>
 class Ivlp : public PromptLearner<D> {
 public:
+    /// Throws Error when a depth does not fit the model.
     Ivlp(D& device, const ClipModel<D>& model, const IndependentPrompts& sizes) : PromptLearner<D>(device) {
         require(sizes.visual > 0 || sizes.text > 0, "independent prompts need at least one vector in one branch");
         if (sizes.visual > 0) require_depth("visual", sizes.visual_depth, model.vision().layers());
@@ -32,12 +33,15 @@ public:
 
 /// Its line in the registry.
 struct IvlpMethod : PlainMethod {
+    /// See LearnerInfo.
     static Recipe published(Index) { return {0.005, 20, 8, 4, 4, 9, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) {
         return map.contains(visual_prompt_name) && detail::has_learner_tensor(map, "ctx");
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "ivlp";
@@ -50,6 +54,7 @@ struct IvlpMethod : PlainMethod {
         return info;
     }
 
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& r, Index) {
         return std::make_unique<Ivlp<D>>(device, model, IndependentPrompts{r.visual, r.depth, r.text, r.depth});

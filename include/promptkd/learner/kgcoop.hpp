@@ -55,6 +55,7 @@ public:
         require(frozen_.size() == values, "KgCoOp: ", frozen_.size(), " frozen text values, expected ", values);
     }
 
+    /// See Regularization.
     void add_feature_terms(const LearnerStep<T>& s) override {
         const double share = weight_ / static_cast<double>(s.classes);
         device_.rows(s.classes, 3 * s.embed,
@@ -72,8 +73,10 @@ private:
 /// batches of 128, SGD 0.002, 4 context vectors that start from "a photo of a". Their checkpoints hold CoOp's `ctx`
 /// beside `bias_vectors` and a `meta_net` that are never trained.
 struct KgCoOpMethod : CoOpMethod {
+    /// See LearnerInfo.
     static Recipe published(Index) { return {0.002, 100, 128, 0, 4, 1, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) { return detail::has_learner_tensor(map, "bias_vectors"); }
 
     /// The context alone.
@@ -85,6 +88,7 @@ struct KgCoOpMethod : CoOpMethod {
         return out;
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "kgcoop";
@@ -99,6 +103,7 @@ struct KgCoOpMethod : CoOpMethod {
         return info;
     }
 
+    /// See training_texts().
     template <Device D>
     static std::vector<typename D::Scalar> frozen_features(const FrozenClip<D>& clip,
                                                            const std::vector<std::string>& names,
@@ -107,6 +112,7 @@ struct KgCoOpMethod : CoOpMethod {
         return frozen_class_features(clip, names, std::vector<std::string>{given.empty() ? "a photo of a {}." : given});
     }
 
+    /// See make_trainer().
     template <Device D>
     static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,
                                                            PromptLearner<D>& learner,

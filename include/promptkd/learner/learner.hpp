@@ -26,7 +26,9 @@ public:
         set_context(context);
     }
 
+    /// What is learned.
     ParamSet<D>& params() { return params_; }
+    /// What is learned.
     const ParamSet<D>& params() const { return params_; }
     /// Visual prompts, null without.
     const PromptLayers<T>* visual() const { return visual_.empty() ? nullptr : &visual_; }
@@ -38,8 +40,10 @@ public:
     Index deep_text_prompts() const { return text_.depth() > 1 ? text_.tokens : 0; }
 
 protected:
+    /// Without parameters; a derived class adds its own and binds them.
     explicit PromptLearner(D& device) : params_(device) {}
 
+    /// Puts the words' embeddings into the context, repeated for each class where it has contexts of their own.
     void set_context(const std::vector<T>& words) {
         if (!context_ || words.empty()) return;
         const Index sets = context_->count() / static_cast<Index>(words.size());
@@ -50,9 +54,9 @@ protected:
         params_.set(context_name, values);
     }
 
-    ParamSet<D> params_;
-    PromptLayers<T> visual_, text_;
-    const Param<T>* context_ = nullptr;
+    ParamSet<D> params_;                 ///< all parameters
+    PromptLayers<T> visual_, text_;      ///< where they enter the two branches
+    const Param<T>* context_ = nullptr;  ///< the context vectors
 };
 
 }  // namespace promptkd

@@ -15,6 +15,7 @@ class MaPLe : public PromptLearner<D> {
 public:
     using T = typename D::Scalar;
 
+    /// `vectors` in each of `depth` blocks. Throws Error when they do not fit the model.
     MaPLe(D& device, const ClipModel<D>& model, Index vectors, Index depth)
         : PromptLearner<D>(device),
           vectors_(vectors),
@@ -148,12 +149,15 @@ inline TensorMap expand_maple(const TensorMap& map) {
 
 /// Its line in the registry.
 struct MapleMethod : PlainMethod {
+    /// See LearnerInfo.
     static Recipe published(Index) { return {0.0035, 5, 4, 2, 2, 9, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) {
         return detail::holds_any(map, "prompt_learner.proj.") || detail::holds_any(map, "prompt_learner.compound_");
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "maple";
@@ -167,6 +171,7 @@ struct MapleMethod : PlainMethod {
         return info;
     }
 
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return std::make_unique<MaPLe<D>>(device, model, recipe.text, recipe.depth);

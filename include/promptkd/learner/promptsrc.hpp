@@ -43,6 +43,7 @@ class PromptAggregation {
 public:
     using T = typename D::Scalar;
 
+    /// Of `params`, which outlive this, with the weight of each epoch.
     PromptAggregation(ParamSet<D>& params, std::vector<double> weights)
         : params_(&params), weights_(std::move(weights)), total_(params.device(), params.size()) {
         params.device().zero(total_.data(), static_cast<std::size_t>(params.size()) * sizeof(T));
@@ -59,12 +60,15 @@ public:
         params_->device().copy(params_->values(), total_.data(), static_cast<std::size_t>(params_->size()) * sizeof(T));
     }
 
+    /// State for a checkpoint.
     void save(TensorMap& map) const { map.tensors["aggregation"] = make_tensor(total_.to_host(), {total_.size()}); }
+    /// What save() wrote. Throws Error when it does not fit.
     void load(const TensorMap& map) {
         const std::vector<T> values = map.at("aggregation", {total_.size()}).template to<T>();
         params_->device().upload(total_.data(), values.data(), values.size() * sizeof(T));
         params_->device().synchronize();
     }
+    /// The weight of each epoch.
     const std::vector<double>& weights() const { return weights_; }
 
 private:
@@ -76,9 +80,9 @@ private:
 /// What PromptSRC's training adds to cross-entropy and to the last prompts.
 template <class T>
 struct PromptSrcTerms {
-    std::vector<T> frozen_text;  ///< w₀ (classes, embed), normalised
-    double text_weight = 25, image_weight = 10, logit_weight = 1;
-    std::vector<double> epoch_weights;  ///< of the aggregation; empty: the last prompts stay
+    std::vector<T> frozen_text;                                    ///< w₀ (classes, embed), normalised
+    double text_weight = 25, image_weight = 10, logit_weight = 1;  ///< of the three terms; the published values
+    std::vector<double> epoch_weights;                             ///< of the aggregation; empty: the last prompts stay
 };
 
 /// λ_logit·KL(p₀ ‖ p) + λ_text·mean|w − w₀| + λ_image·mean|u − u₀| (section 3.2).
@@ -100,6 +104,7 @@ public:
                 embed);
     }
 
+    /// See Regularization.
     void add_logit_terms(const LearnerStep<T>& s) override {
         frozen_u_ = frozen_images_.encode(s.images, s.batch);
         const T* w = frozen_text_.data();
@@ -108,6 +113,7 @@ public:
                           s.loss, s.batch, s.classes, 1.0, terms_.logit_weight, true);
     }
 
+    /// See Regularization.
     void add_feature_terms(const LearnerStep<T>& s) override {
         add_absolute_difference_loss(device_, s.w, static_cast<const T*>(frozen_text_.data()), s.dw, s.row_loss, s.loss,
                                      s.classes, s.embed, terms_.text_weight);
@@ -140,6 +146,7 @@ public:
         if (!terms.epoch_weights.empty()) aggregation_.emplace(learner.params(), terms.epoch_weights);
     }
 
+    /// Adds the epoch's prompts to the aggregate.
     void end_epoch(Index epoch) override {
         if (aggregation_) aggregation_->add(epoch);
     }
@@ -151,6 +158,7 @@ public:
         Base::save(state);
         if (aggregation_) aggregation_->save(state);
     }
+    /// See Trainer.
     void load(const TensorMap& state) override {
         Base::load(state);
         if (aggregation_) aggregation_->load(state);
@@ -162,12 +170,15 @@ private:
 
 /// Its line in the registry. Its checkpoints hold IVLP's prompts and, as published, the frozen image encoder.
 struct PromptSrcMethod {
+    /// See LearnerInfo.
     static Recipe published(Index) { return {0.0025, 20, 4, 4, 4, 9, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) {
         return IvlpMethod::recognises(map) && detail::holds_any(map, frozen_twin_prefix);
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "promptsrc";
@@ -185,6 +196,7 @@ struct PromptSrcMethod {
         return info;
     }
 
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return IvlpMethod::make(device, model, recipe, 0);
@@ -198,6 +210,7 @@ struct PromptSrcMethod {
         return frozen_class_features(clip, names, promptsrc_templates);
     }
 
+    /// See make_trainer().
     template <Device D>
     static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,
                                                            PromptLearner<D>& learner,

@@ -54,6 +54,7 @@ std::string learner_names(const Accepts& accepts) {
         if (accepts(info)) names += (names.empty() ? "" : ", ") + info.name;
     return names;
 }
+/// The names of all learners.
 inline std::string learner_names() {
     return learner_names([](const LearnerInfo&) { return true; });
 }
@@ -102,7 +103,7 @@ inline TensorMap independent_prompts(const TensorMap& map) {
 }
 
 /// Learned parameters, as read_weights returned them, as fixed prompts of the two branches (`prompt_learner.ctx`,
-/// `image_encoder.VPT`, `{image,text}_encoder.transformer.resblocks.{i}.VPT_shallow`): what a teacher is prompted with.
+/// `image_encoder.VPT`, `VPT_shallow` of the deeper blocks of both encoders): what a teacher is prompted with.
 /// Throws Error for a learner whose context depends on the image, and for a file without prompts.
 inline TensorMap fixed_prompts(const TensorMap& map) {
     const auto named = map.metadata.find("learner");

@@ -18,11 +18,11 @@ namespace promptkd {
 /// How a learner's trainer works.
 template <Device D>
 struct TrainerOptions {
-    OptimizerConfig optimizer;
-    Index max_batch = 1;    ///< images of a micro-batch, or of an evaluation's batch
-    Index class_chunk = 0;  ///< classes whose activations are in memory at once; 0: all
-    TextSavings savings;
-    DataParallel<D> parallel;
+    OptimizerConfig optimizer;  ///< update rule
+    Index max_batch = 1;        ///< images of a micro-batch, or of an evaluation's batch
+    Index class_chunk = 0;      ///< classes whose activations are in memory at once; 0: all
+    TextSavings savings;        ///< what of the text branch is not computed twice
+    DataParallel<D> parallel;   ///< the other ranks of the step
 };
 
 /// What every learner's trainer is: a Trainer (train/trainer.hpp) that learns from labels, and logits for evaluation. A
@@ -31,6 +31,7 @@ template <Device D>
 class LearnerTrainer : public TrainerBase<D> {
 public:
     using T = typename D::Scalar;
+    /// Labels; see Trainer.
     using Supervision = std::int32_t;
 
     /// Device and learner must outlive the trainer.
@@ -46,15 +47,19 @@ public:
     virtual void begin_evaluation() = 0;
     /// logits (batch, classes) of device images with the present prompts.
     virtual void logits(const T* images, Index batch, T* out) = 0;
+    /// Number of classes N.
     virtual Index classes() const = 0;
 
+    /// See Trainer.
     virtual void end_epoch(Index) {}
+    /// See Trainer.
     virtual void finish() {}
     /// Parameters, optimizer, loss scale: a checkpoint that resumes bit for bit.
     virtual void save(TensorMap& state) const {
         trained_.params().save(state);
         this->optimizer().save(state);
     }
+    /// See Trainer.
     virtual void load(const TensorMap& state) {
         trained_.params().load_all(state);
         this->optimizer().load(state);
@@ -69,9 +74,11 @@ public:
 
     /// A recorded step was queued again. Throws Error for an optimizer that cannot be repeated.
     void replayed() { this->optimizer().replayed(); }
+    /// What is trained.
     PromptLearner<D>& learner() { return trained_; }
 
 protected:
+    /// Throws Error for more images than were planned.
     void check_batch(Index batch) const {
         require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
     }
@@ -91,11 +98,11 @@ private:
 /// embed), logits and d_logits (batch, classes).
 template <class T>
 struct LearnerStep {
-    const T* images = nullptr;
-    Index batch = 0, classes = 0, embed = 0;
-    double logit_scale = 1;
-    const T *u = nullptr, *w = nullptr;  ///< normalised image and class features
-    const T* logits = nullptr;
+    const T* images = nullptr;                            ///< the step's images
+    Index batch = 0, classes = 0, embed = 0;              ///< B, N and e
+    double logit_scale = 1;                               ///< exp(s)
+    const T *u = nullptr, *w = nullptr;                   ///< normalised image and class features
+    const T* logits = nullptr;                            ///< exp(s)·u·wᵀ
     T *d_logits = nullptr, *du = nullptr, *dw = nullptr;  ///< what it adds gradients to
     T* row_loss = nullptr;                                ///< scratch, max(batch, classes)
     T* loss = nullptr;                                    ///< what it adds its loss to
@@ -107,7 +114,9 @@ class Regularization {
 public:
     using T = typename D::Scalar;
     virtual ~Regularization() = default;
+    /// Adds its terms of the logits to loss and d_logits.
     virtual void add_logit_terms(const LearnerStep<T>&) {}
+    /// Adds its terms of the features to loss, du and dw.
     virtual void add_feature_terms(const LearnerStep<T>&) {}
 };
 
@@ -200,6 +209,7 @@ public:
     }
 
     Index classes() const override { return text_.classes(); }
+    /// Bytes of activations and temporaries of one step.
     std::size_t arena_bytes() const { return arena_.peak(); }
 
 private:
@@ -277,6 +287,7 @@ struct PlainMethod {
                                                            const ContextOptions&) {
         return {};
     }
+    /// Cross-entropy alone; see make_trainer() in learner/registry.hpp.
     template <Device D>
     static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,
                                                            PromptLearner<D>& learner,

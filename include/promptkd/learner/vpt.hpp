@@ -22,12 +22,15 @@ public:
 
 /// Its line in the registry.
 struct VptMethod : PlainMethod {
+    /// See LearnerInfo.
     static Recipe published(Index) { return {0.0025, 5, 4, 8, 0, 12, {}}; }
 
+    /// See LearnerInfo.
     static bool recognises(const TensorMap& map) {
         return map.contains(visual_prompt_name) && !detail::has_learner_tensor(map, "ctx");
     }
 
+    /// The registry's entry.
     static LearnerInfo info() {
         LearnerInfo info;
         info.name = "vpt";
@@ -40,6 +43,7 @@ struct VptMethod : PlainMethod {
         return info;
     }
 
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return std::make_unique<Vpt<D>>(device, model, recipe.visual, recipe.depth);

@@ -9,10 +9,10 @@ namespace promptkd {
 
 /// Settings of Adam and AdamW as PyTorch defines them.
 struct AdamConfig {
-    double beta_1 = 0.9, beta_2 = 0.999;
-    double epsilon = 1e-8;
-    double weight_decay = 5e-4;
-    bool decoupled = false;  ///< AdamW: the decay acts on the parameter, not on the gradient
+    double beta_1 = 0.9, beta_2 = 0.999;  ///< decay of the first and second moment
+    double epsilon = 1e-8;                ///< added to the root of the second moment
+    double weight_decay = 5e-4;           ///< added to the gradient (Adam), or to the step (AdamW)
+    bool decoupled = false;               ///< AdamW: the decay acts on the parameter, not on the gradient
 };
 
 namespace detail {
@@ -48,6 +48,7 @@ class Adam {
 public:
     using T = typename D::Scalar;
 
+    /// Of `params`, which outlive this.
     Adam(ParamSet<D>& params, AdamConfig config)
         : params_(&params),
           config_(config),
@@ -90,6 +91,7 @@ public:
         map.tensors["optimizer.second_moment"] = make_tensor(second_.to_host(), {second_.size()});
         map.tensors["optimizer.steps"] = make_tensor(std::vector<std::int64_t>{steps_}, {});
     }
+    /// What save() wrote. Throws Error when it does not fit.
     void load(const TensorMap& map) {
         load_moments(map.at("optimizer.first_moment", {first_.size()}), first_);
         load_moments(map.at("optimizer.second_moment", {second_.size()}), second_);

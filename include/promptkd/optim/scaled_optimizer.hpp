@@ -43,6 +43,7 @@ public:
         rule_->save(state);
         if (loss_scale_) loss_scale_->save(state);
     }
+    /// What save() wrote. Throws Error when it does not fit.
     void load(const TensorMap& state) {
         rule_->load(state);
         if (loss_scale_) loss_scale_->load(state);

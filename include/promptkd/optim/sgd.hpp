@@ -7,10 +7,10 @@ namespace promptkd {
 
 /// Settings of stochastic gradient descent as PyTorch defines them.
 struct SgdConfig {
-    double momentum = 0.9;
-    double weight_decay = 5e-4;
-    double dampening = 0;
-    bool nesterov = false;
+    double momentum = 0.9;       ///< share of the last step
+    double weight_decay = 5e-4;  ///< added to the gradient
+    double dampening = 0;        ///< of the gradient's part of the momentum
+    bool nesterov = false;       ///< the look-ahead form
 };
 
 namespace detail {
@@ -54,6 +54,7 @@ class Sgd {
 public:
     using T = typename D::Scalar;
 
+    /// Of `params`, which outlive this.
     Sgd(ParamSet<D>& params, SgdConfig config)
         : params_(&params), config_(config), moment_(params.device(), params.size()) {
         params.device().zero(moment_.data(), static_cast<std::size_t>(params.size()) * sizeof(T));
@@ -79,6 +80,7 @@ public:
         map.tensors["optimizer.momentum"] = make_tensor(moment_.to_host(), {moment_.size()});
         map.tensors["optimizer.steps"] = make_tensor(std::vector<std::int64_t>{steps_}, {});
     }
+    /// What save() wrote. Throws Error when it does not fit.
     void load(const TensorMap& map) {
         const std::vector<T> moments = map.at("optimizer.momentum", {moment_.size()}).template to<T>();
         params_->device().upload(moment_.data(), moments.data(), moments.size() * sizeof(T));

@@ -12,11 +12,11 @@ namespace promptkd {
 
 /// Where a training run stands: `epoch` epochs and `step` steps are done.
 struct Progress {
-    Index epoch = 0;
-    Index step = 0;
-    Index unreadable = 0;  ///< images skipped in the epoch that skipped most
-    double first_loss = 0, last_loss = 0;
-    double seconds = 0;  ///< spent so far; the one thing here that differs between two equal runs
+    Index epoch = 0;                       ///< epochs done
+    Index step = 0;                        ///< steps done
+    Index unreadable = 0;                  ///< images skipped in the epoch that skipped most
+    double first_loss = 0, last_loss = 0;  ///< of the first and of the last step so far
+    double seconds = 0;                    ///< spent so far; the one thing here that differs between two equal runs
 };
 
 namespace detail {

@@ -13,6 +13,7 @@ template <Device D>
 class ImageFeed {
 public:
     using T = typename D::Scalar;
+    /// For batches of at most `max_batch` images.
     ImageFeed(D& device, Index max_batch, Index resolution)
         : image_values_(3 * resolution * resolution), images_(device, max_batch * image_values_) {}
 

@@ -14,6 +14,7 @@ namespace promptkd {
 template <Device D, class T>
 class StagedUpload {
 public:
+    /// For `n` values at most.
     StagedUpload(D& device, Index n) : device_(device), on_device_(device, n) {
         for (std::vector<T>& half : staged_) half.resize(static_cast<std::size_t>(n));
     }
@@ -27,7 +28,9 @@ public:
     void upload(Index n) {
         device_.upload(on_device_.data(), staged_[turn_].data(), static_cast<std::size_t>(n) * sizeof(T));
     }
+    /// The values in device memory.
     const T* data() const { return on_device_.data(); }
+    /// How many values it was made for.
     Index size() const { return on_device_.size(); }
 
 private:
@@ -44,7 +47,9 @@ public:
     /// For batches of `max_batch` images of `classes` classes.
     LabelFeed(D& device, Index max_batch, Index classes) : labels_(device, max_batch), classes_(classes) {}
 
+    /// One label an image.
     Index size() const { return 1; }
+    /// Labels lie in the same place in every step.
     bool recordable() const { return true; }
 
     /// Throws Error for an image without a label among the classes.
@@ -60,6 +65,7 @@ public:
         labels_.upload(batch.size);
     }
 
+    /// The batch's labels, in device memory.
     template <class T>
     const std::int32_t* targets(const T*, Index) const {
         return labels_.data();

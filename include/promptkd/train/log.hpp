@@ -15,8 +15,8 @@ namespace promptkd {
 struct StepRecord {
     Index step = 0;   ///< from 0
     Index epoch = 0;  ///< from 0
-    double lr = 0;
-    double loss = 0;
+    double lr = 0;    ///< learning rate of the step
+    double loss = 0;  ///< of the batch
 };
 
 namespace detail {
@@ -70,6 +70,7 @@ public:
         if (steps == 0) csv_.write("step,epoch,lr,loss\n");
     }
 
+    /// Adds a line to both files. Throws Error when the disk is full.
     void write(const StepRecord& r) {
         char line[128];
         const auto step = static_cast<long long>(r.step), epoch = static_cast<long long>(r.epoch);
@@ -80,6 +81,7 @@ public:
         csv_.write(line);
     }
 
+    /// Hands everything to the operating system. Throws Error when the disk is full.
     void flush() {
         json_.flush();
         csv_.flush();

@@ -17,32 +17,34 @@ namespace promptkd {
 
 /// How a training runs over a data set.
 struct TrainingLoopConfig {
-    Index batch = 8;
-    Index resolution = 0;  ///< of the images
-    Index max_steps = 0;   ///< stop after so many steps; 0: after schedule.max_epoch epochs
-    ScheduleConfig schedule;
-    Augmentation augmentation = Augmentation::random_resized_crop;
-    bool shuffle = true;  ///< otherwise images in the order of the data set
-    std::uint64_t seed = 1;
+    Index batch = 8;          ///< images a step, on all ranks together
+    Index resolution = 0;     ///< of the images
+    Index max_steps = 0;      ///< stop after so many steps; 0: after schedule.max_epoch epochs
+    ScheduleConfig schedule;  ///< learning rate by epoch, and the number of epochs
+    Augmentation augmentation = Augmentation::random_resized_crop;  ///< of each image, drawn anew each epoch
+    bool shuffle = true;                                            ///< otherwise images in the order of the data set
+    std::uint64_t seed = 1;                  ///< of the order and, without view_seed, of the views
     std::optional<std::uint64_t> view_seed;  ///< of the augmentation, where it is not `seed`
     bool fixed_views = false;                ///< every epoch sees the views of the first
-    int loader_threads = 2;
-    int rank = 0, ranks = 1;          ///< this process takes its slice of every batch; rank 0 writes
+    int loader_threads = 2;                  ///< that decode and preprocess
+    int rank = 0, ranks = 1;                 ///< this process takes its slice of every batch; rank 0 writes
     std::function<void(Index)> meet;  ///< called with the first step's number: waits for the other ranks, throws Error
                                       ///< unless all begin there
     std::string out;                  ///< output folder; empty: keep no log and no checkpoint
     bool resume = false;              ///< continue from the checkpoint in `out`, where there is one
     nlohmann::json identity =
         nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
+    /// after each step, once its loss is known
     std::function<void(const StepRecord&)> on_step;
     std::function<void(const Progress&)> on_epoch;     ///< after each epoch, its checkpoint written
     std::function<bool(const Progress&)> should_stop;  ///< asked after that: true ends the run here (on every rank)
+    /// an image cannot be read
     std::function<void(const std::string&)> warn;
 };
 
 /// What a run did.
 struct TrainingResult {
-    Progress progress;
+    Progress progress;        ///< where it stands
     double wait_seconds = 0;  ///< of the time, spent waiting for the loader
     bool stopped = false;     ///< should_stop ended it
 };
@@ -54,6 +56,7 @@ struct TrainingResult {
 /// length. A run that is not ended early is finished: see Trainable.
 class TrainingLoop {
 public:
+    /// `trained` must outlive this. Throws Error for settings that cannot be run.
     TrainingLoop(Trainable& trained, Dataset data, const TrainingLoopConfig& config)
         : trained_(trained), data_(std::move(data)), config_(config) {
         validate(config.schedule);
@@ -64,6 +67,7 @@ public:
                 config.batch, "; lower the batch size");
     }
 
+    /// All epochs, from the checkpoint where there is one.
     TrainingResult run() {
         TrainingResult result;
         Progress& at = result.progress;

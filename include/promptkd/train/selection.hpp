@@ -34,6 +34,7 @@ public:
 
     void finish() override { trained_.finish(); }
 
+    /// The state with that of the best epoch.
     void save(TensorMap& state) const override {
         trained_.save(state);
         for (const auto& [name, tensor] : best_.tensors) state.tensors[prefix + name] = tensor;
@@ -41,6 +42,7 @@ public:
             make_tensor(std::vector<double>{best_score_, static_cast<double>(best_epoch_)}, {2});
     }
 
+    /// What save() wrote.
     void load(const TensorMap& state) override {
         trained_.load(state);
         best_.tensors.clear();
@@ -64,6 +66,7 @@ public:
         return true;
     }
 
+    /// Of the best epoch; −∞ before the first.
     double best_score() const { return best_score_; }
     /// From 0; −1 before the first epoch.
     Index best_epoch() const { return best_epoch_; }

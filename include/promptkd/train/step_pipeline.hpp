@@ -71,6 +71,7 @@ template <Trainer X, class S>
 requires SupervisionOf<S, X>
 class StepPipeline final : public Trainable {
 public:
+    /// Where it runs.
     using D = typename X::DeviceType;
     using T = typename D::Scalar;
 

@@ -22,7 +22,9 @@ public:
     virtual void end_epoch(Index epoch) = 0;
     /// After the last epoch of a run that was not ended early: what is learned takes its final form.
     virtual void finish() = 0;
+    /// Everything that a run needs to continue bit for bit.
     virtual void save(TensorMap& state) const = 0;
+    /// What save() wrote. Throws Error when it does not fit.
     virtual void load(const TensorMap& state) = 0;
 };
 

@@ -37,6 +37,7 @@ concept Trainer = requires(X& x, const X& saved, const typename X::DeviceType::S
 template <Device D>
 class TrainerBase {
 public:
+    /// See Trainer.
     using DeviceType = D;
     using T = typename D::Scalar;
 
@@ -55,7 +56,9 @@ public:
     TrainerBase(const TrainerBase&) = delete;
     TrainerBase& operator=(const TrainerBase&) = delete;
 
+    /// What is learned.
     ParamSet<D>& params() { return params_; }
+    /// Where it runs.
     D& device() { return device_; }
 
     /// The optimizer's step with what was accumulated on all ranks.
@@ -71,6 +74,7 @@ public:
         device_.download(&value, loss_.data(), sizeof value);
         return static_cast<double>(value);
     }
+    /// The same in device memory.
     const T* loss_on_device() const { return loss_.data(); }
     /// Empty unless activations are stored in fp16.
     const std::optional<LossScale<D>>& loss_scale() const { return optimizer_.loss_scale(); }
@@ -87,13 +91,16 @@ protected:
     void share_loss(Index rows) {
         if (!parallel_.ranks.alone()) scale(device_, parallel_.share(rows), loss_.data(), 1);
     }
+    /// Where a step leaves its loss.
     T* device_loss() { return loss_.data(); }
+    /// The other ranks of the step.
     const DataParallel<D>& parallel() const { return parallel_; }
     /// Optimizer and loss scale.
     ScaledOptimizer<D>& optimizer() { return optimizer_; }
+    /// Optimizer and loss scale.
     const ScaledOptimizer<D>& optimizer() const { return optimizer_; }
 
-    D& device_;
+    D& device_;  ///< where it runs
 
 private:
     DataParallel<D> parallel_;

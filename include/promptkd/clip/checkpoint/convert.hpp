@@ -17,6 +17,7 @@ namespace promptkd {
 /// Layouts that convert_weights writes.
 enum class WeightsTarget { openai, huggingface, open_clip, checkpoint };
 
+/// A layout's name, or that of a published checkpoint. Throws Error for any other.
 inline WeightsTarget parse_weights_target(const std::string& name) {
     if (name == "openai") return WeightsTarget::openai;
     if (name == "huggingface") return WeightsTarget::huggingface;

@@ -11,6 +11,7 @@ namespace promptkd {
 
 /// Tensors that a CLIP model lacks, and tensors that have no place in one.
 struct Inventory {
+    /// names that a model needs and the file lacks; names that no model knows
     std::vector<std::string> missing, unknown;
 };
 

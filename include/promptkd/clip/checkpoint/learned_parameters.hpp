@@ -26,10 +26,10 @@ inline bool is_learner_checkpoint(const TensorMap& map) {
 /// Says whose checkpoint tensors are, "" for nobody known: see learner/registry.hpp.
 using LearnerOf = std::string (*)(const TensorMap&);
 
-/// The learned parameters of a checkpoint under their published names: `prompt_learner.…` (bare names get that prefix),
-/// `image_encoder.VPT`, `{image,text}_encoder.transformer.resblocks.{i}.VPT_shallow`, `VPT_image_trans.conv1.…`. The
-/// frozen encoders, fixed tokens and a frozen twin of the image encoder are left out. Metadata `learner`: as it was,
-/// else "promptkd" for a student, else what `learner_of` (may be null) says.
+/// The learned parameters of a checkpoint under their published names: those that begin with `prompt_learner` (bare
+/// names get that prefix), `image_encoder.VPT`, `VPT_shallow` of the deeper blocks of both encoders, the projector's.
+/// The frozen encoders, fixed tokens and a frozen twin of the image encoder are left out. Metadata `learner`: as it
+/// was, else "promptkd" for a student, else what `learner_of` (may be null) says.
 inline TensorMap learned_parameters(const TensorMap& in, LearnerOf learner_of = nullptr) {
     TensorMap out;
     out.metadata = in.metadata;

@@ -17,10 +17,11 @@ namespace promptkd {
 /// What a CLIP model's weights do not tell, from the JSON beside them, and the sizes by which to see that both belong
 /// together (0: the JSON does not say).
 struct ModelConfig {
-    Index vision_heads = 0, text_heads = 0;
-    std::string gelu;  ///< "quick" or "exact"
+    Index vision_heads = 0, text_heads = 0;  ///< attention heads of the branches; 0: not said
+    std::string gelu;                        ///< "quick" or "exact"
     std::string eot =
         "argmax";  ///< where text features are taken: at the largest id, or at the first token with this id
+    /// sizes of the model, to be compared with its tensors; 0: not said
     Index vision_width = 0, vision_layers = 0, text_width = 0, text_layers = 0, vocabulary = 0, embed = 0;
     std::string source;  ///< file, for messages
 };
@@ -187,6 +188,7 @@ inline std::optional<ModelConfig> parse_model_config(const std::string& text, co
     return std::nullopt;
 }
 
+/// What a configuration file says; nothing where it is none of a known kind. Throws Error when it is damaged.
 inline std::optional<ModelConfig> read_model_config(const std::string& path) {
     return parse_model_config(read_file(path, std::size_t{16} << 20), path);
 }

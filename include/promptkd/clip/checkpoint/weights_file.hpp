@@ -19,6 +19,7 @@ namespace promptkd {
 
 /// What messages call the settings that answer what a file leaves open: a program puts the names of its options here.
 struct SettingNames {
+    /// what to call the setting of the activation in messages
     std::string activation = "WeightsOptions::activation", config = "WeightsOptions::config";
 };
 
@@ -29,8 +30,9 @@ struct WeightsOptions {
     bool require_activation = true;  ///< a CLIP model whose activation nothing tells is an error
     bool check_values = true;        ///< warn of NaN and infinity
     LearnerOf learner_of = nullptr;  ///< names the learner of a published checkpoint (learner/registry.hpp)
+    /// something that the user should know
     std::function<void(const std::string&)> warn;
-    SettingNames names;
+    SettingNames names;  ///< what messages call the settings
 };
 
 /// What a file turned out to hold.

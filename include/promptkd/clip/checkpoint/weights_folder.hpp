@@ -16,6 +16,7 @@
 
 namespace promptkd {
 
+/// Whether `path` is a folder.
 inline bool is_folder(const std::string& path) {
     std::error_code code;
     return std::filesystem::is_directory(path, code);

@@ -17,11 +17,11 @@ using Numbers = std::array<Index, 2>;
 /// One tensor of a model: a row of a table, in which block it is, and which third of it (q, k, v) where a layout keeps
 /// them apart (−1: the whole).
 struct Weight {
-    const Architecture* architecture = nullptr;
-    const Group* group = nullptr;
-    const Row* row = nullptr;
-    Numbers numbers{};
-    int third = -1;
+    const Architecture* architecture = nullptr;  ///< whose tensor it is
+    const Group* group = nullptr;                ///< its group
+    const Row* row = nullptr;                    ///< its row
+    Numbers numbers{};                           ///< of the repeated groups around it
+    int third = -1;                              ///< which third of a packed tensor; −1: all of it
 };
 
 /// Name and form of a row in a layout.
@@ -29,6 +29,7 @@ inline Cell cell_of(const Row& row, Layout layout) {
     const Cell& cell = row.cells[static_cast<std::size_t>(layout)];
     return cell.name ? cell : row.cells[0];
 }
+/// What the layout puts in front of a group's names.
 inline const char* prefix_of(const Group& group, Layout layout) {
     const char* prefix = group.prefix[static_cast<std::size_t>(layout)];
     return prefix ? prefix : group.prefix[0];
@@ -181,7 +182,9 @@ inline const Architecture* image_architecture(const TensorMap& map) {
     return best;
 }
 
+/// Whether the image branch is a vision transformer.
 inline bool has_vision_transformer(const TensorMap& map) { return image_architecture(map) == &vision_transformer; }
+/// Whether there is a text branch.
 inline bool has_text_branch(const TensorMap& map) { return map.contains(name_of(text_transformer, Role::token_table)); }
 
 /// Whether OpenAI calls a weight of the image branch so.

@@ -13,7 +13,9 @@ class Sizes {
 public:
     Sizes() { values_[static_cast<std::size_t>(Size::one)] = 1; }
 
+    /// The size; 0 where it is not set.
     Index operator[](Size size) const { return values_[static_cast<std::size_t>(size)]; }
+    /// Sets one size.
     Sizes& set(Size size, Index value) {
         values_[static_cast<std::size_t>(size)] = value;
         return *this;
@@ -37,6 +39,7 @@ private:
     std::array<Index, static_cast<std::size_t>(Size::count)> values_{};
 };
 
+/// Number of extents.
 inline std::size_t rank_of(const Row& row) {
     std::size_t rank = 0;
     while (rank < std::size(row.shape) && row.shape[rank].size != Size::none) ++rank;
