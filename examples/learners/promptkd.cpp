@@ -42,9 +42,7 @@ int main(int argc, char** argv) {
 
         write_bundle("student.safetensors", student, student_file, vectors, task.base.class_names);
         Classifier<Backend> classifier(task.device, read_safetensors("student.safetensors"), 20);
-        const auto features = collect_features(task.device, task.base, classifier.resolution(), classifier.embed(),
-                                               EvaluationOptions{20, 1, {}, {}},
-                                               [&](const float* x, Index n) { return classifier.encode(x, n); });
+        const auto features = collect_features(task.device, classifier, task.base, EvaluationOptions{20, 1, {}, {}});
         std::cout << result.progress.step << " steps, loss " << result.progress.first_loss << " -> "
                   << result.progress.last_loss << "\nPromptKD: base "
                   << evaluate_subset(task.device, features, vectors, task.base.classes(), ClassSubset::all).accuracy

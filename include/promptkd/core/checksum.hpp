@@ -13,6 +13,7 @@ namespace promptkd {
 /// protection against forgery. Parts count: "ab" differs from "a" and then "b".
 class Checksum {
 public:
+    /// Adds `n` bytes and their number.
     void add(const void* data, std::size_t n) {
         const char* bytes = static_cast<const char*>(data);
         for (; n >= 8; n -= 8, bytes += 8) {
@@ -24,6 +25,7 @@ public:
         std::memcpy(reinterpret_cast<char*>(&rest) + 1, bytes, n);  // the count keeps "a" and "a\0" apart
         mix(rest);
     }
+    /// Adds the bytes of a text and their number.
     void add(const std::string& text) { add(text.data(), text.size()); }
 
     /// 16 hexadecimal digits.

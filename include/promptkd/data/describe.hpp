@@ -12,16 +12,16 @@ namespace promptkd {
 
 /// A benchmark beside its published numbers.
 struct BenchmarkDescription {
-    BenchmarkInfo published;
-    BenchmarkReport found;
+    BenchmarkInfo published;  ///< what it should hold
+    BenchmarkReport found;    ///< what the root holds
 };
 
 /// What a data set holds.
 struct DataDescription {
     std::string source;                             ///< as it was named
     std::optional<BenchmarkDescription> benchmark;  ///< one of benchmarks(); then nothing of what follows is set
-    Index classes = 0, train = 0, test = 0;
-    bool labelled = false;
+    Index classes = 0, train = 0, test = 0;         ///< classes, images of the two parts
+    bool labelled = false;                          ///< whether every image has a label
     std::vector<std::pair<std::string, Index>> test_per_class;  ///< class name and its test images
 
     /// Why it is not the published data set; empty where it is, or where none is published.

@@ -64,12 +64,4 @@ FeatureSet<typename D::Scalar> collect_features(D& device, const Ranks<D>& ranks
     return gather_features(device, ranks, mine);
 }
 
-/// The same with a function encode(images, n) in place of the encoder.
-template <Device D, class Encode>
-FeatureSet<typename D::Scalar> collect_features(D& device, const Ranks<D>& ranks, const Dataset& data, Index resolution,
-                                                Index embed, const EvaluationOptions& options, Encode&& encode) {
-    FeatureFunction<Encode&> encoder(resolution, embed, encode);
-    return collect_features(device, ranks, encoder, data, options);
-}
-
 }  // namespace promptkd

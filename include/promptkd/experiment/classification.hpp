@@ -14,8 +14,8 @@ namespace promptkd {
 
 /// A class and how likely it is.
 struct ClassProbability {
-    std::string name;
-    double probability = 0;
+    std::string name;        ///< of the class
+    double probability = 0;  ///< in [0, 1]
 };
 
 /// A distilled student that takes decoded images one at a time.
@@ -31,6 +31,7 @@ public:
           pixels_(static_cast<std::size_t>(values())),
           images_(device, values()) {}
 
+    /// The classes, in label order.
     const std::vector<std::string>& class_names() const { return student_.class_names(); }
 
     /// The `top` most likely classes of an image, the likeliest first; of equal ones the first class.

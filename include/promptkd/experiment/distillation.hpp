@@ -79,15 +79,20 @@ public:
         build_student();
     }
 
+    /// The classes, in label order.
     const std::vector<std::string>& class_names() const { return images_.train.class_names; }
     /// What the student's features are compared with.
     const std::vector<T>& class_vectors() const { return vectors_; }
+    /// What the student learns from.
     const Dataset& training_data() const { return images_.train; }
     /// The labelled images to evaluate on, where there are any.
     const std::optional<Dataset>& evaluation_data() const { return evaluation_; }
+    /// The first teacher's model.
     const ClipModel<D>& teacher_model() const { return teachers_.model(); }
+    /// What is trained.
     Student<D>& student() { return *student_; }
 
+    /// The whole training.
     TrainingOutcome train() {
         TrainingOutcome outcome;
         outcome.images = images_.train.size();
@@ -136,6 +141,7 @@ public:
         return evaluate_features(device_, features(data, stage), vectors_, data.class_names, subset);
     }
 
+    /// Writes the student's bundle (rank 0 alone).
     void write_bundle(const std::string& path) const {
         if (!ranks_.is_root()) return;
         promptkd::write_bundle(
@@ -229,9 +235,7 @@ private:
         detail::StudentEncoder<D> encoder(device_, *student_, spec_.evaluation_batch);
         EvaluationOptions options;
         options.batch = spec_.evaluation_batch;
-        const FeatureSet<T> set =
-            collect_features(device_, images_.validation, encoder.resolution(), encoder.embed(), options,
-                             [&](const T* images, Index n) { return encoder.encode(images, n); });
+        const FeatureSet<T> set = collect_features(device_, encoder, images_.validation, options);
         return evaluate_subset(device_, set, vectors_, images_.train.classes(), ClassSubset::all).accuracy;
     }
 

@@ -17,16 +17,16 @@ namespace promptkd {
 
 /// A whole distillation: files in; bundle, log, checkpoint and results out. See run() in experiment/distillation.hpp.
 struct DistillationSpec {
-    TeacherSpec teacher;
+    TeacherSpec teacher;         ///< who is imitated
     std::string stored_targets;  ///< file of write_teacher_targets() instead of a live teacher; a teacher beside it is
                                  ///< only compared
     ModelFile student;           ///< CLIP model whose image encoder the student is built on
     std::string init;            ///< initial prompts and projector (tensors, or a student's checkpoint); empty: random
     std::string vocabulary;      ///< see needs_vocabulary()
     std::string pattern;         ///< of the class texts, "{}" standing for the name; empty: the data set's own
-    DistillationData data;
-    StudentConfig shape;
-    DistillationConfig loss;
+    DistillationData data;       ///< images and classes
+    StudentConfig shape;         ///< how the student is built
+    DistillationConfig loss;     ///< what is minimised
     /// Batch, epochs, schedule, views, seed, output folder. Callbacks, ranks, resolution and resume are the run's own.
     TrainingLoopConfig loop;
     Index micro_batches = 1;        ///< parts of a batch, whose gradients are added up

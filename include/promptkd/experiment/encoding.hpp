@@ -19,14 +19,14 @@ namespace promptkd {
 
 /// Features of one kind of input: of given tensors, of texts, or of the images of a data set.
 struct EncodingSpec {
-    ModelFile model;
+    ModelFile model;      ///< the encoder
     std::string tensors;  ///< safetensors with 'images' (n, 3, r, r; normalised) and/or 'tokens' (n, context length)
-    std::vector<std::string> texts;
-    std::string data;        ///< "NAME:ROOT", see open_dataset()
-    std::string pattern;     ///< with texts: "{}" stands for the text; empty: the text alone
-    std::string vocabulary;  ///< with texts: file of the tokenizer's BPE merges
-    bool normalize = false;  ///< features of texts and of a data set to unit length
-    Index batch = 32;        ///< images at a time
+    std::vector<std::string> texts;  ///< to be encoded
+    std::string data;                ///< "NAME:ROOT", see open_dataset()
+    std::string pattern;             ///< with texts: "{}" stands for the text; empty: the text alone
+    std::string vocabulary;          ///< with texts: file of the tokenizer's BPE merges
+    bool normalize = false;          ///< features of texts and of a data set to unit length
+    Index batch = 32;                ///< images at a time
 };
 
 namespace detail {

@@ -15,9 +15,9 @@ namespace promptkd {
 
 /// How a stage of a run reads its images, and whom it tells.
 struct EncodingStage {
-    std::string name;
-    Index batch = 64;
-    Observer& observer;
+    std::string name;    ///< of the stage, for the observer
+    Index batch = 64;    ///< images a call of the encoder
+    Observer& observer;  ///< whom it tells
 };
 
 /// Features of all images through `encoder` (encode(device images, n), resolution(), embed()), the images divided among
@@ -31,8 +31,7 @@ FeatureSet<typename D::Scalar> encode_images(D& device, Encoder& encoder, const 
     options.batch = how.batch;
     options.progress = [&](Index done, Index) { stage.update(done); };
     options.warn = [&](const std::string& text) { how.observer.on_warning(text); };
-    FeatureSet<T> set = collect_features(device, ranks, data, encoder.resolution(), encoder.embed(), options,
-                                         [&](const T* images, Index n) { return encoder.encode(images, n); });
+    FeatureSet<T> set = collect_features(device, ranks, encoder, data, options);
     stage.end();
     return set;
 }

@@ -29,7 +29,7 @@ struct DistillationData {
 
 /// The images that a student learns from, and those held out to choose the best epoch on.
 struct DistillationImages {
-    Dataset train, validation;
+    Dataset train, validation;  ///< images to learn from, images held out of them
 
     /// The seed of `loop` draws the validation images, that of its views those of images_per_class. Throws Error where
     /// there are no class names, or labels are missing that the draw needs.

@@ -24,9 +24,9 @@ struct ModelFile {
 
 /// Class names as texts that a text encoder reads.
 struct ClassTexts {
-    std::vector<std::string> names;
-    std::string pattern;     ///< the prompt, "{}" standing for the name
-    std::string vocabulary;  ///< file of the tokenizer's BPE merges
+    std::vector<std::string> names;  ///< of the classes, in label order
+    std::string pattern;             ///< the prompt, "{}" standing for the name
+    std::string vocabulary;          ///< file of the tokenizer's BPE merges
 };
 
 /// The weights of a model. Throws Error as read_weights() does.

@@ -28,7 +28,7 @@ struct TrainingStart {
 
 /// A checkpoint that a training continues from.
 struct Resumption {
-    Progress at;
+    Progress at;            ///< where the training stands
     Index steps = 0;        ///< of the whole training
     bool complete = false;  ///< nothing is left to be done
 };

@@ -15,6 +15,7 @@ enum class Protocol {
     few_shot                ///< learned on K images of every class, tested on all classes
 };
 
+/// As parse_protocol() reads it.
 inline const char* name_of(Protocol protocol) {
     constexpr const char* names[] = {"base-to-novel", "cross-dataset", "domain-generalization", "few-shot"};
     return names[static_cast<int>(protocol)];

@@ -13,6 +13,7 @@ namespace promptkd {
 /// Methods with published results, in the order of the papers' tables.
 enum class PublishedMethod { clip, coop, cocoop, maple, promptsrc, promptkd };
 
+/// Name of the method in small letters.
 inline const char* name_of(PublishedMethod method) {
     constexpr const char* names[] = {"CLIP", "CoOp", "CoCoOp", "MaPLe", "PromptSRC", "PromptKD"};
     return names[static_cast<int>(method)];
@@ -20,7 +21,7 @@ inline const char* name_of(PublishedMethod method) {
 
 /// Accuracies in percent of the base-to-novel protocol, as printed.
 struct PublishedAccuracy {
-    double base = 0, novel = 0, harmonic_mean = 0;
+    double base = 0, novel = 0, harmonic_mean = 0;  ///< accuracies in percent
 };
 
 namespace detail {

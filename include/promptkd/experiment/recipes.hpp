@@ -14,10 +14,10 @@ namespace promptkd {
 
 /// The published settings of PromptKD's second stage (Li et al., CVPR 2024; the authors' configuration).
 struct DistillationRecipe {
-    double lr = 0.005;
-    Index epochs = 20, batch = 8;
-    Index prompts = 4, depth = 9;  ///< visual prompts of the student, prompted blocks
-    double kd_weight = 1000, temperature = 1;
+    double lr = 0.005;                         ///< base learning rate
+    Index epochs = 20, batch = 8;              ///< passes over the images, images a step
+    Index prompts = 4, depth = 9;              ///< visual prompts of the student, prompted blocks
+    double kd_weight = 1000, temperature = 1;  ///< of the distillation loss
 };
 
 /// What a learner's prompts are for: PromptSRC is trained as PromptKD's teacher on ViT-L/14 (the PromptKD repository's

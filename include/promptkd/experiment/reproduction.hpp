@@ -14,9 +14,9 @@ namespace promptkd {
 
 /// What a reproduction has found: the result of each stage of the plan, and the report of all.
 struct ReproductionResult {
-    ReproductionPlan plan;
-    std::vector<StageResult> stages;
-    ReproductionReport report;
+    ReproductionPlan plan;            ///< what was to be done
+    std::vector<StageResult> stages;  ///< what each stage gave
+    ReproductionReport report;        ///< the tables
 };
 
 /// What the output folder of a plan holds already. Throws Error when that are results of other settings.
@@ -80,6 +80,7 @@ template <Device D>
 ReproductionResult run(D& device, const ReproductionSpec& spec, ReproductionObserver& observer) {
     return run(device, plan(spec), observer);
 }
+/// The same without an observer.
 template <Device D>
 ReproductionResult run(D& device, const ReproductionSpec& spec) {
     ReproductionObserver silent;

@@ -14,7 +14,8 @@ namespace promptkd {
 
 /// Accuracy (%) on the base and on the new classes, each half among its own classes alone.
 struct BaseNew {
-    double base = 0, novel = 0;
+    double base = 0, novel = 0;  ///< accuracies in percent
+    /// Harmonic mean of the two.
     double harmonic() const { return harmonic_mean(base, novel); }
 };
 
@@ -35,7 +36,7 @@ struct EpochSelection {
 
 /// What every training leaves.
 struct TrainingOutcome {
-    TrainingResult training;
+    TrainingResult training;                  ///< what the training did
     Index images = 0, classes = 0;            ///< that it learned from
     std::optional<EpochSelection> selection;  ///< where the best epoch was chosen
 };

@@ -14,6 +14,7 @@ namespace promptkd {
 /// Counts the units of one stage and tells an observer. end() closes it.
 class Stage {
 public:
+    /// Of `total` units; tells `observer`.
     Stage(std::string name, std::string unit, Index total, Observer& observer) : observer_(observer) {
         now_.stage = std::move(name);
         now_.unit = std::move(unit);
@@ -21,6 +22,7 @@ public:
         observer_.on_progress(now_);
     }
 
+    /// So many units are done.
     void update(Index done, std::string note = "") {
         now_.done = done;
         now_.note = std::move(note);
@@ -28,6 +30,7 @@ public:
     }
     /// `resumed` units were done by an earlier run.
     void resume(Index resumed) { now_.resumed = resumed; }
+    /// The stage is done.
     void end() { observer_.on_stage_end(now_.stage); }
 
 private:
@@ -44,6 +47,7 @@ inline Index count_steps(const TrainingLoopConfig& loop, Index images) {
 /// A training loop under the eyes of an observer.
 class TrainingStage {
 public:
+    /// Of `steps` steps.
     TrainingStage(const std::string& name, Index steps, Observer& observer)
         : steps_(steps), observer_(observer), stage_(name, "steps", steps, observer) {}
 
@@ -58,6 +62,7 @@ public:
         return loop;
     }
 
+    /// The stage is done.
     void end() { stage_.end(); }
 
 private:

@@ -11,13 +11,14 @@ namespace promptkd {
 
 /// A distilled student on labelled images: from its bundle, or from its parts.
 struct StudentEvaluationSpec {
-    std::string bundle;
+    std::string bundle;         ///< the student's file; empty: it comes in parts
     ModelFile model;            ///< without a bundle: the student's CLIP model,
     std::string learned;        ///< what was learned for it (a published student's checkpoint),
     std::string class_vectors;  ///< and a file with its teacher's class vectors
     EvaluationData data;        ///< a bundle's class names stand in place of data.class_names
     Index batch = 64;           ///< images at a time
 
+    /// Whether the student comes in parts.
     bool in_parts() const { return !model.path.empty() || !learned.empty() || !class_vectors.empty(); }
 };
 

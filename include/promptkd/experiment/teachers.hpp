@@ -17,15 +17,18 @@ namespace promptkd {
 
 /// One or several teachers on the disk: weights, and learned prompts for each. One file of weights serves all prompts.
 struct TeacherSpec {
-    std::vector<std::string> weights;
+    std::vector<std::string> weights;  ///< CLIP models, one for all or one for each teacher
     std::vector<std::string> prompts;  ///< one for all teachers, or one for each; "": a teacher without
     std::string config, activation;    ///< see ModelFile
     std::string class_vectors;         ///< file with a single teacher's class vectors instead of its text branch
     SettingNames names = {};           ///< see ModelFile
     bool int8 = false;                 ///< image encoders in 8 bits (CPU)
 
+    /// Number of teachers.
     std::size_t count() const { return weights.empty() ? 0 : std::max(weights.size(), prompts.size()); }
+    /// The model of teacher `i`.
     ModelFile model(std::size_t i) const { return {weights[weights.size() == 1 ? 0 : i], config, activation, names}; }
+    /// The prompts of teacher `i`, empty for none.
     std::string prompts_of(std::size_t i) const { return prompts.empty() ? "" : prompts[prompts.size() == 1 ? 0 : i]; }
 
     /// Throws Error for numbers of files that do not fit.
@@ -58,11 +61,14 @@ public:
         }
     }
 
+    /// Whether there is no teacher.
     bool empty() const { return teachers_.empty(); }
+    /// The model of teacher `i`.
     const ClipModel<D>& model(std::size_t i = 0) const { return *teachers_.at(i)->model; }
     /// Class vectors of the first teacher: those that the student shares.
     const std::vector<T>& class_vectors() const { return teachers_.at(0)->vectors; }
 
+    /// Adds all teachers to `live`.
     void add_to(LiveTeachers<D>& live) const {
         for (const auto& t : teachers_) live.add(*t->model, t->fixed(), t->vectors);
     }

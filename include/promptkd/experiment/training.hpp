@@ -43,10 +43,14 @@ public:
         trainer_ = trainer_of(training_texts(spec_.learner, clip(), recipe, spec_.context, train.class_names));
     }
 
+    /// What the learner learns from.
     const Dataset& training_data() const { return images_.train; }
+    /// What is trained.
     PromptLearner<D>& learner() { return *learner_; }
+    /// The model that is prompted.
     const ClipModel<D>& model() const { return model_; }
 
+    /// The whole training.
     TrainingOutcome train() {
         TrainingOutcome outcome;
         outcome.images = images_.train.size();

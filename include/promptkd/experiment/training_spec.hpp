@@ -33,11 +33,11 @@ struct TrainingSpec {
     std::string learner = "promptsrc";  ///< one of learners()
     ModelFile model;                    ///< the CLIP model that prompts are learned for
     std::string vocabulary;             ///< file of the tokenizer's BPE merges
-    FewShotData data;
+    FewShotData data;                   ///< images and classes
     Recipe recipe;           ///< see published_recipe(); learning rate, epochs and batch of `loop` count, not of this
     ContextOptions context;  ///< how the texts begin; without a hand-written text that of the data set
     Index class_chunk = 0;   ///< classes whose activations are in memory at once; 0: all
-    OptimizerConfig optimizer;
+    OptimizerConfig optimizer;  ///< update rule
     /// Batch, epochs, schedule, views, seed, output folder. Callbacks, resolution and resume are the run's own.
     TrainingLoopConfig loop;
     Index micro_batches = 1;      ///< parts of a batch, whose gradients are added up
@@ -47,8 +47,8 @@ struct TrainingSpec {
 
 /// What a training has left in its output folder, and found.
 struct LearnerOutcome : TrainingOutcome {
-    std::string prompts;  ///< file of the learned prompts
-    EvaluationResult evaluation;
+    std::string prompts;          ///< file of the learned prompts
+    EvaluationResult evaluation;  ///< of the trained prompts
 };
 
 /// What the results of a training depend on, for a specification whose loop.identity is empty. The names of files stand

@@ -15,8 +15,8 @@ namespace promptkd {
 
 /// Labelled images to evaluate on.
 struct EvaluationData {
-    std::string source;  ///< "NAME:ROOT", see open_dataset()
-    Split part = Split::test;
+    std::string source;                    ///< "NAME:ROOT", see open_dataset()
+    Split part = Split::test;              ///< of the data set
     std::vector<std::string> class_names;  ///< in label order; empty: those of the data set
     Index images = 0;                      ///< only the first so many; 0: all
     std::optional<ClassSubset> subset;     ///< of one half alone; empty: all classes and both halves
@@ -30,12 +30,12 @@ struct EvaluationData {
 
 /// CLIP's accuracy from class names alone, with or without learned prompts.
 struct ZeroShotSpec {
-    ModelFile model;
+    ModelFile model;         ///< the model
     std::string prompts;     ///< file of learned prompts; empty: none
     std::string vocabulary;  ///< file of the tokenizer's BPE merges
     std::string pattern;     ///< of the class texts, "{}" standing for the name; empty: the data set's own
-    EvaluationData data;
-    Index batch = 64;  ///< images at a time
+    EvaluationData data;     ///< images and classes
+    Index batch = 64;        ///< images at a time
 };
 
 /// A CLIP model with fixed prompts, which may be null, on any labelled images.

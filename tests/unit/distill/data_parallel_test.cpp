@@ -74,8 +74,7 @@ Run run(D& device, const Ranks<D>& ranks, const Dataset& data, bool local = fals
     config.on_step = [&](const StepRecord& record) { result.losses.push_back(record.loss); };
     run_distillation(distiller, teacher, data, config);
     distiller.save(result.state);
-    result.features = collect_features(device, ranks, data, 8, 6, {2, 1, {}, {}},
-                                       [&](const double* x, Index n) { return tower.encode(x, n); });
+    result.features = collect_features(device, ranks, tower, data, {2, 1, {}, {}});
     return result;
 }
 

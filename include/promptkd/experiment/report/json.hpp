@@ -22,6 +22,7 @@ inline nlohmann::json to_json(const std::optional<ReportCell>& cell) {
     return json;
 }
 
+/// Title, columns and rows.
 inline nlohmann::json to_json(const ReportTable& table) {
     nlohmann::json rows = nlohmann::json::array();
     for (const ReportRow& row : table.rows) {
@@ -34,16 +35,19 @@ inline nlohmann::json to_json(const ReportTable& table) {
     return json;
 }
 
+/// Path and hash.
 inline nlohmann::json to_json(const InputFile& file) {
     nlohmann::json json = {{"role", file.role}, {"file", file.name()}, {"sha256", file.sha256}};
     if (!file.architecture.empty()) json["architecture"] = file.architecture;
     return json;
 }
 
+/// Data set, stage and settings.
 inline nlohmann::json to_json(const ReportRecipe& recipe) {
     return {{"data", recipe.data}, {"stage", recipe.stage}, {"settings", recipe.settings}};
 }
 
+/// What one training did.
 inline nlohmann::json to_json(const ReportRun& run) {
     nlohmann::json loss = nlohmann::json::array();
     for (const auto& [part, mean] : run.loss) loss.push_back({part, mean});

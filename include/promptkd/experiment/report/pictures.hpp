@@ -34,8 +34,8 @@ inline std::string training_picture(const std::vector<Curve>& losses, const std:
 
 /// One picture of a gallery: a PNG file's bytes, what the student says and what it is.
 struct GalleryItem {
-    std::string png, predicted, truth;
-    double probability = 0;  ///< of the predicted class
+    std::string png, predicted, truth;  ///< the picture's bytes, predicted class, true class
+    double probability = 0;             ///< of the predicted class
 };
 
 /// A picture of images in rows, with the predicted class (green: right, red: wrong) and, where that is wrong, the true

@@ -14,14 +14,14 @@ namespace promptkd {
 
 /// A curve of a plot.
 struct Curve {
-    std::string name;
+    std::string name;                               ///< in the legend
     std::string colour;                             ///< as SVG writes it: "#0072b2"
     std::vector<std::pair<double, double>> points;  ///< (x, y), x in [0, 1] of the plot's width
 };
 
 /// A rectangle of a picture in pixels; y grows downwards.
 struct PlotArea {
-    double left = 0, top = 0, width = 0, height = 0;
+    double left = 0, top = 0, width = 0, height = 0;  ///< in units of the picture
 };
 
 /// How a plot's y axis is divided.

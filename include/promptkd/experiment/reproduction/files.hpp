@@ -15,9 +15,9 @@ namespace promptkd {
 
 /// A file that the results of a reproduction depend on.
 struct InputFile {
-    std::string role;  ///< "model", "teacher", "student", "vocabulary"
-    std::string path;
-    std::string sha256;
+    std::string role;          ///< "model", "teacher", "student", "vocabulary"
+    std::string path;          ///< as it was given
+    std::string sha256;        ///< of its bytes
     std::string architecture;  ///< of a model, for people; empty for other files
 
     /// Its name without folders.

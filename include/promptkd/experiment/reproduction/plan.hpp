@@ -17,11 +17,11 @@ namespace promptkd {
 
 /// The work of a reproduction in stages, in the order in which they run.
 struct ReproductionPlan {
-    ReproductionSpec spec;  ///< with every data set by its name
-    std::vector<TestSet> targets;
-    std::vector<ReproductionStage> stages;
-    std::vector<InputFile> files;
-    std::string learner;  ///< the name of the learned prompts in the report
+    ReproductionSpec spec;                  ///< with every data set by its name
+    std::vector<TestSet> targets;           ///< what is evaluated on
+    std::vector<ReproductionStage> stages;  ///< in the order in which they run
+    std::vector<InputFile> files;           ///< weights and checkpoints that are read
+    std::string learner;                    ///< the name of the learned prompts in the report
 };
 
 namespace detail {

@@ -26,14 +26,14 @@ struct TestSet {
 
 /// One piece of a reproduction's work, with a folder and a result of its own.
 struct ReproductionStage {
-    StageKind kind = StageKind::zero_shot;
-    std::string row;        ///< of the report's tables
-    std::string folder;     ///< below the output folder
-    std::string key, data;  ///< short name and "NAME:ROOT" of what is learned from
-    std::string weights;    ///< of the model that is tested
-    std::vector<TestSet> tests;
-    std::uint64_t seed = 0;      ///< 0: nothing is drawn
-    Index shots = 0;             ///< images a class to learn from
+    StageKind kind = StageKind::zero_shot;  ///< what is done
+    std::string row;                        ///< of the report's tables
+    std::string folder;                     ///< below the output folder
+    std::string key, data;                  ///< short name and "NAME:ROOT" of what is learned from
+    std::string weights;                    ///< of the model that is tested
+    std::vector<TestSet> tests;             ///< what is evaluated on
+    std::uint64_t seed = 0;                 ///< 0: nothing is drawn
+    Index shots = 0;                        ///< images a class to learn from
     std::string prompts;         ///< file of the tested model's (zero-shot) or the teacher's (student); empty: none
     std::string pattern;         ///< of the class texts
     Recipe learner;              ///< settings of a learner

@@ -16,6 +16,7 @@ namespace promptkd {
 /// How far a stage is.
 enum class StageState { missing, interrupted, done };
 
+/// For people.
 inline const char* name_of(StageState state) {
     constexpr const char* names[] = {"to do", "interrupted", "done"};
     return names[static_cast<int>(state)];
@@ -24,20 +25,20 @@ inline const char* name_of(StageState state) {
 /// What a test found, in percent: base, new and their harmonic mean where the protocol has halves, the figures of all
 /// classes where they were measured.
 struct TestFigures {
-    std::optional<double> base, novel, harmonic_mean;
-    std::optional<double> accuracy, error_rate, macro_f1;
-    Index images = 0;
+    std::optional<double> base, novel, harmonic_mean;      ///< accuracies in percent
+    std::optional<double> accuracy, error_rate, macro_f1;  ///< in percent, of all classes
+    Index images = 0;                                      ///< evaluated
 };
 
 /// What a stage's training did.
 struct StageTraining {
-    TrainingResult result;
-    Index images = 0;  ///< that it learned from
+    TrainingResult result;  ///< what the training did
+    Index images = 0;       ///< that it learned from
 };
 
 /// What a stage has found so far.
 struct StageResult {
-    std::optional<StageTraining> training;
+    std::optional<StageTraining> training;     ///< empty: nothing was trained
     std::map<std::string, TestFigures> tests;  ///< by TestSet::key
 };
 
@@ -112,10 +113,13 @@ inline bool is_done(const ReproductionStage& stage, const StageResult& result) {
 /// The file of a stage's result: {"identity", "training", "tests": {key: figures}}.
 class StageResultFile {
 public:
+    /// Of `stage`, below the folder `out`.
     StageResultFile(const std::string& out, const ReproductionStage& stage)
         : stage_(stage), folder_(out + "/" + stage.folder), path_(folder_ + "/result.json") {}
 
+    /// The stage's folder.
     const std::string& folder() const { return folder_; }
+    /// The file of its result.
     const std::string& path() const { return path_; }
 
     /// What is there, nothing where there is no file. Throws Error when it holds a result of other settings, or none.
@@ -142,6 +146,7 @@ public:
         return exists() || has_checkpoint(folder_) ? StageState::interrupted : StageState::missing;
     }
 
+    /// Writes the result, all or nothing.
     void write(const StageResult& result) const {
         nlohmann::json tests = nlohmann::json::object();
         for (const auto& [key, figures] : result.tests) tests[key] = detail::to_json(figures);
