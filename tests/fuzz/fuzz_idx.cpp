@@ -17,9 +17,10 @@ std::vector<std::string> promptkd::fuzz::seeds() {
     std::string packed(128, '\0');
     z_stream z{};
     if (deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) std::abort();
-    z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(images.data())),
+    z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(images.data()));
     z.avail_in = static_cast<uInt>(images.size());
-    z.next_out = reinterpret_cast<Bytef*>(packed.data()), z.avail_out = static_cast<uInt>(packed.size());
+    z.next_out = reinterpret_cast<Bytef*>(packed.data());
+    z.avail_out = static_cast<uInt>(packed.size());
     if (deflate(&z, Z_FINISH) != Z_STREAM_END) std::abort();
     packed.resize(z.total_out);
     deflateEnd(&z);

@@ -22,7 +22,8 @@ function ends(   statement, rest) {
     } while (rest != statement)
     ++statements
     rest = statement
-    while (gsub(/<[^<>()]*>/, "", rest)) {}
+    gsub(/<<<.*>>>/, "", rest)  # how CUDA launches a kernel
+    while (gsub(/<[^<>]*>/, "", rest)) {}
     if (index(rest, ",") && !declares(statement)) {
         printf "%s:%d: several statements in one, chained by commas\n", FILENAME, line[level]
         ++bad

@@ -14,17 +14,23 @@ class ImageEncoder {
 public:
     using T = typename D::Scalar;
 
+    /// The encoder whose weights `map` holds. Throws Error when they are of none.
     ImageEncoder(FrozenStore<D>& store, const TensorMap& map) : encoder_(make(store, map)) {}
 
+    /// Whether it is a vision transformer.
     bool is_transformer() const { return std::holds_alternative<VisionTransformer<D>>(encoder_); }
     /// Throws std::bad_variant_access for a ResNet; ask is_transformer() first.
     const VisionTransformer<D>& transformer() const { return std::get<VisionTransformer<D>>(encoder_); }
+    /// The ModifiedResNet that it is.
     const ModifiedResNet<D>& resnet() const { return std::get<ModifiedResNet<D>>(encoder_); }
+    /// Sizes of the transformer.
     const VisionConfig& config() const { return transformer().config(); }
 
+    /// Height and width of the images.
     Index resolution() const {
         return std::visit([](const auto& e) { return e.config().resolution(); }, encoder_);
     }
+    /// Size e of the features.
     Index embed() const {
         return std::visit([](const auto& e) { return e.config().embed; }, encoder_);
     }
@@ -33,6 +39,7 @@ public:
     /// Blocks that can be prompted; 0 for a ResNet.
     Index layers() const { return is_transformer() ? transformer().layers() : 0; }
 
+    /// Where visual prompts go; empty for a ModifiedResNet.
     PlacementTable<D> place_prompts(D& device, Index prompts, Index max_batch) const {
         if (!is_transformer()) return {};
         return transformer().place_prompts(device, prompts, max_batch);
@@ -48,17 +55,20 @@ public:
             resnet().forward(w, images, features);
     }
 
+    /// See VisionTransformer::backward().
     void backward(const Workspace<D>& w, Matrix<const T> d_features, const PlacedPrompts<T>& prompts,
                   const VisionTape<D>& tape) const {
         transformer().backward(w, d_features, prompts, tape);
     }
 
     // until learner/ and distill/ have moved to views
+    /// The same with pointers.
     void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
                  const Placement& place, T* features, VisionTape<D>* tape) const {
         forward(Workspace<D>{device, arena}, Matrix<const T>(images, batch, 3 * resolution() * resolution()),
                 PlacedPrompts<T>{prompts, place}, Matrix<T>(features, batch, embed()), tape);
     }
+    /// See VisionTransformer::backward().
     void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
                   const Placement& place, const VisionTape<D>& tape) const {
         backward(Workspace<D>{device, arena}, Matrix<const T>(d_features, tape.images.rows, embed()),

@@ -115,6 +115,7 @@ enum class Form {
 struct Cell {
     const char* name = "";    ///< "": the layout has no place for the tensor; null: name and form as in OpenAI's
     Form form = Form::plain;  ///< how the layout stores it
+    /// The name `n`, stored in the form `f`.
     constexpr Cell() = default;
     /// The name `n`, stored in the form `f`.
     constexpr Cell(const char* n, Form f = Form::plain) : name(n), form(f) {}

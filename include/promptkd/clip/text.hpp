@@ -13,10 +13,11 @@ template <Device D>
 struct TextTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    TransformerTape<D> transformer;
-    Matrix<A> last;  ///< EOT rows after the last block (count, d)
-    RowMoments<T> moments_final;
+    TransformerTape<D> transformer;  ///< of the blocks
+    Matrix<A> last;                  ///< EOT rows after the last block (count, d)
+    RowMoments<T> moments_final;     ///< of ln_final
 
+    /// Of the last LayerNorm.
     LayerNormTape<A, T> ln_final() const { return {last, moments_final}; }
 };
 
@@ -31,13 +32,14 @@ struct TextPrompts {
 /// prompts stand, which rows are shared, where each text ends. Made once by TextTransformer::prepare.
 template <Device D>
 struct TextBatch {
-    Sequences sequences;
+    Sequences sequences;  ///< what is in the rows
     /// (rows, d): token embedding + position; position alone under a context vector.
     Buffer<D, typename D::Scalar> base;
     Buffer<D, std::int32_t> end_positions;  ///< EOT of each text, counted from the start of its run
     PlacementTable<D> context;              ///< rows of the shallow context vectors
     PlacementTable<D> deep;                 ///< rows 1…n of the deep prompts
 
+    /// Number of texts.
     Index count() const { return sequences.count; }
 };
 
@@ -61,7 +63,9 @@ public:
         reader.matrix(schema::Role::projection, projection_);
     }
 
+    /// Its sizes.
     const TextConfig& config() const { return config_; }
+    /// Size e of the features.
     Index embed() const { return config_.embed; }
 
     /// Lays out the texts `given` for forward(). `context`: where learnable vectors replace token embeddings (before

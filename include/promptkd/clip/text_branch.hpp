@@ -10,7 +10,7 @@ namespace promptkd {
 struct TextBranchOptions {
     Index deep_prompts = 0;  ///< positions that are overwritten in the prompted blocks
     Index chunk = 0;         ///< classes of a group; 0: all at once
-    TextSavings savings;
+    TextSavings savings;     ///< what is not computed twice
 };
 
 /// The text encoder over all class prompts of a learner. With groups of `chunk` classes the forward pass keeps nothing
@@ -40,10 +40,12 @@ public:
         }
     }
     // until learner/ and distill/ have moved to views
+    /// For the texts `tokens`, whose context stands where `layout` says.
     TextBranch(D& device, const TextTransformer<D>& text, const TokenRows& tokens, const ContextLayout& layout,
                Index deep_prompts, Index chunk = 0, TextSavings savings = {})
         : TextBranch(device, text, tokens, layout, TextBranchOptions{deep_prompts, chunk, savings}) {}
 
+    /// Number of texts N.
     Index classes() const { return classes_; }
 
     /// features (classes, embed), un-normalised. Keep::yes keeps what backward() needs.
@@ -70,10 +72,12 @@ public:
     }
 
     // until learner/ and distill/ have moved to views
+    /// The same with pointers.
     void forward(Arena<D>& arena, const T* context, const PromptLayers<T>* prompts, T* features, bool train) {
         forward(arena, TextPrompts<T>{context, prompts}, Matrix<T>(features, classes_, text_->embed()),
                 train ? Keep::yes : Keep::no);
     }
+    /// The same with pointers.
     void backward(Arena<D>& arena, const T* d_features, const T* context, T* d_context,
                   const PromptLayers<T>* prompts) {
         backward(arena, Matrix<const T>(d_features, classes_, text_->embed()), TextPrompts<T>{context, prompts},

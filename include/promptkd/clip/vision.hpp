@@ -11,14 +11,16 @@ template <Device D>
 struct VisionTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    Matrix<const T> images;
-    Matrix<A> tokens;  ///< before ln_pre (batch·tokens, d)
-    RowMoments<T> moments_pre;
-    TransformerTape<D> transformer;
-    Matrix<A> last;  ///< class token after the last block (batch, d)
-    RowMoments<T> moments_post;
+    Matrix<const T> images;          ///< the input
+    Matrix<A> tokens;                ///< before ln_pre (batch·tokens, d)
+    RowMoments<T> moments_pre;       ///< of ln_pre
+    TransformerTape<D> transformer;  ///< of the blocks
+    Matrix<A> last;                  ///< class token after the last block (batch, d)
+    RowMoments<T> moments_post;      ///< of ln_post
 
+    /// Of the first LayerNorm.
     LayerNormTape<A, T> ln_pre() const { return {tokens, moments_pre}; }
+    /// Of the last LayerNorm.
     LayerNormTape<A, T> ln_post() const { return {last, moments_post}; }
 };
 
@@ -38,10 +40,15 @@ public:
         visit_layers(reader);
     }
 
+    /// Its sizes.
     const VisionConfig& config() const { return config_; }
+    /// Height and width of the images.
     Index resolution() const { return config_.resolution(); }
+    /// Size e of the features.
     Index embed() const { return config_.embed; }
+    /// Width d of the tokens.
     Index width() const { return config_.width; }
+    /// Number of blocks.
     Index layers() const { return config_.layers; }
 
     /// Where `prompts` visual prompts stand in a batch of up to `max_batch` images.
@@ -104,11 +111,13 @@ public:
     }
 
     // until learner/ and distill/ have moved to views
+    /// The same with pointers.
     void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
                  const Placement& place, T* features, VisionTape<D>* tape) const {
         forward(Workspace<D>{device, arena}, Matrix<const T>(images, batch, 3 * resolution() * resolution()),
                 PlacedPrompts<T>{prompts, place}, Matrix<T>(features, batch, embed()), tape);
     }
+    /// The same with pointers.
     void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
                   const Placement& place, const VisionTape<D>& tape,
                   const WeightGradients<T>* weights = nullptr) const {

@@ -13,13 +13,14 @@ namespace promptkd {
 /// passed by value. A Matrix<T> is a Matrix<const T> wherever one is asked for.
 template <class T>
 struct Matrix {
-    T* data = nullptr;
-    Index rows = 0, columns = 0;
-    Index ld = 0;  ///< elements between the beginnings of two rows
+    T* data = nullptr;            ///< the first element
+    Index rows = 0, columns = 0;  ///< extents
+    Index ld = 0;                 ///< elements between the beginnings of two rows
 
     Matrix() = default;
     /// Rows one behind the other.
     Matrix(T* data, Index rows, Index columns) : Matrix(data, rows, columns, columns) {}
+    /// Rows that lie `ld` elements apart.
     Matrix(T* data, Index rows, Index columns, Index ld) : data(data), rows(rows), columns(columns), ld(ld) {}
 
     /// A read-only view of a matrix that may be written to.
@@ -28,8 +29,10 @@ struct Matrix {
 
     /// Elements of the matrix, without what lies between its rows.
     Index count() const { return rows * columns; }
+    /// Whether the rows lie without gaps.
     bool is_contiguous() const { return ld == columns || rows <= 1; }
 
+    /// The first element of row `i`.
     T* row(Index i) const { return data + i * ld; }
     /// Rows [first, first + n).
     Matrix row_range(Index first, Index n) const { return block(first, n, 0, columns); }

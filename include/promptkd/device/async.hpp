@@ -47,11 +47,13 @@ concept GraphDevice = Device<D> && requires(D d, typename D::Graph graph) {
 template <AsyncDevice D, class T>
 class PinnedBuffer {
 public:
+    /// `n` elements. Throws Error when there is no memory.
     PinnedBuffer(D& device, Index n)
         : device_(&device), data_(static_cast<T*>(device.allocate_pinned(static_cast<std::size_t>(n) * sizeof(T)))) {}
     ~PinnedBuffer() { device_->release_pinned(data_); }
     PinnedBuffer(const PinnedBuffer&) = delete;
     PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+    /// The first element.
     T* data() { return data_; }
 
 private:
@@ -65,6 +67,7 @@ template <Device D>
 class DeferredValues {
 public:
     using T = typename D::Scalar;
+    /// `n` values, on a device that works while it is called.
     explicit DeferredValues(D& device, Index n = 1) : device_(device), bytes_(static_cast<std::size_t>(n) * sizeof(T)) {
         for (std::vector<T>& place : places_) place.resize(static_cast<std::size_t>(n));
     }
@@ -91,19 +94,23 @@ private:
     std::size_t queued_ = 0, open_ = 0;
 };
 
+/// On a device that works beside the host: the values are copied into pinned memory.
 template <AsyncDevice D>
 class DeferredValues<D> {
 public:
     using T = typename D::Scalar;
+    /// `n` values, on a device that works beside the host.
     explicit DeferredValues(D& device, Index n = 1)
         : device_(device), bytes_(static_cast<std::size_t>(n) * sizeof(T)), first_(device, n), second_(device, n) {}
 
+    /// Queues the reading of *from as it will be then.
     void queue(const T* from) {
         require(open_ < 2, "a third number was queued before the first was read");
         tickets_[queued_ % 2] = device_.download_later(place(queued_).data(), from, bytes_);
         ++queued_;
         ++open_;
     }
+    /// The oldest values that were queued and not read yet (waits for them).
     const T* read() {
         require(open_ > 0, "no number was queued");
         const std::size_t oldest = queued_ - open_;
@@ -126,10 +133,14 @@ private:
 template <Device D, class T>
 class UploadQueue {
 public:
+    /// For at most `n` values.
     UploadQueue(D& device, Index n) : device_(device), on_device_(device, n) {}
 
     /// The `n` values at `from`, converted to T, in device memory until the next call. `from` may change afterwards
     /// only once the device has waited.
+    /// `n` values, converted to T, in device memory; valid until the next call.
+    /// `n` values, converted to T, in device memory; valid until the next call.
+    /// `n` values, converted to T, in device memory; valid until the next call.
     template <class From>
     const T* upload(const From* from, Index n) {
         if constexpr (std::is_same_v<From, T>) {
@@ -140,6 +151,7 @@ public:
         }
         return on_device_.data();
     }
+    /// How many values it was made for.
     Index size() const { return on_device_.size(); }
 
 private:
@@ -153,8 +165,10 @@ private:
 template <AsyncDevice D, class T>
 class UploadQueue<D, T> {
 public:
+    /// For at most `n` values.
     UploadQueue(D& device, Index n) : device_(device), slots_{Slot(device, n), Slot(device, n)} {}
 
+    /// `n` values, converted to T, in device memory; valid until the next call.
     template <class From>
     const T* upload(const From* from, Index n) {
         if (used_) device_.finished_with(turn_);
@@ -168,6 +182,7 @@ public:
         device_.use_upload(turn_);
         return slot.on_device.data();
     }
+    /// How many values it was made for.
     Index size() const { return slots_[0].on_device.size(); }
 
 private:

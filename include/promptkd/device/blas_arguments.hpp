@@ -12,25 +12,26 @@ namespace promptkd {
 /// One call of a COLUMN-MAJOR product library (cuBLAS): D = α·op(A)·op(B) + β·C (+ bias, a value for each row of D),
 /// `batch` times. op(A) is m×k, op(B) k×n; C has the leading dimension, type and stride of D and may be D.
 struct BlasCall {
-    bool transpose_a = false, transpose_b = false;
-    int m = 0, n = 0, k = 0;
-    DType factor_type = DType::f32, result_type = DType::f32;
-    const void *a = nullptr, *b = nullptr, *c = nullptr;
-    void* d = nullptr;
-    int lda = 1, ldb = 1, ldc = 1;
-    Index stride_a = 0, stride_b = 0, stride_c = 0;
-    int batch = 1;
-    double alpha = 1, beta = 0;
-    const void* bias = nullptr;  ///< m values of the result's type
+    bool transpose_a = false, transpose_b = false;             ///< as column-major factors
+    int m = 0, n = 0, k = 0;                                   ///< of the column-major product
+    DType factor_type = DType::f32, result_type = DType::f32;  ///< of a and b, of c and d
+    const void *a = nullptr, *b = nullptr, *c = nullptr;       ///< factors and what is added
+    void* d = nullptr;                                         ///< the result
+    int lda = 1, ldb = 1, ldc = 1;                             ///< leading dimensions
+    Index stride_a = 0, stride_b = 0, stride_c = 0;            ///< from one product of a batch to the next
+    int batch = 1;                                             ///< products of the call
+    double alpha = 1, beta = 0;                                ///< d = alpha·a·b + beta·c
+    const void* bias = nullptr;                                ///< m values of the result's type
 };
 
 /// What a Gemm becomes: the same call `calls` times, `step_*` bytes apart, and a bias that has to be added afterwards.
 struct BlasPlan {
-    BlasCall call;
-    Index calls = 1;
-    Index step_a = 0, step_b = 0, step_c = 0;
-    const void* later_bias = nullptr;
+    BlasCall call;                             ///< the first call
+    Index calls = 1;                           ///< how many
+    Index step_a = 0, step_b = 0, step_c = 0;  ///< bytes from one call to the next
+    const void* later_bias = nullptr;          ///< a bias that a pass of its own adds; null: none
 
+    /// Call number `i`.
     BlasCall at(Index i) const {
         BlasCall moved = call;
         moved.a = static_cast<const char*>(call.a) + i * step_a;

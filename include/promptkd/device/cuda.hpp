@@ -25,12 +25,17 @@ struct CudaOptions {
 template <class T = float, class A = T>
 class Cuda {
 public:
+    /// See Device.
+    ///@{
     using Scalar = T;
     using Activation = A;
-    static constexpr bool one_factor_type = true;
+    ///@}
+    static constexpr bool one_factor_type = true;  ///< See Device.
+    /// Whether a product's bias is stored as Activation.
     static constexpr bool bias_as_activation = sizeof(A) == 2;
     static constexpr Index team_memory_bytes = 47 << 10;  ///< what every GPU gives a block without being asked
 
+    /// Throws Error when there is no such GPU.
     explicit Cuda(CudaOptions options = {}) : options_(options) {
         detail::choose_cuda_device(options_.device);
         detail::cuda_check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, options_.device),
@@ -56,10 +61,15 @@ public:
                            options_.device);
         return properties.name;
     }
+    /// As it was made.
     const CudaOptions& options() const { return options_; }
+    /// Whether attention is one kernel.
     bool fused_attention() const { return options_.fused_attention; }
+    /// Where its work is queued.
     cudaStream_t stream() const { return stream_.handle; }
 
+    /// See Device.
+    ///@{
     void* allocate(std::size_t bytes) {
         use();
         return pool_->allocate(bytes, stream_.handle);
@@ -91,6 +101,7 @@ public:
         detail::cuda_check(cudaMemsetAsync(p, 0, bytes, stream_.handle), "cudaMemsetAsync", options_.device, " of ",
                            bytes, " bytes");
     }
+    ///@}
     /// Waits for everything queued. Throws Error for what went wrong in it.
     void synchronize() {
         use();
@@ -98,6 +109,8 @@ public:
     }
 
     // See AsyncDevice.
+    /// See AsyncDevice.
+    ///@{
     void* allocate_pinned(std::size_t bytes) {
         use();
         void* p = nullptr;
@@ -129,8 +142,11 @@ public:
         return transfers_->download_later(pinned, from, bytes, stream_.handle);
     }
     void await(std::size_t ticket) { transfers_->await(ticket); }
+    ///@}
 
     // See GraphDevice.
+    /// See GraphDevice.
+    ///@{
     using Graph = CudaGraph;
     void begin_capture() {
         use();
@@ -146,9 +162,13 @@ public:
         use();
         detail::cuda_check(cudaGraphLaunch(graph.get(), stream_.handle), "cudaGraphLaunch", options_.device);
     }
+    ///@}
 
+    /// See Device.
+    ///@{
     void planning(bool on) { planning_ = on; }
     bool is_planning() const { return planning_; }
+    ///@}
 
     /// f(lane) for every element < n, one thread an element.
     template <class F>

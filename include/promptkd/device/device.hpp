@@ -19,6 +19,8 @@ namespace promptkd {
 /// vectorises them.
 template <class T>
 struct ScalarLane {
+    /// See the struct.
+    ///@{
     using Value = T;
     static constexpr Index width = 1;
     Index index;
@@ -31,11 +33,16 @@ struct ScalarLane {
     PROMPTKD_HD void store(P* p, T v) const {
         p[index] = P(v);
     }
+    ///@}
+    /// A lane of one value.
     PROMPTKD_HD static T fill(T v) { return v; }
     /// The evaluated value of an expression; return this from lambdas, never an unevaluated expression.
     PROMPTKD_HD static T value(T v) { return v; }
+    /// Of two values, of one.
+    ///@{
     PROMPTKD_HD static T max(T a, T b) { return a > b ? a : b; }
     PROMPTKD_HD static T abs(T a) { return a < 0 ? -a : a; }
+    ///@}
     /// `value` where condition > 0, otherwise 0.
     PROMPTKD_HD static T where_positive(T condition, T value) { return condition > 0 ? value : T(0); }
 };
@@ -43,8 +50,9 @@ struct ScalarLane {
 /// Quotient and remainder of a row number, for functors. In 32 bits, which rows never exceed: on a GPU a 64-bit
 /// division is a subroutine, around which registers are spilled.
 struct Division {
-    Index quotient, remainder;
+    Index quotient, remainder;  ///< row = by·quotient + remainder
 };
+/// Of a row number.
 PROMPTKD_HD inline Division divide(Index row, Index by) {
     const auto a = static_cast<std::uint32_t>(row), b = static_cast<std::uint32_t>(by);
     return {static_cast<Index>(a / b), static_cast<Index>(a % b)};
@@ -107,6 +115,7 @@ concept Device = requires(D d, void* p, const void* q, std::size_t n, Index i, c
 template <Device D>
 class PlanningScope {
 public:
+    /// Until it is destroyed.
     explicit PlanningScope(D& device) : device_(device) { device_.planning(true); }
     ~PlanningScope() { device_.planning(false); }
     PlanningScope(const PlanningScope&) = delete;

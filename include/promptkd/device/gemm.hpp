@@ -9,13 +9,13 @@ namespace promptkd {
 /// One factor of a product: a row-major matrix in device memory with leading dimension `ld` (elements between rows).
 /// `transposed` means that the STORED matrix is the transpose of the factor.
 struct Operand {
-    const void* data = nullptr;
-    DType type = DType::f32;
-    Index ld = 0;
-    bool transposed = false;
-    Index stride = 0;        ///< elements between consecutive products of the batch
-    Index outer_stride = 0;  ///< elements between consecutive batches
-    Index panel = 0;         ///< not 0: in the order of the device's kernel, see WeightStorage::packed
+    const void* data = nullptr;  ///< the first element
+    DType type = DType::f32;     ///< of the elements
+    Index ld = 0;                ///< elements from one stored row to the next
+    bool transposed = false;     ///< the stored matrix is the factor's transpose
+    Index stride = 0;            ///< elements between consecutive products of the batch
+    Index outer_stride = 0;      ///< elements between consecutive batches
+    Index panel = 0;             ///< not 0: in the order of the device's kernel, see WeightStorage::packed
 
     /// Start of the matrix of product (outer, batch).
     const void* at(Index outer, Index batch) const {
@@ -29,17 +29,18 @@ struct Operand {
 /// `residual` (m×n, the type of C, leading dimension ldc and strides of C; may be C itself) to the result; both require
 /// β = 0. Products accumulate in the device's Scalar (fp32 for 16-bit types).
 struct Gemm {
-    Index m = 0, n = 0, k = 0;
-    Operand a, b;
-    void* c = nullptr;
-    DType c_type = DType::f32;
-    Index ldc = 0, stride_c = 0, outer_stride_c = 0;
-    double alpha = 1, beta = 0;
-    Index batch = 1, outer = 1;
-    const void* bias = nullptr;
-    bool bias_as_c = false;  ///< only for a device that says so, see FrozenLinear
-    const void* residual = nullptr;
+    Index m = 0, n = 0, k = 0;                        ///< rows and columns of c, inner extent
+    Operand a, b;                                     ///< the factors
+    void* c = nullptr;                                ///< the result
+    DType c_type = DType::f32;                        ///< of its elements
+    Index ldc = 0, stride_c = 0, outer_stride_c = 0;  ///< elements between rows, products and outer products of c
+    double alpha = 1, beta = 0;                       ///< factors of the product, of what c held before
+    Index batch = 1, outer = 1;                       ///< products of one size: outer × batch
+    const void* bias = nullptr;                       ///< n values added to each row; null: none
+    bool bias_as_c = false;                           ///< only for a device that says so, see FrozenLinear
+    const void* residual = nullptr;                   ///< a matrix of c's shape that is added; null: none
 
+    /// Where product (o, i) begins in c.
     Index offset_c(Index o, Index i) const { return o * outer_stride_c + i * stride_c; }
 };
 
@@ -60,6 +61,7 @@ template <class T>
 Operand operand(const Matrix<T>& m) {
     return operand(static_cast<const T*>(m.data), m.ld);
 }
+/// The same, transposed.
 template <class T>
 Operand transposed(const Matrix<T>& m) {
     return transposed(static_cast<const T*>(m.data), m.ld);

@@ -16,14 +16,18 @@ template <Device D, class T>
 class Buffer {
 public:
     Buffer() = default;
+    /// `n` undefined elements. Throws Error when there is no memory.
     Buffer(D& device, Index n) : device_(&device), size_(n) {
         if (n > 0) data_ = static_cast<T*>(device.allocate(static_cast<std::size_t>(n) * sizeof(T)));
     }
+    /// A copy of host values (waits for the device).
     Buffer(D& device, const std::vector<T>& values) : Buffer(device, static_cast<Index>(values.size())) {
         if (size_ > 0) device.upload(data_, values.data(), values.size() * sizeof(T));
         device.synchronize();
     }
+    /// Takes the memory over.
     Buffer(Buffer&& other) noexcept { swap(other); }
+    /// Takes the memory over, and releases its own.
     Buffer& operator=(Buffer&& other) noexcept {
         Buffer taken(std::move(other));
         swap(taken);
@@ -33,8 +37,11 @@ public:
         if (data_) device_->release(data_);
     }
 
+    /// The first element; null when empty.
     T* data() { return data_; }
+    /// The first element; null when empty.
     const T* data() const { return data_; }
+    /// Number of elements.
     Index size() const { return size_; }
 
     /// The first rows·columns elements as a matrix. Throws Error when there are fewer.
@@ -42,6 +49,7 @@ public:
         require_room(rows, columns);
         return {data_, rows, columns};
     }
+    /// As a matrix for reading.
     Matrix<const T> matrix(Index rows, Index columns) const {
         require_room(rows, columns);
         return {data_, rows, columns};
@@ -81,14 +89,17 @@ enum class Keep { no, yes };
 template <Device D>
 class Arena {
 public:
+    /// Of `device`, empty: nothing is planned yet.
     explicit Arena(D& device) : device_(device) {}
 
     /// Releases temporaries when it ends; with Keep::no also what was kept inside it.
     class Scope {
     public:
+        /// Until it is destroyed.
         explicit Scope(Arena& arena, Keep kept = Keep::yes)
             : arena_(arena), top_(arena.top_), bottom_(arena.bottom_), kept_(kept) {}
         // until learner/ and distill/ have moved to views
+        /// The same with a flag.
         Scope(Arena& arena, bool release_kept) : Scope(arena, release_kept ? Keep::no : Keep::yes) {}
         ~Scope() {
             arena_.top_ = top_;
@@ -126,6 +137,7 @@ public:
         return kept == Keep::yes ? keep<T>(n) : scratch<T>(n);
     }
     // until learner/ and distill/ have moved to views
+    /// The same with a flag.
     template <class T>
     T* take(bool kept, Index n) {
         return take<T>(kept ? Keep::yes : Keep::no, n);
@@ -186,14 +198,15 @@ private:
 /// Where an operation runs and takes its memory from. Passed by value.
 template <Device D>
 struct Workspace {
-    D& device;
-    Arena<D>& arena;
+    D& device;        ///< where a step runs
+    Arena<D>& arena;  ///< where its memory lies
 };
 
 /// What was taken from a workspace since this was made is released when it ends, see Arena::Scope.
 template <Device D>
 class WorkspaceScope : public Arena<D>::Scope {
 public:
+    /// Until it is destroyed.
     explicit WorkspaceScope(const Workspace<D>& workspace, Keep kept = Keep::yes)
         : Arena<D>::Scope(workspace.arena, kept) {}
 };
@@ -225,6 +238,7 @@ template <class T, Device D>
 T* take(const Workspace<D>& workspace, Keep kept, Index n) {
     return workspace.arena.template take<T>(kept, n);
 }
+/// A matrix that is kept, or scratch.
 template <class T, Device D>
 Matrix<T> take(const Workspace<D>& workspace, Keep kept, Index rows, Index columns) {
     return {take<T>(workspace, kept, rows * columns), rows, columns};

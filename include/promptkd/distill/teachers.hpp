@@ -110,8 +110,10 @@ template <Device D>
 class FunctionTeacher final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
+    /// f(images, n), see the class.
     using Function = std::function<const T*(const T* images, Index n)>;
 
+    /// `size` values for each image. Throws Error without a function.
     FunctionTeacher(Index size, Function f) : size_(size), f_(std::move(f)) {
         require(size > 0 && f_, "a teacher needs a function and the number of values that it gives for an image");
     }

@@ -67,8 +67,8 @@ public:
     /// Probabilities (batch, classes) on the host: softmax(exp(s_s)·u_s·Wᵀ) of device images.
     std::vector<T> probabilities(const T* images, Index batch) {
         const T* features = encode(images, batch);
-        cosine_logits(*device_, features, static_cast<const T*>(vectors_.data()), logits_.data(), batch, classes(),
-                      embed(), student_->logit_scale());
+        cosine_logits(*device_, ConstMatrix<T>(features, batch, embed()), vectors_.matrix(classes(), embed()),
+                      student_->logit_scale(), logits_.matrix(batch, classes()));
         std::vector<T> p(static_cast<std::size_t>(batch * classes()));
         device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
         for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes(), classes());

@@ -123,8 +123,8 @@ std::vector<Index> nearest_classes(D& device, const std::vector<T>& features, co
     for (Index first = 0; first < n; first += group) {
         const Index rows = std::min(group, n - first);
         device.upload(x.data(), features.data() + first * embed, static_cast<std::size_t>(rows * embed) * sizeof(T));
-        cosine_logits(device, static_cast<const T*>(x.data()), static_cast<const T*>(w.data()), logits.data(), rows,
-                      classes, embed, 1.0);
+        cosine_logits(device, ConstMatrix<T>(x.matrix(rows, embed)), ConstMatrix<T>(w.matrix(classes, embed)), 1.0,
+                      logits.matrix(rows, classes));
         device.download(host.data(), logits.data(), static_cast<std::size_t>(rows * classes) * sizeof(T));
         for (Index i = 0; i < rows; ++i) {
             const auto row = host.begin() + static_cast<std::ptrdiff_t>(i * classes);

@@ -81,6 +81,7 @@ ReproductionResult run(D& device, const ReproductionSpec& spec, ReproductionObse
     return run(device, plan(spec), observer);
 }
 /// The same without an observer.
+/// The same without an observer.
 template <Device D>
 ReproductionResult run(D& device, const ReproductionSpec& spec) {
     ReproductionObserver silent;

@@ -192,7 +192,8 @@ private:
         }
         auto copy = std::make_shared<std::vector<std::byte>>(tensor.size_bytes());
         gather(tensor.shape, stride, first, unit, copy->data());
-        tensor.bytes = copy->data(), tensor.owner = std::move(copy);
+        tensor.bytes = copy->data();
+        tensor.owner = std::move(copy);
     }
 
     static bool is_contiguous(const Shape& shape, const std::vector<std::uint64_t>& stride) {

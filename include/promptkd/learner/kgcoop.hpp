@@ -105,6 +105,7 @@ struct KgCoOpMethod : CoOpMethod {
 
     /// See training_texts().
     /// See training_texts().
+    /// See training_texts().
     template <Device D>
     static std::vector<typename D::Scalar> frozen_features(const FrozenClip<D>& clip,
                                                            const std::vector<std::string>& names,
@@ -113,6 +114,7 @@ struct KgCoOpMethod : CoOpMethod {
         return frozen_class_features(clip, names, std::vector<std::string>{given.empty() ? "a photo of a {}." : given});
     }
 
+    /// See make_trainer().
     /// See make_trainer().
     /// See make_trainer().
     template <Device D>

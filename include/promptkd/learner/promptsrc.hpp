@@ -198,6 +198,7 @@ struct PromptSrcMethod {
 
     /// See make_learner().
     /// See make_learner().
+    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return IvlpMethod::make(device, model, recipe, 0);
@@ -211,6 +212,7 @@ struct PromptSrcMethod {
         return frozen_class_features(clip, names, promptsrc_templates);
     }
 
+    /// See make_trainer().
     /// See make_trainer().
     /// See make_trainer().
     template <Device D>

@@ -19,16 +19,16 @@ inline ContextPosition parse_context_position(const std::string& name) {
 
 /// How a learner's texts begin, beside its Recipe.
 struct ContextOptions {
-    std::string words = "a photo of a";  ///< that the context starts from; empty: random vectors
-    ContextPosition position = ContextPosition::end;
-    bool class_specific = false;  ///< a context of its own for each class
-    std::string hand_written;     ///< text that knowledge-guided learners keep close to; empty: "a photo of a {}."
+    std::string words = "a photo of a";               ///< that the context starts from; empty: random vectors
+    ContextPosition position = ContextPosition::end;  ///< before, around or behind the class name
+    bool class_specific = false;                      ///< a context of its own for each class
+    std::string hand_written;  ///< text that knowledge-guided learners keep close to; empty: "a photo of a {}."
 };
 
 /// Texts with the places of their learnable context vectors.
 struct ContextTexts {
-    TokenRows tokens;
-    ContextLayout layout;
+    TokenRows tokens;      ///< one row a class
+    ContextLayout layout;  ///< where the context stands in them
 };
 
 /// Rearranges texts "<n context words> <name>." for a context position. `name_lengths`: tokens of each class name,
@@ -64,10 +64,11 @@ inline ContextTexts arrange_context(TokenRows tokens, Index n, const std::vector
 /// outlive their users.
 template <Device D>
 struct FrozenClip {
-    D& device;
-    const ClipModel<D>& model;
-    const Tokenizer* tokenizer = nullptr;
+    D& device;                             ///< where it lives
+    const ClipModel<D>& model;             ///< the model
+    const Tokenizer* tokenizer = nullptr;  ///< null where only the model is needed
 
+    /// The texts `pattern` with each of `names` in the place of {}.
     TokenRows tokenize(const std::vector<std::string>& names, const std::string& pattern) const {
         require(tokenizer != nullptr, model.source(), ": there is no tokenizer for class names");
         return tokenize_classes(*tokenizer, model.text().config(), model.source(), names, pattern);
@@ -138,8 +139,8 @@ std::vector<typename D::Scalar> frozen_class_features(const FrozenClip<D>& clip,
 /// features (classes, embed), normalised; empty for evaluation.
 template <class T>
 struct LearnerTexts {
-    ContextTexts prompts;
-    std::vector<T> frozen;
+    ContextTexts prompts;   ///< the class prompts
+    std::vector<T> frozen;  ///< frozen class features (N, e), where the learner keeps close to them
 };
 
 }  // namespace promptkd

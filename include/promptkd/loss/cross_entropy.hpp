@@ -60,6 +60,7 @@ void cross_entropy_loss(const Workspace<D>& w, ConstMatrix<T> logits, const std:
 }
 
 // until learner/ and distill/ have moved to views
+/// The same with pointers.
 template <Device D, class T>
 void cross_entropy_loss(D& device, const T* logits, const std::int32_t* labels, T* d_logits, T* row_loss, T* loss,
                         Index rows, Index classes, Index average_over = 0, bool add = false) {

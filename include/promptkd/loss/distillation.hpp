@@ -44,8 +44,8 @@ struct DistillationLoss {
 
 /// Temperature and weight of a distillation, and where loss and gradient go.
 struct DistillationLossOptions {
-    double temperature = 1;
-    double weight = 1;
+    double temperature = 1;                  ///< τ
+    double weight = 1;                       ///< kd_weight
     Accumulate accumulate = Accumulate::no;  ///< whether loss and gradient are added to what is there
 };
 
@@ -72,6 +72,7 @@ void distillation_loss(const Workspace<D>& w, ConstMatrix<T> teacher, ConstMatri
 }
 
 // until learner/ and distill/ have moved to views
+/// The same with pointers.
 template <Device D, class T>
 void distillation_loss(D& device, const T* teacher, const T* student, T* d_student, T* row_loss, T* loss, Index rows,
                        Index classes, double temperature, double kd_weight, bool add = false) {

@@ -87,6 +87,7 @@ void add_squared_difference_loss(const Workspace<D>& w, ConstMatrix<T> x, ConstM
 }
 
 // until learner/ and distill/ have moved to views
+/// The same with pointers.
 template <Device D, class T>
 void add_absolute_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
                                   Index d, double weight) {
@@ -94,6 +95,7 @@ void add_absolute_difference_loss(D& device, const T* x, const T* target, T* dx,
     device.rows(rows, 3 * d, detail::MeanAbsoluteDifference<T>{x, target, row_loss, dx, d, static_cast<T>(share)});
     sum(device, row_loss, loss, rows, share, Accumulate::yes);
 }
+/// The same with pointers.
 template <Device D, class T>
 void add_squared_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
                                  Index d, double weight) {

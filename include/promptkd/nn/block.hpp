@@ -15,19 +15,22 @@ template <Device D>
 struct BlockTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    AttentionShape attention;
-    Matrix<const A> x;        ///< input (rows, d)
-    RowMoments<T> moments_1;  ///< of ln_1
-    Matrix<A> qkv;            ///< queries, keys, values (rows, 3d); with a selection keys and values alone (rows, 2d)
-    Matrix<A> selected_q;     ///< with a selection: the queries (count, d)
+    AttentionShape attention;  ///< sequences and heads of the pass
+    Matrix<const A> x;         ///< input (rows, d)
+    RowMoments<T> moments_1;   ///< of ln_1
+    Matrix<A> qkv;             ///< queries, keys, values (rows, 3d); with a selection keys and values alone (rows, 2d)
+    Matrix<A> selected_q;      ///< with a selection: the queries (count, d)
     A* probabilities = nullptr;  ///< (heads·queries, tokens); null with the fused attention, which keeps
     T* log_sum = nullptr;        ///< (heads·queries) instead
     Matrix<A> x_mid;             ///< after the attention's residual (queries, d)
     RowMoments<T> moments_2;     ///< of ln_2
     Matrix<A> hidden;            ///< c_fc's output before the GELU (queries, 4d)
 
+    /// Of the first LayerNorm.
     LayerNormTape<A, T> ln_1() const { return {x, moments_1}; }
+    /// Of the second LayerNorm.
     LayerNormTape<A, T> ln_2() const { return {x_mid, moments_2}; }
+    /// What attention read.
     QueriesKeysValues<A> attention_inputs() const { return split(selected_q, qkv); }
 
     /// Queries, keys and values that stand side by side in `qkv`; or, unless `selected_q` is empty, keys and values.
@@ -47,10 +50,10 @@ struct Block {
     using T = typename D::Scalar;
     using A = typename D::Activation;
 
-    FrozenNorm<T> ln_1, ln_2;
-    FrozenLinear<T> in_proj, out_proj, c_fc, c_proj;
-    Index d = 0, heads = 0;
-    Gelu gelu = Gelu::quick;
+    FrozenNorm<T> ln_1, ln_2;                         ///< in front of attention and of the MLP
+    FrozenLinear<T> in_proj, out_proj, c_fc, c_proj;  ///< of attention and of the MLP
+    Index d = 0, heads = 0;                           ///< width, attention heads
+    Gelu gelu = Gelu::quick;                          ///< activation of the MLP
 
     /// y (queries, d) from x (rows, d). y may be x when nothing is taped and there is no selection. With `tape`, x and
     /// what the tape points to must stay as they are until backward().

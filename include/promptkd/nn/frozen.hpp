@@ -12,9 +12,9 @@ namespace promptkd {
 
 /// A frozen, row-major weight matrix in device memory, in the 16-bit type of its file or widened.
 struct FrozenMatrix {
-    const void* data = nullptr;
-    DType type = DType::f32;
-    Index rows = 0, columns = 0;
+    const void* data = nullptr;   ///< the first element
+    DType type = DType::f32;      ///< as stored
+    Index rows = 0, columns = 0;  ///< outputs, inputs
     Index panel = 0;      ///< not 0: its transpose is packed in panels of so many columns, see WeightStorage::packed
     Index row_extra = 0;  ///< bytes that a packed row takes besides its values, see WeightStorage::int8
 
@@ -29,6 +29,7 @@ struct FrozenMatrix {
         require(panel == 0, "packed weights are for inference: a gradient needs the matrix as it is (WeightStorage)");
         return {data, type, columns, false, 0, 0};
     }
+    /// As the factor Wᵀ of a product.
     Operand as_transposed() const { return {data, type, columns, true, 0, 0, panel}; }
 };
 
@@ -36,13 +37,16 @@ struct FrozenMatrix {
 /// add a bias only in their result's type (D::bias_as_activation) has b in that type, too.
 template <class T>
 struct FrozenLinear {
-    FrozenMatrix weight;
-    const T* bias = nullptr;
+    FrozenMatrix weight;                             ///< (outputs, inputs)
+    const T* bias = nullptr;                         ///< (outputs); null: none
     const std::uint16_t* activation_bias = nullptr;  ///< bits of the device's Activation
 
+    /// Values of a row that goes in.
     Index inputs() const { return weight.columns; }
+    /// Values of a row that comes out.
     Index outputs() const { return weight.rows; }
 
+    /// The layer of `n` outputs from `first` on.
     FrozenLinear row_range(Index first, Index n) const {
         return {weight.row_range(first, n), bias ? bias + first : nullptr,
                 activation_bias ? activation_bias + first : nullptr};
@@ -71,6 +75,7 @@ template <Device D>
 class FrozenStore {
 public:
     using T = typename D::Scalar;
+    /// On `device`, kept as `storage` says.
     FrozenStore(D& device, WeightStorage storage) : device_(&device), storage_(storage) {}
 
     /// A vector, always in the device's Scalar.

@@ -36,13 +36,16 @@ void linear_backward(D& device, const FrozenLinear<typename D::Scalar>& layer, M
 /// Weight (out, in) and bias (out) of a learnable Linear.
 template <class T>
 struct TrainableLinear {
-    const Param<T>* weight = nullptr;
-    const Param<T>* bias = nullptr;
+    const Param<T>* weight = nullptr;  ///< (outputs, inputs)
+    const Param<T>* bias = nullptr;    ///< (outputs)
 
+    /// Values of a row that goes in.
     Index inputs() const { return weight->shape[1]; }
+    /// Values of a row that comes out.
     Index outputs() const { return weight->shape[0]; }
     /// The weight's values and gradients as matrices.
     Matrix<const T> values() const { return {weight->value, outputs(), inputs()}; }
+    /// The weight's gradient.
     Matrix<T> gradients() const { return {weight->grad, outputs(), inputs()}; }
 };
 
@@ -72,10 +75,12 @@ void linear_backward(D& device, const TrainableLinear<T>& layer, ConstMatrix<T> 
 }
 
 // until learner/ and distill/ have moved to views
+/// The same with pointers.
 template <Device D, class T>
 void linear_forward(D& device, const TrainableLinear<T>& layer, const T* x, T* y, Index rows) {
     linear_forward(device, layer, Matrix<const T>(x, rows, layer.inputs()), Matrix<T>(y, rows, layer.outputs()));
 }
+/// The same with pointers.
 template <Device D, class T>
 void linear_backward(D& device, const TrainableLinear<T>& layer, const T* x, const T* dy, T* dx, Index rows) {
     linear_backward(device, layer, Matrix<const T>(x, rows, layer.inputs()), Matrix<const T>(dy, rows, layer.outputs()),

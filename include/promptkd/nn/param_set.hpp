@@ -14,10 +14,11 @@ namespace promptkd {
 /// A learnable tensor: its values and gradients in a ParamSet's contiguous memory.
 template <class T>
 struct Param {
-    T* value = nullptr;
-    T* grad = nullptr;
-    Shape shape;
+    T* value = nullptr;  ///< in device memory
+    T* grad = nullptr;   ///< its gradient; null while it is not bound
+    Shape shape;         ///< extents
 
+    /// Number of values.
     Index count() const { return count_of(shape); }
 };
 
@@ -27,6 +28,7 @@ template <Device D>
 class ParamSet {
 public:
     using T = typename D::Scalar;
+    /// On `device`, empty.
     explicit ParamSet(D& device) : device_(&device) {}
 
     /// Registers a tensor under its checkpoint name. The reference stays valid; its pointers are set by bind().
@@ -53,6 +55,7 @@ public:
         for (auto& entry : entries_) entry.param->value = values_.data() + entry.offset;
     }
 
+    /// Sets all gradients to 0.
     void clear_gradients() { device_->zero(grads_.data(), bytes()); }
 
     /// Copies `tensor` into the parameter called `name`; the shape must match up to extents of 1.
@@ -83,6 +86,7 @@ public:
     std::vector<T> values_of(const std::string& name) const {
         return read(find(name).param->value, find(name).param->count());
     }
+    /// The gradient of one parameter on the host.
     std::vector<T> gradients_of(const std::string& name) const {
         return read(find(name).param->grad, find(name).param->count());
     }
@@ -93,21 +97,28 @@ public:
             map.tensors[prefix + entry.name] = make_tensor(values_of(entry.name), entry.param->shape);
     }
 
+    /// Whether there is a parameter of this name.
     bool contains(const std::string& name) const {
         for (const Entry& entry : entries_)
             if (entry.name == name) return true;
         return false;
     }
+    /// All names, in the order of add().
     std::vector<std::string> names() const {
         std::vector<std::string> all;
         for (const Entry& entry : entries_) all.push_back(entry.name);
         return all;
     }
+    /// Extents of one parameter. Throws Error for an unknown name.
     const Shape& shape_of(const std::string& name) const { return find(name).param->shape; }
 
+    /// Values of all parameters together.
     Index size() const { return size_; }
+    /// All values, one behind the other.
     T* values() { return values_.data(); }
+    /// All gradients, in the same order.
     T* gradients() { return grads_.data(); }
+    /// Where they live.
     D& device() { return *device_; }
 
 private:

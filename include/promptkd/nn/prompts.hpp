@@ -13,13 +13,16 @@ namespace promptkd {
 /// MaPLe). The parameters belong to whoever made them; a parameter whose grad is null is frozen.
 template <class T>
 struct PromptLayers {
-    Index tokens = 0;
-    std::vector<const Param<T>*> layers;
+    Index tokens = 0;                     ///< n, vectors of a block
+    std::vector<const Param<T>*> layers;  ///< (n, d) of each prompted block, the first one's first
 
+    /// Number of prompted blocks.
     Index depth() const { return static_cast<Index>(layers.size()); }
+    /// Whether there are none.
     bool empty() const { return tokens == 0 || layers.empty(); }
     /// Values and gradients of layer i, (tokens, d); the gradients of a frozen one have no data.
     Matrix<const T> values(std::size_t i) const { return {layers[i]->value, tokens, layers[i]->count() / tokens}; }
+    /// The gradient of block `i`'s prompts.
     Matrix<T> gradients(std::size_t i) const { return {layers[i]->grad, tokens, layers[i]->count() / tokens}; }
 };
 
@@ -27,8 +30,9 @@ struct PromptLayers {
 template <class T>
 struct PlacedPrompts {
     const PromptLayers<T>* layers = nullptr;  ///< null: none
-    Placement place;
+    Placement place;                          ///< where they go
 
+    /// n; 0 without prompts.
     Index tokens() const { return layers ? layers->tokens : 0; }
     /// Whether the prompt positions are overwritten before block `i`.
     bool overwrite(std::size_t block) const { return layers && block >= 1 && block < layers->layers.size(); }
@@ -39,13 +43,17 @@ template <Device D>
 class PlacementTable {
 public:
     PlacementTable() = default;
+    /// `prompts` vectors that go to `uses` places each, whose rows are in `rows`.
     PlacementTable(D& device, Index prompts, Index uses, const std::vector<std::int32_t>& rows)
         : prompts_(prompts), uses_(uses), rows_(device, rows) {}
 
     /// The first `uses` uses of every prompt.
     Placement view(Index uses) const { return {prompts_, uses, uses_, rows_.data()}; }
+    /// All uses.
     Placement view() const { return view(uses_); }
+    /// Vectors that are placed.
     Index prompts() const { return prompts_; }
+    /// Places of each.
     Index uses() const { return uses_; }
 
 private:

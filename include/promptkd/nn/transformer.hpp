@@ -11,16 +11,16 @@ namespace promptkd {
 /// Saved activations of a whole transformer.
 template <Device D>
 struct TransformerTape {
-    std::vector<BlockTape<D>> blocks;
+    std::vector<BlockTape<D>> blocks;  ///< of each block
 };
 
 /// What the rows of a transformer's activations are: how they form sequences, which of them leave the last block, and
 /// where prompts stand.
 template <class T>
 struct TokenLayout {
-    Sequences sequences;
-    Selection selection;
-    PlacedPrompts<T> prompts;
+    Sequences sequences;       ///< what is in the rows
+    Selection selection;       ///< the row of each sequence that is read at the end
+    PlacedPrompts<T> prompts;  ///< deep prompts and their places
 };
 
 /// A stack of blocks with deep prompts; the last block runs for the selected row of each sequence only.
@@ -28,8 +28,9 @@ template <Device D>
 struct Transformer {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    std::vector<Block<D>> blocks;
+    std::vector<Block<D>> blocks;  ///< from the input on
 
+    /// d.
     Index width() const { return blocks.front().d; }
 
     /// y (count, d) = the selected rows after the last block. x (rows, d) is overwritten, or kept by the tape.
@@ -69,6 +70,7 @@ struct Transformer {
 
 /// The observer that does nothing.
 struct NoObserver {
+    /// Looks at nothing.
     template <class A>
     void operator()(Index, const Matrix<const A>&) const {}
 };

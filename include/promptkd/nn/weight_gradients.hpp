@@ -10,9 +10,10 @@ namespace promptkd {
 /// of one ParamSet, so a layer needs no second set of pointers. Frozen encoders are given none (a null pointer).
 template <class T>
 struct WeightGradients {
-    const T* values = nullptr;
-    T* gradients = nullptr;
+    const T* values = nullptr;  ///< all values of the ParamSet
+    T* gradients = nullptr;     ///< their gradients
 
+    /// The gradient of a weight that is one of the values.
     T* of(const void* weight) const { return gradients + (static_cast<const T*>(weight) - values); }
 };
 

@@ -14,25 +14,31 @@ namespace promptkd {
 /// head h are columns [h·head_dim, (h+1)·head_dim) of matrices of `width()` columns. With a selection the queries are
 /// one row a sequence, (count, ·); otherwise all rows.
 struct AttentionShape {
-    Sequences sequences;
-    std::optional<Selection> selection;
-    Index heads = 0, head_dim = 0;
+    Sequences sequences;                 ///< what is in the rows
+    std::optional<Selection> selection;  ///< queries of one row a sequence alone
+    Index heads = 0, head_dim = 0;       ///< attention heads, values of each
     /// Pairs of a sequence and a head whose scores are computed together, 0: all. A few stay in a CPU's cache between
     /// the passes over them. Without effect with a prefix or a selection.
     Index tile = 0;
 
+    /// heads·head_dim.
     Index width() const { return heads * head_dim; }
+    /// Rows of queries.
     Index queries() const { return selection ? sequences.count : sequences.rows(); }
+    /// Of them, rows of the shared prefix.
     Index prefix_queries() const { return selection ? 0 : sequences.prefix; }
+    /// Queries of one sequence.
     Index run_queries() const { return selection ? 1 : sequences.length; }
     /// Elements between rows of the (heads·queries, tokens) matrix of scores or probabilities: rows begin at multiples
     /// of 16 bytes, which GPU products need for their fast kernels.
     Index score_ld() const { return (sequences.tokens() + 7) / 8 * 8; }
     /// Elements of that matrix.
     Index scores() const { return heads * queries() * score_ld(); }
+    /// Whether scores are computed in tiles, see `tile`.
     bool tiled() const { return tile > 0 && tile < heads * sequences.count && sequences.prefix == 0 && !selection; }
     /// Sequences and heads of a tile: all heads of some sequences, or an even share of one sequence's heads.
     Index tile_sequences() const { return tiled() ? std::max<Index>(1, tile / heads) : sequences.count; }
+    /// Heads of one tile.
     Index tile_heads() const {
         if (!tiled() || tile >= heads) return heads;
         const Index parts = (heads + tile - 1) / tile;
@@ -42,16 +48,19 @@ struct AttentionShape {
     Index tile_scores() const {
         return tiled() ? tile_heads() * tile_sequences() * sequences.length * score_ld() : scores();
     }
+    /// 1/√head_dim.
     double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
 };
 
 /// Queries, keys and values: q (queries, width), k and v (rows, width) with equal leading dimensions. A may be const.
 template <class A>
 struct QueriesKeysValues {
-    Matrix<A> q, k, v;
+    Matrix<A> q, k, v;  ///< queries, keys and values
 
     QueriesKeysValues() = default;
+    /// The three.
     QueriesKeysValues(Matrix<A> queries, Matrix<A> keys, Matrix<A> values) : q(queries), k(keys), v(values) {}
+    /// For reading alone.
     template <class U>
     requires std::is_same_v<const U, A> QueriesKeysValues(const QueriesKeysValues<U>& x) : q(x.q), k(x.k), v(x.v) {}
 

@@ -11,6 +11,7 @@ namespace promptkd {
 
 /// ε of BatchNorm, and the share of a batch in its running statistics.
 inline constexpr double batch_norm_epsilon = 1e-5;
+/// Share of a batch's statistics in the running ones.
 inline constexpr double batch_norm_momentum = 0.1;
 
 namespace detail {
@@ -140,20 +141,20 @@ struct BatchNormBackward {
 /// added; only the backward pass needs them.
 template <class T>
 struct BatchNormView {
-    const T* weight = nullptr;
-    const T* bias = nullptr;
-    T* running_mean = nullptr;
-    T* running_variance = nullptr;
-    Index d = 0;
-    T* d_weight = nullptr;
-    T* d_bias = nullptr;
+    const T* weight = nullptr;      ///< (d)
+    const T* bias = nullptr;        ///< (d)
+    T* running_mean = nullptr;      ///< (d)
+    T* running_variance = nullptr;  ///< (d), unbiased
+    Index d = 0;                    ///< columns
+    T* d_weight = nullptr;          ///< gradient of weight
+    T* d_bias = nullptr;            ///< gradient of bias
 };
 
 /// What the forward pass of a BatchNorm in training saves: x̂ (rows, d) and the batch's variance (d).
 template <class T>
 struct BatchNormTape {
-    Matrix<T> x_hat;
-    T* variance = nullptr;
+    Matrix<T> x_hat;        ///< (rows, d)
+    T* variance = nullptr;  ///< (d), of the batch
 };
 
 /// Batch normalisation in training: x̂ = (x − mean)/√(var + ε) with the batch's own (biased) statistics, y = x̂·weight +
@@ -214,6 +215,7 @@ void batch_norm_backward(const Workspace<D>& w, const BatchNormView<T>& bn, cons
 }
 
 // until learner/ and distill/ have moved to views
+/// The same with pointers.
 template <Device D, class T>
 void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean,
                         T* variance, T* y, Index rows, const DataParallel<D>& parallel = {}) {
@@ -221,10 +223,12 @@ void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, 
     batch_norm_forward(Workspace<D>{device, arena}, bn, Matrix<const T>(x, rows, bn.d),
                        BatchNormTape<T>{Matrix<T>(x_hat, rows, bn.d), variance}, Matrix<T>(y, rows, bn.d), parallel);
 }
+/// The same with pointers.
 template <Device D, class T>
 void batch_norm_inference(D& device, const BatchNormView<T>& bn, const T* x, T* y, Index rows) {
     batch_norm_inference(device, bn, Matrix<const T>(x, rows, bn.d), Matrix<T>(y, rows, bn.d));
 }
+/// The same with pointers.
 template <Device D, class T>
 void batch_norm_backward(D& device, BatchNormView<T> bn, const T* x_hat, const T* variance, T* sums, T* grad,
                          T* d_weight, T* d_bias, Index rows, const DataParallel<D>& parallel = {}) {

@@ -8,13 +8,15 @@ namespace promptkd {
 
 /// Size of a batch of feature maps stored channels last: (batch, height, width, channels), one row a pixel.
 struct MapShape {
-    Index batch = 0, height = 0, width = 0, channels = 0;
+    Index batch = 0, height = 0, width = 0, channels = 0;  ///< extents, channels innermost
+    /// Pixels of all images.
     Index pixels() const { return batch * height * width; }
 
     /// The result of a convolution with padding that keeps the size at stride 1, or of a pooling without overlap.
     MapShape convolved(Index stride, Index out_channels) const {
         return {batch, (height - 1) / stride + 1, (width - 1) / stride + 1, out_channels};
     }
+    /// After pooling of `window` × `window` pixels.
     MapShape pooled(Index window) const { return {batch, height / window, width / window, channels}; }
 };
 

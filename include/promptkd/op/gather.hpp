@@ -12,10 +12,10 @@ namespace promptkd {
 /// (one for each image of a batch, or one in all for a text prefix that is shared by the classes). Negative rows are
 /// unused. `table` is in device memory.
 struct Placement {
-    Index prompts = 0;
-    Index uses = 0;
-    Index stride = 0;
-    const std::int32_t* table = nullptr;
+    Index prompts = 0;                    ///< vectors that are placed
+    Index uses = 0;                       ///< places of each
+    Index stride = 0;                     ///< of the table
+    const std::int32_t* table = nullptr;  ///< rows that they go to, in device memory
 };
 
 namespace detail {

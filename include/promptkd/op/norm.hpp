@@ -12,21 +12,21 @@ inline constexpr double layer_norm_epsilon = 1e-5;
 /// A LayerNorm's weight and bias, one value a column each.
 template <class T>
 struct LayerNormWeights {
-    const T* weight = nullptr;
-    const T* bias = nullptr;
+    const T* weight = nullptr;  ///< (d)
+    const T* bias = nullptr;    ///< (d)
 };
 
 /// Mean and rstd = 1/√(var + ε) of each row; null pointers where nobody needs them.
 template <class T>
 struct RowMoments {
-    T* mean = nullptr;
-    T* rstd = nullptr;
+    T* mean = nullptr;  ///< (rows)
+    T* rstd = nullptr;  ///< (rows), 1/√(variance + ε)
 };
 
 /// Memory for the moments of `rows` rows until the arena's reset().
 template <class T, Device D>
 RowMoments<T> keep_moments(const Workspace<D>& workspace, Index rows) {
-    RowMoments<T> moments;
+    RowMoments<T> moments;  ///< of its rows
     moments.mean = keep<T>(workspace, rows);
     moments.rstd = keep<T>(workspace, rows);
     return moments;
@@ -35,8 +35,8 @@ RowMoments<T> keep_moments(const Workspace<D>& workspace, Index rows) {
 /// What the backward pass of a LayerNorm reads: its input and that input's moments. A is the type of the activation.
 template <class A, class T>
 struct LayerNormTape {
-    Matrix<const A> x;
-    RowMoments<T> moments;
+    Matrix<const A> x;      ///< what was normalised
+    RowMoments<T> moments;  ///< of the rows
 };
 
 namespace detail {
@@ -213,10 +213,12 @@ void normalize_backward(D& device, ConstMatrix<T> y, ConstPointer<T> inverse, Ma
 }
 
 // until learner/ and distill/ have moved to views
+/// The same with pointers.
 template <Device D, class T>
 void normalize_forward(D& device, const T* x, T* y, T* inverse, Index rows, Index d) {
     normalize_forward(device, Matrix<const T>(x, rows, d), Matrix<T>(y, rows, d), inverse);
 }
+/// The same with pointers.
 template <Device D, class T>
 void normalize_backward(D& device, const T* y, const T* inverse, T* d, Index rows, Index n) {
     normalize_backward(device, Matrix<const T>(y, rows, n), inverse, Matrix<T>(d, rows, n));

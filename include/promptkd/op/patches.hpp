@@ -8,11 +8,13 @@ namespace promptkd {
 
 /// How an image of resolution × resolution pixels is divided into grid × grid patches of patch × patch pixels.
 struct PatchGrid {
-    Index grid = 0, patch = 0, resolution = 0;
+    Index grid = 0, patch = 0, resolution = 0;  ///< patches a side, pixels of a patch and of the image a side
 
+    /// Patches of an image.
     Index cells() const { return grid * grid; }
     /// Values of a patch, and of an image, of three channels.
     Index patch_values() const { return 3 * patch * patch; }
+    /// Values of an image.
     Index image_values() const { return 3 * resolution * resolution; }
 };
 

@@ -11,19 +11,21 @@ namespace promptkd {
 /// + (t − prefix). Images have no prefix. Position-wise layers never notice; attention does. `causal`: token t sees
 /// tokens ≤ t.
 struct Sequences {
-    Index prefix = 0;
-    Index count = 0;
-    Index length = 0;
-    bool causal = false;
+    Index prefix = 0;     ///< rows that all sequences share
+    Index count = 0;      ///< sequences
+    Index length = 0;     ///< rows of each behind the prefix
+    bool causal = false;  ///< a token attends to itself and those before
 
+    /// All rows.
     PROMPTKD_HD Index rows() const { return prefix + count * length; }
+    /// Tokens of a sequence, the prefix included.
     PROMPTKD_HD Index tokens() const { return prefix + length; }
 };
 
 /// One row of each sequence, the only ones that are read after the last block: local position positions[i] in the run
 /// of sequence i (null: 0, the class token).
 struct Selection {
-    const std::int32_t* positions = nullptr;
+    const std::int32_t* positions = nullptr;  ///< the selected token of each sequence, in device memory
 };
 
 /// y[i] = x[selected row of sequence i]: x (s.rows(), d), y (s.count, d).

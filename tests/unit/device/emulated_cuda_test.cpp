@@ -68,7 +68,10 @@ TEST_CASE("emulated CUDA: a kernel cannot use released memory or leave its pages
     EmulatedCuda<float> device;
     float* p = static_cast<float*>(device.allocate(64));
     float* other = static_cast<float*>(device.allocate(64));
-    const auto run = [&](float* q, Index at) { device.rows(1, 1, WriteAt{q, at}), device.synchronize(); };
+    const auto run = [&](float* q, Index at) {
+        device.rows(1, 1, WriteAt{q, at});
+        device.synchronize();
+    };
     CHECK(signal_of([&] { run(p, 512); }) == SIGSEGV);
     CHECK(signal_of([&] { run(p, -1024); }) == SIGSEGV);
     device.release(other);
@@ -204,7 +207,8 @@ TEST_CASE("emulated CUDA: a copy beside the queue arrives too early or too late 
         CHECK((read == 1000 || read == static_cast<float>(round)));
         early = early || read == 1000;
         // use_upload() is missing: the copy may not have arrived
-        device.await_upload(0), *host.data() = 2000;
+        device.await_upload(0);
+        *host.data() = 2000;
         device.finished_with(0);
         device.upload_aside(0, x.data(), host.data(), sizeof(float));
         late = late || x.to_host()[0] == 1000;
@@ -241,7 +245,8 @@ TEST_CASE("conveyor and later numbers: every value in its step, whatever the tim
     DeferredValues<Cpu<double>> numbers(cpu);
     const float host[2] = {3, 4};
     const double* x = conveyor.upload(host, 2);
-    numbers.queue(x), numbers.queue(x + 1);
+    numbers.queue(x);
+    numbers.queue(x + 1);
     CHECK_THROWS_AS(numbers.queue(x), Error);
     CHECK(*numbers.read() == 3);
     CHECK(*numbers.read() == 4);
@@ -257,7 +262,8 @@ TEST_CASE("emulated CUDA: a capture runs nothing until it is replayed") {
     CHECK_THROWS_WITH_AS(device.upload(x.data(), &host, 4), doctest::Contains("inside a capture"), Error);
     const Emulated::Graph graph = device.end_capture();
     CHECK(x.to_host()[0] == 1);
-    device.replay(graph), device.replay(graph);
+    device.replay(graph);
+    device.replay(graph);
     CHECK(x.to_host()[0] == 3);
 }
 }  // namespace emulated_cuda_test

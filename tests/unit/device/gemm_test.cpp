@@ -296,14 +296,18 @@ void check_int8(Index m, Index n, Index k) {
 TEST_CASE("products: weights in 8 bits") {
     for (const Index m : {1, 5, 70, 300})
         for (const Index n : {7, 64, 200})
-            for (const Index k : {4, 64, 2100}) check_int8<float>(m, n, k), check_int8<bf16>(m, n, k);
+            for (const Index k : {4, 64, 2100}) {
+                check_int8<float>(m, n, k);
+                check_int8<bf16>(m, n, k);
+            }
 }
 
 TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero, NaN stays NaN") {
     Cpu<float> device(2);
     const Index k = 4096, n = 40;
     std::vector<float> w(static_cast<std::size_t>(n * k), -1.0f), x(static_cast<std::size_t>(2 * k), 1.0f);
-    std::fill_n(w.begin() + k, k, 0.0f), std::fill_n(x.begin() + k, k, 0.0f);
+    std::fill_n(w.begin() + k, k, 0.0f);
+    std::fill_n(x.begin() + k, k, 0.0f);
     std::vector<char> packed(Cpu<float>::int8_bytes(n, k) + 64);
     char* aligned = packed.data() + (64 - reinterpret_cast<std::uintptr_t>(packed.data()) % 64) % 64;
     device.pack_int8_panels(w.data(), n, k, DType::f32, aligned);

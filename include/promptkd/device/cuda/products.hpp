@@ -80,14 +80,20 @@ public:
     ~CudaProducts() {
         cublasLtDestroy(lt_);
         cublasDestroy(blas_);
-        cudaFree(workspace_), cudaFree(pointers_.a), cudaFree(pointers_.b), cudaFree(pointers_.c);
+        cudaFree(workspace_);
+        cudaFree(pointers_.a);
+        cudaFree(pointers_.b);
+        cudaFree(pointers_.c);
     }
     CudaProducts(const CudaProducts&) = delete;
     CudaProducts& operator=(const CudaProducts&) = delete;
 
     /// Runs the call if one library call can do it; false when cuBLASLt has no algorithm for its bias or third matrix.
     bool run(const BlasCall& x) {
-        if (!x.bias && x.c == x.d) return plain(x), true;
+        if (!x.bias && x.c == x.d) {
+            plain(x);
+            return true;
+        }
         return fused(x);
     }
 
