@@ -139,8 +139,6 @@ public:
     /// The `n` values at `from`, converted to T, in device memory until the next call. `from` may change afterwards
     /// only once the device has waited.
     /// `n` values, converted to T, in device memory; valid until the next call.
-    /// `n` values, converted to T, in device memory; valid until the next call.
-    /// `n` values, converted to T, in device memory; valid until the next call.
     template <class From>
     const T* upload(const From* from, Index n) {
         if constexpr (std::is_same_v<From, T>) {

@@ -17,16 +17,16 @@ namespace promptkd {
 
 /// What a file says of its CLIP model. Sizes are there where the branch is (those of a vision transformer alone).
 struct ModelInspection {
-    Inventory inventory;             ///< what is missing, and what has no place in the model
-    std::optional<Gelu> activation;  ///< nothing where the file does not tell
-    std::optional<VisionConfig> vision;
-    std::optional<TextConfig> text;
+    Inventory inventory;                 ///< what is missing, and what has no place in the model
+    std::optional<Gelu> activation;      ///< nothing where the file does not tell
+    std::optional<VisionConfig> vision;  ///< of the image branch, where it is a transformer
+    std::optional<TextConfig> text;      ///< of the text branch
 };
 
 /// What a file of weights holds.
 struct WeightsInspection {
-    WeightsKind kind = WeightsKind::tensors;
-    Index tensors = 0, parameters = 0;
+    WeightsKind kind = WeightsKind::tensors;    ///< what the file is
+    Index tensors = 0, parameters = 0;          ///< how many, and values in all
     std::map<std::string, Index> dtypes;        ///< parameters of each type
     std::map<std::string, std::string> origin;  ///< of the metadata: file_format, naming, learner, epoch
     std::optional<ModelInspection> model;       ///< of a CLIP model, and of the one in a bundle

@@ -81,7 +81,6 @@ ReproductionResult run(D& device, const ReproductionSpec& spec, ReproductionObse
     return run(device, plan(spec), observer);
 }
 /// The same without an observer.
-/// The same without an observer.
 template <Device D>
 ReproductionResult run(D& device, const ReproductionSpec& spec) {
     ReproductionObserver silent;

@@ -43,7 +43,7 @@ struct TrainingOutcome {
 
 /// Mean and standard deviation (of a sample; 0 for a single value) of one figure over several runs.
 struct Spread {
-    double mean = 0, standard_deviation = 0;
+    double mean = 0, standard_deviation = 0;  ///< over the seeds
 };
 
 /// Throws Error when there is no value.

@@ -208,8 +208,6 @@ struct CoCoOpMethod : PlainMethod {
     }
 
     /// See make_learner().
-    /// See make_learner().
-    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return std::make_unique<CoCoOp<D>>(device, model, recipe.text);

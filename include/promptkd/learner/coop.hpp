@@ -49,8 +49,6 @@ struct CoOpMethod : PlainMethod {
     }
 
     /// See make_learner().
-    /// See make_learner().
-    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe,
                                                   Index class_specific_classes) {

@@ -104,8 +104,6 @@ struct KgCoOpMethod : CoOpMethod {
     }
 
     /// See training_texts().
-    /// See training_texts().
-    /// See training_texts().
     template <Device D>
     static std::vector<typename D::Scalar> frozen_features(const FrozenClip<D>& clip,
                                                            const std::vector<std::string>& names,
@@ -114,8 +112,6 @@ struct KgCoOpMethod : CoOpMethod {
         return frozen_class_features(clip, names, std::vector<std::string>{given.empty() ? "a photo of a {}." : given});
     }
 
-    /// See make_trainer().
-    /// See make_trainer().
     /// See make_trainer().
     template <Device D>
     static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,

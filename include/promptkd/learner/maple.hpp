@@ -172,8 +172,6 @@ struct MapleMethod : PlainMethod {
     }
 
     /// See make_learner().
-    /// See make_learner().
-    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return std::make_unique<MaPLe<D>>(device, model, recipe.text, recipe.depth);

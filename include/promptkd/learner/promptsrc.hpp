@@ -197,8 +197,6 @@ struct PromptSrcMethod {
     }
 
     /// See make_learner().
-    /// See make_learner().
-    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return IvlpMethod::make(device, model, recipe, 0);
@@ -212,8 +210,6 @@ struct PromptSrcMethod {
         return frozen_class_features(clip, names, promptsrc_templates);
     }
 
-    /// See make_trainer().
-    /// See make_trainer().
     /// See make_trainer().
     template <Device D>
     static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,

@@ -288,8 +288,6 @@ struct PlainMethod {
         return {};
     }
     /// Cross-entropy alone; see make_trainer() in learner/registry.hpp.
-    /// Cross-entropy alone; see make_trainer() in learner/registry.hpp.
-    /// Cross-entropy alone; see make_trainer() in learner/registry.hpp.
     template <Device D>
     static std::unique_ptr<LearnerTrainer<D>> make_trainer(D& device, const ClipModel<D>& model,
                                                            PromptLearner<D>& learner,

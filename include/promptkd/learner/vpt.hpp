@@ -44,8 +44,6 @@ struct VptMethod : PlainMethod {
     }
 
     /// See make_learner().
-    /// See make_learner().
-    /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& recipe, Index) {
         return std::make_unique<Vpt<D>>(device, model, recipe.visual, recipe.depth);

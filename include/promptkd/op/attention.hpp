@@ -140,6 +140,7 @@ private:
     Index prefix() const { return s_.sequences.prefix; }
     Index length() const { return s_.sequences.length; }
     Index ld() const { return s_.score_ld(); }
+    /// Rows of queries.
     Index queries() const { return s_.run_queries(); }
     Index head_scores() const { return s_.queries() * ld(); }
 

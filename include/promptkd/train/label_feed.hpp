@@ -66,8 +66,6 @@ public:
     }
 
     /// The batch's labels, in device memory.
-    /// The batch's labels, in device memory.
-    /// The batch's labels, in device memory.
     template <class T>
     const std::int32_t* targets(const T*, Index) const {
         return labels_.data();
