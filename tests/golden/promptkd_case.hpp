@@ -96,7 +96,7 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
                      : brief ? 0.15
                              : 2e-5);
         if (c.has(step + "student_features"))
-            report.close(step + "student_features", download(distiller.student_features(), batch * embed),
+            report.close(step + "student_features", download(distiller.student_features().data, batch * embed),
                          c.values(step + "student_features"), 1e-4);
         check_parameters(student.params(), c, step + "grad.", true, 1e-3, report);
         check_parameters(student.params(), c, step + "after.", false, 1e-3, report);
@@ -129,8 +129,8 @@ void check_promptkd(D& device, const GoldenCase& c, Report& report) {
         const std::vector<T> part(vectors.begin() + half.first * embed,
                                   vectors.begin() + (half.first + half.count) * embed);
         Buffer<D, T> w(device, part);
-        cosine_logits(device, static_cast<const T*>(features.data()), static_cast<const T*>(w.data()), logits.data(),
-                      batch, half.count, embed, student.logit_scale());
+        cosine_logits(device, features.matrix(batch, embed), w.matrix(half.count, embed), student.logit_scale(),
+                      logits.matrix(batch, half.count));
         report.close(half.name, download(logits.data(), batch * half.count), c.values(half.name), final_bound);
     }
 }

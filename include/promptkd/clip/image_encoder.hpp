@@ -61,20 +61,6 @@ public:
         transformer().backward(w, d_features, prompts, tape);
     }
 
-    // until learner/ and distill/ have moved to views
-    /// The same with pointers.
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
-                 const Placement& place, T* features, VisionTape<D>* tape) const {
-        forward(Workspace<D>{device, arena}, Matrix<const T>(images, batch, 3 * resolution() * resolution()),
-                PlacedPrompts<T>{prompts, place}, Matrix<T>(features, batch, embed()), tape);
-    }
-    /// See VisionTransformer::backward().
-    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
-                  const Placement& place, const VisionTape<D>& tape) const {
-        backward(Workspace<D>{device, arena}, Matrix<const T>(d_features, tape.images.rows, embed()),
-                 PlacedPrompts<T>{&prompts, place}, tape);
-    }
-
 private:
     using Either = std::variant<VisionTransformer<D>, ModifiedResNet<D>>;
 

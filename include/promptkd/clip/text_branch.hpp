@@ -39,11 +39,6 @@ public:
                  text.prepare(device, tokens.slice(first, n), part, options.deep_prompts, options.savings)});
         }
     }
-    // until learner/ and distill/ have moved to views
-    /// For the texts `tokens`, whose context stands where `layout` says.
-    TextBranch(D& device, const TextTransformer<D>& text, const TokenRows& tokens, const ContextLayout& layout,
-               Index deep_prompts, Index chunk = 0, TextSavings savings = {})
-        : TextBranch(device, text, tokens, layout, TextBranchOptions{deep_prompts, chunk, savings}) {}
 
     /// Number of texts N.
     Index classes() const { return classes_; }
@@ -69,19 +64,6 @@ public:
             text_->backward(w, c.batch, d_features.row_range(c.first, c.batch.count()),
                             d_context ? d_context + c.context_offset : nullptr, prompts.deep, tape_);
         }
-    }
-
-    // until learner/ and distill/ have moved to views
-    /// The same with pointers.
-    void forward(Arena<D>& arena, const T* context, const PromptLayers<T>* prompts, T* features, bool train) {
-        forward(arena, TextPrompts<T>{context, prompts}, Matrix<T>(features, classes_, text_->embed()),
-                train ? Keep::yes : Keep::no);
-    }
-    /// The same with pointers.
-    void backward(Arena<D>& arena, const T* d_features, const T* context, T* d_context,
-                  const PromptLayers<T>* prompts) {
-        backward(arena, Matrix<const T>(d_features, classes_, text_->embed()), TextPrompts<T>{context, prompts},
-                 d_context);
     }
 
 private:

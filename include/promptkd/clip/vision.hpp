@@ -110,21 +110,6 @@ public:
         if (weights) embedding_gradients(w, dx, t, *weights);
     }
 
-    // until learner/ and distill/ have moved to views
-    /// The same with pointers.
-    void forward(D& device, Arena<D>& arena, const T* images, Index batch, const PromptLayers<T>* prompts,
-                 const Placement& place, T* features, VisionTape<D>* tape) const {
-        forward(Workspace<D>{device, arena}, Matrix<const T>(images, batch, 3 * resolution() * resolution()),
-                PlacedPrompts<T>{prompts, place}, Matrix<T>(features, batch, embed()), tape);
-    }
-    /// The same with pointers.
-    void backward(D& device, Arena<D>& arena, const T* d_features, const PromptLayers<T>& prompts,
-                  const Placement& place, const VisionTape<D>& tape,
-                  const WeightGradients<T>* weights = nullptr) const {
-        backward(Workspace<D>{device, arena}, Matrix<const T>(d_features, tape.images.rows, embed()),
-                 PlacedPrompts<T>{&prompts, place}, tape, weights);
-    }
-
     /// Calls visit(name, tensor, shape) for every weight under OpenAI's names; `tensor` is a reference to a
     /// FrozenMatrix or to a pointer, in the form and shape in which it is computed with: the projection is (embed, d)
     /// here, the transpose of what files hold.

@@ -98,9 +98,6 @@ public:
         /// Until it is destroyed.
         explicit Scope(Arena& arena, Keep kept = Keep::yes)
             : arena_(arena), top_(arena.top_), bottom_(arena.bottom_), kept_(kept) {}
-        // until learner/ and distill/ have moved to views
-        /// The same with a flag.
-        Scope(Arena& arena, bool release_kept) : Scope(arena, release_kept ? Keep::no : Keep::yes) {}
         ~Scope() {
             arena_.top_ = top_;
             if (kept_ == Keep::no) arena_.bottom_ = bottom_;
@@ -135,12 +132,6 @@ public:
     template <class T>
     T* take(Keep kept, Index n) {
         return kept == Keep::yes ? keep<T>(n) : scratch<T>(n);
-    }
-    // until learner/ and distill/ have moved to views
-    /// The same with a flag.
-    template <class T>
-    T* take(bool kept, Index n) {
-        return take<T>(kept ? Keep::yes : Keep::no, n);
     }
 
     /// Forgets everything; call at the start of a step.

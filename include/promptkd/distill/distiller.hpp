@@ -44,11 +44,7 @@ public:
           objective_(std::move(objective)),
           arena_(student.device()),
           max_batch_(batch_of(student, options)) {
-        {
-            PlanningScope<D> planning(device_);
-            run(nullptr, nullptr, max_batch_);
-        }
-        arena_.bind();
+        arena_.plan([&] { run(nullptr, nullptr, max_batch_); });
     }
 
     /// One training step on device images (batch, 3, r, r) and the teacher's `target` (batch, target_size()) with
@@ -97,7 +93,7 @@ public:
     /// Bytes of activations and temporaries of one step of the student.
     std::size_t arena_bytes() const { return arena_.peak(); }
     /// Normalised features of the last step (batch, embed), in device memory.
-    const T* student_features() const { return tape_.unit; }
+    Matrix<const T> student_features() const { return tape_.unit; }
 
 private:
     static Index batch_of(const Student<D>& student, const DistillerOptions<D>& options) {
@@ -107,19 +103,22 @@ private:
     /// Forward, objective, backward.
     void run(const T* images, const T* target, Index batch) {
         arena_.reset();
-        const Index embed = student_.config().embed;
-        const Index own_embed = student_.model().vision().embed();
-        const T* unit = student_.forward_training(arena_, images, batch, tape_, this->parallel());
-        typename Arena<D>::Scope scope(arena_);
+        const Workspace<D> w{device_, arena_};
+        StudentBatch<T> in;
+        in.images = student_.pixels(images, batch);
+        in.target = {target, batch, objective_.target_size()};
+        in.unit = student_.forward_training(w, in.images, tape_, this->parallel());
+        in.encoded = tape_.encoded;
+        const WorkspaceScope scope(w);
         StudentGradients<T> out;
-        out.d_unit = arena_.template scratch<T>(batch * embed);
-        if (objective_.reads_encoded()) out.d_encoded = arena_.template scratch<T>(batch * own_embed);
+        out.d_unit = scratch<T>(w, batch, in.unit.columns);
+        if (objective_.reads_encoded()) out.d_encoded = scratch<T>(w, batch, in.encoded.columns);
         out.loss = this->device_loss();
-        objective_.evaluate(arena_, StudentBatch<T>{images, batch, target, unit, tape_.encoded}, out);
-        this->scale_gradient(out.d_unit, batch * embed, batch);
-        if (out.d_encoded) this->scale_gradient(out.d_encoded, batch * own_embed, batch);
+        objective_.evaluate(w, in, out);
+        this->scale_gradient(out.d_unit.data, out.d_unit.count(), batch);
+        if (out.d_encoded.data) this->scale_gradient(out.d_encoded.data, out.d_encoded.count(), batch);
         this->share_loss(batch);
-        student_.backward(arena_, out.d_unit, tape_, out.d_encoded);
+        student_.backward(w, out.d_unit, tape_, out.d_encoded);
     }
 
     Student<D>& student_;

@@ -55,35 +55,34 @@ struct ClassVectors {
     std::vector<T> own;     ///< W₀ (classes, e_s): the student's own, needed to stay close to its own logits alone
 };
 
-/// One batch as an objective sees it, in device memory.
+/// One batch of n images as an objective sees it, in device memory.
 template <class T>
 struct StudentBatch {
-    const T* images = nullptr;   ///< (n, 3, r, r)
-    Index n = 0;                 ///< images
-    const T* target = nullptr;   ///< (n, target_size()): the teacher's
-    const T* unit = nullptr;     ///< (n, e_t): the student's normalised features u_s
-    const T* encoded = nullptr;  ///< (n, e_s): its encoder's features in front of the projector, as they are
+    Matrix<const T> images;   ///< (n, 3·r·r)
+    Matrix<const T> target;   ///< (n, target_size()): the teacher's
+    Matrix<const T> unit;     ///< (n, e_t): the student's normalised features u_s
+    Matrix<const T> encoded;  ///< (n, e_s): its encoder's features in front of the projector, as they are
 };
 
 /// Where an objective writes, in device memory.
 template <class T>
 struct StudentGradients {
-    T* d_unit = nullptr;     ///< (n, e_t): with respect to u_s
-    T* d_encoded = nullptr;  ///< (n, e_s): with respect to `encoded`; null unless reads_encoded()
-    T* loss = nullptr;       ///< one number
+    Matrix<T> d_unit;     ///< (n, e_t): with respect to u_s
+    Matrix<T> d_encoded;  ///< (n, e_s): with respect to `encoded`; no data unless reads_encoded()
+    T* loss = nullptr;    ///< one number
 };
 
 /// What a Distiller minimises.
 ///   target_size(): values of a target's row.
 ///   reads_encoded(): whether the loss also depends on the encoder's features in front of the projector.
-///   evaluate(arena, batch, out): writes loss and gradients; temporaries come from the arena.
+///   evaluate(workspace, batch, out): writes loss and gradients; temporaries come from the workspace.
 template <class O, class D>
 concept Objective = Device<D> &&
-    requires(O& o, const O& c, Arena<D>& arena, const StudentBatch<typename D::Scalar>& batch,
+    requires(O& o, const O& c, const Workspace<D>& w, const StudentBatch<typename D::Scalar>& batch,
              const StudentGradients<typename D::Scalar>& out) {
     { c.target_size() } -> std::convertible_to<Index>;
     { c.reads_encoded() } -> std::convertible_to<bool>;
-    o.evaluate(arena, batch, out);
+    o.evaluate(w, batch, out);
 };
 
 /// PromptKD's objective (sections 3.3 and 4.4):
@@ -125,59 +124,54 @@ public:
     bool reads_encoded() const { return frozen_ && config_.stay_close_to == StayCloseTo::features; }
 
     /// Loss and gradients of a batch.
-    void evaluate(Arena<D>& arena, const StudentBatch<T>& in, const StudentGradients<T>& out) {
-        typename Arena<D>::Scope scope(arena);
-        T* row_loss = arena.template scratch<T>(in.n);
+    void evaluate(const Workspace<D>& w, const StudentBatch<T>& in, const StudentGradients<T>& out) {
         device_.zero(out.loss, sizeof(T));
-        const T* frozen = frozen_ ? frozen_->encode(in.images, in.n) : nullptr;
+        Matrix<const T> frozen;
+        if (frozen_) frozen = {frozen_->encode(in.images.data, in.images.rows), in.images.rows, own_embed_};
         const bool own_logits = frozen_ && config_.stay_close_to == StayCloseTo::logits;
         if (config_.kd == KdLoss::logits || own_logits)
-            add_logit_losses(arena, in, frozen, row_loss, out);
+            add_logit_losses(w, in, frozen, out);
         else
-            device_.zero(out.d_unit, static_cast<std::size_t>(in.n * embed_) * sizeof(T));
+            zero(device_, out.d_unit);
         if (config_.kd == KdLoss::l1)
-            add_absolute_difference_loss(device_, in.unit, in.target, out.d_unit, row_loss, out.loss, in.n, embed_,
-                                         config_.kd_weight);
+            add_absolute_difference_loss(w, in.unit, in.target, config_.kd_weight, out.d_unit, out.loss);
         if (config_.kd == KdLoss::mse)
-            add_squared_difference_loss(device_, in.unit, in.target, out.d_unit, row_loss, out.loss, in.n, embed_,
-                                        config_.kd_weight);
-        if (reads_encoded()) stay_close(arena, in, frozen, row_loss, out);
+            add_squared_difference_loss(w, in.unit, in.target, config_.kd_weight, out.d_unit, out.loss);
+        if (reads_encoded()) stay_close(w, in, frozen, out);
     }
 
 private:
     /// The terms that go through the student's logits, whose gradient becomes d_unit.
-    void add_logit_losses(Arena<D>& arena, const StudentBatch<T>& in, const T* frozen, T* row_loss,
+    void add_logit_losses(const Workspace<D>& w, const StudentBatch<T>& in, Matrix<const T> frozen,
                           const StudentGradients<T>& out) {
-        typename Arena<D>::Scope scope(arena);
-        T* logits = arena.template scratch<T>(in.n * classes_);
-        T* d_logits = arena.template scratch<T>(in.n * classes_);
-        const T* vectors = vectors_.data();
-        cosine_logits(device_, in.unit, vectors, logits, in.n, classes_, embed_, logit_scale_);
+        const WorkspaceScope scope(w);
+        const Index n = in.unit.rows;
+        const Matrix<T> logits = scratch<T>(w, n, classes_);
+        const Matrix<T> d_logits = scratch<T>(w, n, classes_);
+        const Matrix<const T> vectors = vectors_.matrix(classes_, embed_);
+        cosine_logits(device_, in.unit, vectors, logit_scale_, logits);
         const bool kd = config_.kd == KdLoss::logits;
         if (kd)
-            distillation_loss(device_, in.target, static_cast<const T*>(logits), d_logits, row_loss, out.loss, in.n,
-                              classes_, config_.temperature, config_.kd_weight);
-        if (frozen && config_.stay_close_to == StayCloseTo::logits) {
-            cosine_logits(device_, frozen, static_cast<const T*>(own_vectors_.data()), frozen_logits_.data(), in.n,
-                          classes_, own_embed_, logit_scale_);
-            distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), static_cast<const T*>(logits),
-                              d_logits, row_loss, out.loss, in.n, classes_, 1.0, config_.stay_close, kd);
+            distillation_loss(w, in.target, logits, d_logits, out.loss,
+                              {config_.temperature, config_.kd_weight, Accumulate::no});
+        if (frozen_ && config_.stay_close_to == StayCloseTo::logits) {
+            const Matrix<T> zero_shot = frozen_logits_.matrix(n, classes_);
+            cosine_logits(device_, frozen, own_vectors_.matrix(classes_, own_embed_), logit_scale_, zero_shot);
+            distillation_loss(w, zero_shot, logits, d_logits, out.loss,
+                              {1.0, config_.stay_close, kd ? Accumulate::yes : Accumulate::no});
         }
-        cosine_logits_backward(device_, static_cast<const T*>(d_logits), vectors, out.d_unit, in.n, classes_, embed_,
-                               logit_scale_);
+        cosine_logits_backward(device_, d_logits, vectors, logit_scale_, out.d_unit);
     }
 
-    void stay_close(Arena<D>& arena, const StudentBatch<T>& in, const T* frozen, T* row_loss,
+    void stay_close(const Workspace<D>& w, const StudentBatch<T>& in, Matrix<const T> frozen,
                     const StudentGradients<T>& out) {
-        typename Arena<D>::Scope scope(arena);
-        T* own = arena.template scratch<T>(in.n * own_embed_);
-        T* inverse = arena.template scratch<T>(in.n);
-        normalize_forward(device_, in.encoded, own, inverse, in.n, own_embed_);
-        device_.zero(out.d_encoded, static_cast<std::size_t>(in.n * own_embed_) * sizeof(T));
-        add_absolute_difference_loss(device_, static_cast<const T*>(own), frozen, out.d_encoded, row_loss, out.loss,
-                                     in.n, own_embed_, config_.stay_close);
-        normalize_backward(device_, static_cast<const T*>(own), static_cast<const T*>(inverse), out.d_encoded, in.n,
-                           own_embed_);
+        const WorkspaceScope scope(w);
+        const Matrix<T> own = scratch<T>(w, in.encoded.rows, own_embed_);
+        T* inverse = scratch<T>(w, in.encoded.rows);
+        normalize_forward(device_, in.encoded, own, inverse);
+        zero(device_, out.d_encoded);
+        add_absolute_difference_loss(w, own, frozen, config_.stay_close, out.d_encoded, out.loss);
+        normalize_backward(device_, own, inverse, out.d_encoded);
     }
 
     D& device_;

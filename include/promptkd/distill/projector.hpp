@@ -24,13 +24,13 @@ public:
 
     /// Saved activations of one training forward pass.
     struct Tape {
-        const T* x = nullptr;  ///< the input
+        Matrix<const T> x;  ///< the input
         /// What one layer leaves.
         struct Layer {
-            T *x_hat = nullptr, *variance = nullptr, *active = nullptr;  ///< of BatchNorm; the ReLU's result
+            BatchNormTape<T> norm;  ///< of BatchNorm
+            Matrix<T> active;       ///< the ReLU's result
         };
         std::vector<Layer> layers;  ///< of all but the last
-        Index rows = 0;             ///< rows of the pass
         DataParallel<D> parallel;   ///< whose rows BatchNorm took together
     };
 
@@ -94,29 +94,22 @@ public:
 
     /// y (rows, outputs) from x (rows, inputs), with the batch's statistics (of all ranks), which also move the running
     /// ones.
-    void forward_training(D& device, Arena<D>& arena, const T* x, T* y, Index rows, Tape& tape,
+    void forward_training(const Workspace<D>& w, Matrix<const T> x, Matrix<T> y, Tape& tape,
                           const DataParallel<D>& parallel = {}) {
         tape.x = x;
-        tape.rows = rows;
         tape.parallel = parallel.batch_norm();
         tape.layers.resize(norms_.size());
-        for (std::size_t i = 0; i < linears_.size(); ++i) {
-            if (i == norms_.size()) {
-                linear_forward(device, linears_[i], x, y, rows);
-                break;
-            }
+        for (std::size_t i = 0; i < norms_.size(); ++i) {
             typename Tape::Layer& t = tape.layers[i];
-            t.x_hat = arena.template keep<T>(rows * outputs_);
-            t.active = arena.template keep<T>(rows * outputs_);
-            t.variance = arena.template keep<T>(outputs_);
-            typename Arena<D>::Scope scope(arena);
-            T* mean = arena.template scratch<T>(outputs_);
-            linear_forward(device, linears_[i], x, t.active, rows);
-            batch_norm_forward(device, arena, norms_[i].view(), static_cast<const T*>(t.active), t.x_hat, mean,
-                               t.variance, t.active, rows, tape.parallel);
-            relu_forward(device, t.active, t.active, rows * outputs_);
+            t.norm.x_hat = keep<T>(w, x.rows, outputs_);
+            t.active = keep<T>(w, x.rows, outputs_);
+            t.norm.variance = keep<T>(w, outputs_);
+            linear_forward(w.device, linears_[i], x, t.active);
+            batch_norm_forward(w, norms_[i].view(), t.active, t.norm, t.active, tape.parallel);
+            relu_forward(w.device, t.active, t.active);
             x = t.active;
         }
+        linear_forward(w.device, linears_.back(), x, y);
     }
 
     /// A training pass was queued, which moved the running statistics.
@@ -125,45 +118,42 @@ public:
     }
 
     /// y (rows, outputs) with the running statistics.
-    void forward_inference(D& device, Arena<D>& arena, const T* x, T* y, Index rows) {
-        typename Arena<D>::Scope scope(arena);
-        for (std::size_t i = 0; i < linears_.size(); ++i) {
-            T* out = i == norms_.size() ? y : arena.template scratch<T>(rows * outputs_);
-            linear_forward(device, linears_[i], x, out, rows);
-            if (i == norms_.size()) break;
-            batch_norm_inference(device, norms_[i].view(), out, out, rows);
-            relu_forward(device, out, out, rows * outputs_);
+    void forward_inference(const Workspace<D>& w, Matrix<const T> x, Matrix<T> y) {
+        const WorkspaceScope scope(w);
+        for (std::size_t i = 0; i < norms_.size(); ++i) {
+            const Matrix<T> out = scratch<T>(w, x.rows, outputs_);
+            linear_forward(w.device, linears_[i], x, out);
+            batch_norm_inference(w.device, norms_[i].view(), out, out);
+            relu_forward(w.device, out, out);
             x = out;
         }
+        linear_forward(w.device, linears_.back(), x, y);
     }
 
-    /// Adds the parameters' gradients; dy (rows, outputs) is overwritten; dx (rows, inputs) unless null.
-    void backward(D& device, Arena<D>& arena, T* dy, T* dx, const Tape& tape) {
-        typename Arena<D>::Scope scope(arena);
-        const Index rows = tape.rows;
-        T* sums = arena.template scratch<T>(2 * outputs_);
-        for (std::size_t i = linears_.size(); i-- > 0;) {
-            const T* x = i == 0 ? tape.x : tape.layers[i - 1].active;
-            T* next = i == 0 ? dx : arena.template scratch<T>(rows * outputs_);
-            linear_backward(device, linears_[i], x, static_cast<const T*>(dy), next, rows);
-            if (i == 0) break;
+    /// Adds the parameters' gradients; dy (rows, outputs) is overwritten; dx (rows, inputs) unless it has no data.
+    void backward(const Workspace<D>& w, Matrix<T> dy, Matrix<T> dx, const Tape& tape) {
+        const WorkspaceScope scope(w);
+        for (std::size_t i = norms_.size(); i > 0; --i) {
             const typename Tape::Layer& t = tape.layers[i - 1];
-            Norm& n = norms_[i - 1];
-            relu_backward(device, static_cast<const T*>(t.active), next, rows * outputs_);
-            batch_norm_backward(device, n.view(), static_cast<const T*>(t.x_hat), static_cast<const T*>(t.variance),
-                                sums, next, n.weight->grad, n.bias->grad, rows, tape.parallel);
+            const Matrix<T> next = scratch<T>(w, dy.rows, outputs_);
+            linear_backward(w.device, linears_[i], t.active, dy, next);
+            relu_backward(w.device, t.active, next);
+            batch_norm_backward(w, norms_[i - 1].view(), t.norm, next, tape.parallel);
             dy = next;
         }
+        linear_backward(w.device, linears_.front(), tape.x, dy, dx);
     }
 
 private:
     struct Norm {
         std::string name;
-        const Param<T>*weight = nullptr, *bias = nullptr;
+        const Param<T>* weight = nullptr;
+        const Param<T>* bias = nullptr;
         Buffer<D, T> running_mean, running_variance;
         std::int64_t batches = 0;
         BatchNormView<T> view() {
-            return {weight->value, bias->value, running_mean.data(), running_variance.data(), running_mean.size()};
+            return {weight->value,       bias->value,  running_mean.data(), running_variance.data(),
+                    running_mean.size(), weight->grad, bias->grad};
         }
     };
 

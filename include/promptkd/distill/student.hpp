@@ -76,54 +76,63 @@ public:
         projector_.save_statistics(map, prefix);
     }
 
+    /// Device images (batch, 3, r, r) as a matrix with a row an image.
+    Matrix<const T> pixels(const T* images, Index batch) const {
+        const Index resolution = model_->vision().resolution();
+        return {images, batch, 3 * resolution * resolution};
+    }
+
     /// What one training forward pass leaves for the backward pass.
     struct Tape {
-        VisionTape<D> vision;                                       ///< of the image encoder
-        typename Projector<D>::Tape projector;                      ///< of the projector
-        T *encoded = nullptr, *unit = nullptr, *inverse = nullptr;  ///< encoder's features, normalised ones, 1/‖·‖
-        Index batch = 0;                                            ///< images of the pass
+        VisionTape<D> vision;                   ///< of the image encoder
+        typename Projector<D>::Tape projector;  ///< of the projector
+        Matrix<T> encoded, unit;                ///< encoder's features, normalised ones
+        T* inverse = nullptr;                   ///< 1/‖·‖ of the features
     };
 
     /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape. With several ranks
     /// (`parallel`) BatchNorm sees the rows of all, unless it says otherwise.
-    const T* forward_training(Arena<D>& arena, const T* images, Index batch, Tape& tape,
-                              const DataParallel<D>& parallel = {}) {
-        tape.batch = batch;
-        tape.encoded = arena.template keep<T>(batch * model_->vision().embed());
-        tape.unit = arena.template keep<T>(batch * config_.embed);
-        tape.inverse = arena.template keep<T>(batch);
-        encode(arena, images, batch, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
-        projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector, parallel);
-        normalize_forward(*device_, static_cast<const T*>(tape.unit), tape.unit, tape.inverse, batch, config_.embed);
+    Matrix<const T> forward_training(const Workspace<D>& w, Matrix<const T> images, Tape& tape,
+                                     const DataParallel<D>& parallel = {}) {
+        tape.encoded = keep<T>(w, images.rows, model_->vision().embed());
+        tape.unit = keep<T>(w, images.rows, config_.embed);
+        tape.inverse = keep<T>(w, images.rows);
+        encode(w, images, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
+        projector_.forward_training(w, tape.encoded, tape.unit, tape.projector, parallel);
+        normalize_forward(*device_, tape.unit, tape.unit, tape.inverse);
         return tape.unit;
     }
 
     /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features, which is overwritten,
-    /// and from `d_own` (batch, e_s; may be null), a further gradient of the encoder's features.
-    void backward(Arena<D>& arena, T* d_unit, const Tape& tape, const T* d_own = nullptr) {
-        typename Arena<D>::Scope scope(arena);
-        normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit,
-                           tape.batch, config_.embed);
-        T* d_encoded = reaches_encoder() ? arena.template scratch<T>(tape.batch * model_->vision().embed()) : nullptr;
-        projector_.backward(*device_, arena, d_unit, d_encoded, tape.projector);
-        if (d_own && d_encoded) add_scaled(*device_, 1, d_own, d_encoded, tape.batch * model_->vision().embed());
+    /// and from `d_own` (batch, e_s; no data for none), a further gradient of the encoder's features.
+    void backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& tape, Matrix<const T> d_own = {}) {
+        const WorkspaceScope scope(w);
+        normalize_backward(*device_, tape.unit, tape.inverse, d_unit);
+        Matrix<T> d_encoded;
+        if (reaches_encoder()) d_encoded = scratch<T>(w, tape.encoded.rows, tape.encoded.columns);
+        projector_.backward(w, d_unit, d_encoded, tape.projector);
+        if (d_own.data && d_encoded.data) add_scaled(*device_, 1, d_own.data, d_encoded.data, d_encoded.count());
+        const PlacedPrompts<T> placed{prompts(), table_.view(tape.encoded.rows)};
         if (own_) {
             const WeightGradients<T> weights = own_->gradients();
-            own_->encoder().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision,
-                                     &weights);
+            own_->encoder().backward(w, d_encoded, placed, tape.vision, &weights);
         } else if (prompts()) {
-            model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
+            model_->vision().backward(w, d_encoded, placed, tape.vision);
         }
     }
 
     /// features (batch, embed), normalised, in evaluation mode (running statistics).
+    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) {
+        const WorkspaceScope scope(w);
+        const Matrix<T> encoded = scratch<T>(w, images.rows, model_->vision().embed());
+        encode(w, images, encoded, nullptr);
+        projector_.forward_inference(w, encoded, features);
+        normalize_forward(*device_, features, features);
+    }
+    /// The same for device images and features by their addresses.
     void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
-        typename Arena<D>::Scope scope(arena);
-        T* encoded = arena.template scratch<T>(batch * model_->vision().embed());
-        encode(arena, images, batch, encoded, nullptr);
-        projector_.forward_inference(*device_, arena, encoded, features, batch);
-        normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
-                          config_.embed);
+        forward_inference(Workspace<D>{*device_, arena}, pixels(images, batch),
+                          Matrix<T>(features, batch, config_.embed));
     }
 
     /// A training step was queued: BatchNorm's count of batches, which a checkpoint holds.
@@ -149,11 +158,12 @@ private:
     /// Whether there is anything to train behind the projector.
     bool reaches_encoder() const { return prompts() || own_; }
 
-    void encode(Arena<D>& arena, const T* images, Index batch, T* encoded, VisionTape<D>* tape) const {
+    void encode(const Workspace<D>& w, Matrix<const T> images, Matrix<T> encoded, VisionTape<D>* tape) const {
+        const PlacedPrompts<T> placed{prompts(), table_.view(images.rows)};
         if (own_)
-            own_->encoder().forward(*device_, arena, images, batch, prompts(), table_.view(batch), encoded, tape);
+            own_->encoder().forward(w, images, placed, encoded, tape);
         else
-            model_->vision().forward(*device_, arena, images, batch, prompts(), table_.view(batch), encoded, tape);
+            model_->vision().forward(w, images, placed, encoded, tape);
     }
 
     D* device_;

@@ -87,8 +87,9 @@ private:
 
     const T* logits(Teacher& t, const T* images, Index n, T* out) {
         const T* u = t.tower->encode(images, n);
-        cosine_logits(device_, u, static_cast<const T*>(t.vectors.data()), out, n, t.classes, t.tower->embed(),
-                      t.tower->logit_scale());
+        const Index embed = t.tower->embed();
+        cosine_logits(device_, Matrix<const T>(u, n, embed), t.vectors.matrix(t.classes, embed), t.tower->logit_scale(),
+                      Matrix<T>(out, n, t.classes));
         return out;
     }
 

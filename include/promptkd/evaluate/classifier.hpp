@@ -35,11 +35,7 @@ public:
         arena_ = std::make_unique<Arena<D>>(device);
         features_ = Buffer<D, T>(device, max_batch * embed());
         logits_ = Buffer<D, T>(device, max_batch * classes());
-        {
-            PlanningScope<D> planning(device);
-            encode(nullptr, max_batch);
-        }
-        arena_->bind();
+        arena_->plan([&] { encode(nullptr, max_batch); });
     }
 
     /// The classes, in the order of class_vectors() and probabilities().

@@ -26,11 +26,7 @@ public:
 
     StudentEncoder(D& device, Student<D>& student, Index batch)
         : student_(student), features_(device, batch * student.config().embed), arena_(device) {
-        {
-            PlanningScope<D> planning(device);
-            student.forward_inference(arena_, nullptr, batch, features_.data());
-        }
-        arena_.bind();
+        arena_.plan([&] { student.forward_inference(arena_, nullptr, batch, features_.data()); });
     }
 
     Index resolution() const { return student_.model().vision().resolution(); }

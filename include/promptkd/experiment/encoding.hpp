@@ -72,8 +72,7 @@ HostTensor logits_of_features(D& device, const ClipModel<D>& model, std::vector<
     normalize_rows(images, embed);
     normalize_rows(texts, embed);
     Buffer<D, T> u(device, images), w(device, texts), logits(device, n * classes);
-    cosine_logits(device, static_cast<const T*>(u.data()), static_cast<const T*>(w.data()), logits.data(), n, classes,
-                  embed, model.logit_scale());
+    cosine_logits(device, u.matrix(n, embed), w.matrix(classes, embed), model.logit_scale(), logits.matrix(n, classes));
     return make_tensor(logits.to_host(), {n, classes});
 }
 

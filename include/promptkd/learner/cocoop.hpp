@@ -41,17 +41,18 @@ public:
     Index hidden() const { return hidden_; }
 
     /// shift (batch, d_t) = π(u), u (batch, e); `active` (batch, hidden) is kept for backward.
-    void shift(D& device, const T* u, T* active, T* shift, Index batch) const {
-        linear_forward(device, first_, u, active, batch);
-        relu_forward(device, static_cast<const T*>(active), active, batch * hidden_);
-        linear_forward(device, second_, static_cast<const T*>(active), shift, batch);
+    void shift(D& device, Matrix<const T> u, Matrix<T> active, Matrix<T> shift) const {
+        linear_forward(device, first_, u, active);
+        relu_forward(device, active, active);
+        linear_forward(device, second_, active, shift);
     }
 
     /// Adds the meta-net's gradients from d_shift (batch, d_t); d_active is scratch (batch, hidden).
-    void shift_backward(D& device, const T* u, const T* active, const T* d_shift, T* d_active, Index batch) const {
-        linear_backward(device, second_, active, d_shift, d_active, batch);
-        relu_backward(device, active, d_active, batch * hidden_);
-        linear_backward(device, first_, u, static_cast<const T*>(d_active), static_cast<T*>(nullptr), batch);
+    void shift_backward(D& device, Matrix<const T> u, Matrix<const T> active, Matrix<const T> d_shift,
+                        Matrix<T> d_active) const {
+        linear_backward(device, second_, active, d_shift, d_active);
+        relu_backward(device, active, d_active);
+        linear_backward(device, first_, u, d_active);
     }
 
 private:
@@ -79,103 +80,94 @@ public:
         : Base(device, learner, options),
           model_(model),
           learner_(learner),
-          text_(device, model.text(), texts.tokens, texts.layout, 0, options.class_chunk, options.savings),
+          text_(device, model.text(), texts.tokens, texts.layout, {0, options.class_chunk, options.savings}),
           images_(device, model, nullptr, options.max_batch),
           arena_(device) {
-        {
-            PlanningScope<D> planning(device);
+        arena_.plan([&] {
             accumulate(nullptr, nullptr, options.max_batch);
             logits(nullptr, options.max_batch, nullptr);
-        }
-        arena_.bind();
+        });
     }
 
     void accumulate(const T* images, const std::int32_t* labels, Index batch) override {
         this->check_batch(batch);
-        const Index embed = model_.text().embed();
-        const Index width = model_.text().config().width;
         arena_.reset();
-        typename Arena<D>::Scope scope(arena_);
-        const T* u = images_.encode(images, batch);
-        T* active = arena_.template scratch<T>(batch * learner_.hidden());
-        T* shift = arena_.template scratch<T>(batch * width);
-        T* d_shift = arena_.template scratch<T>(batch * width);
-        learner_.shift(device_, u, active, shift, batch);
-        device_.zero(d_shift, static_cast<std::size_t>(batch * width) * sizeof(T));
+        const Workspace<D> w{device_, arena_};
+        const WorkspaceScope scope(w);
+        const Matrix<const T> u = encode(images, batch);
+        const Matrix<T> active = scratch<T>(w, batch, learner_.hidden());
+        const Matrix<T> shift = scratch<T>(w, batch, width());
+        const Matrix<T> d_shift = scratch<T>(w, batch, width());
+        learner_.shift(device_, u, active, shift);
+        zero(device_, d_shift);
         for (Index i = 0; i < batch; ++i)
-            one_image({u + i * embed, labels ? labels + i : nullptr, shift + i * width, d_shift + i * width, batch, i});
+            one_image(w, {u.row_range(i, 1), labels ? labels + i : nullptr, shift.row(i), d_shift.row(i), batch, i});
         this->share_loss(batch);
-        learner_.shift_backward(device_, u, static_cast<const T*>(active), static_cast<const T*>(d_shift),
-                                active_gradient(batch), batch);
+        learner_.shift_backward(device_, u, active, d_shift, scratch<T>(w, batch, learner_.hidden()));
     }
 
     void begin_evaluation() override {}
 
     void logits(const T* images, Index batch, T* out) override {
-        const Index embed = model_.text().embed();
-        const Index width = model_.text().config().width;
-        const Index classes = text_.classes();
         arena_.reset();
-        typename Arena<D>::Scope scope(arena_);
-        const T* u = images_.encode(images, batch);
-        T* active = arena_.template scratch<T>(batch * learner_.hidden());
-        T* shift = arena_.template scratch<T>(batch * width);
-        T* context = arena_.template scratch<T>(learner_.vectors() * width);
-        T* w = arena_.template scratch<T>(classes * embed);
-        learner_.shift(device_, u, active, shift, batch);
+        const Workspace<D> w{device_, arena_};
+        const WorkspaceScope scope(w);
+        const Matrix<const T> u = encode(images, batch);
+        const Matrix<T> shift = scratch<T>(w, batch, width());
+        const Matrix<T> context = scratch<T>(w, learner_.vectors(), width());
+        const Matrix<T> features = scratch<T>(w, text_.classes(), embed());
+        const Matrix<T> logits(out, batch, text_.classes());
+        learner_.shift(device_, u, scratch<T>(w, batch, learner_.hidden()), shift);
         for (Index i = 0; i < batch; ++i) {
-            add_row(device_, static_cast<const T*>(learner_.context()->value), static_cast<const T*>(shift + i * width),
-                    context, learner_.vectors(), width);
-            text_.forward(arena_, context, nullptr, w, false);
-            normalize_forward(device_, static_cast<const T*>(w), w, static_cast<T*>(nullptr), classes, embed);
-            cosine_logits(device_, u + i * embed, static_cast<const T*>(w), out ? out + i * classes : nullptr, 1,
-                          classes, embed, model_.logit_scale());
+            add_row(device_, context_values(), shift.row(i), context);
+            text_.forward(arena_, {context.data, nullptr}, features, Keep::no);
+            normalize_forward(device_, features, features);
+            cosine_logits(device_, u.row_range(i, 1), features, model_.logit_scale(), logits.row_range(i, 1));
         }
     }
 
     Index classes() const override { return text_.classes(); }
 
 private:
-    T* active_gradient(Index batch) { return arena_.template scratch<T>(batch * learner_.hidden()); }
-
     /// An image of a batch: its normalised feature, label, context shift, and where the shift's gradient goes.
     struct OneImage {
-        const T* u;
+        Matrix<const T> u;
         const std::int32_t* label;
         const T* shift;
         T* d_shift;
         Index batch, number;
     };
 
+    Index embed() const { return model_.text().embed(); }
+    Index width() const { return model_.text().config().width; }
+    Matrix<const T> encode(const T* images, Index batch) { return {images_.encode(images, batch), batch, embed()}; }
+    Matrix<const T> context_values() const { return {learner_.context()->value, learner_.vectors(), width()}; }
+
     /// Loss and gradients of one image: forward and backward through its own text branch.
-    void one_image(const OneImage& image) {
-        typename Arena<D>::Scope scope(arena_, true);
-        const Index embed = model_.text().embed();
-        const Index width = model_.text().config().width;
+    void one_image(const Workspace<D>& w, const OneImage& image) {
+        const WorkspaceScope scope(w, Keep::no);
         const Index classes = text_.classes();
-        const Index n = learner_.vectors();
-        T* w = arena_.template keep<T>(classes * embed);
-        T* inverse = arena_.template keep<T>(classes);
-        T* context = arena_.template scratch<T>(n * width);
-        T* d_context = arena_.template scratch<T>(n * width);
-        T* logits = arena_.template scratch<T>(classes);
-        T* d_logits = arena_.template scratch<T>(classes);
-        T* dw = arena_.template scratch<T>(classes * embed);
-        T* row_loss = arena_.template scratch<T>(1);
-        add_row(device_, static_cast<const T*>(learner_.context()->value), image.shift, context, n, width);
-        text_.forward(arena_, context, nullptr, w, true);
-        normalize_forward(device_, static_cast<const T*>(w), w, inverse, classes, embed);
-        cosine_logits(device_, image.u, static_cast<const T*>(w), logits, 1, classes, embed, model_.logit_scale());
-        cross_entropy_loss(device_, static_cast<const T*>(logits), image.label, d_logits, row_loss, this->device_loss(),
-                           1, classes, image.batch, image.number > 0);
-        cosine_logits_backward_vectors(device_, static_cast<const T*>(d_logits), image.u, dw, 1, classes, embed,
-                                       model_.logit_scale());
-        this->scale_gradient(dw, classes * embed, image.batch);
-        normalize_backward(device_, static_cast<const T*>(w), static_cast<const T*>(inverse), dw, classes, embed);
-        device_.zero(d_context, static_cast<std::size_t>(n * width) * sizeof(T));
-        text_.backward(arena_, dw, context, d_context, nullptr);
-        add_scaled(device_, 1, static_cast<const T*>(d_context), learner_.context()->grad, n * width);
-        add_column_sums(device_, static_cast<const T*>(d_context), image.d_shift, n, width);
+        const Matrix<T> features = keep<T>(w, classes, embed());
+        T* inverse = keep<T>(w, classes);
+        const Matrix<T> context = scratch<T>(w, learner_.vectors(), width());
+        const Matrix<T> d_context = scratch<T>(w, learner_.vectors(), width());
+        const Matrix<T> logits = scratch<T>(w, 1, classes);
+        const Matrix<T> d_logits = scratch<T>(w, 1, classes);
+        const Matrix<T> d_features = scratch<T>(w, classes, embed());
+        const TextPrompts<T> prompts{context.data, nullptr};
+        add_row(device_, context_values(), image.shift, context);
+        text_.forward(arena_, prompts, features, Keep::yes);
+        normalize_forward(device_, features, features, inverse);
+        cosine_logits(device_, image.u, features, model_.logit_scale(), logits);
+        cross_entropy_loss(w, logits, image.label, d_logits, this->device_loss(),
+                           {image.batch, image.number > 0 ? Accumulate::yes : Accumulate::no});
+        cosine_logits_backward_vectors(device_, d_logits, image.u, model_.logit_scale(), d_features);
+        this->scale_gradient(d_features.data, d_features.count(), image.batch);
+        normalize_backward(device_, features, inverse, d_features);
+        zero(device_, d_context);
+        text_.backward(arena_, d_features, prompts, d_context.data);
+        add_scaled(device_, 1, d_context.data, learner_.context()->grad, d_context.count());
+        add_column_sums(device_, d_context, image.d_shift);
     }
 
     const ClipModel<D>& model_;

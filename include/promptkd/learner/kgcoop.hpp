@@ -51,20 +51,23 @@ public:
 
     /// `frozen` are w₀ (classes, embed), normalised. Throws Error for another number of classes.
     KnowledgeGuidance(D& device, const std::vector<T>& frozen, Index values, double weight)
-        : device_(device), frozen_(device, frozen), weight_(weight) {
+        : frozen_(device, frozen), weight_(weight) {
         require(frozen_.size() == values, "KgCoOp: ", frozen_.size(), " frozen text values, expected ", values);
     }
 
     /// See Regularization.
-    void add_feature_terms(const LearnerStep<T>& s) override {
-        const double share = weight_ / static_cast<double>(s.classes);
-        device_.rows(s.classes, 3 * s.embed,
-                     detail::CosineDistance<T>{s.w, frozen_.data(), s.row_loss, s.dw, s.embed, static_cast<T>(share)});
-        sum(device_, s.row_loss, s.loss, s.classes, share, Accumulate::yes);
+    void add_feature_terms(const Workspace<D>& w, const LearnerStep<T>& s) override {
+        const Index classes = s.w.rows, embed = s.w.columns;
+        const double share = weight_ / static_cast<double>(classes);
+        const WorkspaceScope scope(w);
+        T* row_loss = scratch<T>(w, classes);
+        w.device.rows(
+            classes, 3 * embed,
+            detail::CosineDistance<T>{s.w.data, frozen_.data(), row_loss, s.dw.data, embed, static_cast<T>(share)});
+        sum(w.device, row_loss, s.loss, classes, share, Accumulate::yes);
     }
 
 private:
-    D& device_;
     Buffer<D, T> frozen_;
     double weight_;
 };

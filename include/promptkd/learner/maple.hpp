@@ -52,17 +52,16 @@ public:
         const Index half = made_.size() / 2;
         device.zero(made_.data() + half, static_cast<std::size_t>(half) * sizeof(T));
         for (std::size_t i = 0; i < projections_.size(); ++i)
-            linear_forward(device, projections_[i], static_cast<const T*>(this->text_.layers[i]->value),
-                           visual_params_[i].value, vectors_);
+            linear_forward(device, projections_[i], this->text_.values(i), visual_values(i));
     }
 
     void backward_prompts() override {
         D& device = this->params_.device();
         for (std::size_t i = 0; i < projections_.size(); ++i) {
             const Param<T>& from = *this->text_.layers[i];
-            linear_backward(device, projections_[i], static_cast<const T*>(from.value),
-                            static_cast<const T*>(visual_params_[i].grad), scratch_.data(), vectors_);
-            add_scaled(device, 1, static_cast<const T*>(scratch_.data()), from.grad, from.count());
+            linear_backward(device, projections_[i], this->text_.values(i), this->visual_.gradients(i),
+                            scratch_.matrix(vectors_, text_width_));
+            add_scaled(device, 1, scratch_.data(), from.grad, from.count());
         }
     }
 
@@ -82,6 +81,8 @@ public:
     }
 
 private:
+    Matrix<T> visual_values(std::size_t i) { return {visual_params_[i].value, vectors_, width_}; }
+
     void add_projection(const std::string& name) {
         projections_.push_back({&this->params_.add(name + ".weight", {width_, text_width_}),
                                 &this->params_.add(name + ".bias", {width_})});

@@ -105,20 +105,18 @@ public:
     }
 
     /// See Regularization.
-    void add_logit_terms(const LearnerStep<T>& s) override {
-        frozen_u_ = frozen_images_.encode(s.images, s.batch);
-        const T* w = frozen_text_.data();
-        cosine_logits(device_, frozen_u_, w, frozen_logits_.data(), s.batch, s.classes, s.embed, s.logit_scale);
-        distillation_loss(device_, static_cast<const T*>(frozen_logits_.data()), s.logits, s.d_logits, s.row_loss,
-                          s.loss, s.batch, s.classes, 1.0, terms_.logit_weight, true);
+    void add_logit_terms(const Workspace<D>& w, const LearnerStep<T>& s) override {
+        frozen_u_ = {frozen_images_.encode(s.images.data, s.images.rows), s.u.rows, s.u.columns};
+        const Matrix<T> logits = frozen_logits_.matrix(s.logits.rows, s.logits.columns);
+        cosine_logits(device_, frozen_u_, frozen_text_.matrix(s.w.rows, s.w.columns), s.logit_scale, logits);
+        distillation_loss(w, logits, s.logits, s.d_logits, s.loss, {1.0, terms_.logit_weight, Accumulate::yes});
     }
 
     /// See Regularization.
-    void add_feature_terms(const LearnerStep<T>& s) override {
-        add_absolute_difference_loss(device_, s.w, static_cast<const T*>(frozen_text_.data()), s.dw, s.row_loss, s.loss,
-                                     s.classes, s.embed, terms_.text_weight);
-        add_absolute_difference_loss(device_, s.u, frozen_u_, s.du, s.row_loss, s.loss, s.batch, s.embed,
-                                     terms_.image_weight);
+    void add_feature_terms(const Workspace<D>& w, const LearnerStep<T>& s) override {
+        const Matrix<const T> frozen_w = frozen_text_.matrix(s.w.rows, s.w.columns);
+        add_absolute_difference_loss(w, s.w, frozen_w, terms_.text_weight, s.dw, s.loss);
+        add_absolute_difference_loss(w, s.u, frozen_u_, terms_.image_weight, s.du, s.loss);
     }
 
 private:
@@ -127,7 +125,7 @@ private:
     Buffer<D, T> frozen_text_;
     FrozenImageTower<D> frozen_images_;
     Buffer<D, T> frozen_logits_;
-    const T* frozen_u_ = nullptr;
+    Matrix<const T> frozen_u_;
 };
 
 /// Trains IVLP's prompts by PromptSRC.

@@ -94,18 +94,15 @@ private:
     Index max_batch_;
 };
 
-/// One step as a learner's regularization sees it, in device memory. Rows: u and du (batch, embed), w and dw (classes,
-/// embed), logits and d_logits (batch, classes).
+/// One step as a learner's regularization sees it, in device memory.
 template <class T>
 struct LearnerStep {
-    const T* images = nullptr;                            ///< the step's images
-    Index batch = 0, classes = 0, embed = 0;              ///< B, N and e
-    double logit_scale = 1;                               ///< exp(s)
-    const T *u = nullptr, *w = nullptr;                   ///< normalised image and class features
-    const T* logits = nullptr;                            ///< exp(s)·u·wᵀ
-    T *d_logits = nullptr, *du = nullptr, *dw = nullptr;  ///< what it adds gradients to
-    T* row_loss = nullptr;                                ///< scratch, max(batch, classes)
-    T* loss = nullptr;                                    ///< what it adds its loss to
+    Matrix<const T> images;      ///< (batch, 3·r·r)
+    double logit_scale = 1;      ///< exp(s)
+    Matrix<const T> u, w;        ///< normalised image features (batch, embed) and class features (classes, embed)
+    Matrix<const T> logits;      ///< exp(s)·u·wᵀ (batch, classes)
+    Matrix<T> d_logits, du, dw;  ///< what it adds gradients to, in the same shapes
+    T* loss = nullptr;           ///< what it adds its loss to
 };
 
 /// What a learner adds to the cross-entropy: terms of the logits first, then terms of the normalised features.
@@ -115,9 +112,9 @@ public:
     using T = typename D::Scalar;
     virtual ~Regularization() = default;
     /// Adds its terms of the logits to loss and d_logits.
-    virtual void add_logit_terms(const LearnerStep<T>&) {}
+    virtual void add_logit_terms(const Workspace<D>&, const LearnerStep<T>&) {}
     /// Adds its terms of the features to loss, du and dw.
-    virtual void add_feature_terms(const LearnerStep<T>&) {}
+    virtual void add_feature_terms(const Workspace<D>&, const LearnerStep<T>&) {}
 };
 
 /// Trains a prompt learner that has one text branch for all images: both encoders, cross-entropy over cosine logits,
@@ -137,21 +134,19 @@ public:
         : Base(device, learner, options),
           model_(model),
           learner_(learner),
-          text_(device, model.text(), texts.tokens, texts.layout, learner.deep_text_prompts(), options.class_chunk,
-                options.savings),
+          text_(device, model.text(), texts.tokens, texts.layout,
+                {learner.deep_text_prompts(), options.class_chunk, options.savings}),
           regularization_(std::move(regularization)),
           table_(
               model.vision().place_prompts(device, learner.visual() ? learner.visual()->tokens : 0, options.max_batch)),
           arena_(device),
           text_features_(device, text_.classes() * model.text().embed()),
           image_features_(device, options.max_batch * model.vision().embed()) {
-        {
-            PlanningScope<D> planning(device);
+        arena_.plan([&] {
             accumulate(nullptr, nullptr, options.max_batch);
             begin_evaluation();
             logits(nullptr, options.max_batch, nullptr);
-        }
-        arena_.bind();
+        });
         if (!learner.context()) class_features();  // constant: computed once
     }
 
@@ -159,20 +154,28 @@ public:
         this->check_batch(batch);
         arena_.reset();
         learner_.make_prompts();
-        Features f = forward(images, batch);
-        typename Arena<D>::Scope scope(arena_);
-        LearnerStep<T> s = step_of(images, batch, f);
-        T* logits = arena_.template scratch<T>(batch * s.classes);
+        const Workspace<D> w = workspace();
+        const Features f = forward(w, pixels(images, batch));
+        const WorkspaceScope scope(w);
+        const Matrix<T> logits = scratch<T>(w, batch, text_.classes());
+        LearnerStep<T> s;
+        s.images = pixels(images, batch);
+        s.logit_scale = model_.logit_scale();
+        s.u = f.u;
+        s.w = class_matrix();
         s.logits = logits;
-        logits_of(f.u, text_features_.data(), logits, batch);
-        cross_entropy_loss(device_, s.logits, labels, s.d_logits, s.row_loss, s.loss, batch, s.classes);
-        if (regularization_) regularization_->add_logit_terms(s);
-        const T* d_logits = s.d_logits;
-        cosine_logits_backward(device_, d_logits, s.w, s.du, batch, s.classes, s.embed, s.logit_scale);
-        cosine_logits_backward_vectors(device_, d_logits, s.u, s.dw, batch, s.classes, s.embed, s.logit_scale);
-        if (regularization_) regularization_->add_feature_terms(s);
+        s.d_logits = scratch<T>(w, batch, text_.classes());
+        s.du = scratch<T>(w, batch, embed());
+        s.dw = scratch<T>(w, text_.classes(), embed());
+        s.loss = this->device_loss();
+        cosine_logits(device_, s.u, s.w, s.logit_scale, logits);
+        cross_entropy_loss(w, s.logits, labels, s.d_logits, s.loss);
+        if (regularization_) regularization_->add_logit_terms(w, s);
+        cosine_logits_backward(device_, s.d_logits, s.w, s.logit_scale, s.du);
+        cosine_logits_backward_vectors(device_, s.d_logits, s.u, s.logit_scale, s.dw);
+        if (regularization_) regularization_->add_feature_terms(w, s);
         this->share_loss(batch);
-        backward(s, f);
+        backward(w, s, f);
         learner_.backward_prompts();
     }
 
@@ -180,32 +183,26 @@ public:
 
     void logits(const T* images, Index batch, T* out) override {
         encode(images, batch, image_features_.data());
-        logits_of(image_features_.data(), text_features_.data(), out, batch);
+        cosine_logits(device_, image_features_.matrix(batch, embed()), class_matrix(), model_.logit_scale(),
+                      Matrix<T>(out, batch, text_.classes()));
     }
 
     /// Normalised class vectors (classes, embed) of the present prompts, in device memory; call before encode().
-    const T* class_features() {
+    Matrix<const T> class_features() {
         arena_.reset();
         learner_.make_prompts();
-        text_.forward(arena_, context(), learner_.text(), text_features_.data(), false);
-        normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(),
-                          static_cast<T*>(nullptr), text_.classes(), model_.text().embed());
-        return text_features_.data();
+        text_.forward(arena_, text_prompts(), class_matrix(), Keep::no);
+        normalize_forward(device_, class_matrix(), class_matrix());
+        return class_matrix();
     }
 
     /// Normalised image features (batch, embed) with the present prompts, into `features`.
     void encode(const T* images, Index batch, T* features) {
         arena_.reset();
         learner_.make_prompts();
-        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), features,
-                                nullptr);
-        normalize_forward(device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
-                          model_.vision().embed());
-    }
-
-    /// logits (batch, classes) = exp(s)·u·wᵀ from the last class_features() and features in device memory.
-    void logits_of(const T* u, const T* w, T* logits, Index batch) {
-        cosine_logits(device_, u, w, logits, batch, text_.classes(), model_.vision().embed(), model_.logit_scale());
+        const Matrix<T> u(features, batch, embed());
+        model_.vision().forward(workspace(), pixels(images, batch), visual_prompts(batch), u, nullptr);
+        normalize_forward(device_, u, u);
     }
 
     Index classes() const override { return text_.classes(); }
@@ -215,56 +212,48 @@ public:
 private:
     /// Normalised image features, and the reciprocal lengths of both branches' features.
     struct Features {
-        T *u = nullptr, *inverse_u = nullptr, *inverse_w = nullptr;
+        Matrix<T> u;
+        T *inverse_u = nullptr, *inverse_w = nullptr;
     };
 
-    const T* context() const { return learner_.context() ? learner_.context()->value : nullptr; }
+    Index embed() const { return model_.vision().embed(); }
+    Workspace<D> workspace() { return {device_, arena_}; }
+    Matrix<const T> pixels(const T* images, Index batch) const {
+        const Index resolution = model_.vision().resolution();
+        return {images, batch, 3 * resolution * resolution};
+    }
+    Matrix<T> class_matrix() { return text_features_.matrix(text_.classes(), embed()); }
+    TextPrompts<T> text_prompts() const {
+        return {learner_.context() ? learner_.context()->value : nullptr, learner_.text()};
+    }
+    PlacedPrompts<T> visual_prompts(Index batch) const { return {learner_.visual(), table_.view(batch)}; }
 
-    Features forward(const T* images, Index batch) {
-        const Index embed = model_.vision().embed();
+    Features forward(const Workspace<D>& w, Matrix<const T> images) {
         Features f;
-        f.u = arena_.template keep<T>(batch * embed);
-        f.inverse_u = arena_.template keep<T>(batch);
-        f.inverse_w = arena_.template keep<T>(text_.classes());
+        f.u = keep<T>(w, images.rows, embed());
+        f.inverse_u = keep<T>(w, images.rows);
+        f.inverse_w = keep<T>(w, text_.classes());
         if (learner_.context()) {
-            text_.forward(arena_, context(), learner_.text(), text_features_.data(), true);
-            normalize_forward(device_, static_cast<const T*>(text_features_.data()), text_features_.data(), f.inverse_w,
-                              text_.classes(), embed);
+            text_.forward(arena_, text_prompts(), class_matrix(), Keep::yes);
+            normalize_forward(device_, class_matrix(), class_matrix(), f.inverse_w);
         }
-        model_.vision().forward(device_, arena_, images, batch, learner_.visual(), table_.view(batch), f.u,
+        model_.vision().forward(w, images, visual_prompts(images.rows), f.u,
                                 learner_.visual() ? &vision_tape_ : nullptr);
-        normalize_forward(device_, static_cast<const T*>(f.u), f.u, f.inverse_u, batch, embed);
+        normalize_forward(device_, f.u, f.u, f.inverse_u);
         return f;
     }
 
-    /// The step's sizes and its temporaries, but for the logits.
-    LearnerStep<T> step_of(const T* images, Index batch, const Features& f) {
-        LearnerStep<T> s;
-        s.images = images;
-        s.batch = batch;
-        s.classes = text_.classes();
-        s.embed = model_.vision().embed();
-        s.logit_scale = model_.logit_scale();
-        s.u = f.u;
-        s.w = text_features_.data();
-        s.d_logits = arena_.template scratch<T>(batch * s.classes);
-        s.du = arena_.template scratch<T>(batch * s.embed);
-        s.dw = arena_.template scratch<T>(s.classes * s.embed);
-        s.row_loss = arena_.template scratch<T>(std::max(batch, s.classes));
-        s.loss = this->device_loss();
-        return s;
-    }
-
-    void backward(const LearnerStep<T>& s, const Features& f) {
+    void backward(const Workspace<D>& w, const LearnerStep<T>& s, const Features& f) {
+        const Index batch = s.u.rows;
         if (learner_.visual()) {
-            this->scale_gradient(s.du, s.batch * s.embed, s.batch);
-            normalize_backward(device_, s.u, static_cast<const T*>(f.inverse_u), s.du, s.batch, s.embed);
-            model_.vision().backward(device_, arena_, s.du, *learner_.visual(), table_.view(s.batch), vision_tape_);
+            this->scale_gradient(s.du.data, s.du.count(), batch);
+            normalize_backward(device_, s.u, f.inverse_u, s.du);
+            model_.vision().backward(w, s.du, visual_prompts(batch), vision_tape_);
         }
         if (learner_.context()) {
-            this->scale_gradient(s.dw, s.classes * s.embed, s.batch);
-            normalize_backward(device_, s.w, static_cast<const T*>(f.inverse_w), s.dw, s.classes, s.embed);
-            text_.backward(arena_, s.dw, context(), learner_.context()->grad, learner_.text());
+            this->scale_gradient(s.dw.data, s.dw.count(), batch);
+            normalize_backward(device_, s.w, f.inverse_w, s.dw);
+            text_.backward(arena_, s.dw, text_prompts(), learner_.context()->grad);
         }
     }
 

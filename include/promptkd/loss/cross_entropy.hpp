@@ -59,15 +59,4 @@ void cross_entropy_loss(const Workspace<D>& w, ConstMatrix<T> logits, const std:
     sum(w.device, row_loss, loss, rows, share, options.accumulate);
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void cross_entropy_loss(D& device, const T* logits, const std::int32_t* labels, T* d_logits, T* row_loss, T* loss,
-                        Index rows, Index classes, Index average_over = 0, bool add = false) {
-    const double share = 1.0 / static_cast<double>(average_over > 0 ? average_over : rows);
-    device.rows(rows, 4 * classes,
-                detail::CrossEntropy<T>{logits, labels, row_loss, d_logits, classes, static_cast<T>(share)});
-    sum(device, row_loss, loss, rows, share, add ? Accumulate::yes : Accumulate::no);
-}
-
 }  // namespace promptkd

@@ -71,16 +71,4 @@ void distillation_loss(const Workspace<D>& w, ConstMatrix<T> teacher, ConstMatri
     sum(w.device, row_loss, loss, rows, share * tau * tau, options.accumulate);
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void distillation_loss(D& device, const T* teacher, const T* student, T* d_student, T* row_loss, T* loss, Index rows,
-                       Index classes, double temperature, double kd_weight, bool add = false) {
-    const double share = kd_weight / static_cast<double>(rows * classes);
-    device.rows(rows, 8 * classes,
-                detail::DistillationLoss<T>{teacher, student, row_loss, d_student, classes,
-                                            static_cast<T>(1 / temperature), static_cast<T>(share * temperature), add});
-    sum(device, row_loss, loss, rows, share * temperature * temperature, add ? Accumulate::yes : Accumulate::no);
-}
-
 }  // namespace promptkd

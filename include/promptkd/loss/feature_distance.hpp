@@ -86,22 +86,4 @@ void add_squared_difference_loss(const Workspace<D>& w, ConstMatrix<T> x, ConstM
     detail::add_difference_loss<detail::MeanSquaredDifference>(w, x, target, weight, dx, loss);
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void add_absolute_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
-                                  Index d, double weight) {
-    const double share = weight / static_cast<double>(rows * d);
-    device.rows(rows, 3 * d, detail::MeanAbsoluteDifference<T>{x, target, row_loss, dx, d, static_cast<T>(share)});
-    sum(device, row_loss, loss, rows, share, Accumulate::yes);
-}
-/// The same with pointers.
-template <Device D, class T>
-void add_squared_difference_loss(D& device, const T* x, const T* target, T* dx, T* row_loss, T* loss, Index rows,
-                                 Index d, double weight) {
-    const double share = weight / static_cast<double>(rows * d);
-    device.rows(rows, 3 * d, detail::MeanSquaredDifference<T>{x, target, row_loss, dx, d, static_cast<T>(share)});
-    sum(device, row_loss, loss, rows, share, Accumulate::yes);
-}
-
 }  // namespace promptkd

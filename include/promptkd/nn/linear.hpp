@@ -74,17 +74,4 @@ void linear_backward(D& device, const TrainableLinear<T>& layer, ConstMatrix<T> 
     device.gemm(matrix_product(operand(dy), operand(layer.values()), layer.outputs(), dx));
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void linear_forward(D& device, const TrainableLinear<T>& layer, const T* x, T* y, Index rows) {
-    linear_forward(device, layer, Matrix<const T>(x, rows, layer.inputs()), Matrix<T>(y, rows, layer.outputs()));
-}
-/// The same with pointers.
-template <Device D, class T>
-void linear_backward(D& device, const TrainableLinear<T>& layer, const T* x, const T* dy, T* dx, Index rows) {
-    linear_backward(device, layer, Matrix<const T>(x, rows, layer.inputs()), Matrix<const T>(dy, rows, layer.outputs()),
-                    Matrix<T>(dx, rows, layer.inputs()));
-}
-
 }  // namespace promptkd

@@ -214,28 +214,4 @@ void batch_norm_backward(const Workspace<D>& w, const BatchNormView<T>& bn, cons
                                                   grad.rows, bn.d, static_cast<T>(parallel.all_rows(grad.rows))});
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void batch_norm_forward(D& device, Arena<D>& arena, const BatchNormView<T>& bn, const T* x, T* x_hat, T* mean,
-                        T* variance, T* y, Index rows, const DataParallel<D>& parallel = {}) {
-    static_cast<void>(mean);
-    batch_norm_forward(Workspace<D>{device, arena}, bn, Matrix<const T>(x, rows, bn.d),
-                       BatchNormTape<T>{Matrix<T>(x_hat, rows, bn.d), variance}, Matrix<T>(y, rows, bn.d), parallel);
-}
-/// The same with pointers.
-template <Device D, class T>
-void batch_norm_inference(D& device, const BatchNormView<T>& bn, const T* x, T* y, Index rows) {
-    batch_norm_inference(device, bn, Matrix<const T>(x, rows, bn.d), Matrix<T>(y, rows, bn.d));
-}
-/// The same with pointers.
-template <Device D, class T>
-void batch_norm_backward(D& device, BatchNormView<T> bn, const T* x_hat, const T* variance, T* sums, T* grad,
-                         T* d_weight, T* d_bias, Index rows, const DataParallel<D>& parallel = {}) {
-    device.map(bn.d, detail::BatchNormBackwardSums<T>{x_hat, grad, sums, sums + bn.d, d_weight, d_bias, rows, bn.d});
-    parallel.ranks.all_reduce_sum(device, sums, 2 * bn.d);
-    device.map(bn.d, detail::BatchNormBackward<T>{x_hat, bn.weight, variance, sums, sums + bn.d, grad, rows, bn.d,
-                                                  static_cast<T>(parallel.all_rows(rows))});
-}
-
 }  // namespace promptkd

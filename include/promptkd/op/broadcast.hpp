@@ -31,11 +31,4 @@ void add_row(D& device, ConstMatrix<T> x, ConstPointer<T> row, Matrix<T> y) {
     device.rows(y.rows, y.columns, detail::AddRow<T>{x.data, row, y.data, y.columns});
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void add_row(D& device, const T* x, const T* row, T* y, Index rows, Index d) {
-    add_row(device, Matrix<const T>(x, rows, d), row, Matrix<T>(y, rows, d));
-}
-
 }  // namespace promptkd

@@ -38,27 +38,4 @@ void cosine_logits_backward_vectors(D& device, ConstMatrix<T> d_logits, ConstMat
     device.gemm(g);
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void cosine_logits(D& device, const T* features, const T* vectors, T* logits, Index rows, Index classes, Index embed,
-                   double scale) {
-    cosine_logits(device, Matrix<const T>(features, rows, embed), Matrix<const T>(vectors, classes, embed), scale,
-                  Matrix<T>(logits, rows, classes));
-}
-/// The same with pointers.
-template <Device D, class T>
-void cosine_logits_backward(D& device, const T* d_logits, const T* vectors, T* d_features, Index rows, Index classes,
-                            Index embed, double scale) {
-    cosine_logits_backward(device, Matrix<const T>(d_logits, rows, classes), Matrix<const T>(vectors, classes, embed),
-                           scale, Matrix<T>(d_features, rows, embed));
-}
-/// The same with pointers.
-template <Device D, class T>
-void cosine_logits_backward_vectors(D& device, const T* d_logits, const T* features, T* d_vectors, Index rows,
-                                    Index classes, Index embed, double scale) {
-    cosine_logits_backward_vectors(device, Matrix<const T>(d_logits, rows, classes),
-                                   Matrix<const T>(features, rows, embed), scale, Matrix<T>(d_vectors, classes, embed));
-}
-
 }  // namespace promptkd

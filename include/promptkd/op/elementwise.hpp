@@ -195,16 +195,4 @@ void relu_backward(D& device, ConstMatrix<T> y, Matrix<T> d) {
     device.map(d.count(), detail::ReluBackward<T>{y.data, d.data});
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void relu_forward(D& device, const T* x, T* y, Index n) {
-    relu_forward(device, Matrix<const T>(x, 1, n), Matrix<T>(y, 1, n));
-}
-/// The same with pointers.
-template <Device D, class T>
-void relu_backward(D& device, const T* y, T* d, Index n) {
-    relu_backward(device, Matrix<const T>(y, 1, n), Matrix<T>(d, 1, n));
-}
-
 }  // namespace promptkd

@@ -212,16 +212,4 @@ void normalize_backward(D& device, ConstMatrix<T> y, ConstPointer<T> inverse, Ma
     device.rows(d.rows, 2 * d.columns, detail::NormalizeBackward<T>{y.data, inverse, d.data, d.columns});
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class T>
-void normalize_forward(D& device, const T* x, T* y, T* inverse, Index rows, Index d) {
-    normalize_forward(device, Matrix<const T>(x, rows, d), Matrix<T>(y, rows, d), inverse);
-}
-/// The same with pointers.
-template <Device D, class T>
-void normalize_backward(D& device, const T* y, const T* inverse, T* d, Index rows, Index n) {
-    normalize_backward(device, Matrix<const T>(y, rows, n), inverse, Matrix<T>(d, rows, n));
-}
-
 }  // namespace promptkd

@@ -53,11 +53,4 @@ void sum(D& device, ConstPointer<T> x, T* y, Index n, double scale = 1, Accumula
     device.rows(1, n, detail::SumFunctor<T>{x, y, n, scale, accumulate == Accumulate::yes});
 }
 
-// until learner/ and distill/ have moved to views
-/// The same with pointers.
-template <Device D, class X, class T>
-void add_column_sums(D& device, const X* x, T* y, Index rows, Index d) {
-    add_column_sums(device, Matrix<const X>(x, rows, d), y);
-}
-
 }  // namespace promptkd

@@ -125,7 +125,7 @@ TEST_CASE_TEMPLATE("distillation objectives: what each is", D, Cpu<float>, Emula
     Fixture<D> f(shape, c);
     const double loss = f.loss();
     std::vector<typename D::Scalar> u(18), t(18);
-    f.device.download(u.data(), f.distiller.student_features(), u.size() * sizeof u[0]);
+    f.device.download(u.data(), f.distiller.student_features().data, u.size() * sizeof u[0]);
     f.device.download(t.data(), f.target(), t.size() * sizeof t[0]);
     double square = 0, absolute = 0;
     for (std::size_t i = 0; i < u.size(); ++i) {

@@ -66,7 +66,7 @@ TEST_CASE_TEMPLATE("KgCoOp: cross-entropy plus the weighted mean of 1 - cosine",
                    EmulatedCuda<float>) {
     Fixture<D> with(8), without(0);
     auto& prompts = dynamic_cast<PromptTrainer<D>&>(*with.trainer);
-    const auto* w = prompts.class_features();
+    const auto* w = prompts.class_features().data;
     std::vector<typename D::Scalar> rows(18);
     with.device.download(rows.data(), w, rows.size() * sizeof rows[0]);
     double cosine = 0;

@@ -172,19 +172,15 @@ namespace {
 template <class D>
 struct HalfSquare {
     using T = typename D::Scalar;
-    D* device;
-    Index embed;
     Index target_size() const { return 1; }
     bool reads_encoded() const { return false; }
-    void evaluate(Arena<D>& arena, const StudentBatch<T>& in, const StudentGradients<T>& out) {
-        typename Arena<D>::Scope scope(arena);
-        T* zero = arena.template scratch<T>(in.n * embed);
-        T* row_loss = arena.template scratch<T>(in.n);
-        device->zero(zero, static_cast<std::size_t>(in.n * embed) * sizeof(T));
-        device->zero(out.d_unit, static_cast<std::size_t>(in.n * embed) * sizeof(T));
-        device->zero(out.loss, sizeof(T));
-        add_squared_difference_loss(*device, in.unit, static_cast<const T*>(zero), out.d_unit, row_loss, out.loss, in.n,
-                                    embed, static_cast<double>(embed) / 2);
+    void evaluate(const Workspace<D>& w, const StudentBatch<T>& in, const StudentGradients<T>& out) {
+        const WorkspaceScope scope(w);
+        const Matrix<T> origin = scratch<T>(w, in.unit.rows, in.unit.columns);
+        zero(w.device, origin);
+        zero(w.device, out.d_unit);
+        w.device.zero(out.loss, sizeof(T));
+        add_squared_difference_loss(w, in.unit, origin, static_cast<double>(in.unit.columns) / 2, out.d_unit, out.loss);
     }
 };
 
@@ -200,7 +196,7 @@ TEST_CASE("an objective of the user's own") {
     shape.embed = 6;
     Student<D> student(device, model, shape, 4);
     student.initialize(1);
-    Distiller<D, HalfSquare<D>> distiller(student, HalfSquare<D>{&device, 6}, DistillationConfig{});
+    Distiller<D, HalfSquare<D>> distiller(student, HalfSquare<D>{}, DistillationConfig{});
     const Buffer<D, double> images(device, numbers(4 * 192, 20)), target(device, Values(4));
     distiller.step(images.data(), target.data(), 4, 0.01);
     CHECK(distiller.loss() == doctest::Approx(0.5));  // normalised features have length 1
