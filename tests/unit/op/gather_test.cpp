@@ -105,9 +105,8 @@ TEST_CASE_TEMPLATE("tokens: class token, patches, prompts; positions under all b
     D device = make_device<D>();
     const Index batch = 2, cells = 4, d = 18;
     for (const Index count : {0, 3}) {
-        const Values patches = numbers(batch * cells * d, 7), first = numbers(d, 8),
-                     positions = numbers((cells + 1) * d, 9);
-        p = numbers(3 * d, 10);
+        const Values patches = numbers(batch * cells * d, 7), first = numbers(d, 8);
+        const Values positions = numbers((cells + 1) * d, 9), p = numbers(3 * d, 10);
         Values want;
         for (Index b = 0; b < batch; ++b)
             for (Index t = 0; t < 1 + cells + count; ++t)
