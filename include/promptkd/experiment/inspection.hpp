@@ -59,7 +59,8 @@ inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
         if (name.starts_with(prefix)) clip.tensors[name.substr(prefix.size())] = tensor;
     inspect_model(clip, out);
     try {
-        out.class_names = read_bundle(map).class_names;
+        require(map.metadata.count("class_names") != 0, map.source, ": metadata 'class_names' is missing");
+        out.class_names = metadata_list(map, "class_names");
     } catch (const Error& error) {
         out.problem = error.what();
     }
