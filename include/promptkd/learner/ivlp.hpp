@@ -57,7 +57,8 @@ struct IvlpMethod : PlainMethod {
     /// See make_learner().
     template <Device D>
     static std::unique_ptr<PromptLearner<D>> make(D& device, const ClipModel<D>& model, const Recipe& r, Index) {
-        return std::make_unique<Ivlp<D>>(device, model, IndependentPrompts{r.visual, r.depth, r.text, r.depth});
+        return std::make_unique<Ivlp<D>>(
+            device, model, IndependentPrompts{r.visual, r.depth, r.text, r.text_depth > 0 ? r.text_depth : r.depth});
     }
 };
 
