@@ -60,6 +60,9 @@ public:
     bool fused_attention() const { return options_.fused_attention; }
     cudaStream_t stream() const { return stream_.handle; }
 
+    /// The most bytes of its memory that were in use at a time, without cuBLAS's own.
+    std::size_t peak_memory() const { return pool_->peak(); }
+
     void* allocate(std::size_t bytes) {
         use();
         return pool_->allocate(bytes, stream_.handle);
