@@ -155,8 +155,10 @@ void reproduce(D& device, const Models& models) {
     spec.activation = "quick_gelu";
     spec.vocabulary = models.vocabulary();
     spec.learner.epochs = 1;
+    spec.learner.batch = 4;
     spec.learner.depth = 2;
     spec.distillation.epochs = 1;
+    spec.distillation.batch = 4;
     spec.distillation.depth = 2;
     spec.seeds = {1};
     spec.shots = {2};
