@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/train/trainer.hpp>
@@ -99,22 +100,7 @@ private:
     }
 
     /// Forward, objective, backward.
-    void run(const T* images, const T* target, Index batch) {
-        arena_.reset();
-        const Index embed = student_.config().embed;
-        const Index own_embed = student_.model().vision().embed();
-        const T* unit = student_.forward_training(arena_, images, batch, tape_, this->parallel());
-        typename Arena<D>::Scope scope(arena_);
-        StudentGradients<T> out;
-        out.d_unit = arena_.template scratch<T>(batch * embed);
-        if (objective_.reads_encoded()) out.d_encoded = arena_.template scratch<T>(batch * own_embed);
-        out.loss = this->device_loss();
-        objective_.evaluate(arena_, StudentBatch<T>{images, batch, target, unit, tape_.encoded}, out);
-        this->scale_gradient(out.d_unit, batch * embed, batch);
-        if (out.d_encoded) this->scale_gradient(out.d_encoded, batch * own_embed, batch);
-        this->share_loss(batch);
-        student_.backward(arena_, out.d_unit, tape_, out.d_encoded);
-    }
+    void run(const T* images, const T* target, Index batch);
 
     Student<D>& student_;
     O objective_;
@@ -122,5 +108,26 @@ private:
     Index max_batch_;
     typename Student<D>::Tape tape_;
 };
+
+template <Device D, class O>
+requires Objective<O, D>
+void Distiller<D, O>::run(const T* images, const T* target, Index batch) {
+    arena_.reset();
+    const Index embed = student_.config().embed;
+    const Index own_embed = student_.model().vision().embed();
+    const T* unit = student_.forward_training(arena_, images, batch, tape_, this->parallel());
+    typename Arena<D>::Scope scope(arena_);
+    StudentGradients<T> out;
+    out.d_unit = arena_.template scratch<T>(batch * embed);
+    if (objective_.reads_encoded()) out.d_encoded = arena_.template scratch<T>(batch * own_embed);
+    out.loss = this->device_loss();
+    objective_.evaluate(arena_, StudentBatch<T>{images, batch, target, unit, tape_.encoded}, out);
+    this->scale_gradient(out.d_unit, batch * embed, batch);
+    if (out.d_encoded) this->scale_gradient(out.d_encoded, batch * own_embed, batch);
+    this->share_loss(batch);
+    student_.backward(arena_, out.d_unit, tape_, out.d_encoded);
+}
+
+PROMPTKD_COMPILED_CLASS(Distiller);
 
 }  // namespace promptkd

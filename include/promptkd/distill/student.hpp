@@ -4,6 +4,7 @@
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/prompts.hpp>
 #include <promptkd/clip/trainable_vision.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/projector.hpp>
 
 #include <optional>
@@ -27,53 +28,15 @@ public:
     using T = typename D::Scalar;
 
     /// `model` must outlive the student. Parameters start at zero: initialize() or load() them.
-    Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
-        : device_(&device),
-          model_(&model),
-          config_(config),
-          params_(device),
-          projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
-          max_batch_(max_batch) {
-        require(config.embed > 0, "a student needs the size of its class vectors");
-        require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
-                ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
-        if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
-        prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
-        if (config.train_encoder) {
-            require(model.vision().is_transformer(), model.source(),
-                    ": full fine-tuning needs a vision transformer; a ResNet's projector alone can be trained");
-            own_.emplace(params_, model.vision().transformer());
-        }
-        params_.bind();
-        if (own_) own_->adopt(device);
-        table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);
-    }
+    Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch);
 
     /// Prompts N(0, 0.02²), projector U(±1/√fan_in), BatchNorm 1 / 0, all a function of `seed` alone.
-    void initialize(std::uint64_t seed) {
-        projector_.initialize(*device_, params_, seed);
-        for (const std::string& name : params_.names())
-            if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
-    }
+    void initialize(std::uint64_t seed);
 
     /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
     /// learnable encoder keeps its pretrained ones.
-    void load(const TensorMap& map, const std::string& prefix = "") {
-        const bool weights = schema::has_image_weights(map, prefix);
-        for (const std::string& name : params_.names()) {
-            if (schema::is_image_weight(name) && !weights) continue;
-            params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
-        }
-        projector_.load_statistics(*device_, map, prefix);
-    }
-    void save(TensorMap& map, const std::string& prefix = "") const {
-        params_.save(map, prefix);
-        for (const std::string& name : params_.names()) {
-            HostTensor& tensor = map.tensors.at(prefix + name);
-            tensor = schema::transposed_in_files(name, tensor);
-        }
-        projector_.save_statistics(map, prefix);
-    }
+    void load(const TensorMap& map, const std::string& prefix = "");
+    void save(TensorMap& map, const std::string& prefix = "") const;
 
     /// What one training forward pass leaves for the backward pass.
     struct Tape {
@@ -86,44 +49,14 @@ public:
     /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape. With several ranks
     /// (`parallel`) BatchNorm sees the rows of all, unless it says otherwise.
     const T* forward_training(Arena<D>& arena, const T* images, Index batch, Tape& tape,
-                              const DataParallel<D>& parallel = {}) {
-        tape.batch = batch;
-        tape.encoded = arena.template keep<T>(batch * model_->vision().embed());
-        tape.unit = arena.template keep<T>(batch * config_.embed);
-        tape.inverse = arena.template keep<T>(batch);
-        encode(arena, images, batch, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
-        projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector, parallel);
-        normalize_forward(*device_, static_cast<const T*>(tape.unit), tape.unit, tape.inverse, batch, config_.embed);
-        return tape.unit;
-    }
+                              const DataParallel<D>& parallel = {});
 
     /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features, which is overwritten,
     /// and from `d_own` (batch, e_s; may be null), a further gradient of the encoder's features.
-    void backward(Arena<D>& arena, T* d_unit, const Tape& tape, const T* d_own = nullptr) {
-        typename Arena<D>::Scope scope(arena);
-        normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit,
-                           tape.batch, config_.embed);
-        T* d_encoded = reaches_encoder() ? arena.template scratch<T>(tape.batch * model_->vision().embed()) : nullptr;
-        projector_.backward(*device_, arena, d_unit, d_encoded, tape.projector);
-        if (d_own && d_encoded) add_scaled(*device_, 1, d_own, d_encoded, tape.batch * model_->vision().embed());
-        if (own_) {
-            const WeightGradients<T> weights = own_->gradients();
-            own_->encoder().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision,
-                                     &weights);
-        } else if (prompts()) {
-            model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
-        }
-    }
+    void backward(Arena<D>& arena, T* d_unit, const Tape& tape, const T* d_own = nullptr);
 
     /// features (batch, embed), normalised, in evaluation mode (running statistics).
-    void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
-        typename Arena<D>::Scope scope(arena);
-        T* encoded = arena.template scratch<T>(batch * model_->vision().embed());
-        encode(arena, images, batch, encoded, nullptr);
-        projector_.forward_inference(*device_, arena, encoded, features, batch);
-        normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
-                          config_.embed);
-    }
+    void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features);
 
     /// A training step was queued: BatchNorm's count of batches, which a checkpoint holds.
     void count_batch() { projector_.count_batch(); }
@@ -158,5 +91,96 @@ private:
     PlacementTable<D> table_;
     Index max_batch_;
 };
+
+template <Device D>
+Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
+    : device_(&device),
+      model_(&model),
+      config_(config),
+      params_(device),
+      projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
+      max_batch_(max_batch) {
+    require(config.embed > 0, "a student needs the size of its class vectors");
+    require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
+            ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
+    if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
+    prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
+    if (config.train_encoder) {
+        require(model.vision().is_transformer(), model.source(),
+                ": full fine-tuning needs a vision transformer; a ResNet's projector alone can be trained");
+        own_.emplace(params_, model.vision().transformer());
+    }
+    params_.bind();
+    if (own_) own_->adopt(device);
+    table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);
+}
+
+template <Device D>
+void Student<D>::initialize(std::uint64_t seed) {
+    projector_.initialize(*device_, params_, seed);
+    for (const std::string& name : params_.names())
+        if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
+}
+
+template <Device D>
+void Student<D>::load(const TensorMap& map, const std::string& prefix) {
+    const bool weights = schema::has_image_weights(map, prefix);
+    for (const std::string& name : params_.names()) {
+        if (schema::is_image_weight(name) && !weights) continue;
+        params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
+    }
+    projector_.load_statistics(*device_, map, prefix);
+}
+
+template <Device D>
+void Student<D>::save(TensorMap& map, const std::string& prefix) const {
+    params_.save(map, prefix);
+    for (const std::string& name : params_.names()) {
+        HostTensor& tensor = map.tensors.at(prefix + name);
+        tensor = schema::transposed_in_files(name, tensor);
+    }
+    projector_.save_statistics(map, prefix);
+}
+
+template <Device D>
+const typename Student<D>::T* Student<D>::forward_training(Arena<D>& arena, const T* images, Index batch, Tape& tape,
+                                                           const DataParallel<D>& parallel) {
+    tape.batch = batch;
+    tape.encoded = arena.template keep<T>(batch * model_->vision().embed());
+    tape.unit = arena.template keep<T>(batch * config_.embed);
+    tape.inverse = arena.template keep<T>(batch);
+    encode(arena, images, batch, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
+    projector_.forward_training(*device_, arena, tape.encoded, tape.unit, batch, tape.projector, parallel);
+    normalize_forward(*device_, static_cast<const T*>(tape.unit), tape.unit, tape.inverse, batch, config_.embed);
+    return tape.unit;
+}
+
+template <Device D>
+void Student<D>::backward(Arena<D>& arena, T* d_unit, const Tape& tape, const T* d_own) {
+    typename Arena<D>::Scope scope(arena);
+    normalize_backward(*device_, static_cast<const T*>(tape.unit), static_cast<const T*>(tape.inverse), d_unit,
+                       tape.batch, config_.embed);
+    T* d_encoded = reaches_encoder() ? arena.template scratch<T>(tape.batch * model_->vision().embed()) : nullptr;
+    projector_.backward(*device_, arena, d_unit, d_encoded, tape.projector);
+    if (d_own && d_encoded) add_scaled(*device_, 1, d_own, d_encoded, tape.batch * model_->vision().embed());
+    if (own_) {
+        const WeightGradients<T> weights = own_->gradients();
+        own_->encoder().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision, &weights);
+    } else if (prompts()) {
+        model_->vision().backward(*device_, arena, d_encoded, prompts_, table_.view(tape.batch), tape.vision);
+    }
+}
+
+template <Device D>
+void Student<D>::forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
+    typename Arena<D>::Scope scope(arena);
+    T* encoded = arena.template scratch<T>(batch * model_->vision().embed());
+    encode(arena, images, batch, encoded, nullptr);
+    projector_.forward_inference(*device_, arena, encoded, features, batch);
+    normalize_forward(*device_, static_cast<const T*>(features), features, static_cast<T*>(nullptr), batch,
+                      config_.embed);
+}
+
+PROMPTKD_COMPILED_CLASS(Student);
 
 }  // namespace promptkd

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/bundle_format.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/op/cosine.hpp>
@@ -100,5 +101,9 @@ inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learne
     bundle.metadata["class_names"] = nlohmann::json(class_names).dump();
     return bundle;
 }
+
+PROMPTKD_COMPILED_FUNCTION(void write_bundle(const std::string&, const Student<Cpu<float>>&, const TensorMap&,
+                                             const std::vector<float>&, const std::vector<std::string>&,
+                                             const nlohmann::json&));
 
 }  // namespace promptkd
