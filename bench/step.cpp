@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One whole step on random weights of the published sizes: encode_image, encode_text, promptkd, promptsrc or coop.
-// Prints one JSON line with the fields of the PyTorch script that compare.py runs it against.
+// One whole step on random weights of the published sizes: encode_image, encode_text, promptkd, promptsrc or coop; or
+// one large product, what the device can do at most. Prints one JSON line with the fields of the PyTorch scripts that
+// compare.py and gpu/table.py run it against.
 #include "support/profile.hpp"
 #include "support/random_model.hpp"
 
@@ -54,21 +55,72 @@ ClipModel<D> random_clip(D& device, const std::string& size, bool with_text, Wei
     return ClipModel<D>(device, mapped_model<WeightType<D>>(model_size(size), with_text), storage);
 }
 
-/// One untimed step, then o.repeat timed ones. A Profiled device counts what is in all of these, without the set-up.
+/// Answers requests on standard input with the seconds of their steps, the operations of the products in one step and
+/// the peak of the device's memory.
+template <class D, class Step>
+void serve_steps(D& device, const Step& step) {
+    device.reset();
+    step();
+    const double flops = device.flops();
+    serve(std::cin, std::cout, step, [&] {
+        nlohmann::ordered_json more{{"flops", flops}, {"promptkd", version}};
+        if constexpr (requires { device.peak_memory(); }) more["peak_gpu_mb"] = device.peak_memory() >> 20;
+        return more;
+    });
+}
+
+/// One untimed step, then o.repeat timed ones; or, with --serve, as many as are asked for. The device's counts are of
+/// all of these, without the set-up.
 template <class D, class Step>
 Timings timed(D& device, const StepOptions& o, const Step& step) {
-    Timings timings;
-    if constexpr (requires { device.flops(); }) {
-        device.reset();
-        const auto begin = std::chrono::steady_clock::now();
-        timings = measure(step, o.repeat);
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-        timings.flops = device.flops() / (o.repeat + 1);
-        timings.outside = (seconds - device.seconds()) / (o.repeat + 1);
-    } else {
-        timings = measure(step, o.repeat);
+    if (o.serve) {
+        serve_steps(device, step);
+        return {};
     }
+    device.reset();
+    const auto begin = std::chrono::steady_clock::now();
+    Timings timings = measure(step, o.repeat);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    timings.flops = device.flops() / (o.repeat + 1);
+    if constexpr (requires { device.seconds(); }) timings.outside = (seconds - device.seconds()) / (o.repeat + 1);
     return timings;
+}
+
+/// A square product of the device's activations, with results of type C: what a step's rate is compared with.
+template <class D, class C>
+class LargeProduct {
+public:
+    LargeProduct(D& device, Index size)
+        : device_(device),
+          x_(device, random_values<A>(size * size)),
+          y_(device, random_values<A>(size * size)),
+          z_(device, size * size) {
+        product_.m = size;
+        product_.n = size;
+        product_.k = size;
+        product_.ldc = size;
+        product_.a = operand(x_.data(), size);
+        product_.b = transposed(y_.data(), size);
+        product_.c = z_.data();
+        product_.c_type = dtype_of<C>;
+    }
+    void run() {
+        device_.gemm(product_);
+        device_.synchronize();
+    }
+
+private:
+    using A = typename D::Activation;
+    D& device_;
+    Buffer<D, A> x_, y_;
+    Buffer<D, C> z_;
+    Gemm product_;
+};
+
+template <class D>
+Timings large_product(D& device, const StepOptions& o) {
+    LargeProduct<D, typename D::Activation> product(device, o.size);
+    return timed(device, o, [&] { product.run(); });
 }
 
 template <class D>
@@ -90,19 +142,43 @@ Timings encode_text(D& device, const StepOptions& o) {
     return timed(device, o, [&] { encode_texts(device, model, texts); });
 }
 
+/// What a teacher's prompts would be.
+template <class D>
+TensorMap random_visual_prompts(D& device, const StepOptions& o, Index width) {
+    ParamSet<D> prompts(device);
+    add_visual_prompts(prompts, o.ctx, o.depth, width);
+    prompts.bind_frozen();
+    for (const std::string& name : prompts.names()) initialize_normal(prompts, name, 1);
+    TensorMap values;
+    prompts.save(values);
+    return values;
+}
+
+/// The distiller's step recorded once and repeated with one call.
+template <class D, class Step>
+Timings recorded_step(D& device, const StepOptions& o, Distiller<D>& distiller, const Step& step) {
+    if constexpr (GraphDevice<D>) {
+        step();
+        device.begin_capture();
+        step();
+        const typename D::Graph graph = device.end_capture();
+        return timed(device, o, [&] {
+            device.replay(graph);
+            distiller.loss();
+        });
+    } else {
+        fail("--graph needs a GPU");
+    }
+}
+
 template <class D>
 Timings promptkd_step(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
     const WeightStorage kept = o.int8_teacher ? WeightStorage::int8 : WeightStorage::packed;
-    const ClipModel<D> teacher_model = random_clip(device, o.teacher, true, kept),
-                       student_model = random_clip(device, o.model, false, WeightStorage::native);
+    const ClipModel<D> teacher_model = random_clip(device, o.teacher, true, kept);
+    const ClipModel<D> student_model = random_clip(device, o.model, false, WeightStorage::native);
     const std::vector<T> vectors = class_vectors(device, teacher_model, random_texts(o.classes));
-    ParamSet<D> prompts(device);
-    add_visual_prompts(prompts, o.ctx, o.depth, teacher_model.vision().width());
-    prompts.bind_frozen();
-    for (const std::string& name : prompts.names()) initialize_normal(prompts, name, 1);
-    TensorMap learned;
-    prompts.save(learned);
+    const TensorMap learned = random_visual_prompts(device, o, teacher_model.vision().width());
     LiveTeachers<D> teacher(device, TeacherGives::logits, o.batch);
     teacher.add(teacher_model, &learned, vectors);
     StudentConfig shape;
@@ -117,19 +193,7 @@ Timings promptkd_step(D& device, const StepOptions& o) {
     const auto live_step = [&] {
         distiller.step(images.data(), teacher.targets(images.data(), o.batch), o.batch, 0.005);
     };
-    if (o.graph) {
-        if constexpr (GraphDevice<D>) {
-            live_step();
-            device.begin_capture();
-            live_step();
-            const typename D::Graph graph = device.end_capture();
-            return timed(device, o, [&] {
-                device.replay(graph);
-                distiller.loss();
-            });
-        }
-        fail("--graph needs a GPU");
-    }
+    if (o.graph) return recorded_step(device, o, distiller, live_step);
     std::vector<T> known(static_cast<std::size_t>(o.batch * distiller.target_size()));
     device.download(known.data(), teacher.targets(images.data(), o.batch), known.size() * sizeof(T));
     const Buffer<D, T> stored(device, known);
@@ -174,6 +238,7 @@ Timings learner_step(D& device, const StepOptions& o) {
 
 template <class D>
 Timings run_task(D& device, const StepOptions& options) {
+    if (options.task == "product") return large_product(device, options);
     if (options.task == "encode_image") return encode_image(device, options);
     if (options.task == "encode_text") return encode_text(device, options);
     if (try_find_learner(options.task)) return learner_step(device, options);
@@ -184,14 +249,18 @@ Timings run_task(D& device, const StepOptions& options) {
 template <class D>
 void run_on(D& device, const StepOptions& options) {
     const Timings timings = run_task(device, options);
-    std::cout << step_report(options, timings, {{"device", device.name()}}).dump() << std::endl;
+    if (options.serve) return;
+    const nlohmann::ordered_json more{{"peak_gpu_mb", device.peak_memory() >> 20}, {"device", device.name()}};
+    std::cout << step_report(options, timings, more).dump() << std::endl;
 }
 
 template <class D>
 void run_on(const StepOptions& options, bool profile) {
-    const CudaOptions on{0, options.dtype == "tf32"};
+    CudaOptions on;
+    on.tf32 = options.dtype == "tf32";
+    on.fused_attention = options.attention == "fused";
     if (!profile) {
-        D device(on);
+        Counted<D> device(on);
         return run_on(device, options);
     }
     Profiled<D> device(on);
@@ -206,20 +275,12 @@ void run_step(const StepOptions& options, bool profile) {
     run_on<Cuda<float>>(options, profile);
 }
 #else
-/// GFLOP/s of a large product of the device's activations: the best of some. What a step's rate is compared with.
+/// GFLOP/s of a large product: the best of some.
 template <class D>
 double product_peak(D& device) {
-    using A = typename D::Activation;
     const Index size = 2048;
-    const Buffer<D, A> x(device, random_values<A>(size * size)), y(device, random_values<A>(size * size));
-    Buffer<D, typename D::Scalar> z(device, size * size);
-    Gemm g;
-    g.m = g.n = g.k = g.ldc = size;
-    g.a = operand(x.data(), size);
-    g.b = transposed(y.data(), size);
-    g.c = z.data();
-    g.c_type = dtype_of<typename D::Scalar>;
-    return 2.0 * static_cast<double>(size * size * size) / measure([&] { device.gemm(g); }, 5).min * 1e-9;
+    LargeProduct<D, typename D::Scalar> product(device, size);
+    return 2.0 * static_cast<double>(size * size * size) / measure([&] { product.run(); }, 5).min * 1e-9;
 }
 
 template <class D>
@@ -227,6 +288,7 @@ void run_on(Profiled<D>&& device, const StepOptions& options, bool profile) {
     const double peak_before = product_peak(device);
     const Timings timings = run_task(device, options);
     if (profile) device.print(stderr);
+    if (options.serve) return;
     const double peak = std::max(peak_before, product_peak(device));
     const char* weights = std::is_same_v<typename D::Activation, bf16> ? "bf16" : "f16";
     std::cout << step_report(options, timings,
@@ -241,6 +303,7 @@ void run_on(Profiled<D>&& device, const StepOptions& options, bool profile) {
 void run_step(const StepOptions& options, bool profile) {
     require(options.dtype != "tf32", "--dtype tf32 needs a GPU: step_cuda");
     require(options.dtype != "fp16", "--dtype fp16 needs a GPU: step_cuda");
+    require(options.attention == "composed", "--attention ", options.attention, " needs a GPU: step_cuda");
     if (options.dtype == "bf16") return run_on(Profiled<Cpu<float, bf16>>(options.threads), options, profile);
     run_on(Profiled<Cpu<float>>(options.threads), options, profile);
 }
@@ -249,7 +312,7 @@ void run_step(const StepOptions& options, bool profile) {
 int run(int argc, char** argv) {
     StepOptions options;
     CLI::App app{"One whole step on random weights of a published size"};
-    add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop"});
+    add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop", "product"});
     bool profile = false;
     app.add_flag("--graph", options.graph, "on the GPU, promptkd: record the step and repeat it with one call");
     app.add_flag("--profile", profile, "print time and rate of every kind of operation to standard error");

@@ -10,7 +10,7 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/promptkd" DESTINATION "${CMAKE_
 
 get_property(promptkd_components GLOBAL PROPERTY promptkd_components)
 foreach(component core ${promptkd_components})
-    install(TARGETS promptkd_${component} EXPORT promptkd_${component})
+    install(TARGETS promptkd_${component} EXPORT promptkd_${component} COMPONENT development)
     install(EXPORT promptkd_${component} NAMESPACE promptkd:: DESTINATION "${promptkd_package_dir}"
             COMPONENT development)
 endforeach()
@@ -18,8 +18,12 @@ endforeach()
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/promptkdConfig.cmake.in"
                               "${PROJECT_BINARY_DIR}/promptkdConfig.cmake"
                               INSTALL_DESTINATION "${promptkd_package_dir}")
+set(promptkd_any_architecture ARCH_INDEPENDENT)
+if(TARGET promptkd_compiled)
+    set(promptkd_any_architecture)
+endif()
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/promptkdConfigVersion.cmake" COMPATIBILITY SameMinorVersion
-                                 ARCH_INDEPENDENT)
+                                 ${promptkd_any_architecture})
 install(FILES "${PROJECT_BINARY_DIR}/promptkdConfig.cmake" "${PROJECT_BINARY_DIR}/promptkdConfigVersion.cmake"
               "${PROJECT_SOURCE_DIR}/cmake/promptkdDependencies.cmake"
         DESTINATION "${promptkd_package_dir}" COMPONENT development)

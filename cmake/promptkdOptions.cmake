@@ -21,6 +21,8 @@ foreach(option PROMPTKD_CUDA PROMPTKD_JPEG_TURBO PROMPTKD_MPI)
     endif()
 endforeach()
 
+option(PROMPTKD_COMPILED "promptkd::compiled: the templates for Cpu<float>, compiled once" OFF)
+
 if(PROJECT_IS_TOP_LEVEL)
     option(PROMPTKD_BUILD_TESTS "Build the tests" ON)
     option(PROMPTKD_BUILD_BENCH "Build the benchmarks" ON)

@@ -80,3 +80,25 @@ elseif(PROMPTKD_JPEG_TURBO STREQUAL "ON")
 endif()
 
 include(promptkdCuda)
+
+# The templates for Cpu<float>, compiled once. Its users see the definition PROMPTKD_COMPILED (device/compiled.hpp).
+# Host and library must be compiled for the same instruction sets, or they do not link: an installed one, too, says
+# which it was compiled for.
+if(PROMPTKD_COMPILED)
+    if(NOT promptkd_io_found)
+        message(FATAL_ERROR "PROMPTKD_COMPILED=ON, but this is missing: ${promptkd_io_found_MISSING}")
+    endif()
+    set(promptkd_compiled_folder "${PROJECT_SOURCE_DIR}/cmake/compiled")
+    add_library(promptkd_compiled STATIC "${promptkd_compiled_folder}/encoders.cpp"
+                "${promptkd_compiled_folder}/students.cpp" "${promptkd_compiled_folder}/learners.cpp"
+                "${promptkd_compiled_folder}/runs.cpp")
+    add_library(promptkd::compiled ALIAS promptkd_compiled)
+    set_target_properties(promptkd_compiled PROPERTIES EXPORT_NAME compiled POSITION_INDEPENDENT_CODE ON)
+    target_link_libraries(promptkd_compiled PUBLIC promptkd_core promptkd_io)
+    target_compile_definitions(promptkd_compiled PUBLIC PROMPTKD_COMPILED)
+    if(PROMPTKD_NATIVE AND PROMPTKD_HAS_MARCH_NATIVE)
+        target_compile_options(promptkd_compiled
+                               INTERFACE "$<INSTALL_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-march=native>>")
+    endif()
+    set_property(GLOBAL APPEND PROPERTY promptkd_components compiled)
+endif()

@@ -11,7 +11,10 @@ usage="usage: sh tests/gpu_check.sh [--stage N] [--out DIR]
   --compile-only A stages 1 and 2 alone, for compute capability A (90, say), on a machine without a GPU
   --out DIR   build and results (default: build/gpu)
   --pack DIR  copies sources and the Debian packages that the build needs into DIR, for a machine without network that has the
-              CUDA toolkit, cmake and g++; there: sh DIR/promptkd/tests/gpu_check.sh"
+              CUDA toolkit, cmake and g++; there: sh DIR/promptkd/tests/gpu_check.sh
+All stages need half an hour, most of it for the compiler. bench/gpu/run.sh runs stages 3 and 4 and, in place of 7 and 8, a table
+of ours beside PyTorch within minutes, from programs that were built without a GPU (its --build is stages 1 and 2 for compute
+capability 9.0)."
 stage=all
 out=
 pack=

@@ -42,9 +42,12 @@ struct StepOptions {
     std::string task;
     std::string model = "ViT-B/16", teacher = "ViT-L/14";
     int batch = 8, classes = 100, depth = 9, ctx = 4, threads = 2, repeat = 5;
+    int size = 8192;
     std::string dtype = "fp32";
+    std::string attention = "composed";
     bool published = false, stored = false, int8_teacher = false;
     bool graph = false;
+    bool serve = false;
 };
 
 /// Declares the options on a CLI11 application (a template, so that only programs that parse options need CLI11).
@@ -70,11 +73,17 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
     app.add_option("--classes", options.classes, "class names")->check(positive)->capture_default_str();
     app.add_option("--depth", options.depth, "prompted layers")->check(positive)->capture_default_str();
     app.add_option("--ctx", options.ctx, "prompts a layer")->check(positive)->capture_default_str();
+    app.add_option("--size", options.size, "product: rows and columns")->check(positive)->capture_default_str();
     app.add_option("--threads", options.threads, "threads")->check(positive)->capture_default_str();
     app.add_option("--repeat", options.repeat, "timed steps")->check(positive)->capture_default_str();
     app.add_option("--dtype", options.dtype, "arithmetic")
         ->check(one_of({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
+    app.add_option("--attention", options.attention, "on the GPU: two products and a softmax, or one kernel")
+        ->check(one_of({"composed", "fused"}))
+        ->capture_default_str();
+    app.add_flag("--serve", options.serve,
+                 "set up once, then answer lines `measure N` until the input ends; see serve()");
     app.add_flag("--published", options.published, "recompute the teacher's class vectors in every step");
     app.add_flag("--stored", options.stored,
                  "promptkd: the teacher's logits were computed before, as distill --teacher-logits has them");
@@ -96,9 +105,9 @@ inline Timings summarize(std::vector<double> seconds) {
     return {(seconds[(n - 1) / 2] + seconds[n / 2]) / 2, seconds.front(), seconds.back()};
 }
 
-/// Runs `step` once untimed, then `repeat` times.
+/// Runs `step` once untimed, then `repeat` times, and returns the seconds of each of these.
 template <class Step>
-Timings measure(Step&& step, int repeat) {
+std::vector<double> seconds_of(Step&& step, int repeat) {
     using Clock = std::chrono::steady_clock;
     step();
     std::vector<double> seconds;
@@ -107,7 +116,38 @@ Timings measure(Step&& step, int repeat) {
         step();
         seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
     }
-    return summarize(std::move(seconds));
+    return seconds;
+}
+
+/// Runs `step` once untimed, then `repeat` times.
+template <class Step>
+Timings measure(Step&& step, int repeat) {
+    return summarize(seconds_of(step, repeat));
+}
+
+/// The number of steps that the line `measure N` asks for; throws Error for any other line.
+inline int steps_asked_for(const std::string& line) {
+    const std::string verb = "measure ";
+    const std::string number = line.compare(0, verb.size(), verb) == 0 ? line.substr(verb.size()) : "";
+    const bool valid = !number.empty() && number.size() <= 6 && number.find_first_not_of("0123456789") == number.npos;
+    require(valid && std::stoi(number) > 0, "--serve: '", line, "' is no request; expected: measure N");
+    return std::stoi(number);
+}
+
+/// Lets a driver alternate between programs that stay set up. Writes {"ready": true} to `out`; then each line `measure
+/// N` of `in` runs `step` once untimed and N times timed, and is answered by one JSON line: {"seconds": [N numbers], …}
+/// with the fields of the object more(). Returns at the end of `in`; throws Error for any other line.
+template <class Step, class More>
+void serve(std::istream& in, std::ostream& out, Step&& step, More&& more) {
+    out << nlohmann::ordered_json{{"ready", true}}.dump() << std::endl;
+    std::string line;
+    while (std::getline(in, line)) {
+        const int steps = steps_asked_for(line);
+        nlohmann::ordered_json answer;
+        answer["seconds"] = seconds_of(step, steps);
+        answer.update(more());
+        out << answer.dump() << std::endl;
+    }
 }
 
 /// Largest resident set of this process so far, in MiB (Linux counts ru_maxrss in KiB).
@@ -132,6 +172,7 @@ inline nlohmann::ordered_json step_report(const StepOptions& options, const Timi
     line["stored"] = options.stored;
     line["int8_teacher"] = options.int8_teacher;
     line["graph"] = options.graph;
+    line["attention"] = options.attention;
     line["seconds_per_step"] = timings.median;
     line["min"] = timings.min;
     line["max"] = timings.max;

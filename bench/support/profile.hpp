@@ -15,6 +15,30 @@
 
 namespace promptkd::bench {
 
+/// Floating-point operations of a product: a multiplication and an addition for each pair of factors.
+inline double flops_of(const Gemm& g) {
+    return 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
+           static_cast<double>(g.batch * g.outer);
+}
+
+/// A device that also counts the floating-point operations of its products, without waiting for any: its times are the
+/// device's own. A recorded step that is replayed is not counted.
+template <Device D>
+class Counted : public D {
+public:
+    using D::D;
+
+    void gemm(const Gemm& g) {
+        if (!this->is_planning()) flops_ += flops_of(g);
+        D::gemm(g);
+    }
+    void reset() { flops_ = 0; }
+    double flops() const { return flops_; }
+
+private:
+    double flops_ = 0;
+};
+
 /// A device that also counts the time and the floating-point operations of each kind of launch. On a GPU it waits for
 /// every launch, which adds some microseconds to each.
 template <Device D>
@@ -36,9 +60,7 @@ public:
         const char* kind = g.batch * g.outer > 1                      ? "products, batched"
                            : g.b.type == dtype_of<typename D::Scalar> ? "products"
                                                                       : "products, 16-bit weights";
-        const Timer timer(*this, kind,
-                          2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
-                              static_cast<double>(g.batch * g.outer));
+        const Timer timer(*this, kind, flops_of(g));
         D::gemm(g);
     }
 

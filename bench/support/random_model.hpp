@@ -56,19 +56,19 @@ private:
         map_.tensors[name + ".weight"] = make_tensor(std::vector<float>(static_cast<std::size_t>(d), 1.0f), {d});
         add(name + ".bias", {d});
     }
+    void add_linear(const std::string& prefix, Index out, Index in) {
+        add(prefix + "weight", {out, in});
+        add(prefix + "bias", {out});
+    }
     void add_blocks(const std::string& prefix, Index layers, Index d) {
         for (Index i = 0; i < layers; ++i) {
             const std::string p = prefix + "resblocks." + std::to_string(i) + ".";
             add_norm(p + "ln_1", d);
             add_norm(p + "ln_2", d);
-            add(p + "attn.in_proj_weight", {3 * d, d});
-            add(p + "attn.in_proj_bias", {3 * d});
-            add(p + "attn.out_proj.weight", {d, d});
-            add(p + "attn.out_proj.bias", {d});
-            add(p + "mlp.c_fc.weight", {4 * d, d});
-            add(p + "mlp.c_fc.bias", {4 * d});
-            add(p + "mlp.c_proj.weight", {d, 4 * d});
-            add(p + "mlp.c_proj.bias", {d});
+            add_linear(p + "attn.in_proj_", 3 * d, d);
+            add_linear(p + "attn.out_proj.", d, d);
+            add_linear(p + "mlp.c_fc.", 4 * d, d);
+            add_linear(p + "mlp.c_proj.", d, 4 * d);
         }
     }
 

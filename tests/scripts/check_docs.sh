@@ -6,7 +6,7 @@
 # exits 1, or prints a summary and exits 0.
 set -eu
 cd "${1:?usage: check_docs.sh SOURCE_DIR}"
-pages="README.md bench/README.md cmake/README.md examples/README.md include/promptkd/README.md
+pages="README.md bench/README.md bench/gpu/README.md cmake/README.md examples/README.md include/promptkd/README.md
 include/promptkd/format/README.md tests/README.md"
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -D MODE=find_package|add_subdirectory -D SOURCE=… -D BUILD=… -D WORK=…
+# cmake -D MODE=find_package|add_subdirectory|compiled -D SOURCE=… -D BUILD=… -D WORK=…
 #       -D COMPILER=… -D TYPE=… -D GENERATOR=… -P consumer.cmake
 # Builds and runs the README's library example, word for word, in a host project of its own; with find_package also the
 # whole runs of tests/consumer/whole_runs.cpp, which must be silent.
@@ -41,8 +41,11 @@ if(MODE STREQUAL "find_package")
 else()
     set(how "-DPROMPTKD_SOURCE=${SOURCE}")
 endif()
+if(MODE STREQUAL "compiled")  # add_subdirectory, and the templates in a library of their own
+    list(APPEND how "-DPROMPTKD_COMPILED=ON")
+endif()
 step("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${WORK}/host" -B "${WORK}/build" "-DCMAKE_CXX_COMPILER=${COMPILER}"
-     "-DCMAKE_BUILD_TYPE=${TYPE}" "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" "${how}")  # runs for seconds: compiles sooner
+     "-DCMAKE_BUILD_TYPE=${TYPE}" "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" ${how})  # runs for seconds: compiles sooner
 step("${CMAKE_COMMAND}" --build "${WORK}/build")
 file(COPY "${SOURCE}/examples/assets" DESTINATION "${WORK}/run")
 execute_process(COMMAND "${WORK}/build/host" WORKING_DIRECTORY "${WORK}/run/assets" RESULT_VARIABLE status)

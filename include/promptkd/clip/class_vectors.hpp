@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/prompts.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/op/norm.hpp>
 
 namespace promptkd {
@@ -85,5 +86,8 @@ std::vector<typename D::Scalar> class_vectors(D& device, const ClipModel<D>& mod
     normalize_rows(vectors, model.text().embed());
     return vectors;
 }
+
+PROMPTKD_COMPILED_FUNCTION(std::vector<float> encode_texts(Cpu<float>&, const ClipModel<Cpu<float>>&, const TokenRows&,
+                                                           const TensorMap*, Index, TextSavings));
 
 }  // namespace promptkd

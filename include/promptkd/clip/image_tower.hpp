@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/prompts.hpp>
+#include <promptkd/device/compiled.hpp>
 
 namespace promptkd {
 
@@ -14,19 +15,7 @@ public:
     using T = typename D::Scalar;
 
     /// `prompts` may be null or hold `image_encoder.VPT…`.
-    FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch)
-        : device_(&device), model_(&model), params_(device), arena_(device), max_batch_(max_batch) {
-        if (prompts) {
-            const PromptDesign design = visual_prompt_design(*prompts);
-            require_depth("visual", design.depth, model.vision().layers());
-            layers_ = add_visual_prompts(params_, design.tokens, design.depth, model.vision().width());
-        }
-        params_.bind_frozen();
-        if (prompts) params_.load_all(*prompts);
-        table_ = model.vision().place_prompts(device, layers_.tokens, max_batch);
-        features_ = Buffer<D, T>(device, max_batch * embed());
-        arena_.plan([&] { encode(nullptr, max_batch); });
-    }
+    FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch);
 
     /// Size e of the features.
     Index embed() const { return model_->vision().embed(); }
@@ -39,17 +28,10 @@ public:
 
     /// L2-normalised features (batch, embed) of device images (batch, 3, resolution, resolution); valid until the next
     /// call.
-    const T* encode(const T* images, Index batch) {
-        forward(images, batch);
-        normalize_forward(*device_, features(batch), features(batch));
-        return features_.data();
-    }
+    const T* encode(const T* images, Index batch);
 
     /// The same without the normalisation.
-    const T* encode_raw(const T* images, Index batch) {
-        forward(images, batch);
-        return features_.data();
-    }
+    const T* encode_raw(const T* images, Index batch);
 
 private:
     void forward(const T* images, Index batch) {
@@ -71,5 +53,35 @@ private:
     Buffer<D, T> features_;
     Index max_batch_;
 };
+
+template <Device D>
+FrozenImageTower<D>::FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch)
+    : device_(&device), model_(&model), params_(device), arena_(device), max_batch_(max_batch) {
+    if (prompts) {
+        const PromptDesign design = visual_prompt_design(*prompts);
+        require_depth("visual", design.depth, model.vision().layers());
+        layers_ = add_visual_prompts(params_, design.tokens, design.depth, model.vision().width());
+    }
+    params_.bind_frozen();
+    if (prompts) params_.load_all(*prompts);
+    table_ = model.vision().place_prompts(device, layers_.tokens, max_batch);
+    features_ = Buffer<D, T>(device, max_batch * embed());
+    arena_.plan([&] { encode(nullptr, max_batch); });
+}
+
+template <Device D>
+const typename FrozenImageTower<D>::T* FrozenImageTower<D>::encode(const T* images, Index batch) {
+    forward(images, batch);
+    normalize_forward(*device_, features(batch), features(batch));
+    return features_.data();
+}
+
+template <Device D>
+const typename FrozenImageTower<D>::T* FrozenImageTower<D>::encode_raw(const T* images, Index batch) {
+    forward(images, batch);
+    return features_.data();
+}
+
+PROMPTKD_COMPILED_CLASS(FrozenImageTower);
 
 }  // namespace promptkd

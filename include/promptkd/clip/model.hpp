@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/image_encoder.hpp>
 #include <promptkd/clip/text.hpp>
+#include <promptkd/device/compiled.hpp>
 
 #include <cmath>
 #include <memory>
@@ -17,15 +18,7 @@ public:
     using T = typename D::Scalar;
 
     /// Reads OpenAI's key names from `map`. Throws Error naming the first missing, misshapen or integer tensor.
-    ClipModel(D& device, const TensorMap& map, WeightStorage storage = WeightStorage::native)
-        : store_(std::make_unique<FrozenStore<D>>(device, storage)), vision_(*store_, map), source_(map.source) {
-        logit_scale_ = read_logit_scale(map);
-        if (!schema::has_text_branch(map)) return;
-        if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
-        text_.emplace(*store_, map);
-        require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(),
-                " values and text features ", text_->embed());
-    }
+    ClipModel(D& device, const TensorMap& map, WeightStorage storage = WeightStorage::native);
 
     /// The image branch.
     const ImageEncoder<D>& vision() const { return vision_; }
@@ -58,5 +51,18 @@ private:
     double logit_scale_ = 1;
     std::string source_;
 };
+
+template <Device D>
+ClipModel<D>::ClipModel(D& device, const TensorMap& map, WeightStorage storage)
+    : store_(std::make_unique<FrozenStore<D>>(device, storage)), vision_(*store_, map), source_(map.source) {
+    logit_scale_ = read_logit_scale(map);
+    if (!schema::has_text_branch(map)) return;
+    if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
+    text_.emplace(*store_, map);
+    require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(),
+            " values and text features ", text_->embed());
+}
+
+PROMPTKD_COMPILED_CLASS(ClipModel);
 
 }  // namespace promptkd

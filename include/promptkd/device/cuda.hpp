@@ -68,6 +68,9 @@ public:
     /// Where its work is queued.
     cudaStream_t stream() const { return stream_.handle; }
 
+    /// The most bytes of its memory that were in use at a time, without cuBLAS's own.
+    std::size_t peak_memory() const { return pool_->peak(); }
+
     /// See Device.
     ///@{
     void* allocate(std::size_t bytes) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/train/trainer.hpp>
@@ -101,25 +102,7 @@ private:
     }
 
     /// Forward, objective, backward.
-    void run(const T* images, const T* target, Index batch) {
-        arena_.reset();
-        const Workspace<D> w{device_, arena_};
-        StudentBatch<T> in;
-        in.images = student_.pixels(images, batch);
-        in.target = {target, batch, objective_.target_size()};
-        in.unit = student_.forward_training(w, in.images, tape_, this->parallel());
-        in.encoded = tape_.encoded;
-        const WorkspaceScope scope(w);
-        StudentGradients<T> out;
-        out.d_unit = scratch<T>(w, batch, in.unit.columns);
-        if (objective_.reads_encoded()) out.d_encoded = scratch<T>(w, batch, in.encoded.columns);
-        out.loss = this->device_loss();
-        objective_.evaluate(w, in, out);
-        this->scale_gradient(out.d_unit.data, out.d_unit.count(), batch);
-        if (out.d_encoded.data) this->scale_gradient(out.d_encoded.data, out.d_encoded.count(), batch);
-        this->share_loss(batch);
-        student_.backward(w, out.d_unit, tape_, out.d_encoded);
-    }
+    void run(const T* images, const T* target, Index batch);
 
     Student<D>& student_;
     O objective_;
@@ -127,5 +110,29 @@ private:
     Index max_batch_;
     typename Student<D>::Tape tape_;
 };
+
+template <Device D, class O>
+requires Objective<O, D>
+void Distiller<D, O>::run(const T* images, const T* target, Index batch) {
+    arena_.reset();
+    const Workspace<D> w{device_, arena_};
+    StudentBatch<T> in;
+    in.images = student_.pixels(images, batch);
+    in.target = {target, batch, objective_.target_size()};
+    in.unit = student_.forward_training(w, in.images, tape_, this->parallel());
+    in.encoded = tape_.encoded;
+    const WorkspaceScope scope(w);
+    StudentGradients<T> out;
+    out.d_unit = scratch<T>(w, batch, in.unit.columns);
+    if (objective_.reads_encoded()) out.d_encoded = scratch<T>(w, batch, in.encoded.columns);
+    out.loss = this->device_loss();
+    objective_.evaluate(w, in, out);
+    this->scale_gradient(out.d_unit.data, out.d_unit.count(), batch);
+    if (out.d_encoded.data) this->scale_gradient(out.d_encoded.data, out.d_encoded.count(), batch);
+    this->share_loss(batch);
+    student_.backward(w, out.d_unit, tape_, out.d_encoded);
+}
+
+PROMPTKD_COMPILED_CLASS(Distiller);
 
 }  // namespace promptkd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/distiller.hpp>
 #include <promptkd/distill/teachers.hpp>
 #include <promptkd/train/loop.hpp>
@@ -30,5 +31,8 @@ TrainingResult run_distillation(Distiller<D, O>& distiller, TeacherSource<D>& te
     DistillationPipeline<D, O> pipeline(distiller, teacher, config.resolution, steps);
     return TrainingLoop(pipeline, data, config).run();
 }
+
+PROMPTKD_COMPILED_FUNCTION(TrainingResult run_distillation(Distiller<Cpu<float>>&, TeacherSource<Cpu<float>>&,
+                                                           const Dataset&, TrainingLoopConfig, StepOptions));
 
 }  // namespace promptkd

@@ -4,6 +4,7 @@
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/prompts.hpp>
 #include <promptkd/clip/trainable_vision.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/projector.hpp>
 
 #include <optional>
@@ -27,54 +28,16 @@ public:
     using T = typename D::Scalar;
 
     /// `model` must outlive the student. Parameters start at zero: initialize() or load() them.
-    Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
-        : device_(&device),
-          model_(&model),
-          config_(config),
-          params_(device),
-          projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
-          max_batch_(max_batch) {
-        require(config.embed > 0, "a student needs the size of its class vectors");
-        require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
-                ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
-        if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
-        prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
-        if (config.train_encoder) {
-            require(model.vision().is_transformer(), model.source(),
-                    ": full fine-tuning needs a vision transformer; a ResNet's projector alone can be trained");
-            own_.emplace(params_, model.vision().transformer());
-        }
-        params_.bind();
-        if (own_) own_->adopt(device);
-        table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);
-    }
+    Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch);
 
     /// Prompts N(0, 0.02²), projector U(±1/√fan_in), BatchNorm 1 / 0, all a function of `seed` alone.
-    void initialize(std::uint64_t seed) {
-        projector_.initialize(*device_, params_, seed);
-        for (const std::string& name : params_.names())
-            if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
-    }
+    void initialize(std::uint64_t seed);
 
     /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
     /// learnable encoder keeps its pretrained ones.
-    void load(const TensorMap& map, const std::string& prefix = "") {
-        const bool weights = schema::has_image_weights(map, prefix);
-        for (const std::string& name : params_.names()) {
-            if (schema::is_image_weight(name) && !weights) continue;
-            params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
-        }
-        projector_.load_statistics(*device_, map, prefix);
-    }
+    void load(const TensorMap& map, const std::string& prefix = "");
     /// Parameters and running statistics as load() reads them.
-    void save(TensorMap& map, const std::string& prefix = "") const {
-        params_.save(map, prefix);
-        for (const std::string& name : params_.names()) {
-            HostTensor& tensor = map.tensors.at(prefix + name);
-            tensor = schema::transposed_in_files(name, tensor);
-        }
-        projector_.save_statistics(map, prefix);
-    }
+    void save(TensorMap& map, const std::string& prefix = "") const;
 
     /// Device images (batch, 3, r, r) as a matrix with a row an image.
     Matrix<const T> pixels(const T* images, Index batch) const {
@@ -93,42 +56,14 @@ public:
     /// Normalised features (batch, embed) in training mode; they live in the arena, like the tape. With several ranks
     /// (`parallel`) BatchNorm sees the rows of all, unless it says otherwise.
     Matrix<const T> forward_training(const Workspace<D>& w, Matrix<const T> images, Tape& tape,
-                                     const DataParallel<D>& parallel = {}) {
-        tape.encoded = keep<T>(w, images.rows, model_->vision().embed());
-        tape.unit = keep<T>(w, images.rows, config_.embed);
-        tape.inverse = keep<T>(w, images.rows);
-        encode(w, images, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
-        projector_.forward_training(w, tape.encoded, tape.unit, tape.projector, parallel);
-        normalize_forward(*device_, tape.unit, tape.unit, tape.inverse);
-        return tape.unit;
-    }
+                                     const DataParallel<D>& parallel = {});
 
     /// Adds all gradients from d_unit (batch, embed), the gradient of the normalised features, which is overwritten,
     /// and from `d_own` (batch, e_s; no data for none), a further gradient of the encoder's features.
-    void backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& tape, Matrix<const T> d_own = {}) {
-        const WorkspaceScope scope(w);
-        normalize_backward(*device_, tape.unit, tape.inverse, d_unit);
-        Matrix<T> d_encoded;
-        if (reaches_encoder()) d_encoded = scratch<T>(w, tape.encoded.rows, tape.encoded.columns);
-        projector_.backward(w, d_unit, d_encoded, tape.projector);
-        if (d_own.data && d_encoded.data) add_scaled(*device_, 1, d_own.data, d_encoded.data, d_encoded.count());
-        const PlacedPrompts<T> placed{prompts(), table_.view(tape.encoded.rows)};
-        if (own_) {
-            const WeightGradients<T> weights = own_->gradients();
-            own_->encoder().backward(w, d_encoded, placed, tape.vision, &weights);
-        } else if (prompts()) {
-            model_->vision().backward(w, d_encoded, placed, tape.vision);
-        }
-    }
+    void backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& tape, Matrix<const T> d_own = {});
 
     /// features (batch, embed), normalised, in evaluation mode (running statistics).
-    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) {
-        const WorkspaceScope scope(w);
-        const Matrix<T> encoded = scratch<T>(w, images.rows, model_->vision().embed());
-        encode(w, images, encoded, nullptr);
-        projector_.forward_inference(w, encoded, features);
-        normalize_forward(*device_, features, features);
-    }
+    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features);
     /// The same for device images and features by their addresses.
     void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
         forward_inference(Workspace<D>{*device_, arena}, pixels(images, batch),
@@ -176,5 +111,95 @@ private:
     PlacementTable<D> table_;
     Index max_batch_;
 };
+
+template <Device D>
+Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
+    : device_(&device),
+      model_(&model),
+      config_(config),
+      params_(device),
+      projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
+      max_batch_(max_batch) {
+    require(config.embed > 0, "a student needs the size of its class vectors");
+    require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
+            ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
+    if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
+    prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
+    if (config.train_encoder) {
+        require(model.vision().is_transformer(), model.source(),
+                ": full fine-tuning needs a vision transformer; a ResNet's projector alone can be trained");
+        own_.emplace(params_, model.vision().transformer());
+    }
+    params_.bind();
+    if (own_) own_->adopt(device);
+    table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);
+}
+
+template <Device D>
+void Student<D>::initialize(std::uint64_t seed) {
+    projector_.initialize(*device_, params_, seed);
+    for (const std::string& name : params_.names())
+        if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
+}
+
+template <Device D>
+void Student<D>::load(const TensorMap& map, const std::string& prefix) {
+    const bool weights = schema::has_image_weights(map, prefix);
+    for (const std::string& name : params_.names()) {
+        if (schema::is_image_weight(name) && !weights) continue;
+        params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
+    }
+    projector_.load_statistics(*device_, map, prefix);
+}
+
+template <Device D>
+void Student<D>::save(TensorMap& map, const std::string& prefix) const {
+    params_.save(map, prefix);
+    for (const std::string& name : params_.names()) {
+        HostTensor& tensor = map.tensors.at(prefix + name);
+        tensor = schema::transposed_in_files(name, tensor);
+    }
+    projector_.save_statistics(map, prefix);
+}
+
+template <Device D>
+Matrix<const typename Student<D>::T> Student<D>::forward_training(const Workspace<D>& w, Matrix<const T> images,
+                                                                  Tape& tape, const DataParallel<D>& parallel) {
+    tape.encoded = keep<T>(w, images.rows, model_->vision().embed());
+    tape.unit = keep<T>(w, images.rows, config_.embed);
+    tape.inverse = keep<T>(w, images.rows);
+    encode(w, images, tape.encoded, reaches_encoder() ? &tape.vision : nullptr);
+    projector_.forward_training(w, tape.encoded, tape.unit, tape.projector, parallel);
+    normalize_forward(*device_, tape.unit, tape.unit, tape.inverse);
+    return tape.unit;
+}
+
+template <Device D>
+void Student<D>::backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& tape, Matrix<const T> d_own) {
+    const WorkspaceScope scope(w);
+    normalize_backward(*device_, tape.unit, tape.inverse, d_unit);
+    Matrix<T> d_encoded;
+    if (reaches_encoder()) d_encoded = scratch<T>(w, tape.encoded.rows, tape.encoded.columns);
+    projector_.backward(w, d_unit, d_encoded, tape.projector);
+    if (d_own.data && d_encoded.data) add_scaled(*device_, 1, d_own.data, d_encoded.data, d_encoded.count());
+    const PlacedPrompts<T> placed{prompts(), table_.view(tape.encoded.rows)};
+    if (own_) {
+        const WeightGradients<T> weights = own_->gradients();
+        own_->encoder().backward(w, d_encoded, placed, tape.vision, &weights);
+    } else if (prompts()) {
+        model_->vision().backward(w, d_encoded, placed, tape.vision);
+    }
+}
+
+template <Device D>
+void Student<D>::forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) {
+    const WorkspaceScope scope(w);
+    const Matrix<T> encoded = scratch<T>(w, images.rows, model_->vision().embed());
+    encode(w, images, encoded, nullptr);
+    projector_.forward_inference(w, encoded, features);
+    normalize_forward(*device_, features, features);
+}
+
+PROMPTKD_COMPILED_CLASS(Student);
 
 }  // namespace promptkd

@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/data/loader.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/op/cosine.hpp>
 
@@ -46,37 +47,14 @@ public:
 
     /// Adds a teacher: a model (which must outlive this), its prompts (may be null) and normalised class vectors
     /// (classes, e_t) on the host. Throws Error for a second teacher of features, or another number of classes.
-    void add(const ClipModel<D>& model, const TensorMap* prompts, const std::vector<T>& class_vectors) {
-        Teacher t;
-        t.tower = std::make_unique<FrozenImageTower<D>>(device_, model, prompts, max_batch_);
-        t.classes = static_cast<Index>(class_vectors.size()) / t.tower->embed();
-        require(t.classes > 0 && t.classes * t.tower->embed() == static_cast<Index>(class_vectors.size()),
-                "class vectors: ", class_vectors.size(), " values are not rows of ", t.tower->embed());
-        require(teachers_.empty() || gives_ == TeacherGives::logits,
-                "features cannot be averaged over several teachers; give one teacher, or distil logits");
-        require(teachers_.empty() || teachers_[0].classes == t.classes, "a teacher of ", t.classes,
-                " classes beside one of ", teachers_.empty() ? 0 : teachers_[0].classes);
-        t.vectors = Buffer<D, T>(device_, class_vectors);
-        teachers_.push_back(std::move(t));
-        if (gives_ == TeacherGives::features) return;
-        mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
-        if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
-    }
+    void add(const ClipModel<D>& model, const TensorMap* prompts, const std::vector<T>& class_vectors);
 
     bool recordable() const override { return true; }
     Index size() const override {
         return gives_ == TeacherGives::features ? teachers_.at(0).tower->embed() : teachers_.at(0).classes;
     }
 
-    const T* targets(const T* images, Index n) override {
-        if (gives_ == TeacherGives::features) return teachers_.at(0).tower->encode(images, n);
-        if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
-        device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
-        for (Teacher& t : teachers_)
-            add_scaled(device_, 1.0 / static_cast<double>(teachers_.size()), logits(t, images, n, one_.data()),
-                       mean_.data(), n * size());
-        return mean_.data();
-    }
+    const T* targets(const T* images, Index n) override;
 
 private:
     struct Teacher {
@@ -99,6 +77,35 @@ private:
     std::vector<Teacher> teachers_;
     Buffer<D, T> mean_, one_;
 };
+
+template <Device D>
+void LiveTeachers<D>::add(const ClipModel<D>& model, const TensorMap* prompts, const std::vector<T>& class_vectors) {
+    Teacher t;
+    t.tower = std::make_unique<FrozenImageTower<D>>(device_, model, prompts, max_batch_);
+    t.classes = static_cast<Index>(class_vectors.size()) / t.tower->embed();
+    require(t.classes > 0 && t.classes * t.tower->embed() == static_cast<Index>(class_vectors.size()),
+            "class vectors: ", class_vectors.size(), " values are not rows of ", t.tower->embed());
+    require(teachers_.empty() || gives_ == TeacherGives::logits,
+            "features cannot be averaged over several teachers; give one teacher, or distil logits");
+    require(teachers_.empty() || teachers_[0].classes == t.classes, "a teacher of ", t.classes,
+            " classes beside one of ", teachers_.empty() ? 0 : teachers_[0].classes);
+    t.vectors = Buffer<D, T>(device_, class_vectors);
+    teachers_.push_back(std::move(t));
+    if (gives_ == TeacherGives::features) return;
+    mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
+    if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
+}
+
+template <Device D>
+const typename LiveTeachers<D>::T* LiveTeachers<D>::targets(const T* images, Index n) {
+    if (gives_ == TeacherGives::features) return teachers_.at(0).tower->encode(images, n);
+    if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
+    device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
+    for (Teacher& t : teachers_)
+        add_scaled(device_, 1.0 / static_cast<double>(teachers_.size()), logits(t, images, n, one_.data()),
+                   mean_.data(), n * size());
+    return mean_.data();
+}
 
 /// What teachers have to give for a distillation loss.
 inline TeacherGives given_by_teachers(KdLoss kd) {
@@ -126,5 +133,7 @@ private:
     Index size_;
     Function f_;
 };
+
+PROMPTKD_COMPILED_CLASS(LiveTeachers);
 
 }  // namespace promptkd

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/bundle_format.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/format/safetensors.hpp>
 
@@ -217,5 +218,9 @@ inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learne
     parts.class_names = class_names;
     return make_bundle(parts);
 }
+
+PROMPTKD_COMPILED_FUNCTION(void write_bundle(const std::string&, const Student<Cpu<float>>&, const TensorMap&,
+                                             const std::vector<float>&, const std::vector<std::string>&,
+                                             const nlohmann::json&));
 
 }  // namespace promptkd

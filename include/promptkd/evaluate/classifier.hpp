@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/evaluate/bundle.hpp>
 #include <promptkd/op/cosine.hpp>
 
@@ -21,8 +22,7 @@ public:
 
     /// Plans for `max_batch` images a call. WeightStorage::packed pays from the second call on. Throws Error when
     /// `bundle` is not a student bundle or its parts do not fit together; see read_bundle().
-    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
-        : Classifier(device, read_bundle(bundle), max_batch, storage) {}
+    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
 
     /// The same from the parts of a bundle.
     Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
@@ -53,23 +53,10 @@ public:
 
     /// Normalised features (batch, embed) of device images (batch, 3, resolution, resolution), valid until the next
     /// call. Throws Error for more images than were planned.
-    const T* encode(const T* images, Index batch) {
-        require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
-        arena_->reset();
-        student_->forward_inference(*arena_, images, batch, features_.data());
-        return features_.data();
-    }
+    const T* encode(const T* images, Index batch);
 
     /// Probabilities (batch, classes) on the host: softmax(exp(s_s)·u_s·Wᵀ) of device images.
-    std::vector<T> probabilities(const T* images, Index batch) {
-        const T* features = encode(images, batch);
-        cosine_logits(*device_, ConstMatrix<T>(features, batch, embed()), vectors_.matrix(classes(), embed()),
-                      student_->logit_scale(), logits_.matrix(batch, classes()));
-        std::vector<T> p(static_cast<std::size_t>(batch * classes()));
-        device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
-        for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes(), classes());
-        return p;
-    }
+    std::vector<T> probabilities(const T* images, Index batch);
 
 private:
     static void softmax_row(T* row, Index n) {
@@ -87,5 +74,30 @@ private:
     std::vector<T> vectors_host_;
     Buffer<D, T> vectors_, features_, logits_;
 };
+
+template <Device D>
+Classifier<D>::Classifier(D& device, const TensorMap& bundle, Index max_batch, WeightStorage storage)
+    : Classifier(device, read_bundle(bundle), max_batch, storage) {}
+
+template <Device D>
+const typename Classifier<D>::T* Classifier<D>::encode(const T* images, Index batch) {
+    require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
+    arena_->reset();
+    student_->forward_inference(*arena_, images, batch, features_.data());
+    return features_.data();
+}
+
+template <Device D>
+std::vector<typename Classifier<D>::T> Classifier<D>::probabilities(const T* images, Index batch) {
+    const T* features = encode(images, batch);
+    cosine_logits(*device_, ConstMatrix<T>(features, batch, embed()), vectors_.matrix(classes(), embed()),
+                  student_->logit_scale(), logits_.matrix(batch, classes()));
+    std::vector<T> p(static_cast<std::size_t>(batch * classes()));
+    device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
+    for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes(), classes());
+    return p;
+}
+
+PROMPTKD_COMPILED_CLASS(Classifier);
 
 }  // namespace promptkd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/evaluate/evaluate.hpp>
 #include <promptkd/learner/trainer.hpp>
 
@@ -32,5 +33,8 @@ Metrics evaluate_learner(D& device, LearnerTrainer<D>& trainer, const Dataset& d
     metrics.unreadable = set.unreadable;
     return metrics;
 }
+
+PROMPTKD_COMPILED_FUNCTION(Metrics evaluate_learner(Cpu<float>&, LearnerTrainer<Cpu<float>>&, const Dataset&, Index,
+                                                    Index));
 
 }  // namespace promptkd

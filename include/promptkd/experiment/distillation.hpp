@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/run.hpp>
 #include <promptkd/evaluate/bundle.hpp>
 #include <promptkd/experiment/evaluation.hpp>
@@ -292,5 +293,8 @@ DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& obser
     if (session.evaluation_data()) outcome.evaluation = session.evaluate(*session.evaluation_data());
     return outcome;
 }
+
+PROMPTKD_COMPILED_FUNCTION(DistillationOutcome run(Cpu<float>&, const DistillationSpec&, Observer&,
+                                                   const Ranks<Cpu<float>>&));
 
 }  // namespace promptkd

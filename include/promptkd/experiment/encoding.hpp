@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/data/open.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/models.hpp>
 #include <promptkd/format/safetensors.hpp>
@@ -147,5 +148,7 @@ TensorMap run(D& device, const EncodingSpec& spec, Observer& observer = silent_o
     if (!spec.texts.empty()) return detail::encode_lines(device, model, spec);
     return detail::encode_dataset(device, model, spec, observer);
 }
+
+PROMPTKD_COMPILED_FUNCTION(TensorMap run(Cpu<float>&, const EncodingSpec&, Observer&));
 
 }  // namespace promptkd

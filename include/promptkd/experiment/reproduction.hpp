@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/experiment/report/html.hpp>
 #include <promptkd/experiment/report/json.hpp>
 #include <promptkd/experiment/report/make.hpp>
@@ -86,5 +87,7 @@ ReproductionResult run(D& device, const ReproductionSpec& spec) {
     ReproductionObserver silent;
     return run(device, spec, silent);
 }
+
+PROMPTKD_COMPILED_FUNCTION(ReproductionResult run(Cpu<float>&, const ReproductionPlan&, ReproductionObserver&));
 
 }  // namespace promptkd

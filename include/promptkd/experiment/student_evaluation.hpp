@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/experiment/zero_shot.hpp>
 
@@ -48,5 +49,8 @@ EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& obs
     const auto features = encode_images(device, student, data, {"evaluate", spec.batch, observer}, ranks);
     return evaluate_features(device, features, student.class_vectors(), student.class_names(), spec.data.subset);
 }
+
+PROMPTKD_COMPILED_FUNCTION(EvaluationResult run(Cpu<float>&, const StudentEvaluationSpec&, Observer&,
+                                                const Ranks<Cpu<float>>&));
 
 }  // namespace promptkd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/evaluate/learner.hpp>
 #include <promptkd/experiment/few_shot_images.hpp>
 #include <promptkd/experiment/stage.hpp>
@@ -163,5 +164,7 @@ LearnerOutcome run(D& device, const TrainingSpec& spec, Observer& observer = sil
     outcome.evaluation = session.evaluate();
     return outcome;
 }
+
+PROMPTKD_COMPILED_FUNCTION(LearnerOutcome run(Cpu<float>&, const TrainingSpec&, Observer&));
 
 }  // namespace promptkd

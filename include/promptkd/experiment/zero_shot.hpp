@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/data/open.hpp>
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/models.hpp>
 
@@ -83,5 +84,7 @@ EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = s
     const std::string pattern = spec.pattern.empty() ? default_template(spec.data.source) : spec.pattern;
     return clip.evaluate(data, tokenizer, pattern, spec.data.subset);
 }
+
+PROMPTKD_COMPILED_FUNCTION(EvaluationResult run(Cpu<float>&, const ZeroShotSpec&, Observer&));
 
 }  // namespace promptkd

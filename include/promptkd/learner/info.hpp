@@ -17,8 +17,8 @@ struct Recipe {
     Index visual = 0;                       ///< prompt vectors of the image branch; 0: none
     Index text = 4;                         ///< prompt (context) vectors of the text branch; 0: none
     Index depth = 1;                        ///< prompted blocks, the input counted
-    Index text_depth = 0;                   ///< those of the text branch where they are others; 0: depth
     std::map<std::string, double> options;  ///< the learner's own numbers by name, see LearnerInfo::options
+    Index text_depth = 0;                   ///< those of the text branch where they are others; 0: depth
 
     /// A number of the learner's own; `otherwise` where it has none of this name.
     double option(const std::string& name, double otherwise = 0) const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/compiled.hpp>
 #include <promptkd/learner/cocoop.hpp>
 #include <promptkd/learner/coop.hpp>
 #include <promptkd/learner/ivlp.hpp>
@@ -165,5 +166,11 @@ std::unique_ptr<LearnerTrainer<D>> make_trainer(const std::string& name, const F
         return decltype(method)::template make_trainer<D>(clip.device, clip.model, learner, texts, recipe, options);
     });
 }
+
+PROMPTKD_COMPILED_FUNCTION(std::unique_ptr<PromptLearner<Cpu<float>>> make_learner(
+    const std::string&, const FrozenClip<Cpu<float>>&, const Recipe&, const ContextOptions&, Index));
+PROMPTKD_COMPILED_FUNCTION(std::unique_ptr<LearnerTrainer<Cpu<float>>> make_trainer(
+    const std::string&, const FrozenClip<Cpu<float>>&, PromptLearner<Cpu<float>>&, const LearnerTexts<float>&,
+    const Recipe&, const TrainerOptions<Cpu<float>>&));
 
 }  // namespace promptkd

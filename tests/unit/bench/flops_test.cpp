@@ -61,6 +61,29 @@ TEST_CASE("FLOPs of the image encoder: no more than the class token of the last 
     CHECK(counted(true) == forward + blocks + mixing(4) + projection);
 }
 
+TEST_CASE("FLOPs: counted without waiting as with it, none while planning") {
+    bench::Counted<Cpu<double>> counted(1);
+    const Buffer<Cpu<double>, double> x(counted, numbers(12, 1)), y(counted, numbers(20, 2));
+    Buffer<Cpu<double>, double> z(counted, 15);
+    Gemm g;
+    g.m = 3;
+    g.n = 5;
+    g.k = 4;
+    g.a = operand(x.data(), 4);
+    g.b = transposed(y.data(), 4);
+    g.c = z.data();
+    g.ldc = 5;
+    g.c_type = dtype_of<double>;
+    counted.gemm(g);
+    {
+        const PlanningScope planning(counted);
+        counted.gemm(g);
+    }
+    CHECK(counted.flops() == 2.0 * 3 * 5 * 4);
+    counted.reset();
+    CHECK(counted.flops() == 0);
+}
+
 TEST_CASE("FLOPs of the text encoder: shared tokens once, nothing behind the longest text") {
     D device(1);
     ClipModel<D> model(device, tiny_clip());

@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <bench/support/measure.hpp>
 
+#include <sstream>
+
 namespace measure_test {
 
 using namespace promptkd::bench;
@@ -43,8 +45,37 @@ TEST_CASE("bench: options and the fields of the report") {
     CHECK(step_report(options, summarize({2})).at("teacher").is_null());
 }
 
+TEST_CASE("bench: a served step answers each request with as many times, after one untimed step") {
+    int steps = 0;
+    std::istringstream in("measure 3\nmeasure 1\n");
+    std::ostringstream out;
+    serve(
+        in, out, [&] { ++steps; },
+        [&] {
+            return nlohmann::ordered_json{{"steps", steps}};
+        });
+    CHECK(steps == 6);
+    std::istringstream lines(out.str());
+    std::vector<nlohmann::json> answers;
+    for (std::string line; std::getline(lines, line);) answers.push_back(nlohmann::json::parse(line));
+    REQUIRE(answers.size() == 3);
+    CHECK(answers[0] == nlohmann::json{{"ready", true}});
+    CHECK(answers[1].at("seconds").size() == 3);
+    CHECK(answers[1].at("steps") == 4);
+    CHECK(answers[2].at("seconds").size() == 1);
+    CHECK(answers[2].at("steps") == 6);
+}
+
+TEST_CASE("bench: what is no request is refused") {
+    CHECK(steps_asked_for("measure 32") == 32);
+    for (const char* line :
+         {"", "measure", "measure ", "measure 0", "measure -1", "measure 3 4", "measure 9999999", "stop"})
+        CHECK_THROWS_WITH_AS(steps_asked_for(line), doctest::Contains("expected: measure N"), promptkd::Error);
+}
+
 TEST_CASE("bench: wrong options are refused") {
-    for (const char* line : {"--task dance", "--task promptkd --batch 0", "--task promptkd --dtype fp8", ""}) {
+    for (const char* line : {"--task dance", "--task promptkd --batch 0", "--task promptkd --dtype fp8",
+                             "--task promptkd --attention quick", ""}) {
         StepOptions options;
         CLI::App app;
         add_step_options(app, options, {"promptkd"});

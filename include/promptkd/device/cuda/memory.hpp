@@ -41,6 +41,14 @@ public:
     }
     void release(void* p, cudaStream_t stream) { cudaFreeAsync(p, stream); }
 
+    /// The most bytes that were allocated at a time.
+    std::size_t peak() const {
+        std::uint64_t bytes = 0;
+        cuda_check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &bytes), "cudaMemPoolGetAttribute",
+                   device_);
+        return static_cast<std::size_t>(bytes);
+    }
+
 private:
     int device_;
     cudaMemPool_t pool_ = nullptr;
