@@ -9,6 +9,7 @@
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/distill/run.hpp>
+#include <promptkd/evaluate/evaluate.hpp>
 #include <promptkd/text/tokenizer.hpp>
 
 #include <chrono>
