@@ -78,6 +78,15 @@ inline std::vector<std::string> metadata_list(const TensorMap& map, const std::s
     return out;
 }
 
+/// The class names of a bundle. Throws Error when there are none.
+inline std::vector<std::string> bundle_class_names(const TensorMap& bundle) {
+    require(bundle.metadata.count("class_names") != 0, bundle.source,
+            ": metadata 'class_names' is missing; this is not a student bundle");
+    std::vector<std::string> names = metadata_list(bundle, "class_names");
+    require(!names.empty(), bundle.source, ": metadata 'class_names' names no class");
+    return names;
+}
+
 /// What of a CLIP file a student needs: the image branch and the logit scale.
 inline TensorMap image_branch(const TensorMap& model) {
     TensorMap out;
@@ -141,10 +150,7 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
     detail::require_bundle_format(bundle);
     BundleParts parts;
     parts.required = detail::required_features(bundle, bundle_features);
-    require(bundle.metadata.count("class_names") != 0, bundle.source,
-            ": metadata 'class_names' is missing; this is not a student bundle");
-    parts.class_names = detail::metadata_list(bundle, "class_names");
-    require(!parts.class_names.empty(), bundle.source, ": metadata 'class_names' names no class");
+    parts.class_names = detail::bundle_class_names(bundle);
     parts.class_vectors = bundle.at("class_vectors");
     const Shape& shape = parts.class_vectors.shape;
     require(shape.size() == 2 && shape[0] == static_cast<Index>(parts.class_names.size()) && shape[1] > 0,

@@ -25,18 +25,7 @@ public:
     Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
 
     /// The same from the parts of a bundle.
-    Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
-        : device_(&device), class_names_(parts.class_names) {
-        model_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
-        vectors_host_ = parts.class_vectors.template to<T>();
-        vectors_ = Buffer<D, T>(device, vectors_host_);
-        student_ = std::make_unique<Student<D>>(device, *model_, student_config(parts), max_batch);
-        student_->load(parts.learned);
-        arena_ = std::make_unique<Arena<D>>(device);
-        features_ = Buffer<D, T>(device, max_batch * embed());
-        logits_ = Buffer<D, T>(device, max_batch * classes());
-        arena_->plan([&] { encode(nullptr, max_batch); });
-    }
+    Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
 
     /// The classes, in the order of class_vectors() and probabilities().
     const std::vector<std::string>& class_names() const { return class_names_; }
@@ -78,6 +67,20 @@ private:
 template <Device D>
 Classifier<D>::Classifier(D& device, const TensorMap& bundle, Index max_batch, WeightStorage storage)
     : Classifier(device, read_bundle(bundle), max_batch, storage) {}
+
+template <Device D>
+Classifier<D>::Classifier(D& device, const BundleParts& parts, Index max_batch, WeightStorage storage)
+    : device_(&device), class_names_(parts.class_names) {
+    model_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
+    vectors_host_ = parts.class_vectors.template to<T>();
+    vectors_ = Buffer<D, T>(device, vectors_host_);
+    student_ = std::make_unique<Student<D>>(device, *model_, student_config(parts), max_batch);
+    student_->load(parts.learned);
+    arena_ = std::make_unique<Arena<D>>(device);
+    features_ = Buffer<D, T>(device, max_batch * embed());
+    logits_ = Buffer<D, T>(device, max_batch * classes());
+    arena_->plan([&] { encode(nullptr, max_batch); });
+}
 
 template <Device D>
 const typename Classifier<D>::T* Classifier<D>::encode(const T* images, Index batch) {

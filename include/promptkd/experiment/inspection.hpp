@@ -59,8 +59,7 @@ inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
         if (name.starts_with(prefix)) clip.tensors[name.substr(prefix.size())] = tensor;
     inspect_model(clip, out);
     try {
-        require(map.metadata.count("class_names") != 0, map.source, ": metadata 'class_names' is missing");
-        out.class_names = metadata_list(map, "class_names");
+        out.class_names = bundle_class_names(map);
     } catch (const Error& error) {
         out.problem = error.what();
     }
