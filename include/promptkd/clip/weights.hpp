@@ -117,7 +117,8 @@ public:
     }
     /// A matrix and its bias.
     void layer(schema::Role role, FrozenLinear<T>& to, Index = 0) {
-        sizes().learn(*weight(role).row, {to.weight.rows, to.weight.columns});
+        const Shape shape{to.weight.rows, to.weight.columns};  // nvcc takes no braces for an argument that depends on T
+        sizes().learn(*weight(role).row, shape);
         matrix(role, to);
     }
     /// A vector.
