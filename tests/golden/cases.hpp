@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "closed_form_case.hpp"
 #include "learner_case.hpp"
 #include "numbers_case.hpp"
 #include "optimizer_case.hpp"
@@ -37,6 +38,12 @@ extern template CaseCheck<EmulatedCuda<float>> find_check<EmulatedCuda<float>>(c
 extern template CaseCheck<EmulatedCuda<float, bf16>> find_check<EmulatedCuda<float, bf16>>(const std::string&);
 extern template CaseCheck<EmulatedCuda<float, half>> find_check<EmulatedCuda<float, half>>(const std::string&);
 #endif
+
+/// The check of a kind whose results are double's: run on Cpu<double> and the fp32 devices. Null for other kinds.
+template <class D>
+CaseCheck<D> find_exact_check(const std::string& kind) {
+    return kind == "closed_form" ? &check_closed_form<D> : nullptr;
+}
 
 /// What a checking device has noticed besides: memory that was not released, overruns.
 template <class D>
@@ -85,6 +92,19 @@ bool for_each_device(const F& f) {
     all = on_device<EmulatedCuda<float, half>>(f, "EmulatedCuda<float, half>") && all;
 #endif
     if (std::getenv("PROMPTKD_GOLDEN_DOUBLE")) all = on_device<Cpu<double>>(f, "Cpu<double>") && all;
+#endif
+    return all;
+}
+
+/// Calls f(device, name) for Cpu<double> and the fp32 devices.
+template <class F>
+bool for_each_exact_device(const F& f) {
+    bool all = on_device<Cpu<double>>(f, "Cpu<double>");
+#if defined(__CUDACC__)
+    all = on_device<Cuda<float>>(f, "Cuda<float>") && all;
+#else
+    all = on_device<Cpu<float>>(f, "Cpu<float>") && all;
+    all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>") && all;
 #endif
     return all;
 }

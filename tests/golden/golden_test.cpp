@@ -53,9 +53,7 @@ void run_file(const std::filesystem::path& path) {
     c.config = nlohmann::json::parse(c.map.metadata.at("config"));
     if (kind->second == "preprocess")
         return run(name, [&](Report& r) { check_preprocess(c.map, directory + "/images", r); });
-    const bool known = for_each_device([&](auto& device, const char* device_name) {
-        using D = std::remove_reference_t<decltype(device)>;
-        const CaseCheck<D> check = find_check<D>(kind->second);
+    const auto run_on = [&](auto& device, const char* device_name, auto check, Bounds bounds) {
         if (check)
             run(
                 name + " on " + device_name,
@@ -63,9 +61,17 @@ void run_file(const std::filesystem::path& path) {
                     check(device, c, r);
                     check_device(device, r);
                 },
-                bounds_of<D>());
+                bounds);
         return check != nullptr;
+    };
+    const bool exact = for_each_exact_device([&](auto& device, const char* device_name) {
+        using D = std::remove_reference_t<decltype(device)>;
+        return run_on(device, device_name, find_exact_check<D>(kind->second), Bounds{});
     });
+    const bool known = exact || for_each_device([&](auto& device, const char* device_name) {
+                           using D = std::remove_reference_t<decltype(device)>;
+                           return run_on(device, device_name, find_check<D>(kind->second), bounds_of<D>());
+                       });
     if (!known) run(name, [&](Report& r) { r.check(false, "unknown kind '" + kind->second + "'"); });
 }
 

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/config.hpp>
+#include <promptkd/core/error.hpp>
+#include <promptkd/device/cpu.hpp>
+#include <promptkd/device/cpu/symmetric_eigen.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+/// What a closed-form fit reads of each distillation image i: x_i (e_s), the student encoder's raw features, and t_i
+/// (e_t), the teacher's normalised features. Rows may come from memory, from a file, or be encoded on the way.
+template <class T>
+class DistillationFeatures {
+public:
+    virtual ~DistillationFeatures() = default;
+    /// N
+    virtual Index images() const = 0;
+    /// e_s
+    virtual Index student_width() const = 0;
+    /// e_t
+    virtual Index teacher_width() const = 0;
+    /// Rows [first, first + n) on the host: x (n, e_s) and t (n, e_t); either may be null.
+    virtual void read(Index first, Index n, T* x, T* t) const = 0;
+};
+
+/// Features in host memory.
+template <class T>
+class FeaturesInMemory final : public DistillationFeatures<T> {
+public:
+    /// `student` (N, e_s) raw, `teacher` (N, e_t) normalised. Throws Error when the numbers of rows differ.
+    FeaturesInMemory(std::vector<T> student, Index student_width, std::vector<T> teacher, Index teacher_width)
+        : student_(std::move(student)),
+          teacher_(std::move(teacher)),
+          student_width_(student_width),
+          teacher_width_(teacher_width),
+          images_(static_cast<Index>(student_.size()) / student_width) {
+        require(images_ * student_width == static_cast<Index>(student_.size()) &&
+                    images_ * teacher_width == static_cast<Index>(teacher_.size()),
+                "features: ", student_.size(), " values in rows of ", student_width, " of the student, ",
+                teacher_.size(), " values in rows of ", teacher_width, " of the teacher");
+    }
+
+    Index images() const override { return images_; }
+    Index student_width() const override { return student_width_; }
+    Index teacher_width() const override { return teacher_width_; }
+
+    void read(Index first, Index n, T* x, T* t) const override {
+        if (x) std::copy_n(student_.data() + first * student_width_, n * student_width_, x);
+        if (t) std::copy_n(teacher_.data() + first * teacher_width_, n * teacher_width_, t);
+    }
+
+private:
+    std::vector<T> student_, teacher_;
+    Index student_width_, teacher_width_, images_;
+};
+
+namespace detail {
+
+/// c (m, n) = a·b in double on the host; `a_transposed`, `b_transposed`: the stored matrices are the factors'
+/// transposes.
+struct HostProduct {
+    Index m = 0, n = 0, k = 0;
+    bool a_transposed = false, b_transposed = false;
+
+    std::vector<double> operator()(Cpu<double>& host, const std::vector<double>& a,
+                                   const std::vector<double>& b) const {
+        std::vector<double> c(static_cast<std::size_t>(m * n));
+        Gemm g;
+        g.m = m;
+        g.n = n;
+        g.k = k;
+        g.a = a_transposed ? transposed(a.data(), m) : operand(a.data(), k);
+        g.b = b_transposed ? transposed(b.data(), k) : operand(b.data(), n);
+        g.c = c.data();
+        g.c_type = DType::f64;
+        g.ldc = n;
+        host.gemm(g);
+        return c;
+    }
+};
+
+}  // namespace detail
+
+/// Where only a teacher's logits q = s·t·Wᵀ are known, or the mean logits of several teachers: features T_i =
+/// n(W⁺q_i/s) with the least norm that give them back, and the scale that goes with them, s·mean‖W⁺q_i/s‖.
+struct FeaturesFromLogits {
+    std::vector<double> features;  ///< (N, e_t), normalised
+    double scale = 0;
+};
+
+/// See FeaturesFromLogits: `logits` (N, K), class vectors W (K, e_t), their scale s > 0. Throws Error when the sizes do
+/// not fit or an image's logits say nothing (all in the null space of W).
+inline FeaturesFromLogits features_from_logits(Cpu<double>& host, const std::vector<double>& logits,
+                                               const std::vector<double>& class_vectors, Index classes, double scale) {
+    const Index width = static_cast<Index>(class_vectors.size()) / classes;
+    const Index images = static_cast<Index>(logits.size()) / classes;
+    require(width * classes == static_cast<Index>(class_vectors.size()) &&
+                images * classes == static_cast<Index>(logits.size()) && scale > 0,
+            "logits: ", logits.size(), " values and ", class_vectors.size(), " of class vectors do not fit ", classes,
+            " classes");
+    // W⁺ = Wᵀ(WWᵀ)⁺, the pseudo-inverse of the small symmetric matrix by its eigenvalues.
+    const SymmetricEigen eigen = symmetric_eigen(
+        detail::HostProduct{classes, classes, width, false, true}(host, class_vectors, class_vectors), classes);
+    const double smallest = 1e-12 * eigen.values.back() * static_cast<double>(classes);
+    std::vector<double> projected = detail::HostProduct{images, classes, classes}(host, logits, eigen.vectors);
+    for (Index i = 0; i < images; ++i)
+        for (Index j = 0; j < classes; ++j) {
+            const double value = eigen.values[static_cast<std::size_t>(j)];
+            projected[static_cast<std::size_t>(i * classes + j)] *= value > smallest ? 1 / (value * scale) : 0;
+        }
+    projected = detail::HostProduct{images, classes, classes, false, true}(host, projected, eigen.vectors);
+    FeaturesFromLogits out;
+    out.features = detail::HostProduct{images, width, classes}(host, projected, class_vectors);
+    double norms = 0;
+    for (Index i = 0; i < images; ++i) {
+        double* row = out.features.data() + i * width;
+        double square = 0;
+        for (Index j = 0; j < width; ++j) square += row[j] * row[j];
+        require(square > 0 && std::isfinite(square), "image ", i,
+                ": its teacher logits are no logits of these classes");
+        const double norm = std::sqrt(square);
+        for (Index j = 0; j < width; ++j) row[j] /= norm;
+        norms += norm;
+    }
+    out.scale = scale * norms / static_cast<double>(images);
+    return out;
+}
+
+}  // namespace promptkd

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/device/memory.hpp>
+#include <promptkd/op/wide_sums.hpp>
+
+#include <vector>
+
+namespace promptkd {
+
+/// Pass 1 of a closed-form fit: N, Σx and Σx·xᵀ of the student's raw features x (e_s), in double. Additive over blocks,
+/// shards and processes; the sums' bits depend on the order of the images and the size of the blocks alone.
+struct FeatureMoments {
+    Index width = 0;             ///< e_s
+    Index images = 0;            ///< N
+    std::vector<double> sum;     ///< Σx (e_s)
+    std::vector<double> square;  ///< Σx·xᵀ (e_s, e_s)
+
+    /// Adds the images of another part. Throws Error when the widths differ.
+    void merge(const FeatureMoments& other) {
+        require(width == other.width, "moments of features of ", width, " values and of ", other.width,
+                " cannot be added");
+        images += other.images;
+        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += other.sum[i];
+        for (std::size_t i = 0; i < square.size(); ++i) square[i] += other.square[i];
+    }
+
+    /// m = Σx/N
+    std::vector<double> mean() const {
+        std::vector<double> m = sum;
+        for (double& value : m) value /= static_cast<double>(images);
+        return m;
+    }
+
+    /// C = Σx·xᵀ − N·m·mᵀ (e_s, e_s)
+    std::vector<double> scatter() const {
+        const std::vector<double> m = mean();
+        std::vector<double> c = square;
+        for (Index i = 0; i < width; ++i)
+            for (Index j = 0; j < width; ++j)
+                c[static_cast<std::size_t>(i * width + j)] -=
+                    static_cast<double>(images) * m[static_cast<std::size_t>(i)] * m[static_cast<std::size_t>(j)];
+        return c;
+    }
+};
+
+namespace detail {
+
+/// Σ aᵀ·b in double over blocks of rows whose products the device computes in its own type. With b = a only the lower
+/// triangle is computed, in panels.
+template <Device D>
+class CrossProducts {
+public:
+    using T = typename D::Scalar;
+
+    CrossProducts(D& device, Index rows, Index columns)
+        : device_(device),
+          rows_(rows),
+          columns_(columns),
+          total_(device, rows * columns),
+          product_(device, rows * std::min(columns, panel)) {
+        device.zero(total_.data(), static_cast<std::size_t>(rows * columns) * sizeof(double));
+    }
+
+    /// total += aᵀ·b, a (n, rows), b (n, columns).
+    void add(const T* a, const T* b, Index n) {
+        for (Index first = 0; first < columns_; first += panel) add_panel(a, b, n, 0, first);
+    }
+
+    /// total += aᵀ·a in its lower triangle.
+    void add_square(const T* a, Index n) {
+        for (Index first = 0; first < columns_; first += panel) add_panel(a, a, n, first, first);
+    }
+
+    /// The sum on the host; `symmetric`: the upper triangle is filled in from the lower.
+    std::vector<double> to_host(bool symmetric) const {
+        std::vector<double> total = total_.to_host();
+        if (symmetric)
+            for (Index i = 0; i < rows_; ++i)
+                for (Index j = i + 1; j < columns_; ++j)
+                    total[static_cast<std::size_t>(i * columns_ + j)] =
+                        total[static_cast<std::size_t>(j * columns_ + i)];
+        return total;
+    }
+
+private:
+    static constexpr Index panel = 512;
+
+    /// Columns [column, column + panel) of the rows from `row` on.
+    void add_panel(const T* a, const T* b, Index n, Index row, Index column) {
+        const Index width = std::min(panel, columns_ - column);
+        Gemm g;
+        g.m = rows_ - row;
+        g.n = width;
+        g.k = n;
+        g.a = transposed(a + row, rows_);
+        g.b = operand(b + column, columns_);
+        g.c = product_.data();
+        g.c_type = dtype_of<T>;
+        g.ldc = width;
+        device_.gemm(g);
+        add_wide(device_, static_cast<const T*>(product_.data()), total_.data() + row * columns_ + column, columns_,
+                 rows_ - row, width);
+    }
+
+    D& device_;
+    Index rows_, columns_;
+    Buffer<D, double> total_;
+    Buffer<D, T> product_;
+};
+
+}  // namespace detail
+
+/// Gathers FeatureMoments from blocks of features in device memory.
+template <Device D>
+class MomentSums {
+public:
+    using T = typename D::Scalar;
+
+    MomentSums(D& device, Index width)
+        : device_(device), width_(width), square_(device, width, width), sum_(device, width) {
+        device.zero(sum_.data(), static_cast<std::size_t>(width) * sizeof(double));
+    }
+
+    /// x (n, e_s)
+    void add(const T* x, Index n) {
+        square_.add_square(x, n);
+        add_wide_column_sums(device_, x, sum_.data(), n, width_);
+        images_ += n;
+    }
+
+    FeatureMoments result() const { return {width_, images_, sum_.to_host(), square_.to_host(true)}; }
+
+private:
+    D& device_;
+    Index width_, images_ = 0;
+    detail::CrossProducts<D> square_;
+    Buffer<D, double> sum_;
+};
+
+}  // namespace promptkd

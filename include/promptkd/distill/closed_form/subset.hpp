@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/data/loader.hpp>
+#include <promptkd/distill/closed_form/mixture.hpp>
+#include <promptkd/distill/closed_form/ridge.hpp>
+#include <promptkd/op/broadcast.hpp>
+#include <promptkd/op/cosine.hpp>
+#include <promptkd/op/norm.hpp>
+
+#include <vector>
+
+namespace promptkd {
+
+/// The class vectors and logit scales that a closed-form fit compares features with.
+struct ClassGeometry {
+    Index classes = 0;                  ///< K
+    std::vector<double> class_vectors;  ///< W (K, e_t), normalised
+    double teacher_scale = 1;           ///< s_t = exp(logit_scale) of the teacher
+    std::vector<double> student_text;   ///< V (K, e_s), normalised: the student's own text features
+    double student_scale = 1;           ///< s_s
+};
+
+/// The images that λ, the step, the temperature and the weight are chosen on: at most 5,000, drawn by a seed. The fit
+/// itself always uses all images.
+inline std::vector<Index> choice_subset(Index images, Index most, std::uint64_t seed) {
+    if (images <= most) return in_order(images);
+    std::vector<Index> chosen = shuffled(images, seed, 0);
+    chosen.resize(static_cast<std::size_t>(most));
+    std::sort(chosen.begin(), chosen.end());
+    return chosen;
+}
+
+/// The subset's rows on a device, prepared for leave-one-out predictions: A = (φ − f)Q (n, h), T (n, e_t), and on the
+/// host the teacher's probabilities p = σ(s_t·T·Wᵀ) and the student's features.
+template <Device D>
+class ChoiceSubset {
+public:
+    using T = typename D::Scalar;
+
+    ChoiceSubset(D& device, Cpu<double>& host, const DistillationFeatures<T>& features,
+                 const std::vector<Index>& images, const ClassGeometry& geometry)
+        : device_(device),
+          host_(host),
+          geometry_(geometry),
+          n_(static_cast<Index>(images.size())),
+          student_width_(features.student_width()),
+          teacher_width_(features.teacher_width()) {
+        std::vector<T> x(static_cast<std::size_t>(n_ * student_width_));
+        std::vector<T> t(static_cast<std::size_t>(n_ * teacher_width_));
+        for (Index i = 0; i < n_; ++i)
+            features.read(images[static_cast<std::size_t>(i)], 1, x.data() + i * student_width_,
+                          t.data() + i * teacher_width_);
+        student_ = Buffer<D, T>(device, x);
+        teacher_ = Buffer<D, T>(device, t);
+        student_host_.assign(x.begin(), x.end());
+        std::vector<T> vectors;
+        for (const double value : geometry.class_vectors) vectors.push_back(static_cast<T>(value));
+        vectors_ = Buffer<D, T>(device, vectors);
+        logits_ = Buffer<D, T>(device, n_ * geometry.classes);
+        probabilities_ = softmax_rows(host, logits_of(teacher_), geometry.classes, geometry.teacher_scale);
+        entropy_ = entropy_rows(probabilities_, geometry.classes);
+    }
+
+    Index images() const { return n_; }
+    const ClassGeometry& geometry() const { return geometry_; }
+    /// p (n, K)
+    const std::vector<double>& probabilities() const { return probabilities_; }
+    /// Raw student features (n, e_s)
+    const std::vector<double>& student() const { return student_host_; }
+
+    /// Computes A = (φ − f)Q for a basis; call before what needs it.
+    void project(const HiddenFeatures<D>& hidden, const RidgeBasis& basis) {
+        const Index h = basis.width;
+        Buffer<D, T> phi(device_, n_ * h);
+        hidden.forward(student_.data(), phi.data(), n_);
+        std::vector<T> negative_mean;
+        for (const double value : basis.hidden_mean) negative_mean.push_back(static_cast<T>(-value));
+        const Buffer<D, T> shift(device_, negative_mean);
+        add_row(device_, static_cast<const T*>(phi.data()), shift.data(), phi.data(), n_, h);
+        projected_ = multiply(phi, h, std::vector<T>(basis.eigenvectors.begin(), basis.eigenvectors.end()), h);
+    }
+
+    /// ℓ_i = Σ_j A_ij²/(Λ_j + λ) + 1/N: how much image i pulls its own prediction towards its target.
+    std::vector<double> leverages(const RidgeBasis& basis, double lambda) const {
+        const std::vector<T> a = projected_.to_host();
+        std::vector<double> inverse;
+        for (const double value : basis.eigenvalues) inverse.push_back(1 / (value + lambda));
+        std::vector<double> out(static_cast<std::size_t>(n_));
+        const Index h = basis.width;
+        host_.host_parts(n_, [&](Index first, Index count) {
+            for (Index i = first; i < first + count; ++i) {
+                double sum = 0;
+                for (Index j = 0; j < h; ++j) {
+                    const double value = static_cast<double>(a[static_cast<std::size_t>(i * h + j)]);
+                    sum += value * value * inverse[static_cast<std::size_t>(j)];
+                }
+                out[static_cast<std::size_t>(i)] = sum + 1 / static_cast<double>(basis.images);
+            }
+        });
+        return out;
+    }
+
+    /// U = A·weight + bias (n, e_t), weight (h, e_t) in the basis Q.
+    Buffer<D, T> predict(const std::vector<double>& weight, const std::vector<double>& bias) const {
+        const Index h = static_cast<Index>(weight.size()) / teacher_width_;
+        Buffer<D, T> u = multiply(projected_, h, std::vector<T>(weight.begin(), weight.end()), teacher_width_);
+        const Buffer<D, T> row(device_, std::vector<T>(bias.begin(), bias.end()));
+        add_row(device_, static_cast<const T*>(u.data()), row.data(), u.data(), n_, teacher_width_);
+        return u;
+    }
+
+    /// Ũ_i = T_i − (T_i − U_i)/max(1 − ℓ_i, 1e-9): what the ridge regression without image i predicts for it, exactly
+    /// (Allen 1974).
+    Buffer<D, T> leave_one_out(const RidgeBasis& basis, double lambda) const {
+        const std::vector<T> u = predict(detail::shrunk(basis, lambda, basis.projected), basis.teacher_mean).to_host();
+        const std::vector<T> t = teacher_.to_host();
+        const std::vector<double> leverage = leverages(basis, lambda);
+        std::vector<T> out(u.size());
+        const auto width = static_cast<std::size_t>(teacher_width_);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            const double target = static_cast<double>(t[i]);
+            const double left = std::max(1 - leverage[i / width], 1e-9);
+            out[i] = static_cast<T>(target - (target - static_cast<double>(u[i])) / left);
+        }
+        return Buffer<D, T>(device_, out);
+    }
+
+    /// n(U)·Wᵀ (n, K) on the host: cosines with the class vectors.
+    std::vector<double> cosines(const Buffer<D, T>& u) const {
+        Buffer<D, T> unit(device_, u.size());
+        normalize_forward(device_, u.data(), unit.data(), static_cast<T*>(nullptr), n_, teacher_width_);
+        return logits_of(unit);
+    }
+
+    /// U·Wᵀ (n, K) on the host.
+    std::vector<double> products(const Buffer<D, T>& u) const { return logits_of(u); }
+
+    /// mean KL(p ‖ σ(s_t·n(U)·Wᵀ))
+    double divergence(const Buffer<D, T>& u) const {
+        const std::vector<double> loss =
+            cross_entropy_rows(host_, probabilities_, cosines(u), geometry_.classes, geometry_.teacher_scale);
+        return detail::mean_of(loss) - detail::mean_of(entropy_);
+    }
+
+    /// z = n(x)·Vᵀ·s_s (n, K) on the host: the zero-shot student's logits.
+    std::vector<double> zero_shot_logits() const {
+        std::vector<double> x = student_host_;
+        for (Index i = 0; i < n_; ++i) {
+            double square = 0;
+            double* row = x.data() + i * student_width_;
+            for (Index j = 0; j < student_width_; ++j) square += row[j] * row[j];
+            const double factor = geometry_.student_scale / std::sqrt(square);
+            for (Index j = 0; j < student_width_; ++j) row[j] *= factor;
+        }
+        return detail::HostProduct{n_, geometry_.classes, student_width_, false, true}(host_, x,
+                                                                                       geometry_.student_text);
+    }
+
+    Index teacher_width() const { return teacher_width_; }
+
+private:
+    /// x·y on the device: x (n, k), y (k, columns) from the host.
+    Buffer<D, T> multiply(const Buffer<D, T>& x, Index k, const std::vector<T>& y, Index columns) const {
+        const Buffer<D, T> right(device_, y);
+        Buffer<D, T> out(device_, n_ * columns);
+        Gemm g;
+        g.m = n_;
+        g.n = columns;
+        g.k = k;
+        g.a = operand(x.data(), k);
+        g.b = operand(right.data(), columns);
+        g.c = out.data();
+        g.c_type = dtype_of<T>;
+        g.ldc = columns;
+        device_.gemm(g);
+        device_.synchronize();
+        return out;
+    }
+
+    std::vector<double> logits_of(const Buffer<D, T>& u) const {
+        cosine_logits(device_, u.data(), vectors_.data(), logits_.data(), n_, geometry_.classes, teacher_width_, 1.0);
+        const std::vector<T> values = logits_.to_host();
+        return std::vector<double>(values.begin(), values.end());
+    }
+
+    D& device_;
+    Cpu<double>& host_;
+    const ClassGeometry& geometry_;
+    Index n_, student_width_, teacher_width_;
+    Buffer<D, T> student_, teacher_, vectors_, projected_;
+    mutable Buffer<D, T> logits_;
+    std::vector<double> student_host_, probabilities_, entropy_;
+};
+
+}  // namespace promptkd
