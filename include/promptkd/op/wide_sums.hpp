@@ -37,20 +37,6 @@ struct AddWideColumnSums {
     }
 };
 
-template <class T>
-struct RowDots {
-    const T *x, *y;
-    T* dots;
-    Index d;
-
-    template <class Team>
-    PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const T *a = x + row * d, *b = y + row * d;
-        const T total = team.sum(d, [=](const auto& lane) { return lane.value(lane.load(a) * lane.load(b)); });
-        team.once([this, row, total] { dots[row] = total; });
-    }
-};
-
 }  // namespace detail
 
 /// y += x in double: `rows` rows of `d` elements, those of y `y_ld` apart. Block products in the device's type are
@@ -64,12 +50,6 @@ void add_wide(D& device, const T* x, double* y, Index y_ld, Index rows, Index d)
 template <Device D, class T>
 void add_wide_column_sums(D& device, const T* x, double* y, Index rows, Index d) {
     device.map(d, detail::AddWideColumnSums<T>{x, y, rows, d});
-}
-
-/// dots[i] = Σ_j x[i, j]·y[i, j], both rows × d.
-template <Device D, class T>
-void row_dots(D& device, const T* x, const T* y, T* dots, Index rows, Index d) {
-    device.rows(rows, 2 * d, detail::RowDots<T>{x, y, dots, d});
 }
 
 }  // namespace promptkd

@@ -123,7 +123,7 @@ ClosedFormFit fit_closed_form(D& device, const ClosedFormSpec& spec,
     Buffer<D, T> phi(device, spec.block * hidden.width());
     std::optional<RidgeSums<D>> ridge_sums(std::in_place, device, hidden.width(), e_t);
     pass("normal equations", [&](const T* x, const T* t, Index n) {
-        hidden.forward(x, phi.data(), n);
+        hidden.forward(Matrix<const T>(x, n, e_s), phi.matrix(n, hidden.width()));
         ridge_sums->add(phi.data(), t, n);
     });
     const RidgeBasis basis = ridge_basis(ridge_sums->result(), host);
@@ -136,7 +136,7 @@ ClosedFormFit fit_closed_form(D& device, const ClosedFormSpec& spec,
     if (spec.kl_step) {
         StepSums<D> step_sums(device, fit.ridge, geometry, spec.block);
         pass("step", [&](const T* x, const T* t, Index n) {
-            hidden.forward(x, phi.data(), n);
+            hidden.forward(Matrix<const T>(x, n, e_s), phi.matrix(n, hidden.width()));
             step_sums.add(phi.data(), t, n);
         });
         apply_step(fit, kl_step(subset, basis, fit.lambda, step_sums.result(), host));

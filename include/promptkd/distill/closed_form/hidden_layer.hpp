@@ -65,7 +65,7 @@ public:
         std::vector<T> bias(layer.bias.size());
         for (Index k = 0; k < width_; ++k) {
             const auto at = static_cast<std::size_t>(k);
-            const double scale = 1 / std::sqrt(layer.variance[at] + epsilon);
+            const double scale = 1 / std::sqrt(layer.variance[at] + batch_norm_epsilon);
             bias[at] = static_cast<T>((layer.bias[at] - layer.mean[at]) * scale);
             for (Index j = 0; j < inputs_; ++j) {
                 const auto place = static_cast<std::size_t>(j * width_ + k);
@@ -79,24 +79,15 @@ public:
     Index width() const { return width_; }
 
     /// phi (n, h) of x (n, e_s)
-    void forward(const T* x, T* phi, Index n) const {
-        Gemm g;
-        g.m = n;
-        g.n = width_;
-        g.k = inputs_;
-        g.a = operand(x, inputs_);
-        g.b = operand(weight_.data(), width_);
-        g.c = phi;
-        g.c_type = dtype_of<T>;
-        g.ldc = width_;
+    void forward(ConstMatrix<T> x, Matrix<T> phi) const {
+        require_shape(x, phi.rows, inputs_, "hidden features: x");
+        Gemm g = matrix_product(operand(x), operand(weight_.data(), width_), inputs_, phi);
         g.bias = bias_.data();
         device_.gemm(g);
-        relu_forward(device_, static_cast<const T*>(phi), phi, n * width_);
+        relu_forward(device_, phi, phi);
     }
 
 private:
-    static constexpr double epsilon = 1e-5;  // BatchNorm's
-
     D& device_;
     Index inputs_, width_;
     Buffer<D, T> weight_, bias_;

@@ -42,28 +42,19 @@ public:
           u_(device, block * layer.outputs),
           gradient_(device, block * layer.outputs),
           inverse_(device, block),
-          teacher_logits_(device, block * geometry.classes),
-          logits_(device, block * geometry.classes),
-          d_logits_(device, block * geometry.classes),
-          row_loss_(device, block),
           loss_(device, 1),
           cross_(device, layer.inputs, layer.outputs),
-          sum_(device, layer.outputs) {
+          sum_(device, layer.outputs),
+          arena_(device) {
         device.zero(sum_.data(), static_cast<std::size_t>(outputs_) * sizeof(double));
+        arena_.plan([&] { add_gradient(nullptr, block); });
     }
 
     /// phi (n, h), t (n, e_t)
     void add(const T* phi, const T* t, Index n) {
         forward(phi, n);
-        const T *u = u_.data(), *vectors = vectors_.data(), *logits = logits_.data();
-        cosine_logits(device_, t, vectors, teacher_logits_.data(), n, classes_, outputs_, scale_);
-        cosine_logits(device_, u, vectors, logits_.data(), n, classes_, outputs_, scale_);
-        // (p_student − p_teacher)·weight/(n·K): with this weight the gradient of each image's own KL.
-        distillation_loss(device_, static_cast<const T*>(teacher_logits_.data()), logits, d_logits_.data(),
-                          row_loss_.data(), loss_.data(), n, classes_, 1.0, static_cast<double>(n * classes_));
-        cosine_logits_backward(device_, static_cast<const T*>(d_logits_.data()), vectors, gradient_.data(), n, classes_,
-                               outputs_, -scale_);
-        normalize_backward(device_, u, static_cast<const T*>(inverse_.data()), gradient_.data(), n, outputs_);
+        arena_.reset();
+        add_gradient(t, n);
         cross_.add(phi, gradient_.data(), n);
         add_wide_column_sums(device_, static_cast<const T*>(gradient_.data()), sum_.data(), n, outputs_);
     }
@@ -73,27 +64,35 @@ public:
 private:
     /// u = n(φB + c) and 1/‖φB + c‖
     void forward(const T* phi, Index n) {
-        Gemm g;
-        g.m = n;
-        g.n = outputs_;
-        g.k = inputs_;
-        g.a = operand(phi, inputs_);
-        g.b = operand(weight_.data(), outputs_);
-        g.c = u_.data();
-        g.c_type = dtype_of<T>;
-        g.ldc = outputs_;
+        const Matrix<T> u = u_.matrix(n, outputs_);
+        Gemm g = matrix_product(operand(phi, inputs_), operand(weight_.data(), outputs_), inputs_, u);
         g.bias = bias_.data();
         device_.gemm(g);
-        normalize_forward(device_, static_cast<const T*>(u_.data()), u_.data(), inverse_.data(), n, outputs_);
+        normalize_forward(device_, u, u, inverse_.data());
+    }
+
+    /// gradient = −∂KL/∂U of each image: the loss's weight n·K makes its gradient that of the single images' KLs.
+    void add_gradient(const T* t, Index n) {
+        const Workspace<D> w{device_, arena_};
+        const WorkspaceScope scope(w);
+        const Matrix<T> teacher = scratch<T>(w, n, classes_), student = scratch<T>(w, n, classes_);
+        const Matrix<T> d_logits = scratch<T>(w, n, classes_), gradient = gradient_.matrix(n, outputs_);
+        const Matrix<const T> vectors = vectors_.matrix(classes_, outputs_);
+        cosine_logits(device_, Matrix<const T>(t, n, outputs_), vectors, scale_, teacher);
+        cosine_logits(device_, u_.matrix(n, outputs_), vectors, scale_, student);
+        distillation_loss(w, teacher, student, d_logits, loss_.data(), {1.0, static_cast<double>(n * classes_)});
+        cosine_logits_backward(device_, d_logits, vectors, -scale_, gradient);
+        normalize_backward(device_, u_.matrix(n, outputs_), inverse_.data(), gradient);
     }
 
     D& device_;
     Index inputs_, outputs_, classes_;
     double scale_;
     const Buffer<D, T> weight_, bias_, vectors_;
-    Buffer<D, T> u_, gradient_, inverse_, teacher_logits_, logits_, d_logits_, row_loss_, loss_;
+    Buffer<D, T> u_, gradient_, inverse_, loss_;
     detail::CrossProducts<D> cross_;
     Buffer<D, double> sum_;
+    Arena<D> arena_;
 };
 
 namespace detail {

@@ -76,29 +76,25 @@ private:
     }
 
     std::vector<double> student_cosines(const T* x, Index n) {
-        hidden_.forward(x, phi_.data(), n);
-        Gemm g;
-        g.m = n;
-        g.n = outputs_;
-        g.k = hidden_.width();
-        g.a = operand(static_cast<const T*>(phi_.data()), g.k);
-        g.b = operand(static_cast<const T*>(output_weight_.data()), outputs_);
-        g.c = u_.data();
-        g.c_type = dtype_of<T>;
-        g.ldc = outputs_;
+        const Matrix<T> phi = phi_.matrix(n, hidden_.width()), u = u_.matrix(n, outputs_);
+        hidden_.forward(Matrix<const T>(x, n, inputs_), phi);
+        Gemm g = matrix_product(operand(phi), operand(output_weight_.data(), outputs_), phi.columns, u);
         g.bias = output_bias_.data();
         device_.gemm(g);
-        return cosines(u_.data(), class_vectors_, n, outputs_);
+        return cosines(u, class_vectors_);
     }
 
-    std::vector<double> zero_shot_cosines(const T* x, Index n) { return cosines(x, student_text_, n, inputs_); }
+    std::vector<double> zero_shot_cosines(const T* x, Index n) {
+        return cosines(Matrix<const T>(x, n, inputs_), student_text_);
+    }
 
-    std::vector<double> cosines(const T* x, const Buffer<D, T>& vectors, Index n, Index width) {
-        normalize_forward(device_, x, u_.data(), static_cast<T*>(nullptr), n, width);
-        cosine_logits(device_, static_cast<const T*>(u_.data()), vectors.data(), logits_.data(), n, classes_, width,
-                      1.0);
-        std::vector<T> values(static_cast<std::size_t>(n * classes_));
-        device_.download(values.data(), logits_.data(), values.size() * sizeof(T));
+    /// n(x)·vectorsᵀ on the host.
+    std::vector<double> cosines(Matrix<const T> x, const Buffer<D, T>& vectors) {
+        const Matrix<T> unit = u_.matrix(x.rows, x.columns), logits = logits_.matrix(x.rows, classes_);
+        normalize_forward(device_, x, unit);
+        cosine_logits(device_, unit, vectors.matrix(classes_, x.columns), 1.0, logits);
+        std::vector<T> values(static_cast<std::size_t>(logits.count()));
+        device_.download(values.data(), logits.data, values.size() * sizeof(T));
         return std::vector<double>(values.begin(), values.end());
     }
 

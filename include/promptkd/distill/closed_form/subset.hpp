@@ -73,11 +73,11 @@ public:
     void project(const HiddenFeatures<D>& hidden, const RidgeBasis& basis) {
         const Index h = basis.width;
         Buffer<D, T> phi(device_, n_ * h);
-        hidden.forward(student_.data(), phi.data(), n_);
+        hidden.forward(student_.matrix(n_, student_width_), phi.matrix(n_, h));
         std::vector<T> negative_mean;
         for (const double value : basis.hidden_mean) negative_mean.push_back(static_cast<T>(-value));
         const Buffer<D, T> shift(device_, negative_mean);
-        add_row(device_, static_cast<const T*>(phi.data()), shift.data(), phi.data(), n_, h);
+        add_row(device_, phi.matrix(n_, h), shift.data(), phi.matrix(n_, h));
         projected_ = multiply(phi, h, std::vector<T>(basis.eigenvectors.begin(), basis.eigenvectors.end()), h);
     }
 
@@ -106,7 +106,7 @@ public:
         const Index h = static_cast<Index>(weight.size()) / teacher_width_;
         Buffer<D, T> u = multiply(projected_, h, std::vector<T>(weight.begin(), weight.end()), teacher_width_);
         const Buffer<D, T> row(device_, std::vector<T>(bias.begin(), bias.end()));
-        add_row(device_, static_cast<const T*>(u.data()), row.data(), u.data(), n_, teacher_width_);
+        add_row(device_, u.matrix(n_, teacher_width_), row.data(), u.matrix(n_, teacher_width_));
         return u;
     }
 
@@ -129,7 +129,7 @@ public:
     /// n(U)·Wᵀ (n, K) on the host: cosines with the class vectors.
     std::vector<double> cosines(const Buffer<D, T>& u) const {
         Buffer<D, T> unit(device_, u.size());
-        normalize_forward(device_, u.data(), unit.data(), static_cast<T*>(nullptr), n_, teacher_width_);
+        normalize_forward(device_, u.matrix(n_, teacher_width_), unit.matrix(n_, teacher_width_));
         return logits_of(unit);
     }
 
@@ -164,22 +164,14 @@ private:
     Buffer<D, T> multiply(const Buffer<D, T>& x, Index k, const std::vector<T>& y, Index columns) const {
         const Buffer<D, T> right(device_, y);
         Buffer<D, T> out(device_, n_ * columns);
-        Gemm g;
-        g.m = n_;
-        g.n = columns;
-        g.k = k;
-        g.a = operand(x.data(), k);
-        g.b = operand(right.data(), columns);
-        g.c = out.data();
-        g.c_type = dtype_of<T>;
-        g.ldc = columns;
-        device_.gemm(g);
+        device_.gemm(matrix_product(operand(x.data(), k), operand(right.data(), columns), k, out.matrix(n_, columns)));
         device_.synchronize();
         return out;
     }
 
     std::vector<double> logits_of(const Buffer<D, T>& u) const {
-        cosine_logits(device_, u.data(), vectors_.data(), logits_.data(), n_, geometry_.classes, teacher_width_, 1.0);
+        cosine_logits(device_, u.matrix(n_, teacher_width_), vectors_.matrix(geometry_.classes, teacher_width_), 1.0,
+                      logits_.matrix(n_, geometry_.classes));
         const std::vector<T> values = logits_.to_host();
         return std::vector<double>(values.begin(), values.end());
     }
