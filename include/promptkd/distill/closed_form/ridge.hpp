@@ -110,7 +110,7 @@ inline RidgeBasis ridge_basis(const RidgeMoments& sums, Cpu<double>& host) {
     basis.scale = trace / static_cast<double>(h);
     require(basis.scale > 0, "closed form: the student's features of all ", sums.images,
             " images are equal; nothing can be fitted to them");
-    SymmetricEigen eigen = symmetric_eigen(std::move(gram), h);
+    SymmetricEigen eigen = symmetric_eigen(gram, h);
     basis.eigenvalues = std::move(eigen.values);
     for (double& value : basis.eigenvalues) value = std::max(0.0, value);
     basis.eigenvectors = std::move(eigen.vectors);
