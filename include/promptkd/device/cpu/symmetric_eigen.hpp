@@ -21,9 +21,9 @@ namespace promptkd {
 
 /// A symmetric matrix as Q·diag(values)·Qᵀ: values ascending, the columns of `vectors` (n, n; row-major) orthonormal.
 struct SymmetricEigen {
-    Index n = 0;
-    std::vector<double> values;
-    std::vector<double> vectors;
+    Index n = 0;                  ///< rows and columns
+    std::vector<double> values;   ///< eigenvalues (n), ascending
+    std::vector<double> vectors;  ///< eigenvectors (n, n), one a column
 };
 
 namespace detail {

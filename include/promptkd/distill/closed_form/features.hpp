@@ -91,7 +91,7 @@ struct HostProduct {
 /// n(W⁺q_i/s) with the least norm that give them back, and the scale that goes with them, s·mean‖W⁺q_i/s‖.
 struct FeaturesFromLogits {
     std::vector<double> features;  ///< (N, e_t), normalised
-    double scale = 0;
+    double scale = 0;              ///< s·mean‖W⁺q_i/s‖
 };
 
 /// See FeaturesFromLogits: `logits` (N, K), class vectors W (K, e_t), their scale s > 0. Throws Error when the sizes do

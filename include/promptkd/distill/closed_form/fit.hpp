@@ -31,7 +31,7 @@ inline Index default_hidden_width(Index student_width) {
 
 /// A student fitted in closed form: projector, mixture, guard, and how they were chosen.
 struct ClosedFormFit {
-    HiddenLayer hidden;
+    HiddenLayer hidden;               ///< R, b, μ and v
     OutputLayer ridge;                ///< B and c before the KL step
     OutputLayer output;               ///< B and c
     double lambda = 0;                ///< λ = ρ·trace(G)/h
@@ -40,7 +40,7 @@ struct ClosedFormFit {
     std::vector<double> divergences;  ///< leave-one-out KL of each ρ = 10^(−4 + j/2), j = 0 … 12
     double temperature = 1;           ///< τ_z
     MixingWeight weight{1, 1};        ///< a and a_min
-    std::optional<Guard> guard;
+    std::optional<Guard> guard;       ///< where it was asked for
     Index images = 0;                 ///< N
     double student_divergence = 0;    ///< leave-one-out KL(p ‖ ·) on the subset: of the fitted student,
     double mixture_divergence = 0;    ///< of the mixture,

@@ -60,6 +60,7 @@ class HiddenFeatures {
 public:
     using T = typename D::Scalar;
 
+    /// Copies the folded layer to the device, which must outlive this.
     HiddenFeatures(D& device, const HiddenLayer& layer) : device_(device), inputs_(layer.inputs), width_(layer.width) {
         std::vector<T> weight(layer.weight.size());
         std::vector<T> bias(layer.bias.size());
@@ -76,6 +77,7 @@ public:
         bias_ = Buffer<D, T>(device, bias);
     }
 
+    /// h
     Index width() const { return width_; }
 
     /// phi (n, h) of x (n, e_s)

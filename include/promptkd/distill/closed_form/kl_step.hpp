@@ -15,6 +15,7 @@ struct StepMoments {
     std::vector<double> cross;         ///< Σφgᵀ (h, e_t)
     std::vector<double> gradient_sum;  ///< Σg (e_t)
 
+    /// Adds the images of another part. Throws Error when the sizes differ.
     void merge(const StepMoments& other) {
         require(width == other.width && outputs == other.outputs, "gradients of ", width, " x ", outputs, " and of ",
                 other.width, " x ", other.outputs, " cannot be added");
@@ -30,6 +31,7 @@ class StepSums {
 public:
     using T = typename D::Scalar;
 
+    /// For blocks of up to `block` images at the ridge solution `layer`.
     StepSums(D& device, const OutputLayer& layer, const ClassGeometry& geometry, Index block)
         : device_(device),
           inputs_(layer.inputs),
@@ -59,6 +61,7 @@ public:
         add_wide_column_sums(device_, static_cast<const T*>(gradient_.data()), sum_.data(), n, outputs_);
     }
 
+    /// The sums so far, on the host.
     StepMoments result() const { return {inputs_, outputs_, cross_.to_host(false), sum_.to_host()}; }
 
 private:

@@ -117,6 +117,7 @@ class MomentSums {
 public:
     using T = typename D::Scalar;
 
+    /// For features of `width` values.
     MomentSums(D& device, Index width)
         : device_(device), width_(width), square_(device, width, width), sum_(device, width) {
         device.zero(sum_.data(), static_cast<std::size_t>(width) * sizeof(double));
@@ -129,6 +130,7 @@ public:
         images_ += n;
     }
 
+    /// The sums so far, on the host.
     FeatureMoments result() const { return {width_, images_, sum_.to_host(), square_.to_host(true)}; }
 
 private:

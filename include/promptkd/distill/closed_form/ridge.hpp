@@ -38,6 +38,7 @@ class RidgeSums {
 public:
     using T = typename D::Scalar;
 
+    /// For h hidden features and teacher features of e_t values.
     RidgeSums(D& device, Index width, Index outputs)
         : device_(device),
           width_(width),
@@ -59,6 +60,7 @@ public:
         images_ += n;
     }
 
+    /// The sums so far, on the host.
     RidgeMoments result() const {
         return {width_,
                 outputs_,
@@ -80,7 +82,9 @@ private:
 /// Σ(φ−f)(t−t̄)ᵀ, so that the ridge solution of every λ is B = Q(Λ+λ)⁻¹C₀, c = t̄ − fB. Centring leaves the intercept
 /// without a penalty.
 struct RidgeBasis {
-    Index width = 0, outputs = 0, images = 0;
+    Index width = 0;                   ///< h
+    Index outputs = 0;                 ///< e_t
+    Index images = 0;                  ///< N
     std::vector<double> eigenvectors;  ///< Q (h, h)
     std::vector<double> eigenvalues;   ///< Λ (h), clamped at ≥ 0
     std::vector<double> projected;     ///< C₀ (h, e_t)

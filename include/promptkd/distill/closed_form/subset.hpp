@@ -38,6 +38,7 @@ class ChoiceSubset {
 public:
     using T = typename D::Scalar;
 
+    /// Reads the rows of `images`. Device, host and geometry must outlive this.
     ChoiceSubset(D& device, Cpu<double>& host, const DistillationFeatures<T>& features,
                  const std::vector<Index>& images, const ClassGeometry& geometry)
         : device_(device),
@@ -62,7 +63,9 @@ public:
         entropy_ = entropy_rows(probabilities_, geometry.classes);
     }
 
+    /// n
     Index images() const { return n_; }
+    /// Class vectors and scales.
     const ClassGeometry& geometry() const { return geometry_; }
     /// p (n, K)
     const std::vector<double>& probabilities() const { return probabilities_; }
@@ -157,6 +160,7 @@ public:
                                                                                        geometry_.student_text);
     }
 
+    /// e_t
     Index teacher_width() const { return teacher_width_; }
 
 private:
