@@ -218,7 +218,7 @@ inline Image resized_crop(const Image& image, Index top, Index left, Index heigh
 
 namespace detail {
 
-/// ClassSubset of `extra`, a half rounded to the even neighbour: Python's round(extra / 2).
+/// Half of `extra`, rounded to the even neighbour: Python's round(extra / 2).
 inline Index half_to_even(Index extra) {
     const Index half = extra / 2;
     return extra % 2 != 0 && half % 2 != 0 ? half + 1 : half;

@@ -7,8 +7,7 @@
 /// KgCoOp (Yao et al., Visual-Language Prompt Tuning with Knowledge-guided Context Optimization, CVPR 2023): CoOp's
 /// context vectors, with the loss of a batch
 ///
-///     L = CE(p, y) + λ·(1 − mean_c cos(w_c, w₀_c))                                                              (λ =
-///     8)
+///     L = CE(p, y) + λ·(1 − mean_c cos(w_c, w₀_c)),    λ = 8
 ///
 /// w_c: the class features with the learned context; w₀_c: those of the frozen model with the data set's hand-written
 /// text. The paper (section 3.2) writes the mean squared distance of the normalised features, which is twice the mean
