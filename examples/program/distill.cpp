@@ -3,8 +3,10 @@
 #include "commands.hpp"
 #include "distill_options.hpp"
 #include "results_json.hpp"
+#include "seed_results.hpp"
 
 #include <promptkd/experiment/distillation.hpp>
+#include <promptkd/experiment/seeds.hpp>
 
 namespace promptkd::cli {
 
@@ -33,40 +35,33 @@ struct Distill : DistillOptions {
     int run_command() {
         finish();
         const std::vector<std::uint64_t> seeds = run.seed_list(common.seed);
-        nlohmann::json runs = nlohmann::json::array();
-        for (const std::uint64_t seed : seeds) {
-            const std::string out = seeds.size() > 1 ? concat(common.out, "/seed", seed) : common.out;
-            nlohmann::json result = distill(with_seed(seed, out));
-            if (seeds.size() > 1) result["seed"] = seed;
-            if (launch().is_root()) write_atomically(out + "/result.json", result.dump(2) + "\n");
-            runs.push_back(std::move(result));
-        }
-        if (seeds.size() == 1) {
-            common.output.write(runs[0]);
-            return 0;
-        }
-        const nlohmann::json summary = summary_over_seeds(common.output, runs);
-        if (launch().is_root()) write_atomically(common.out + "/result.json", summary.dump(2) + "\n");
-        common.output.write(summary);
+        SeedResults results(common, seeds);
+        with_device<CpuPrecisions::all>(common, [&](auto& device) {
+            with_ranks(device, [&](const auto& ranks) {
+                DistillObserver observer(common.output, spec);
+                const auto one = [&](const DistillationSpec& with) {
+                    return promptkd::run(device, with, observer, ranks);
+                };
+                run_over_seeds(spec, seeds, one, [&](const SeedRun<DistillationOutcome>& found) {
+                    print(found.outcome);
+                    results.add(found.out, result(found, seeds.size() > 1));
+                });
+            });
+        });
+        results.finish(nlohmann::json::object());
         return 0;
     }
 
-    nlohmann::json distill(const DistillationSpec& one) const {
-        DistillationOutcome outcome;
-        with_device<CpuPrecisions::all>(common, [&](auto& device) {
-            with_ranks(device, [&](const auto& ranks) {
-                DistillObserver observer(common.output, one);
-                outcome = promptkd::run(device, one, observer, ranks);
-            });
-        });
-        print(outcome);
+    nlohmann::json result(const SeedRun<DistillationOutcome>& found, bool several) const {
+        const DistillationOutcome& outcome = found.outcome;
         nlohmann::json result = nlohmann::json::object();
         if (outcome.evaluation) result = evaluation_json(*outcome.evaluation);
         result["training"] = training_json(outcome);
         result["protocol"] = run.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
-        if (one.micro_batches > 1) result["micro_batch"] = one.loop.batch / one.micro_batches;
-        result["config"] = one.settings;
+        if (spec.micro_batches > 1) result["micro_batch"] = spec.loop.batch / spec.micro_batches;
+        result["config"] = spec.settings;
+        if (several) result["seed"] = found.seed;
         return result;
     }
 

@@ -49,15 +49,6 @@ struct DistillOptions {
             spec.loop.identity.erase(key);
     }
 
-    /// The run of one of several seeds.
-    DistillationSpec with_seed(std::uint64_t seed, const std::string& out) const {
-        DistillationSpec one = spec;
-        one.loop.seed = seed;
-        one.loop.out = out;
-        one.loop.identity["seed"] = std::to_string(seed);
-        return one;
-    }
-
 private:
     void finish_loop() {
         TrainingLoopConfig& loop = spec.loop;

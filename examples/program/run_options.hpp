@@ -3,11 +3,9 @@
 
 #include "options.hpp"
 
-#include <promptkd/experiment/results.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/loop.hpp>
 
-#include <cstdio>
 #include <sstream>
 
 namespace promptkd::cli {
@@ -86,33 +84,6 @@ inline void add_run_options(CLI::App& c, RunOptions& o) {
         ->capture_default_str();
     c.add_option("--seeds", o.seeds, "several seeds, e.g. 1,2,3: all are run; mean and standard deviation printed");
     add_protocol(c, o);
-}
-
-/// Mean and standard deviation of one result over the runs; empty where a run lacks it.
-inline nlohmann::json spread(const nlohmann::json& runs, const char* key) {
-    std::vector<double> values;
-    for (const auto& run : runs) {
-        if (!run.contains(key)) return nlohmann::json::object();
-        values.push_back(run.at(key).get<double>());
-    }
-    const Spread found = spread_of(values);
-    return {{"mean", found.mean}, {"standard_deviation", found.standard_deviation}, {"values", values}};
-}
-
-/// All runs with the spread of their results, which is printed too.
-inline nlohmann::json summary_over_seeds(const Output& output, const nlohmann::json& runs) {
-    nlohmann::json summary = {{"runs", runs}};
-    for (const char* key : {"base", "new", "harmonic_mean", "all", "accuracy"}) {
-        const nlohmann::json s = spread(runs, key);
-        if (!s.contains("mean")) continue;
-        summary[key] = s;
-        if (std::string(key) == "accuracy" && summary.contains("all")) continue;  // the same number
-        char line[120];
-        std::snprintf(line, sizeof line, "%s: %.2f ± %.2f over %zu seeds", key, s["mean"].get<double>(),
-                      s["standard_deviation"].get<double>(), runs.size());
-        output.text() << line << std::endl;
-    }
-    return summary;
 }
 
 }  // namespace promptkd::cli

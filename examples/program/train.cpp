@@ -4,7 +4,9 @@
 #include "progress.hpp"
 #include "results_json.hpp"
 #include "run_options.hpp"
+#include "seed_results.hpp"
 
+#include <promptkd/experiment/seeds.hpp>
 #include <promptkd/experiment/training.hpp>
 
 #include <map>
@@ -41,43 +43,35 @@ struct Train {
     int run() {
         finish();
         const std::vector<std::uint64_t> seeds = options.seed_list(common.seed);
-        nlohmann::json runs = nlohmann::json::array();
-        for (const std::uint64_t seed : seeds) {
-            TrainingSpec one = spec;
-            one.loop.seed = seed;
-            one.loop.identity["seed"] = seed;
-            one.loop.out = seeds.size() > 1 ? concat(common.out, "/seed", seed) : common.out;
-            nlohmann::json result = train(one);
-            result["seed"] = seed;
-            write_atomically(one.loop.out + "/result.json", result.dump(2) + "\n");
-            runs.push_back(std::move(result));
-        }
-        if (seeds.size() == 1) {
-            common.output.write(runs[0]);
-            return 0;
-        }
-        nlohmann::json summary = summary_over_seeds(common.output, runs);
-        summary["learner"] = spec.learner;
-        write_atomically(common.out + "/result.json", summary.dump(2) + "\n");
-        common.output.write(summary);
+        SeedResults results(common, seeds);
+        with_device(common, [&](auto& device) {
+            TrainObserver observer(common.output, spec.learner);
+            const auto one = [&](const TrainingSpec& with) { return promptkd::run(device, with, observer); };
+            run_over_seeds(spec, seeds, one, [&](const SeedRun<LearnerOutcome>& found) {
+                print(found);
+                results.add(found.out, result(found));
+            });
+        });
+        results.finish({{"learner", spec.learner}});
         return 0;
     }
 
-    nlohmann::json train(const TrainingSpec& one) const {
-        LearnerOutcome outcome;
-        with_device(common, [&](auto& device) {
-            TrainObserver observer(common.output, one.learner);
-            outcome = promptkd::run(device, one, observer);
-        });
+    void print(const SeedRun<LearnerOutcome>& found) const {
+        const LearnerOutcome& outcome = found.outcome;
         if (outcome.selection) common.output.text() << selection_line(*outcome.selection) << std::endl;
-        common.output.text() << one.learner << ", seed " << one.loop.seed << ": " << evaluation_line(outcome.evaluation)
+        common.output.text() << spec.learner << ", seed " << found.seed << ": " << evaluation_line(outcome.evaluation)
                              << "   protocol " << options.protocol << std::endl;
+    }
+
+    nlohmann::json result(const SeedRun<LearnerOutcome>& found) const {
+        const LearnerOutcome& outcome = found.outcome;
         nlohmann::json result = evaluation_json(outcome.evaluation);
-        result["learner"] = one.learner;
+        result["learner"] = spec.learner;
         result["protocol"] = options.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
         result["training"] = training_json(outcome);
-        result["config"] = one.loop.identity;
+        result["config"] = with_seed(spec, found.seed).loop.identity;
+        result["seed"] = found.seed;
         return result;
     }
 
@@ -91,6 +85,7 @@ struct Train {
         if (!class_names.empty()) spec.data.class_names = read_class_names(class_names);
         if (!common.classes.empty()) spec.data.classes = parse_class_subset(common.classes);
         spec.data.validation = options.protocol == "clean" ? 4 : 0;
+        spec.loop.out = common.out;
         spec.loop.identity = identity();
     }
 
@@ -127,8 +122,8 @@ private:
         id["context"] = spec.recipe.text;
         id["visual-prompts"] = spec.recipe.visual;
         id["depth"] = spec.recipe.depth;
-        for (const char* key : {"out", "threads", "fresh", "evaluate", "loader-threads", "seeds", "seed"})
-            id.erase(key);
+        for (const char* key : {"out", "threads", "fresh", "evaluate", "loader-threads", "seeds"}) id.erase(key);
+        id["seed"] = common.seed;
         for (const LearnerInfo& info : learners())
             for (const LearnerOption& option : info.options)
                 if (!option.recorded && !own.at(option.name)) id.erase(option.name);

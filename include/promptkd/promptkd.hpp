@@ -17,6 +17,7 @@
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>
 #include <promptkd/experiment/reproduction.hpp>
+#include <promptkd/experiment/seeds.hpp>
 #include <promptkd/experiment/student_evaluation.hpp>
 #include <promptkd/experiment/training.hpp>
 #include <promptkd/experiment/zero_shot.hpp>

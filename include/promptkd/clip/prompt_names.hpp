@@ -18,9 +18,15 @@ inline constexpr const char* image_encoder_prefix = "image_encoder.";
 inline constexpr const char* text_encoder_prefix = "text_encoder.";
 inline constexpr const char* prompt_learner_prefix = "prompt_learner.";
 inline constexpr const char* projector_prefix = "VPT_image_trans.";
+inline constexpr const char* projector_layer_prefix = "VPT_image_trans.conv1.";
 ///@}
 /// PromptSRC's frozen image encoder, which its trainer saves with what it learned.
 inline constexpr const char* frozen_twin_prefix = "prompt_learner.ZS_image_encoder.";
+
+/// Of layer `layer` of PromptKD's projector (Linears 0, 3, 6; BatchNorms 1, 4): its `part`, weight or bias.
+inline std::string projector_name(Index layer, const char* part) {
+    return projector_layer_prefix + std::to_string(layer) + "." + part;
+}
 
 namespace detail {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/prompt_names.hpp>
 #include <promptkd/nn/initialize.hpp>
 #include <promptkd/nn/linear.hpp>
 #include <promptkd/op/batch_norm.hpp>
@@ -9,9 +10,6 @@
 #include <vector>
 
 namespace promptkd {
-
-/// What the names of the projector's parameters begin with in the published checkpoints.
-inline constexpr const char* projector_layer_prefix = "VPT_image_trans.conv1.";
 
 /// PromptKD's projector (section 3.2 of the paper): Linear(e_s → e_t), then for each further layer BatchNorm, ReLU,
 /// Linear(e_t → e_t). The paper's has two layers; 1 and 3 are its ablation. Parameters carry the published checkpoint's

@@ -180,7 +180,7 @@ inline StudentConfig student_config(const BundleParts& parts) {
     config.depth = design.depth;
     config.embed = parts.class_vectors.shape[1];
     config.projector_layers = 1;
-    while (parts.learned.contains(projector_layer_prefix + std::to_string(3 * config.projector_layers) + ".weight"))
+    while (parts.learned.contains(projector_name(3 * config.projector_layers, "weight")))
         ++config.projector_layers;
     return config;
 }
@@ -215,7 +215,7 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
 /// projector.
 inline TensorMap assemble_bundle(const TensorMap& model, const TensorMap& learned, const HostTensor& class_vectors,
                                  const std::vector<std::string>& class_names) {
-    const std::string first = std::string(projector_layer_prefix) + "0.weight";
+    const std::string first = projector_name(0, "weight");
     require(learned.contains(first), learned.source, ": not a student of PromptKD (no '", first, "')");
     BundleParts parts;
     parts.clip = model;

@@ -213,7 +213,7 @@ private:
     void initialize_student() {
         if (spec_.init.empty()) return student_->initialize(spec_.loop.seed);
         const TensorMap start = load_tensors(spec_.init, observer_);
-        student_->load(start, start.contains("init.VPT_image_trans.conv1.0.weight") ? "init." : "");
+        student_->load(start, start.contains("init." + projector_name(0, "weight")) ? "init." : "");
     }
 
     std::unique_ptr<TeacherSource<D>> target_source() const {

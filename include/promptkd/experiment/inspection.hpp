@@ -73,7 +73,7 @@ inline void inspect_learned(const TensorMap& map, WeightsInspection& out) {
     } catch (const Error& error) {
         out.problem = error.what();
     }
-    const std::string layer = std::string(projector_prefix) + "conv1.";
+    const std::string layer = projector_layer_prefix;
     while (map.contains(layer + std::to_string(3 * out.projector_layers) + ".weight")) ++out.projector_layers;
 }
 

@@ -34,7 +34,7 @@ inline TensorMap load_student(const StudentEvaluationSpec& spec, Observer& obser
     const std::vector<std::string> names =
         open_dataset(spec.data.source, spec.data.part, spec.data.class_names).class_names;
     const TensorMap learned = load_tensors(spec.learned, observer);
-    const Index embed = learned.at("VPT_image_trans.conv1.0.bias").count();
+    const Index embed = learned.at(projector_name(0, "bias")).count();
     const HostTensor vectors =
         load_class_vectors(spec.class_vectors, static_cast<Index>(names.size()), embed, observer);
     return assemble_bundle(load_weights(spec.model, observer), learned, vectors, names);
