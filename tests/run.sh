@@ -1,19 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what the tests need (Debian, as root), builds the release preset and runs every test.
-usage="usage: sh tests/run.sh [--all] [--clang] [--asan] [--cuda] [--offline]
-  --all      what continuous integration runs: also --clang and --asan
-  --clang    also clang++: the program, unit and golden tests built; both tests run
-  --asan     also the sanitizers: unit, golden and fuzz tests
-  --cuda     also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
-  --offline  fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
+# Installs what the tests need (Debian, as root), builds the release preset and runs its tests.
+usage="usage: sh tests/run.sh [--all] [--exhaustive] [--clang] [--asan] [--cuda] [--offline]
+  --all         what continuous integration runs: also --exhaustive, --clang and --asan
+  --exhaustive  also what takes minutes: each header alone, every way into a host project, the benchmarks built
+  --clang       also clang++: the program, unit and golden tests built; both tests run
+  --asan        also the sanitizers: unit, golden and fuzz tests
+  --cuda        also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
+  --offline     fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
 clang=no
 asan=no
 cuda=no
+exhaustive=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) clang=yes asan=yes ;;
+    --all) clang=yes asan=yes exhaustive=yes ;;
+    --exhaustive) exhaustive=yes ;;
     --clang) clang=yes ;;
     --asan) asan=yes ;;
     --cuda) cuda=yes ;;
@@ -117,7 +120,12 @@ if command -v ninja >/dev/null 2>&1; then
     export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"
 fi
 
-preset release
+if [ "$exhaustive" = yes ]; then
+    preset release
+    stage "release: benchmarks" build release --target benchmarks
+else
+    preset release --label-exclude exhaustive
+fi
 [ "$clang" = no ] || preset clang --label-regex '^(unit|golden)$'
 [ "$asan" = no ] || preset asan --label-regex '^(unit|golden|fuzz)$'
 if [ "$cuda" = yes ]; then
