@@ -180,8 +180,7 @@ inline StudentConfig student_config(const BundleParts& parts) {
     config.depth = design.depth;
     config.embed = parts.class_vectors.shape[1];
     config.projector_layers = 1;
-    while (parts.learned.contains(projector_name(3 * config.projector_layers, "weight")))
-        ++config.projector_layers;
+    while (parts.learned.contains(projector_name(3 * config.projector_layers, "weight"))) ++config.projector_layers;
     return config;
 }
 
