@@ -75,11 +75,13 @@ nlohmann::json to_json(const WeightsInspection& what, const std::string& file) {
 
 struct Inspect {
     Common common;
+    std::string class_names;
 
     int run() {
         require(common.data.empty() != common.weights.empty(), "inspect: give a weight file or --data NAME:ROOT");
         if (!common.data.empty()) {
-            inspect_data(common.data, common.output);
+            inspect_data(common.data, class_names.empty() ? ClassNames() : read_class_names_file(class_names),
+                         common.output);
             return 0;
         }
         common.weights_options.require_activation = false;
@@ -121,7 +123,9 @@ void add_inspect(CLI::App& app, Action& action) {
     c.add_option("file,--weights", o->common.weights,
                  "weights, checkpoint, prompts or student bundle; a file or a folder");
     c.add_option("--data", o->common.data,
-                 "NAME:ROOT: sizes of a data set, a benchmark's beside the published ones, and what is missing");
+                 "NAME:ROOT: what a run uses of a data set, a benchmark's sizes beside the published ones, and what is "
+                 "missing");
+    c.add_option("--class-names", o->class_names, class_names_files);
     add_weights_options(c, o->common.weights_options);
     add_json(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });

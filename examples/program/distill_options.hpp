@@ -36,7 +36,7 @@ struct DistillOptions {
         spec.teacher.activation = spec.student.activation;
         for (std::string& file : spec.teacher.prompts)
             if (file == "none") file.clear();
-        if (!class_names.empty()) spec.data.class_names = read_class_names(class_names);
+        if (!class_names.empty()) spec.data.class_names = read_class_names_file(class_names);
         spec.data.source = common.data;
         spec.data.classes = parse_class_subset(classes);
         spec.data.validation = run.protocol == "clean" ? validation : 0;
@@ -89,12 +89,15 @@ inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
 
 inline void add_image_options(CLI::App& c, DistillOptions& o) {
     c.add_option("--data", o.common.data, "unlabelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
-    c.add_option("--class-names", o.class_names, "file with one class name a line (default: those of --data)");
+    c.add_option("--class-names", o.class_names, class_names_files);
     c.add_option("--template", o.spec.pattern,
                  "prompt text with {} for the class name (default: the published one of the data set)");
-    c.add_option("--images", o.spec.data.images, "only the first so many training images; 0: all")
+    c.add_option("--images", o.spec.data.images, std::string("so many training images alone: ") + images_drawn)
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    c.add_option("--holdout", o.spec.data.holdout, std::string("test images: ") + holdout_meaning)
+        ->check(CLI::NonNegativeNumber)
+        ->configurable(false);
     c.add_option("--images-per-class", o.spec.data.images_per_class,
                  "so many images of each class, drawn by the seed of the views (labelled images); 0: all")
         ->check(CLI::NonNegativeNumber)

@@ -20,7 +20,7 @@ struct Evaluate {
     int run() {
         spec.model = model_file(common);
         require_whole();
-        finish_data(spec.data, common, split, spec.in_parts() ? class_names : "");
+        finish_data(spec.data, common, split, class_names);
         EvaluationResult found;
         with_device(common, [&](auto& device) {
             with_ranks(device, [&](const auto& ranks) {
@@ -104,8 +104,7 @@ void add_evaluate(CLI::App& app, Action& action) {
     c.add_option("--prompts", o->spec.learned, "with --weights: checkpoint of a PromptKD student");
     c.add_option("--class-vectors", o->spec.class_vectors,
                  "with --weights: file with the tensor class_vectors (classes, e) of its teacher");
-    c.add_option("--class-names", o->class_names,
-                 "with --weights: file with one class name a line (default: those of --data)");
+    c.add_option("--class-names", o->class_names, class_names_files);
     add_weights_options(c, o->common.weights_options);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
     c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();

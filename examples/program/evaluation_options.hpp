@@ -5,7 +5,6 @@
 #include "results_json.hpp"
 
 #include <promptkd/experiment/zero_shot.hpp>
-#include <promptkd/text/class_names.hpp>
 
 // What `zero-shot` and `evaluate` share.
 namespace promptkd::cli {
@@ -17,8 +16,15 @@ inline void add_evaluation_data(CLI::App& c, Common& common, EvaluationData& dat
     c.add_option("--split", split, "train or test")->check(CLI::IsMember({"train", "test"}))->capture_default_str();
     c.add_option("--classes", common.classes, "base, new or all (default: the three and their harmonic mean)")
         ->check(CLI::IsMember({"base", "new", "all"}));
-    c.add_option("--images", data.images, "only the first so many images; 0: all")
+    c.add_option("--images", data.images, std::string("so many images alone: ") + images_drawn)
         ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    c.add_option("--holdout", data.holdout,
+                 std::string("test on what a training with this option and seed holds out: ") + holdout_meaning)
+        ->check(CLI::NonNegativeNumber)
+        ->configurable(false);
+    c.add_option("--seed", data.seed, "of the draws of --images and --holdout")
+        ->configurable(false)
         ->capture_default_str();
 }
 
@@ -27,7 +33,7 @@ inline void finish_data(EvaluationData& data, const Common& common, const std::s
                         const std::string& class_names) {
     data.source = common.data;
     data.part = split == "train" ? Split::train : Split::test;
-    if (!class_names.empty()) data.class_names = read_class_names(class_names);
+    if (!class_names.empty()) data.class_names = read_class_names_file(class_names);
     if (!common.classes.empty()) data.subset = parse_class_subset(common.classes);
 }
 

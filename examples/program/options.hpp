@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/core/error.hpp>
+#include <promptkd/data/class_names_file.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/experiment/models.hpp>
@@ -82,6 +83,14 @@ inline std::string prompt_files() {
            learner_titles([](const LearnerInfo& info) { return info.fixed_prompts != nullptr; });
 }
 
+/// What a file of class names may be, what --images takes and what --holdout means, for the help of options.
+inline constexpr const char* class_names_files =
+    "class names: one a line, or a CSV or JSON map from the names of folders to them (default: those of --data)";
+inline constexpr const char* images_drawn =
+    "of folder: and list: drawn evenly over the classes by the seed, of other sets the first; 0: all";
+inline constexpr const char* holdout_meaning =
+    "so many labelled images of each class, below 1 that share, drawn by the seed out of a set without a test part";
+
 /// The model of --weights.
 inline ModelFile model_file(const Common& c) {
     return {c.weights, c.weights_options.config, c.weights_options.activation, {"--activation", "--model-config FILE"}};
@@ -150,13 +159,15 @@ void with_device(const Common& c, F&& f) {
     f(device);
 }
 
-/// Every option of a command with the value it has: what is written beside a result.
+/// Every option of a command with the value it has: what is written beside a result. Options that are not configurable
+/// are left out where they were not given.
 inline nlohmann::json resolved(const CLI::App& app) {
     nlohmann::json all = nlohmann::json::object();
     all["command"] = app.get_name();
     for (const CLI::Option* option : app.get_options()) {
         const std::string name = option->get_single_name();
         if (name == "help" || name == "json") continue;
+        if (option->count() == 0 && !option->get_configurable()) continue;  // so that earlier results keep their bytes
         std::string value = option->get_default_str();
         if (option->count() > 0) {
             value.clear();

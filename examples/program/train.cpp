@@ -59,13 +59,15 @@ struct Train {
     void print(const SeedRun<LearnerOutcome>& found) const {
         const LearnerOutcome& outcome = found.outcome;
         if (outcome.selection) common.output.text() << selection_line(*outcome.selection) << std::endl;
-        common.output.text() << spec.learner << ", seed " << found.seed << ": " << evaluation_line(outcome.evaluation)
+        common.output.text() << spec.learner << ", seed " << found.seed << ": "
+                             << (outcome.evaluation ? evaluation_line(*outcome.evaluation) : "not evaluated")
                              << "   protocol " << options.protocol << std::endl;
     }
 
     nlohmann::json result(const SeedRun<LearnerOutcome>& found) const {
         const LearnerOutcome& outcome = found.outcome;
-        nlohmann::json result = evaluation_json(outcome.evaluation);
+        nlohmann::json result = nlohmann::json::object();
+        if (outcome.evaluation) result = evaluation_json(*outcome.evaluation);
         result["learner"] = spec.learner;
         result["protocol"] = options.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
@@ -82,7 +84,7 @@ struct Train {
         spec.vocabulary = vocabulary_path(common);
         spec.context.position = parse_context_position(position);
         spec.data.source = common.data;
-        if (!class_names.empty()) spec.data.class_names = read_class_names(class_names);
+        if (!class_names.empty()) spec.data.class_names = read_class_names_file(class_names);
         if (!common.classes.empty()) spec.data.classes = parse_class_subset(common.classes);
         spec.data.validation = options.protocol == "clean" ? 4 : 0;
         spec.loop.out = common.out;
@@ -149,10 +151,15 @@ void add_recipe_options(CLI::App& c, Train& o) {
         ->capture_default_str();
     c.add_flag("--allow-fewer", o.spec.data.allow_fewer,
                "take what there is where a class has fewer images than --shots");
-    c.add_option("--images", o.spec.data.images, "draw from the first so many training images only; 0: all")
+    c.add_option("--images", o.spec.data.images,
+                 std::string("draw from so many training images alone: ") + images_drawn)
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    c.add_option("--classes", o.common.classes, "train on base, new or all classes (default: base)")
+    c.add_option("--holdout", o.spec.data.holdout, std::string("test images: ") + holdout_meaning)
+        ->check(CLI::NonNegativeNumber)
+        ->configurable(false);
+    c.add_option("--classes", o.common.classes,
+                 "train on base, new or all classes (default: base; all where a half would hold one class)")
         ->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--context", o.context, "context vectors of the text branch (default: the learner's published number)")
         ->check(CLI::PositiveNumber);
@@ -198,7 +205,7 @@ void add_train(CLI::App& app, Action& action) {
     c.add_option("--data", o->common.data, "labelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--evaluate", o->spec.data.evaluation,
                  "labelled images to test on (default: the test part of --data)");
-    c.add_option("--class-names", o->class_names, "file with one class name a line (default: those of --data)");
+    c.add_option("--class-names", o->class_names, class_names_files);
     add_recipe_options(c, *o);
     add_optimizer_options(c, *o);
     c.add_option("--out", o->common.out, "folder for prompts.safetensors, log.jsonl, checkpoint/ and result.json")

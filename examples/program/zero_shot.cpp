@@ -39,7 +39,7 @@ void add_zero_shot(CLI::App& app, Action& action) {
     c.add_option("--prompts", o->spec.prompts, "learned prompts: " + prompt_files());
     add_vocabulary(c, o->common);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
-    c.add_option("--class-names", o->class_names, "file with one class name a line");
+    c.add_option("--class-names", o->class_names, class_names_files);
     c.add_option("--template", o->spec.pattern,
                  "prompt text with {} for the class name (default: the published one of the data set)");
     c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();

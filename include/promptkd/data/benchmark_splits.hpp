@@ -26,6 +26,7 @@ struct BenchmarkEntry {
 struct BenchmarkParts {
     std::vector<std::string> class_names;
     std::vector<BenchmarkEntry> train, val, test;
+    std::vector<std::string> class_ids;  ///< (N), or empty: WordNet numbers
 };
 
 /// Whether a path from a file stays below the folder it starts from.

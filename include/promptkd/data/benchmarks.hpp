@@ -59,6 +59,7 @@ inline BenchmarkParts read_imagenet(const BenchmarkInfo& info, const std::string
         for (std::size_t i = 0; i < pairs.size(); ++i) {
             folders.push_back(std::to_string(i));
             parts.class_names.push_back(pairs[i].second);
+            parts.class_ids.push_back(pairs[i].first);
         }
     } else {
         folders = folder_names(images + "/" + below);
@@ -67,6 +68,7 @@ inline BenchmarkParts read_imagenet(const BenchmarkInfo& info, const std::string
             require(name != name_of_folder.end(), "'", images, "/", below, folder,
                     "': this folder is not in classnames.txt");
             parts.class_names.push_back(name->second);
+            parts.class_ids.push_back(folder);
         }
     }
     require(!folders.empty(), "'", images, "/", below, "' has no class folders");
@@ -131,6 +133,7 @@ inline Dataset load_benchmark(const BenchmarkInfo& info, const std::string& root
     Dataset data;
     data.name = info.name;
     data.class_names = parts.class_names;
+    data.class_ids = parts.class_ids;
     for (std::size_t i = 0; i < entries.size(); ++i) data.items.push_back({static_cast<Index>(i), entries[i].label});
     data.source = std::make_shared<ImageFiles>(std::move(paths));
     return data;

@@ -34,6 +34,9 @@ inline std::pair<Index, Index> class_range(Index classes, ClassSubset subset) {
     return {subset == ClassSubset::novel ? middle : 0, subset == ClassSubset::base ? middle : classes};
 }
 
+/// Whether both halves of so many classes hold two or more, so that there is something to decide in each.
+inline bool has_halves(Index classes) { return classes >= 4; }
+
 /// The images and class names of `labels` (in that order), relabelled from 0. Unlabelled images are dropped.
 inline Dataset select_labels(const Dataset& data, const std::vector<Index>& labels) {
     std::vector<Index> new_label(data.class_names.size(), -1);
@@ -46,6 +49,7 @@ inline Dataset select_labels(const Dataset& data, const std::vector<Index>& labe
         require(new_label[static_cast<std::size_t>(label)] < 0, data.name, ": class ", label, " is selected twice");
         new_label[static_cast<std::size_t>(label)] = result.classes();
         result.class_names.push_back(data.class_names[static_cast<std::size_t>(label)]);
+        if (!data.class_ids.empty()) result.class_ids.push_back(data.class_ids[static_cast<std::size_t>(label)]);
     }
     for (const Item& item : data.items) {
         const Index label = item.label < 0 ? -1 : new_label[static_cast<std::size_t>(item.label)];
@@ -75,6 +79,19 @@ inline Dataset keep_subset(const Dataset& data, ClassSubset which) {
         if (data.label(i) >= first && data.label(i) < last) kept.push_back(i);
     require(!kept.empty(), data.name, ": there is no labelled image of the classes '", name_of(which), "'");
     return subset(data, kept);
+}
+
+/// Whether each half of the classes has two or more, and images among the labelled ones, so that its figure says
+/// something.
+inline bool has_both_halves(const Dataset& data) {
+    if (!has_halves(data.classes())) return false;
+    const Index middle = class_range(data.classes(), ClassSubset::base).second;
+    bool base = false, novel = false;
+    for (const Item& item : data.items) {
+        base = base || (item.label >= 0 && item.label < middle);
+        novel = novel || item.label >= middle;
+    }
+    return base && novel;
 }
 
 /// The images of `data` that are not in `others`, a part of it.

@@ -40,6 +40,7 @@ struct Item {
 struct Dataset {
     std::string name;                           ///< for messages
     std::vector<std::string> class_names;       ///< (N); labels index them; underscores are kept (see prompt_text)
+    std::vector<std::string> class_ids;         ///< (N), or empty: what tells classes of one name apart
     std::vector<Item> items;                    ///< the images, in order
     std::shared_ptr<const ImageSource> source;  ///< what the items' positions count in
 

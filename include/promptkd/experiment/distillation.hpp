@@ -62,7 +62,7 @@ public:
           observer_(observer),
           ranks_(ranks),
           spec_(spec),
-          images_(spec.data, spec.loop),
+          images_(spec.data, spec.loop, observer),
           texts_(spec.texts(images_.train.class_names)),
           student_map_(load_weights(spec.student, observer)),
           student_model_(device, detail::image_branch(student_map_)),
@@ -70,7 +70,7 @@ public:
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
         if (spec_.settings.is_null()) spec_.settings = spec_.loop.identity;
         spec_.loop.resolution = resolution();
-        evaluation_ = open_evaluation(spec.data, class_names(), observer);
+        evaluation_ = open_evaluation(spec.data, images_, observer);
         open_stored_targets();
         choose_vectors();
         build_student();
@@ -135,7 +135,8 @@ public:
                               std::optional<ClassSubset> subset = {}) {
         require(data.classes() == images_.train.classes(), data.name, " has ", data.classes(), " classes, the student ",
                 images_.train.classes());
-        return evaluate_features(device_, features(data, stage), vectors_, data.class_names, subset);
+        return evaluate_features(device_, features(data, stage), vectors_,
+                                 distinct_names(data.class_names, data.class_ids), subset);
     }
 
     /// Writes the student's bundle (rank 0 alone).

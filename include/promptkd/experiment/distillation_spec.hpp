@@ -75,11 +75,12 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["template"] = spec.pattern;
     id["data"] = spec.data.source;
     id["part"] = spec.data.part == Split::train ? "train" : "test";
-    id["class-names"] = spec.data.class_names;
+    id["class-names"] = spec.data.class_names.names;
     id["images"] = spec.data.images;
     id["images-per-class"] = spec.data.images_per_class;
     id["classes"] = name_of(spec.data.classes);
     id["validation"] = spec.data.validation;
+    if (spec.data.holdout > 0) id["holdout"] = spec.data.holdout;
     id["prompts"] = spec.shape.prompts;
     id["depth"] = spec.shape.depth;
     id["projector-layers"] = spec.shape.projector_layers;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <promptkd/clip/image_tower.hpp>
-#include <promptkd/data/open.hpp>
 #include <promptkd/device/compiled.hpp>
+#include <promptkd/experiment/data.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/models.hpp>
 #include <promptkd/format/safetensors.hpp>
@@ -121,7 +121,7 @@ TensorMap encode_lines(D& device, const ClipModel<D>& model, const EncodingSpec&
 
 template <Device D>
 TensorMap encode_dataset(D& device, const ClipModel<D>& model, const EncodingSpec& spec, Observer& observer) {
-    const Dataset data = open_dataset(spec.data, Split::test, {}, FolderLabels::none);
+    const Dataset data = open_dataset(spec.data, Split::test, {}, FolderLabels::none, teller(observer));
     FrozenImageTower<D> tower(device, model, nullptr, spec.batch);
     TowerEncoder<D> encoder{tower, spec.normalize};
     auto set = encode_images(device, encoder, data, {"encode", spec.batch, observer});

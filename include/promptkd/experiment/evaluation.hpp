@@ -6,6 +6,7 @@
 #include <promptkd/experiment/results.hpp>
 #include <promptkd/experiment/stage.hpp>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -36,8 +37,19 @@ FeatureSet<typename D::Scalar> encode_images(D& device, Encoder& encoder, const 
     return set;
 }
 
+/// Whether each half of so many classes has two classes and an image among these, so that its figure says something.
+template <class T>
+bool shows_halves(const FeatureSet<T>& set, Index classes) {
+    if (!has_halves(classes)) return false;
+    const auto [first, last] = class_range(classes, ClassSubset::novel);
+    const auto novel = [&, begin = first](Index label) { return label >= begin; };
+    const auto base = [&, begin = first](Index label) { return label >= 0 && label < begin; };
+    return std::any_of(set.labels.begin(), set.labels.end(), novel) &&
+           std::any_of(set.labels.begin(), set.labels.end(), base);
+}
+
 /// Results among the classes `names` with their `vectors` (classes, embed): of one half, or where `subset` is empty of
-/// all classes and, if there are two or more, of both halves.
+/// all classes and, where each half has two classes and images, of both halves. Throws Error for a half of one class.
 template <Device D, class T>
 EvaluationResult evaluate_features(D& device, const FeatureSet<T>& set, const std::vector<T>& vectors,
                                    const std::vector<std::string>& names, std::optional<ClassSubset> subset = {}) {
@@ -46,12 +58,14 @@ EvaluationResult evaluate_features(D& device, const FeatureSet<T>& set, const st
     result.subset = subset;
     if (subset) {
         const auto range = class_range(n, *subset);
+        require(range.second - range.first > 1, "the classes '", name_of(*subset), "' of ", n,
+                " are one class alone, so there is nothing to decide");
         result.class_names.assign(names.begin() + range.first, names.begin() + range.second);
         result.metrics = evaluate_subset(device, set, vectors, n, *subset);
         return result;
     }
     result.class_names = names;
-    if (n < 2) {
+    if (!shows_halves(set, n)) {
         result.metrics = evaluate_subset(device, set, vectors, n, ClassSubset::all);
         return result;
     }

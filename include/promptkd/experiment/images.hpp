@@ -2,8 +2,7 @@
 #pragma once
 
 #include <promptkd/data/class_subset.hpp>
-#include <promptkd/data/open.hpp>
-#include <promptkd/experiment/observer.hpp>
+#include <promptkd/experiment/data.hpp>
 #include <promptkd/train/loop.hpp>
 
 #include <algorithm>
@@ -18,26 +17,32 @@ namespace promptkd {
 struct DistillationData {
     std::string source;                      ///< "NAME:ROOT", see open_dataset()
     Split part = Split::train;               ///< whose images it learns from
-    std::vector<std::string> class_names;    ///< in label order; empty: those of the data set
-    Index images = 0;                        ///< only the first so many; 0: all
+    ClassNames class_names;                  ///< in label order; empty: those of the data set
+    Index images = 0;                        ///< so many of them alone, see limited(); 0: all
     Index images_per_class = 0;              ///< so many of each class, drawn (labelled images); 0: all
     ClassSubset classes = ClassSubset::all;  ///< whose images are seen (labelled images)
     Index validation = 0;                    ///< images of each class held out to choose the best epoch on; 0: none,
                                              ///< the student is the one after the last epoch
     std::string evaluation;                  ///< labelled images to test on; empty: the test part of `source`
+    double holdout = 0;  ///< images of each class (below 1: that share) that are tested on instead; 0: none
 };
 
-/// The images that a student learns from, and those held out to choose the best epoch on.
+/// The images that a student learns from, and those held out to choose the best epoch on and to test on.
 struct DistillationImages {
-    Dataset train, validation;  ///< images to learn from, images held out of them
+    Dataset train, validation;    ///< images to learn from, images held out of them
+    std::optional<Dataset> test;  ///< images held out to test on
 
-    /// The seed of `loop` draws the validation images, that of its views those of images_per_class. Throws Error where
-    /// there are no class names, or labels are missing that the draw needs.
-    DistillationImages(const DistillationData& data, const TrainingLoopConfig& loop) {
-        train = open_dataset(data.source, data.part, data.class_names);
+    /// The seed of `loop` draws the validation images, that of its views the others. Throws Error where there are no
+    /// class names or one alone, or labels are missing that the draw needs.
+    DistillationImages(const DistillationData& data, const TrainingLoopConfig& loop,
+                       Observer& observer = silent_observer()) {
+        train = open_dataset(data.source, data.part, data.class_names, FolderLabels::automatic, teller(observer));
         require(!train.class_names.empty(), data.source,
                 ": these images have no class folders; give the class names, one for each class");
-        if (data.images > 0) train = take(train, data.images);
+        require_classes(train);
+        const std::uint64_t view_seed = loop.view_seed.value_or(loop.seed);
+        if (data.holdout > 0) take_test(data, view_seed);
+        train = limited(data.source, std::move(train), data.images, view_seed);
         const bool labels = data.validation > 0 || data.images_per_class > 0 || data.classes != ClassSubset::all;
         require(!labels || train.labelled(), data.source, ": ",
                 data.validation > 0         ? "a choice of the best epoch"
@@ -49,10 +54,16 @@ struct DistillationImages {
             validation = draw(train, data.validation, loop.seed);
             train = without(train, validation);
         }
-        if (data.images_per_class > 0) train = draw(train, data.images_per_class, loop.view_seed.value_or(loop.seed));
+        if (data.images_per_class > 0) train = draw(train, data.images_per_class, view_seed);
     }
 
 private:
+    void take_test(const DistillationData& data, std::uint64_t seed) {
+        HeldOut parts = hold_out_of(data.source, train, data.holdout, seed);
+        train = std::move(parts.train);
+        test = std::move(parts.test);
+    }
+
     /// `n` images of each class that has any here, in the order of the data set.
     static Dataset draw(const Dataset& data, Index n, std::uint64_t seed) {
         std::vector<Index> present;
@@ -64,18 +75,24 @@ private:
     }
 };
 
-/// The labelled images to test a student on: data.evaluation, else the test part of data.source where it is labelled.
-/// Throws Error when images that were asked for have no labels.
-inline std::optional<Dataset> open_evaluation(const DistillationData& data, const std::vector<std::string>& class_names,
+/// The labelled images to test a student on that learns from `images`: data.evaluation, those held out, else the test
+/// part of data.source where it is labelled, or of an undivided source what is not learned from. Tells `observer` why
+/// there are none. Throws Error when images that were asked for have no labels.
+inline std::optional<Dataset> open_evaluation(const DistillationData& data, const DistillationImages& images,
                                               Observer& observer) {
+    const std::vector<const Dataset*> seen{&images.train, &images.validation};
     if (!data.evaluation.empty()) {
-        Dataset given = open_dataset(data.evaluation, Split::test, class_names, FolderLabels::required);
+        const ClassNames names(images.train.class_names, images.train.class_ids);
+        Dataset given = open_dataset(data.evaluation, Split::test, names, FolderLabels::required, teller(observer));
         require(given.labelled(), data.evaluation, ": an evaluation needs labelled images");
+        warn_of_seen(given, seen, observer);
         return given;
     }
+    if (images.test) return images.test;
     try {
-        Dataset own = open_dataset(data.source, Split::test, class_names);
-        if (own.labelled()) return own;
+        const Dataset own =
+            open_dataset(data.source, Split::test, data.class_names, FolderLabels::automatic, test_teller(observer));
+        if (own.labelled()) return unseen_images(data.source, own, seen, observer);
     } catch (const Error& error) {  // nobody asked for an evaluation
         observer.on_note(concat("the student will not be evaluated: ", error.what()));
     }

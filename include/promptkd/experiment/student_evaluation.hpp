@@ -45,9 +45,10 @@ template <Device D>
 EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& observer = silent_observer(),
                      const Ranks<D>& ranks = {}) {
     Classifier<D> student(device, load_student(spec, observer), spec.batch, WeightStorage::packed);
-    const Dataset data = spec.data.open(student.class_names());
+    const Dataset data = spec.data.open(observer, student.class_names());
     const auto features = encode_images(device, student, data, {"evaluate", spec.batch, observer}, ranks);
-    return evaluate_features(device, features, student.class_vectors(), student.class_names(), spec.data.subset);
+    return evaluate_features(device, features, student.class_vectors(),
+                             distinct_names(data.class_names, data.class_ids), spec.data.subset);
 }
 
 PROMPTKD_COMPILED_FUNCTION(EvaluationResult run(Cpu<float>&, const StudentEvaluationSpec&, Observer&,

@@ -41,7 +41,7 @@ template <Device D>
 StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec, const std::string& path,
                                         Observer& observer = silent_observer()) {
     require(spec.teacher.count() > 0, "stored targets need a teacher: give its weights");
-    const DistillationImages images(spec.data, spec.loop);
+    const DistillationImages images(spec.data, spec.loop, observer);
     const ClassTexts texts = spec.texts(images.train.class_names);
     const TeacherSet<D> teachers(device, spec.teacher, texts, 0, observer);
     TrainingLoopConfig loop = spec.loop;

@@ -32,7 +32,7 @@ public:
           tokenizer_(load_tokenizer(spec.vocabulary)),
           map_(load_weights(spec.model, observer)),
           model_(device, map_),
-          images_(spec.data, spec.loop.seed) {
+          images_(spec.data, spec.loop.seed, observer) {
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
         spec_.loop.resolution = model_.vision().resolution();
         spec_.recipe.epochs = spec_.loop.schedule.max_epoch;
@@ -78,23 +78,22 @@ public:
         return outcome;
     }
 
-    /// Results on spec.data's test images: of all classes and both halves; of the learned classes alone where contexts
-    /// belong to classes.
-    EvaluationResult evaluate() {
-        const FewShotData& data = spec_.data;
-        const Dataset test = open_dataset(data.evaluation.empty() ? data.source : data.evaluation, Split::test,
-                                          images_.all.class_names, FolderLabels::required);
+    /// Results on the test images (see FewShotImages::open_test()): of all classes and both halves; of the learned
+    /// classes alone where contexts belong to classes. Nothing where there are no test images.
+    std::optional<EvaluationResult> evaluate() {
+        const std::optional<Dataset> test = images_.open_test(spec_.data, observer_);
+        if (!test) return std::nullopt;
         EvaluationResult result;
-        if (spec_.context.class_specific || test.classes() < 2) {
-            const Dataset own = select_subset(test, data.classes);
+        if (spec_.context.class_specific) {
+            const Dataset own = select_subset(*test, images_.classes);
             result.metrics = evaluate_on(own);
-            result.class_names = own.class_names;
-            result.subset = data.classes;
+            result.class_names = distinct_names(own.class_names, own.class_ids);
+            result.subset = images_.classes;
             return result;
         }
-        result.metrics = evaluate_on(test);
-        result.class_names = test.class_names;
-        result.halves = evaluate_halves(test);
+        result.metrics = evaluate_on(*test);
+        result.class_names = distinct_names(test->class_names, test->class_ids);
+        if (has_both_halves(*test)) result.halves = evaluate_halves(*test);
         return result;
     }
 

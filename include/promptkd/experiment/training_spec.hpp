@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/data/class_names.hpp>
 #include <promptkd/data/class_subset.hpp>
 #include <promptkd/experiment/identity.hpp>
 #include <promptkd/experiment/models.hpp>
@@ -9,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,15 +18,17 @@ namespace promptkd {
 
 /// Whose labelled images a prompt learner learns from, and is tested on.
 struct FewShotData {
-    std::string source;                       ///< "NAME:ROOT", see open_dataset()
-    std::vector<std::string> class_names;     ///< in label order; empty: those of the data set
-    ClassSubset classes = ClassSubset::base;  ///< that it learns
-    Index shots = 16;                         ///< images of each class; 0: all
-    Index images = 0;                         ///< drawn from the first so many training images; 0: all
-    bool allow_fewer = false;                 ///< a class with fewer images than `shots` gives what it has
-    Index validation = 0;                     ///< images of each class (at most `shots`) held out to choose the best
-                                              ///< epoch on; 0: none, the prompts are those after the last epoch
-    std::string evaluation;                   ///< labelled images to test on; empty: the test part of `source`
+    std::string source;      ///< "NAME:ROOT", see open_dataset()
+    ClassNames class_names;  ///< in label order; empty: those of the data set
+    /// That it learns; empty: the base half, or all where that would leave a half with one class.
+    std::optional<ClassSubset> classes;
+    Index shots = 16;          ///< images of each class; 0: all
+    Index images = 0;          ///< drawn from so many training images, see limited(); 0: all
+    bool allow_fewer = false;  ///< a class with fewer images than `shots` gives what it has
+    Index validation = 0;      ///< images of each class (at most `shots`) held out to choose the best
+                               ///< epoch on; 0: none, the prompts are those after the last epoch
+    std::string evaluation;    ///< labelled images to test on; empty: the test part of `source`
+    double holdout = 0;        ///< images of each class (below 1: that share) that are tested on instead; 0: none
 };
 
 /// A whole training of a prompt learner: files in; prompts, log, checkpoint and results out. See run() in
@@ -47,8 +51,8 @@ struct TrainingSpec {
 
 /// What a training has left in its output folder, and found.
 struct LearnerOutcome : TrainingOutcome {
-    std::string prompts;          ///< file of the learned prompts
-    EvaluationResult evaluation;  ///< of the trained prompts
+    std::string prompts;                         ///< file of the learned prompts
+    std::optional<EvaluationResult> evaluation;  ///< of the trained prompts, where there are images to test on
 };
 
 /// What the results of a training depend on, for a specification whose loop.identity is empty. The names of files stand
@@ -62,12 +66,13 @@ inline nlohmann::json derived_identity(const TrainingSpec& spec) {
     id["activation"] = spec.model.activation;
     id["vocab"] = spec.vocabulary;
     id["data"] = spec.data.source;
-    id["class-names"] = spec.data.class_names;
-    id["classes"] = name_of(spec.data.classes);
+    id["class-names"] = spec.data.class_names.names;
+    id["classes"] = name_of(spec.data.classes.value_or(ClassSubset::base));
     id["shots"] = spec.data.shots;
     id["images"] = spec.data.images;
     id["allow-fewer"] = spec.data.allow_fewer;
     id["validation"] = spec.data.validation;
+    if (spec.data.holdout > 0) id["holdout"] = spec.data.holdout;
     constexpr const char* positions[] = {"end", "middle", "front"};
     id["context"] = spec.recipe.text;
     id["context-words"] = spec.context.words;

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <promptkd/clip/image_tower.hpp>
-#include <promptkd/data/open.hpp>
 #include <promptkd/device/compiled.hpp>
+#include <promptkd/experiment/data.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/models.hpp>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,16 +17,23 @@ namespace promptkd {
 
 /// Labelled images to evaluate on.
 struct EvaluationData {
-    std::string source;                    ///< "NAME:ROOT", see open_dataset()
-    Split part = Split::test;              ///< of the data set
-    std::vector<std::string> class_names;  ///< in label order; empty: those of the data set
-    Index images = 0;                      ///< only the first so many; 0: all
-    std::optional<ClassSubset> subset;     ///< of one half alone; empty: all classes and both halves
+    std::string source;                 ///< "NAME:ROOT", see open_dataset()
+    Split part = Split::test;           ///< of the data set
+    ClassNames class_names;             ///< in label order; empty: those of the data set
+    Index images = 0;                   ///< so many alone, see limited(); 0: all
+    double holdout = 0;                 ///< those held out of the training part with this `seed`; 0: none
+    std::uint64_t seed = 1;             ///< of both draws
+    std::optional<ClassSubset> subset;  ///< of one half alone; empty: all classes and both halves
 
-    /// The images; `names` instead of class_names where they are given.
-    Dataset open(const std::vector<std::string>& names = {}) const {
-        Dataset all = open_dataset(source, part, names.empty() ? class_names : names);
-        return images > 0 ? take(std::move(all), images) : all;
+    /// The images; `names` instead of class_names where they are given, class_names being their ids. Throws Error for
+    /// unlabelled images and for a single class.
+    Dataset open(Observer& observer, const std::vector<std::string>& names = {}) const {
+        const ClassNames classes = names.empty() ? class_names : class_names.renamed(names);
+        const Split split = holdout > 0 ? Split::train : part;
+        Dataset all = open_dataset(source, split, classes, FolderLabels::required, teller(observer));
+        require_classes(all);
+        if (holdout > 0) all = hold_out_of(source, all, holdout, seed).test;
+        return limited(source, std::move(all), images, seed);
     }
 };
 
@@ -60,7 +68,7 @@ public:
             tokenize_classes(tokenizer, model_.text().config(), model_.source(), data.class_names, pattern);
         const std::vector<T> vectors = class_vectors(device_, model_, tokens, prompts_);
         const FeatureSet<T> features = encode_images(device_, tower_, data, stage_);
-        return evaluate_features(device_, features, vectors, data.class_names, subset);
+        return evaluate_features(device_, features, vectors, distinct_names(data.class_names, data.class_ids), subset);
     }
 
 private:
@@ -78,7 +86,7 @@ EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = s
     const ClipModel<D> model(device, weights, WeightStorage::packed);
     std::optional<TensorMap> prompts;
     if (!spec.prompts.empty()) prompts = load_prompts(spec.prompts, observer);
-    const Dataset data = spec.data.open();
+    const Dataset data = spec.data.open(observer);
     const Tokenizer tokenizer = load_tokenizer(spec.vocabulary);
     ZeroShot<D> clip(device, model, prompts ? &*prompts : nullptr, {"zero-shot", spec.batch, observer});
     const std::string pattern = spec.pattern.empty() ? default_template(spec.data.source) : spec.pattern;

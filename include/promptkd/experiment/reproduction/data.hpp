@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/data/class_subset.hpp>
-#include <promptkd/data/open.hpp>
+#include <promptkd/experiment/data.hpp>
 #include <promptkd/experiment/reproduction/spec.hpp>
 
 #include <cctype>
@@ -72,7 +72,7 @@ public:
         if (found != opened_.end()) return found->second;
         Dataset data = open_dataset(source, split);
         const Index limit = split == Split::train ? spec_.images : spec_.test_images;
-        if (limit > 0) data = take(std::move(data), limit);
+        data = limited(source, std::move(data), limit, 1);
         return opened_.emplace(key, std::move(data)).first->second;
     }
 

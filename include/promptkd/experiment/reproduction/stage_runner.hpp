@@ -43,7 +43,7 @@ private:
     Dataset open(const TestSet& test) const {
         Dataset data = open_dataset(test.spec, Split::test, {}, FolderLabels::required);
         require(data.labelled(), test.spec, ": the test images have no labels");
-        return spec_.test_images > 0 ? take(std::move(data), spec_.test_images) : data;
+        return limited(test.spec, std::move(data), spec_.test_images, 1);
     }
 
     /// Both halves and their images, or all classes.
