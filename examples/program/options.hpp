@@ -89,7 +89,7 @@ inline constexpr const char* class_names_files =
 inline constexpr const char* images_drawn =
     "of folder: and list: drawn evenly over the classes by the seed, of other sets the first; 0: all";
 inline constexpr const char* holdout_meaning =
-    "so many labelled images of each class, below 1 that share, drawn by the seed out of a set without a test part";
+    "so many labelled training images of each class, below 1 that share, drawn by the seed";
 
 /// The model of --weights.
 inline ModelFile model_file(const Common& c) {

@@ -111,7 +111,8 @@ struct Reproduce {
     void print_stage(const ReproductionStage& stage, StageState state) const {
         std::ostream& out = common.output.text();
         out << stage.folder << ": " << stage.row;
-        if (stage.steps > 0) out << ", " << stage.images << " images, " << stage.steps << " steps of " << stage.batch();
+        if (stage.steps > 0)
+            out << ", " << stage.images << " images, " << stage.steps << " steps of " << stage.step_images();
         out << ", tested on " << stage.test_images << " images; " << name_of(state) << "\n";
     }
 
@@ -123,7 +124,7 @@ struct Reproduce {
             if (state == StageState::done) continue;
             ++todo;
             steps += stage.steps;
-            images += stage.steps * stage.batch();
+            images += stage.steps * stage.step_images();
             tested += stage.test_images;
         }
         common.output.text() << protocol << ": " << reproduction.stages.size() << " stages on "
@@ -191,10 +192,12 @@ void add_data_options(CLI::App& c, Reproduce& r) {
     c.add_option("--source", s.source, "cross-dataset, domain-generalization: NAME:ROOT that prompts are learned on");
     c.add_option("--seeds", r.seeds, "of draw, initial values, order and augmentation")->capture_default_str();
     c.add_option("--shots", r.shots, "labelled images a class to learn from (default: 16; few-shot: 1,2,4,8,16)");
-    c.add_option("--images", s.images, "only the first so many training images; 0: all")
+    c.add_flag("--allow-incomplete", s.allow_incomplete,
+               "go on with benchmarks whose classes or images are not the published ones; the tables mark them");
+    c.add_option("--images", s.images, std::string("so many training images alone: ") + images_drawn)
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    c.add_option("--test-images", s.test_images, "only the first so many test images; 0: all")
+    c.add_option("--test-images", s.test_images, std::string("so many test images alone: ") + images_drawn)
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
 }

@@ -94,7 +94,8 @@ void train(D& device, const Models& models) {
     check(found.training.progress.epoch == 2 && host.steps == 2, "two epochs of a step");
     check(host.parameters > 0 && exists(found.prompts), "prompts were learned and written");
     check(found.selection && found.selection->images == 2, "the best epoch was chosen on two images");
-    check(found.evaluation.halves && found.evaluation.metrics.n == 16, "all test images and both halves");
+    check(found.evaluation && found.evaluation->halves && found.evaluation->metrics.n == 16,
+          "all test images and both halves");
 }
 
 template <class D>

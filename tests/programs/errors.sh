@@ -84,17 +84,16 @@ distill "has no '{}'" --template 'a photo'
 distill 'the loss is ' --lr 1e30 --steps 20
 : >names.txt
 distill 'names.txt: the list of class names is empty' --class-names names.txt
-printf 'one\ntwo\none\n' >names.txt
-distill "class name 'one' stands on line 1 and again on line 3" --class-names names.txt
-printf 'ankle boot\nankle_boot\n' >names.txt
-distill "'ankle_boot'" --class-names names.txt
+printf 'one\n' >names.txt
+distill '10 classes, but 1 class names' --class-names names.txt
 printf 'one\n\377two\n' >names.txt
 distill 'line 2: the class name is not valid UTF-8' --class-names names.txt
 printf 'one\ntwo\n' >names.txt
 distill '10 classes, but 2 class names' --class-names names.txt
 refuse 1 'the teacher sees images of 32' distill --teacher "$data_dir/golden/model.teacher.safetensors" --student "$student" --data "$fashion" \
     --images 64 --class-vectors "$assets/trajectory.safetensors" --depth 3 --out out
-distill 'fewer than one batch' --batch 100
+distill 'sees one image alone' --batch 1
+distill 'sees one image alone' --batch 8 --accumulate 8
 
 refuse 1 "unknown data set 'fashion'; known: " zero-shot --weights "$student" --data fashion:/tmp
 refuse 1 'must have the form NAME:ROOT' zero-shot --weights "$student" --data /tmp
@@ -103,8 +102,12 @@ refuse 1 'absent' zero-shot --weights "$student" --data fashion-mnist:absent
 mkdir -p tree/one tree/two photos
 cp "$data_dir/golden/images/02_RGB_40x40.png" tree/one/
 refuse 1 "class 'two' has no image" zero-shot --weights "$student" --data folder:tree
-printf 'one\ntwo\nthree\n' >names.txt
-refuse 1 "no folder for class 'three'" zero-shot --weights "$student" --data folder:tree --class-names names.txt
+printf 'one\nthree\n' >names.txt
+refuse 1 "folder 'two' is not among the class names given" zero-shot --weights "$student" --data folder:tree --class-names names.txt
+printf 'one\n' >names.txt
+# shellcheck disable=SC2086  # a list of options
+refuse 1 'one class alone' distill $models --data folder:tree/one --class-names names.txt --depth 3 --out out
+printf 'one\ntwo\n' >names.txt
 for name in a b c d e f g h; do printf 'no image' >photos/$name.png; done
 # shellcheck disable=SC2086  # a list of options
 refuse 1 'not one of 8 images could be read' distill $models --data folder:photos --class-names names.txt --batch 4 --depth 3 --out out

@@ -32,14 +32,15 @@ check "--json - prints the result and nothing else" same stdout run/result.json
 check "nothing labelled, nothing evaluated" test -z "$(number run/result.json accuracy)"
 
 # Labelled images to evaluate on; class folders in the spelling of the names, in any order.
-mkdir -p labelled/ankle_boot labelled/wool_coat 'labelled/T-shirt'
+mkdir -p labelled/ankle_boot labelled/wool_coat 'labelled/T-shirt' labelled/hat
 cp "$images"/0[0-3]* labelled/ankle_boot/
 cp "$images"/0[4-6]* labelled/wool_coat/
 cp "$images"/0[7-9]* 'labelled/T-shirt/'
+cp "$images"/0[0-1]* labelled/hat/
 refuse 1 "'T-shirt' is not among the class names" "$@" --data folder:photos --class-names names.txt --steps 2 --evaluate folder:labelled
-printf 'T-shirt\nankle boot\nwool coat\n' >names.txt
+printf 'T-shirt\nankle boot\nhat\nwool coat\n' >names.txt
 run 0 "$@" --data folder:photos --class-names names.txt --steps 2 --evaluate folder:labelled
-check "the labelled tree is evaluated" test "$(number run/result.json n)" = 10
+check "the labelled tree is evaluated" test "$(number run/result.json n)" = 12
 check "accuracies by class name" grep -q '"wool coat": ' run/result.json
 check "base, new and their mean" test -n "$(number run/result.json harmonic_mean)"
 run 0 evaluate run/bundle.safetensors --data folder:labelled --json evaluated.json
@@ -47,7 +48,17 @@ check "evaluate says the same" test "$(number evaluated.json macro_f1)" = "$(num
 
 # A labelled tree needs no list of names, and its labels are not looked at in training.
 run 0 "$@" --data folder:labelled --steps 2
-check "three classes" grep -q '^10 images, 3 classes' stdout
+check "four classes" grep -q '^12 images, 4 classes' stdout
+check "a set without a test part is not tested on what it learns from" grep -q 'all of its 12 images are learned from' stderr
+check "no accuracy then" test -z "$(number run/result.json accuracy)"
+run 0 "$@" --data folder:labelled --steps 2 --holdout 1
+check "one image of each class is held out" test "$(number run/result.json n)" = 4
+check "the others are learned from" grep -q '^8 images, 4 classes' stdout
+run 0 evaluate run/bundle.safetensors --data folder:labelled --holdout 1 --json evaluated.json
+check "evaluate draws the same" test "$(number evaluated.json n)" = 4
+run 0 "$@" --data folder:labelled --epochs 1 --batch 1000000000
+check "a set smaller than a batch is one batch" grep -q '12 images are fewer than a batch of 1000000000' stdout
+check "a training that is all warm-up" grep -q '^warning: all of the training is warm-up (1 of 1 epochs)' stderr
 mkdir labelled/empty
 refuse 1 "class 'empty' has no image" "$@" --data folder:labelled --steps 2
 rmdir labelled/empty

@@ -36,8 +36,9 @@ PromptLayers<typename D::Scalar> add_text_prompts(ParamSet<D>& params, Index tok
     return detail::register_prompts(params, context_name, text_encoder_prefix, tokens, depth, width);
 }
 
-/// Throws Error unless prompts of `depth` fit an encoder of `layers` blocks.
+/// Throws Error unless prompts of `depth` fit an encoder of `layers` blocks (0: a ModifiedResNet).
 inline void require_depth(const char* branch, Index depth, Index layers) {
+    require(layers > 0, branch, " prompts need transformer blocks, which a ModifiedResNet has not");
     require(depth <= layers, branch, " prompts of depth ", depth, " do not fit an encoder of ", layers,
             " blocks; use a depth of at most ", layers);
 }

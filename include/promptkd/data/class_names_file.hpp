@@ -96,6 +96,7 @@ inline ClassNames classes_of_table(const Table& table) {
     if (id == name) id = -1;
     require(table.columns.empty() || name >= 0, table.source, ": none of the columns ", joined(table.columns, 10),
             " holds class names; expected 'name', 'class' or 'label', and for their ids 'id' or 'index'");
+    require(!table.rows.empty(), table.source, ": the list of class names is empty");
     std::vector<std::string> names, ids;
     for (const TableRow& row : table.rows) {
         const auto cell = [&](Index i) {

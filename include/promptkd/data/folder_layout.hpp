@@ -79,7 +79,7 @@ public:
             for (const auto& [part, folders] : parts) {
                 require(folders.size() == 1, "'", base.path, "': both ", folder_list(folders), " could be the ",
                         name_of(part), " part; rename or move one of them");
-                out_.parts[part] = part_layout(inside(*folders.front()));
+                out_.parts[part] = part_layout(inside(*folders.front(), true));
             }
             leave_others(base, parts);
         } else if (!read_inner_parts(base)) {
@@ -91,13 +91,15 @@ public:
     }
 
 private:
-    /// The folder that holds the images' folders: below wrappers, which hold one folder with folders and no image.
-    const FolderNode& inside(const FolderNode& node) {
+    /// The folder that holds the images' folders: below wrappers, which hold one folder with folders and no image. A
+    /// part may hold another folder of its name (train/train).
+    const FolderNode& inside(const FolderNode& node, bool is_part = false) {
         const FolderNode* at = &node;
         for (;;) {
             const std::vector<const FolderNode*> found = image_folders(*at);
             const bool wrapper = found.size() == 1 && at->images.empty() && at->other_kinds.empty() &&
-                                 part_folders(*at).empty() && !image_folders(*found[0]).empty() && no_bare_folder(*at);
+                                 (is_part || part_folders(*at).empty()) && !image_folders(*found[0]).empty() &&
+                                 no_bare_folder(*at);
             if (!wrapper) break;
             leave_without_images(*at);
             at = found[0];

@@ -75,14 +75,15 @@ private:
     /// Which classes the labels are. Throws Error naming the first line whose label is none.
     ClassMatch matched() const {
         ClassMatch match = match_classes(named_.classes, given_);
-        for (std::size_t i = 0; i < match.labels.size(); ++i) {
-            if (match.labels[i] >= 0) continue;
-            const auto first = std::find_if(entries_.begin(), entries_.end(), [&](const ImageTable::Entry& entry) {
-                return entry.label == named_.classes[i];
-            });
-            fail(table_.where(first->line), "label '", first->label, "' is ",
-                 match.labels[i] == -2 ? "the name of several of the class names given; give them with ids"
-                                       : "not among the class names given (" + joined(given_.names, 3) + ")");
+        std::map<std::string, Index> unknown;
+        for (std::size_t i = 0; i < match.labels.size(); ++i)
+            if (match.labels[i] < 0) unknown.emplace(named_.classes[i], match.labels[i]);
+        for (const ImageTable::Entry& entry : entries_) {
+            const auto found = unknown.find(entry.label);
+            if (found == unknown.end()) continue;
+            fail(table_.where(entry.line), "label '", entry.label, "' is ",
+                 found->second == -2 ? "the name of several of the class names given; give them with ids"
+                                     : "not among the class names given (" + joined(given_.names, 3) + ")");
         }
         return match;
     }

@@ -65,8 +65,10 @@ public:
         } else {
             row.cells.push_back(text_of_json(record));
         }
-        require(record.is_object() || table_.columns.empty(), table_.where(row), "expected an object");
         require(!record.is_object() || !table_.columns.empty(), table_.where(row), "the object is empty");
+        require(table_.rows.empty() || record.is_object() == objects_, table_.where(row), "expected ",
+                objects_ ? "an object" : "a text or a list of texts", ", as before");
+        objects_ = record.is_object();
         table_.rows.push_back(std::move(row));
     }
 
@@ -86,6 +88,7 @@ private:
     }
 
     Table table_;
+    bool objects_ = false;
     std::map<std::string, std::size_t> places_;
 };
 

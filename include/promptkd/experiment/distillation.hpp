@@ -70,6 +70,8 @@ public:
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
         if (spec_.settings.is_null()) spec_.settings = spec_.loop.identity;
         spec_.loop.resolution = resolution();
+        spec_.loop.batch = whole_batch(spec_.loop, images_.train.size(), observer);
+        warn_of_warm_up(spec_.loop, images_.train.size(), observer);
         evaluation_ = open_evaluation(spec.data, images_, observer);
         open_stored_targets();
         choose_vectors();

@@ -44,6 +44,27 @@ inline Index count_steps(const TrainingLoopConfig& loop, Index images) {
     return loop.max_steps > 0 ? std::min(loop.max_steps, steps) : steps;
 }
 
+/// The batch of a training of `images` images: of a set that is smaller than a batch all of it, as in the published
+/// loaders. Tells `observer`.
+inline Index whole_batch(const TrainingLoopConfig& loop, Index images, Observer& observer) {
+    if (images >= loop.batch || images < 1) return loop.batch;
+    observer.on_note(concat("the ", images, " images are fewer than a batch of ", loop.batch,
+                            ": each epoch is one batch of all of them"));
+    return images;
+}
+
+/// Tells `observer` when a training of `images` images ends before its learning rate has left the warm-up.
+inline void warn_of_warm_up(const TrainingLoopConfig& loop, Index images, Observer& observer) {
+    const ScheduleConfig& s = loop.schedule;
+    const Index in_epoch = std::max<Index>(1, images / std::max<Index>(1, loop.batch));
+    Index epochs = s.max_epoch;
+    if (loop.max_steps > 0) epochs = std::min(epochs, (loop.max_steps + in_epoch - 1) / in_epoch);
+    if (s.warmup == Warmup::none || s.warmup_epoch <= 0 || epochs > s.warmup_epoch) return;
+    observer.on_warning(concat("all of the training is warm-up (", epochs, " of ", s.warmup_epoch,
+                               " epochs), so the learning rate never reaches ", s.lr,
+                               " and hardly anything is learned; train for more epochs, or without a warm-up"));
+}
+
 /// A training loop under the eyes of an observer.
 class TrainingStage {
 public:

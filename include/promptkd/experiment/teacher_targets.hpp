@@ -5,6 +5,7 @@
 #include <promptkd/experiment/distillation_spec.hpp>
 #include <promptkd/experiment/stage.hpp>
 
+#include <algorithm>
 #include <string>
 
 namespace promptkd {
@@ -46,6 +47,7 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     const TeacherSet<D> teachers(device, spec.teacher, texts, 0, observer);
     TrainingLoopConfig loop = spec.loop;
     loop.resolution = teachers.model().vision().resolution();
+    loop.batch = std::min(loop.batch, images.train.size());
     StoredTargetsFile file;
     file.features = spec.loss.kd != KdLoss::logits;
     file.fingerprint = fingerprint_of(spec, loop, images.train, teachers);

@@ -35,6 +35,9 @@ public:
           images_(spec.data, spec.loop.seed, observer) {
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
         spec_.loop.resolution = model_.vision().resolution();
+        spec_.loop.batch = whole_batch(spec_.loop, images_.train.size(), observer);
+        warn_of_warm_up(spec_.loop, images_.train.size(), observer);
+        require_blocks();
         spec_.recipe.epochs = spec_.loop.schedule.max_epoch;
         if (spec_.context.hand_written.empty()) spec_.context.hand_written = default_template(spec.data.source);
         const Dataset& train = images_.train;
@@ -121,6 +124,16 @@ public:
     }
 
 private:
+    /// Throws Error naming the learners that fit when visual prompts have no block to stand in.
+    void require_blocks() const {
+        if (spec_.recipe.visual == 0 || model_.vision().layers() > 0) return;
+        std::string fitting;
+        for (const LearnerInfo& info : learners())
+            if (info.published(16).visual == 0) fitting += (fitting.empty() ? "" : ", ") + info.name;
+        fail(model_.source(), ": a ModifiedResNet has no transformer blocks for the visual prompts of ",
+             find_learner(spec_.learner).title, "; learners that prompt the text branch alone: ", fitting);
+    }
+
     double validation_accuracy() {
         return evaluate_learner(device_, *trainer_, images_.validation, spec_.loop.resolution, spec_.evaluation_batch)
             .accuracy;

@@ -160,13 +160,17 @@ struct BatchNormTape {
 /// Batch normalisation in training: x̂ = (x − mean)/√(var + ε) with the batch's own (biased) statistics, y = x̂·weight +
 /// bias for x and y (rows, d); running ← 0.9·running + 0.1·batch, the variance unbiased. y may be x. With several ranks
 /// (`parallel`), the batch is the rows of all of them: with n_r of N rows on rank r, mean = Σ n_r/N·m_r and var =
-/// Σ n_r/N·(var_r + (m_r − mean)²).
+/// Σ n_r/N·(var_r + (m_r − mean)²). Throws Error for a single row, whose result would be bias whatever it is (PyTorch
+/// refuses it too).
 template <Device D, class T>
 void batch_norm_forward(const Workspace<D>& w, const BatchNormView<T>& bn, ConstMatrix<T> x,
                         const BatchNormTape<T>& tape, Matrix<T> y, const DataParallel<D>& parallel = {}) {
     require_contiguous(x, y.rows, bn.d, "BatchNorm: x");
     require_contiguous(y, x.rows, bn.d, "BatchNorm: y");
     require_contiguous(tape.x_hat, x.rows, bn.d, "BatchNorm: the normalised x");
+    require(parallel.all_rows(x.rows) > 1,
+            "BatchNorm in training sees one image alone, so its result would not depend on the image; take two or more "
+            "images a step (and a part of it)");
     D& device = w.device;
     const WorkspaceScope scope(w);
     T* mean = scratch<T>(w, bn.d);
@@ -185,7 +189,7 @@ void batch_norm_forward(const Workspace<D>& w, const BatchNormView<T>& bn, Const
     const T n = static_cast<T>(parallel.all_rows(x.rows));
     device.map(bn.d, detail::BatchNormForward<T>{x.data, bn.weight, bn.bias, mean, tape.variance, bn.running_mean,
                                                  bn.running_variance, tape.x_hat.data, y.data, x.rows, bn.d,
-                                                 T(batch_norm_momentum), n > T(1) ? n / (n - T(1)) : T(1)});
+                                                 T(batch_norm_momentum), n / (n - T(1))});
 }
 
 /// y = (x − running mean)/√(running variance + ε)·weight + bias for x and y (rows, d); y may be x.

@@ -83,13 +83,6 @@ inline std::string prompt_text(const std::string& pattern, const std::string& cl
     return text + pattern.substr(begin);
 }
 
-/// Labels by readable name, so that underscores and spaces are the same. Of equal names the first counts.
-inline std::map<std::string, Index> labels_by_name(const std::vector<std::string>& class_names) {
-    std::map<std::string, Index> labels;
-    for (const std::string& name : class_names) labels.emplace(readable_name(name), static_cast<Index>(labels.size()));
-    return labels;
-}
-
 /// Reads class names: UTF-8, one a line, in label order. Blank lines, a byte order mark and CRLF are tolerated.
 /// Throws Error naming file and lines when there is no name, a name twice (underscores equal spaces), or bad UTF-8.
 inline std::vector<std::string> read_class_names(const std::string& path) {

@@ -124,7 +124,7 @@ private:
         o.resolution = config_.resolution;
         o.augmentation = config_.augmentation;
         o.seed = config_.view_seed.value_or(config_.seed);
-        o.drop_last = true;
+        o.drop_last = data_.size() > config_.batch || config_.ranks > 1;  // a single batch may lack unreadable images
         o.threads = config_.loader_threads;
         o.warn = config_.warn;
         return o;

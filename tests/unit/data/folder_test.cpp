@@ -404,7 +404,7 @@ TEST_CASE("class names: what is no list of them is refused") {
     refused("\xf4\x90\x80\x80\n", "not valid UTF-8");  // beyond U+10FFFF
     refused(std::string("dog\0cat\0", 8), "line 1: holds a control character");
     refused("[\"cat\", ", "not valid JSON");
-    refused("[\"cat\", 7, [\"dog\"]]", "entry 3");
+    refused("[\"cat\", {\"a\": 7}]", "entry 2: expected a text");
     refused("[]", "empty");
     CHECK_THROWS_WITH_AS(read_class_names_file("/absent"), doctest::Contains("No such file"), Error);
 }

@@ -3,7 +3,9 @@
 // themselves: tests/consumer/whole_runs.cpp and the program's tests.
 #include <promptkd/experiment/distillation_spec.hpp>
 #include <promptkd/experiment/few_shot_images.hpp>
+#include <promptkd/experiment/images.hpp>
 #include <promptkd/experiment/stage.hpp>
+#include <promptkd/experiment/zero_shot.hpp>
 
 #include <doctest/doctest.h>
 
@@ -95,17 +97,75 @@ TEST_CASE("images to evaluate on: asked for, found, or noted as missing") {
     Listener listener;
     DistillationData data;
     data.source = tree.source();
-    const std::vector<std::string> names = {"a", "b", "c"};
-    const auto own = open_evaluation(data, names, listener);
+    const auto own = open_evaluation(data, DistillationImages(data, {}), listener);
     REQUIRE(own.has_value());
     CHECK(own->size() == 6);
     CHECK(listener.notes.empty());
+    const DistillationImages images(data, {});
     data.source = "folder:" + tree.path() + "/nowhere";
-    CHECK(!open_evaluation(data, names, listener).has_value());
+    CHECK(!open_evaluation(data, images, listener).has_value());
     REQUIRE(listener.notes.size() == 1);
     CHECK(listener.notes[0].find("will not be evaluated") != std::string::npos);
     data.evaluation = data.source;
-    CHECK_THROWS_AS(open_evaluation(data, names, listener), Error);
+    CHECK_THROWS_AS(open_evaluation(data, images, listener), Error);
+}
+
+TEST_CASE("images to evaluate on: never those that are learned from") {
+    const Tree tree;
+    Listener listener;
+    DistillationData data;
+    data.source = "folder:" + tree.path() + "/train";
+    CHECK_FALSE(open_evaluation(data, DistillationImages(data, {}), listener).has_value());
+    REQUIRE(listener.warnings.size() == 1);
+    CHECK(listener.warnings[0].find("all of its 18 images are learned from, so nothing is evaluated") !=
+          std::string::npos);
+    data.images = 6;  // two of each class
+    const auto rest = open_evaluation(data, DistillationImages(data, {}), listener);
+    REQUIRE(rest.has_value());
+    CHECK(rest->size() == 12);
+    CHECK(listener.notes.back().find("the test images are the 12 that are not learned from") != std::string::npos);
+    data.images = 0;
+    data.holdout = 0.5;
+    const DistillationImages half(data, {});
+    CHECK(half.train.size() == 9);
+    CHECK(open_evaluation(data, half, listener)->size() == 9);
+    EvaluationData zero_shot;
+    zero_shot.source = data.source;
+    zero_shot.holdout = 0.5;
+    CHECK(names_of(zero_shot.open(listener)) == names_of(*half.test));
+    data.holdout = 0;
+    data.evaluation = data.source;
+    CHECK(open_evaluation(data, DistillationImages(data, {}), listener)->size() == 18);
+    CHECK(listener.warnings.back().find("18 of the 18 test images") != std::string::npos);
+
+    FewShotData few;
+    few.source = data.source;
+    few.shots = 4;
+    CHECK(FewShotImages(few, 1).open_test(few, listener)->size() == 6);
+    few.shots = 6;
+    CHECK_FALSE(FewShotImages(few, 1).open_test(few, listener).has_value());
+    few.source = tree.source();
+    CHECK(FewShotImages(few, 1).open_test(few, listener)->size() == 6);
+    few.holdout = 2;
+    const FewShotImages kept(few, 1);
+    CHECK(kept.all.size() == 12);
+}
+
+TEST_CASE("one class alone is refused before anything is trained") {
+    const Tree tree;
+    Listener listener;
+    DistillationData data;
+    data.source = "folder:" + tree.path() + "/train/a";
+    data.class_names = {"a"};
+    CHECK_THROWS_WITH_AS(DistillationImages(data, {}), doctest::Contains("there is one class alone (a)"), Error);
+    EvaluationData zero_shot;
+    zero_shot.source = "list:" + tree.path() + "/one.csv";
+    write_atomically(tree.path() + "/one.csv", "train/a/0.png,a\n");
+    CHECK_THROWS_WITH_AS(zero_shot.open(listener), doctest::Contains("one class alone"), Error);
+    FewShotData few;
+    few.source = tree.source();
+    few.classes = ClassSubset::novel;  // one of three
+    CHECK_THROWS_WITH_AS(FewShotImages(few, 1), doctest::Contains("one class alone"), Error);
 }
 
 TEST_CASE("few-shot images: drawn, and held out beside the draw") {
@@ -113,6 +173,8 @@ TEST_CASE("few-shot images: drawn, and held out beside the draw") {
     FewShotData data;
     data.source = tree.source();
     data.shots = 2;
+    CHECK(FewShotImages(data, 1).classes == ClassSubset::all);  // a half of three classes would hold one
+    data.classes = ClassSubset::base;
     data.validation = 4;  // at most as many as shots
     const FewShotImages images(data, 1);
     CHECK(images.all.size() == 18);

@@ -78,18 +78,20 @@ nlohmann::json json_list(const std::vector<Item>& items) {
 
 /// The whole report as JSON.
 inline nlohmann::json to_json(const ReproductionReport& report) {
-    return {{"protocol", name_of(report.protocol)},
-            {"method", report.method},
-            {"library", report.library},
-            {"selection", report.selection},
-            {"seeds", report.seeds},
-            {"stages", report.stages},
-            {"done", report.done},
-            {"complete", report.complete()},
-            {"weights", detail::json_list(report.weights)},
-            {"tables", detail::json_list(report.tables)},
-            {"recipes", detail::json_list(report.recipes)},
-            {"runs", detail::json_list(report.runs)}};
+    nlohmann::json json = {{"protocol", name_of(report.protocol)},
+                           {"method", report.method},
+                           {"library", report.library},
+                           {"selection", report.selection},
+                           {"seeds", report.seeds},
+                           {"stages", report.stages},
+                           {"done", report.done},
+                           {"complete", report.complete()},
+                           {"weights", detail::json_list(report.weights)},
+                           {"tables", detail::json_list(report.tables)},
+                           {"recipes", detail::json_list(report.recipes)},
+                           {"runs", detail::json_list(report.runs)}};
+    if (!report.incomplete.empty()) json["incomplete"] = report.incomplete;
+    return json;
 }
 
 }  // namespace promptkd

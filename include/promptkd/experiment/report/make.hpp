@@ -88,6 +88,9 @@ inline ReproductionReport make_report(const ReproductionPlan& plan, const std::v
     report.seeds = plan.spec.seeds;
     report.stages = static_cast<Index>(plan.stages.size());
     report.weights = plan.files;
+    for (const TestSet& target : plan.targets)
+        if (!target.problem.empty()) report.incomplete.push_back(target.key + ": " + target.problem);
+    if (!plan.source.problem.empty()) report.incomplete.push_back(plan.source.key + ": " + plan.source.problem);
     report.tables = report_tables(plan, results);
     report.recipes = detail::report_recipes(plan.stages);
     for (std::size_t i = 0; i < results.size(); ++i) {

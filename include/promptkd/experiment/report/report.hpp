@@ -66,6 +66,7 @@ struct ReproductionReport {
     std::vector<std::uint64_t> seeds;             ///< of the runs
     Index stages = 0, done = 0;                   ///< stages of the plan, and how many are done
     std::vector<InputFile> weights;               ///< files that were read
+    std::vector<std::string> incomplete;          ///< data sets that are not the published ones, and why
     std::vector<ReportTable> tables;              ///< results
     std::vector<ReportRecipe> recipes;            ///< settings
     std::vector<ReportRun> runs;                  ///< trainings

@@ -40,7 +40,10 @@ inline std::optional<double> published_over_targets(const ReproductionPlan& plan
 }
 
 inline std::string average_title(const ReproductionPlan& plan) {
-    return concat("average of ", plan.targets.size(), " data sets");
+    const auto incomplete = std::count_if(plan.targets.begin(), plan.targets.end(),
+                                          [](const TestSet& target) { return !target.problem.empty(); });
+    const std::string mark = incomplete > 0 ? concat(" (", incomplete, " incomplete)") : "";
+    return concat("average of ", plan.targets.size(), " data sets", mark);
 }
 
 /// Base-to-novel: a table for each data set, and one of their average.
@@ -48,7 +51,7 @@ inline std::vector<ReportTable> halves_tables(const ReproductionPlan& plan, cons
     const std::vector<std::string> columns = {"base", "new", "harmonic mean"};
     std::vector<ReportTable> tables;
     for (const TestSet& target : plan.targets) {
-        ReportTable table{target.key, columns, {}, {}};
+        ReportTable table{target.title(), columns, {}, {}};
         for (const std::string& row : results.rows()) {
             std::optional<PublishedAccuracy> published;
             if (const auto method = method_of(row)) published = published_accuracy(target.key, *method);
@@ -66,8 +69,8 @@ inline std::vector<ReportTable> halves_tables(const ReproductionPlan& plan, cons
 
 /// Cross-dataset and domain generalisation: a column for each target, and one of their average.
 inline ReportTable targets_table(const ReproductionPlan& plan, const CollectedResults& results) {
-    ReportTable table{"accuracy, prompts learned on " + data_key(plan.spec.source), {}, {}, {}};
-    for (const TestSet& target : plan.targets) table.columns.push_back(target.key);
+    ReportTable table{"accuracy, prompts learned on " + plan.source.title(), {}, {}, {}};
+    for (const TestSet& target : plan.targets) table.columns.push_back(target.title());
     const bool many = plan.targets.size() > 1;
     if (many) table.columns.push_back("average");
     for (const std::string& name : results.rows()) {
@@ -110,7 +113,7 @@ inline std::vector<ReportTable> shots_tables(const ReproductionPlan& plan, const
     const std::vector<Index> shots = shots_of(plan);
     std::vector<ReportTable> tables;
     for (const TestSet& target : plan.targets)
-        tables.push_back(shots_table(target.key, shots, results, [&](const std::string& row, Index k) {
+        tables.push_back(shots_table(target.title(), shots, results, [&](const std::string& row, Index k) {
             return results.values(row, target.key, &TestFigures::accuracy, k);
         }));
     if (plan.targets.size() > 1)

@@ -78,6 +78,7 @@ inline std::string report_summary(const ReproductionReport& report) {
         for (const ReportRow& row : table.rows) compared = compared || is_compared(row);
     out += compared ? "Published numbers: CLIP ViT-B/16 (PromptKD's teacher: ViT-L/14), mean of three seeds. "
                     : "Nothing was published for these data sets in this protocol. ";
+    for (const std::string& set : report.incomplete) out += "NOT THE PUBLISHED DATA SET: " + set + ". ";
     if (!report.complete()) out += concat("INCOMPLETE: ", report.done, " of ", report.stages, " stages are done. ");
     return out + "Computed by " + report.library + ".";
 }

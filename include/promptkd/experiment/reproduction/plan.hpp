@@ -19,6 +19,7 @@ namespace promptkd {
 struct ReproductionPlan {
     ReproductionSpec spec;                  ///< with every data set by its name
     std::vector<TestSet> targets;           ///< what is evaluated on
+    TestSet source;                         ///< what prompts are learned on, where the protocol has a source
     std::vector<ReproductionStage> stages;  ///< in the order in which they run
     std::vector<InputFile> files;           ///< weights and checkpoints that are read
     std::string learner;                    ///< the name of the learned prompts in the report
@@ -30,7 +31,7 @@ namespace detail {
 class Planner {
 public:
     explicit Planner(const ReproductionSpec& spec)
-        : plan_{spec, {}, {}, {}, learner_row(spec)}, spec_(plan_.spec), data_(spec_) {}
+        : plan_{spec, {}, {}, {}, {}, learner_row(spec)}, spec_(plan_.spec), data_(spec_) {}
 
     ReproductionPlan plan() {
         name_targets();
@@ -71,8 +72,20 @@ private:
         for (const std::string& source : spec_.data) {
             const std::string key = data_key(source);
             const Index before = used[key]++;
-            plan_.targets.push_back({before > 0 ? concat(key, "-", before + 1) : key, source});
+            plan_.targets.push_back({before > 0 ? concat(key, "-", before + 1) : key, source, problem_of(source)});
         }
+    }
+
+    /// Why a benchmark is not the published one. Throws Error unless incomplete ones are allowed.
+    std::string problem_of(const std::string& source) const {
+        const DataSpec spec = parse_data_spec(source);
+        const BenchmarkInfo* published = find_benchmark(spec.name);
+        if (published == nullptr) return "";
+        const std::vector<std::string> problems = check_benchmark(*published, spec.root).problems;
+        if (problems.empty()) return "";
+        require(spec_.allow_incomplete, source, ": not the published data set: ", problems.front(),
+                "; figures of it are not the protocol's unless incomplete data sets are allowed, which marks them");
+        return problems.front();
     }
 
     const std::string& sum(const std::string& path) const {
@@ -153,7 +166,8 @@ private:
 
     /// Cross-dataset and domain generalisation: prompts learned on the source, tested on every target.
     void add_source_stages() {
-        const TestSet source{data_key(spec_.source), spec_.source};
+        plan_.source = {data_key(spec_.source), spec_.source, problem_of(spec_.source)};
+        const TestSet source = plan_.source;
         for (const Index shots : shot_list())
             for (const std::uint64_t seed : spec_.seeds) {
                 const Draw learned{concat("source-", source.key, "/seed", seed), seed, shots};
@@ -191,13 +205,16 @@ private:
         return prompts;
     }
 
+    /// Batches of an epoch; a set smaller than a batch is one.
+    static Index whole_batches(Index images, Index batch) { return std::max<Index>(1, images / batch); }
+
     void make_learner(ReproductionStage& stage) {
         stage.kind = StageKind::learner;
         stage.learner = learner_settings_of(spec_, stage.key, stage.shots);
         const Recipe& r = stage.learner;
         const ClassSubset classes = spec_.protocol == Protocol::base_to_novel ? ClassSubset::base : ClassSubset::all;
         stage.images = data_.drawn(stage.data, stage.shots, classes);
-        stage.steps = r.epochs * (stage.images / r.batch);
+        stage.steps = r.epochs * whole_batches(stage.images, r.batch);
         stage.identity = common_identity(stage);
         stage.identity.update({{"learner", spec_.learner.name},
                                {"shots", stage.shots},
@@ -211,8 +228,6 @@ private:
                                {"gaussian-mean", r.option("gaussian-mean")},
                                {"gaussian-deviation", r.option("gaussian-deviation")},
                                {"augment", to_string(spec_.learner.augmentation)}});
-        require(stage.images >= r.batch, stage.key, ": ", stage.images, " training images are fewer than one batch of ",
-                r.batch, "; lower the learner's batch");
     }
 
     void add_student(const TestSet& target, const Draw& draw, const TeacherPrompts& teacher) {
@@ -233,10 +248,8 @@ private:
         stage.images = data_.open(target.spec, part).size();
         if (spec_.images > 0) stage.images = std::min(stage.images, spec_.images);
         const DistillationRecipe& r = stage.student;
-        stage.steps = r.epochs * (stage.images / r.batch);
+        stage.steps = r.epochs * whole_batches(stage.images, r.batch);
         stage.identity = student_identity(stage, part, teacher);
-        require(stage.images >= r.batch, target.key, ": ", stage.images, " images are fewer than one batch of ",
-                r.batch, "; lower the student's batch");
         add(std::move(stage));
     }
 

@@ -52,6 +52,7 @@ struct ReproductionSpec {
     int loader_threads = 2;                        ///< that decode and preprocess
     std::string out;                               ///< folder of the results and the report
     bool fresh = false;                            ///< start again, whatever `out` holds
+    bool allow_incomplete = false;  ///< go on with benchmarks whose classes or images are not the published ones
 
     /// Whether there is a student.
     bool distils() const { return !student.empty(); }

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -20,8 +21,12 @@ enum class StageKind {
 
 /// A data set that models are tested on.
 struct TestSet {
-    std::string key;   ///< its short name, also its folder's
-    std::string spec;  ///< "NAME:ROOT"
+    std::string key;           ///< its short name, also its folder's
+    std::string spec;          ///< "NAME:ROOT"
+    std::string problem = {};  ///< why it is not the published data set; empty: it is, or none is published
+
+    /// Its name in tables, marked where it is not the published data set.
+    std::string title() const { return problem.empty() ? key : key + " (incomplete)"; }
 };
 
 /// One piece of a reproduction's work, with a folder and a result of its own.
@@ -43,8 +48,10 @@ struct ReproductionStage {
     Index test_images = 0;       ///< in all test sets
     nlohmann::json identity;     ///< everything that the result depends on
 
-    /// Images of a training step.
+    /// Images of a batch.
     Index batch() const { return kind == StageKind::learner ? learner.batch : student.batch; }
+    /// Images of a training step: of a set that is smaller than a batch all of it.
+    Index step_images() const { return std::min(images, batch()); }
 };
 
 }  // namespace promptkd
