@@ -37,7 +37,7 @@ cp "$images"/0[0-3]* labelled/ankle_boot/
 cp "$images"/0[4-6]* labelled/wool_coat/
 cp "$images"/0[7-9]* 'labelled/T-shirt/'
 cp "$images"/0[0-1]* labelled/hat/
-refuse 1 "'T-shirt' is not among the class names" "$@" --data folder:photos --class-names names.txt --steps 2 --evaluate folder:labelled
+refuse 1 "'T-shirt', 'hat' is not among the class names" "$@" --data folder:photos --class-names names.txt --steps 2 --evaluate folder:labelled
 printf 'T-shirt\nankle boot\nhat\nwool coat\n' >names.txt
 run 0 "$@" --data folder:photos --class-names names.txt --steps 2 --evaluate folder:labelled
 check "the labelled tree is evaluated" test "$(number run/result.json n)" = 12
@@ -71,9 +71,9 @@ cd alone || exit 1
 unset PROMPTKD_VOCAB
 run 0 classify bundle.safetensors 04_RGBA_110x90.png 05_P_97x83.png 07_L_99x101.jpg --top 2
 check "three lines of answers" test "$(grep -c '%.*%$' stdout)" -eq 3
-run 0 classify bundle.safetensors 05_P_97x83.png --json - --top 3
+run 0 classify bundle.safetensors 05_P_97x83.png --json - --top 4
 check "JSON: the file" test "$(sed -n 3p stdout)" = '    "file": "05_P_97x83.png",'
-check "JSON: the classes" test "$(grep -c '"class": "' stdout)" -eq 3
+check "JSON: the classes" test "$(grep -c '"class": "' stdout)" -eq 4
 check "JSON: probabilities sum to 1" awk '/"probability"/ { total += $2 } END { exit !(total > 0.9999 && total < 1.0001) }' stdout
 check "JSON: the most likely comes first" sh -c "sed -n 's/.*\"probability\": //p' stdout | sort -rg -c"
 run 1 classify bundle.safetensors 04_RGBA_110x90.png broken.png missing.jpg 07_L_99x101.jpg --json answers.json

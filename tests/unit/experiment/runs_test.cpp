@@ -146,6 +146,7 @@ TEST_CASE("images to evaluate on: never those that are learned from") {
     CHECK_FALSE(FewShotImages(few, 1).open_test(few, listener).has_value());
     few.source = tree.source();
     CHECK(FewShotImages(few, 1).open_test(few, listener)->size() == 6);
+    few.shots = 4;
     few.holdout = 2;
     const FewShotImages kept(few, 1);
     CHECK(kept.all.size() == 12);
