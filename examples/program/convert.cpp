@@ -17,6 +17,9 @@ struct Convert {
 
     int run() const {
         const TensorMap map = load_weights(common);
+        for (const std::string& lost : lost_features(map))
+            std::cerr << "warning: " << map.source << ": this layout has no place for the " << lost
+                      << "; its readers run the distilled student alone" << std::endl;
         convert_weights(map, parse_weights_target(target), common.out);
         common.output.text() << common.out << ": " << name_of(classify_weights(map)) << ", " << map.tensors.size()
                              << " tensors, layout " << target << std::endl;
@@ -53,6 +56,15 @@ nlohmann::json to_json(const ModelInspection& model) {
     return json;
 }
 
+nlohmann::json to_json(const Mixture& m) {
+    return {{"weight", m.weight},
+            {"temperature", m.temperature},
+            {"distilled_scale", m.distilled_scale},
+            {"zero_shot_scale", m.zero_shot_scale},
+            {"features", m.features == MixtureFeatures::plain ? "plain" : "prompted"},
+            {"width", m.width}};
+}
+
 /// What a weight file holds, as JSON.
 nlohmann::json to_json(const WeightsInspection& what, const std::string& file) {
     nlohmann::json json = {{"file", file},
@@ -69,6 +81,11 @@ nlohmann::json to_json(const WeightsInspection& what, const std::string& file) {
     add_prompts("visual_prompts", what.visual_prompts);
     add_prompts("text_prompts", what.text_prompts);
     if (what.projector_layers > 0) json["projector_layers"] = what.projector_layers;
+    if (what.projector_width > 0) json["projector_width"] = what.projector_width;
+    if (!what.features.empty()) json["features"] = what.features;
+    if (what.mixture) json["mixture"] = to_json(*what.mixture);
+    if (what.mixture && what.mixture->guard)
+        json["guard"] = {{"images", what.mixture->guard->images}, {"cutoff", what.mixture->guard->cutoff}};
     if (!what.problem.empty()) json["problem"] = what.problem;
     return json;
 }

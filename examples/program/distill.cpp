@@ -18,8 +18,8 @@ public:
     DistillObserver(const Output& output, const DistillationSpec& spec) : ProgramObserver(output), spec_(spec) {}
 
     void on_start(const TrainingStart& start) override {
-        say() << start.images << " images, " << start.classes << " classes, " << start.parameters << " learnable values"
-              << std::endl;
+        say() << start.images << " images, " << start.classes << " classes, " << start.parameters
+              << (spec_.in_closed_form() ? " values to fit" : " learnable values") << std::endl;
         if (spec_.micro_batches == 1) return;
         say() << "a batch of " << spec_.loop.batch << " in " << spec_.micro_batches << " parts: BatchNorm sees "
               << spec_.loop.batch / spec_.micro_batches << " images at a time" << std::endl;
@@ -57,6 +57,8 @@ struct Distill : DistillOptions {
         nlohmann::json result = nlohmann::json::object();
         if (outcome.evaluation) result = evaluation_json(*outcome.evaluation);
         result["training"] = training_json(outcome);
+        if (outcome.closed_form) result["closed_form"] = closed_form_json(*outcome.closed_form);
+        if (outcome.mixture) result["mixture"] = mixture_json(*outcome.mixture);
         result["protocol"] = run.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
         if (spec.micro_batches > 1) result["micro_batch"] = spec.loop.batch / spec.micro_batches;
@@ -70,6 +72,10 @@ struct Distill : DistillOptions {
         if (outcome.selection) say << selection_line(*outcome.selection) << std::endl;
         if (outcome.evaluation)
             say << evaluation_line(*outcome.evaluation) << "   protocol " << run.protocol << std::endl;
+        if (outcome.closed_form) {
+            say << "student: " << outcome.bundle << std::endl;
+            return;
+        }
         const Progress& at = outcome.training.progress;
         say << "loss " << at.first_loss << " -> " << at.last_loss << " in " << at.step
             << " steps; student: " << outcome.bundle << std::endl;
@@ -91,6 +97,94 @@ void add_loss_options(CLI::App& c, Distill& o) {
                  "the frozen student's encoder features (mean absolute difference) or its zero-shot logits (KL)")
         ->check(CLI::IsMember({"features", "logits"}))
         ->capture_default_str();
+}
+
+/// Options of gradient descent, which a fit in closed form would not look at.
+constexpr const char* descent_options[] = {"--lr",
+                                           "--epochs",
+                                           "--batch",
+                                           "--steps",
+                                           "--order",
+                                           "--views",
+                                           "--view-seed",
+                                           "--accumulate",
+                                           "--optimizer",
+                                           "--momentum",
+                                           "--schedule",
+                                           "--weight-decay",
+                                           "--milestones",
+                                           "--gamma",
+                                           "--warmup",
+                                           "--augment",
+                                           "--warmup-epochs",
+                                           "--warmup-lr",
+                                           "--temperature",
+                                           "--kd-weight",
+                                           "--stay-close",
+                                           "--stay-close-to",
+                                           "--bn",
+                                           "--graph",
+                                           "--prompts",
+                                           "--depth",
+                                           "--init",
+                                           "--train",
+                                           "--text-features",
+                                           "--kd",
+                                           "--protocol",
+                                           "--validation",
+                                           "--projector-layers",
+                                           "--resume",
+                                           "--fresh"};
+/// Options of a fit in closed form alone.
+constexpr const char* closed_form_options[] = {"--no-mix", "--no-guard", "--no-kl-step", "--flip-rows"};
+/// What came after the recipe: of the resolved options only what is not as it always was.
+constexpr const char* later_options[] = {
+    "fit",         "width", "mix", "guard", "no-mix", "no-guard", "no-kl-step", "flip-rows", "mixture-features",
+    "student-text"};
+
+/// Throws for options that the chosen fit would not look at; keeps them out of the resolved ones.
+void check_fit_options(const CLI::App& c, Distill& o) {
+    const bool closed = o.fit == "closed-form";
+    const auto given = [&c](const char* name) { return c.get_option(name)->count() > 0; };
+    for (const char* name : descent_options) {
+        if (!closed) break;
+        if (given(name)) throw CLI::ValidationError(name, "a fit in closed form has no use for it");
+        o.config.erase(name + 2);
+    }
+    for (const char* name : closed_form_options)
+        if (!closed && given(name)) throw CLI::ValidationError(name, "belongs to --fit closed-form");
+    for (const char* name : later_options)
+        if (c.get_option(std::string("--") + name)->count() == 0) o.config.erase(name);
+}
+
+void add_fit_options(CLI::App& c, Distill& o) {
+    c.add_option("--fit", o.fit,
+                 "sgd: gradient descent, prompts and projector (published); closed-form: a wide projector by ridge "
+                 "regression in seconds, mixed with the zero-shot student")
+        ->check(CLI::IsMember({"sgd", "closed-form"}))
+        ->capture_default_str();
+    c.add_option("--width", o.width,
+                 "of the projector's hidden layer; 0: sgd the size of the class vectors (published), closed-form "
+                 "min(4096, max(2048, 8 times the size of the student's features))")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    CLI::Option* mix = c.add_flag("--mix", o.mix,
+                                  "weigh the student against its zero-shot self, as far as it is significantly closer "
+                                  "to the teacher on images held out (closed-form: always, without holding any out)");
+    CLI::Option* guard = c.add_flag("--guard", o.guard,
+                                    "fall back to the zero-shot student on images far from those of the distillation "
+                                    "(closed-form: always)");
+    c.add_flag("--no-mix", o.no_mix, "closed-form: trust the fitted student wholly")->excludes(mix);
+    c.add_flag("--no-guard", o.no_guard, "closed-form: trust it everywhere alike")->excludes(guard);
+    c.add_flag("--no-kl-step", o.no_kl_step, "closed-form: ridge regression alone");
+    c.add_flag("--flip-rows", o.spec.flip_rows, "closed-form: learn from the mirrored images too");
+    c.add_option("--mixture-features", o.mixture_features,
+                 "of a student with prompts, what mixture and guard read: plain (two passes of the encoder for each "
+                 "image) or prompted (one, which knows unseen classes worse)")
+        ->check(CLI::IsMember({"plain", "prompted"}))
+        ->capture_default_str();
+    c.add_option("--student-text", o.spec.mixture.student_text,
+                 "file with the student's own class vectors (tensor class_vectors) instead of its text branch");
 }
 
 void add_machine_options(CLI::App& c, Distill& o) {
@@ -138,6 +232,7 @@ void add_distill(CLI::App& app, Action& action) {
     add_image_options(c, *o);
     c.add_option("--evaluate", o->spec.data.evaluation,
                  "labelled images to evaluate on (default: the test part of --data)");
+    add_fit_options(c, *o);
     add_loss_options(c, *o);
     add_view_options(c, *o);
     c.add_option("--steps", o->spec.loop.max_steps, "stop after so many steps; 0: after the epochs")
@@ -157,6 +252,7 @@ void add_distill(CLI::App& app, Action& action) {
     c.callback([o, &c, &action] {
         if (o->spec.teacher.weights.empty() && o->spec.stored_targets.empty()) throw CLI::RequiredError("--teacher");
         o->config = resolved(c);
+        check_fit_options(c, *o);
         action = [o] { return o->run_command(); };
     });
 }

@@ -16,15 +16,18 @@ struct DistillOptions {
     DistillationSpec spec;
     RunOptions run;
     std::string order = "shuffled", kd = "logits", stay_close_to = "features", train = "prompts",
-                text_features = "teacher", views = "epochs", bn = "global", classes = "all", class_names;
+                text_features = "teacher", views = "epochs", bn = "global", classes = "all", class_names, fit = "sgd",
+                mixture_features = "plain";
+    bool mix = false, no_mix = false, guard = false, no_guard = false, no_kl_step = false;
     double lr = 0.005;
-    Index epochs = 20, validation = 16;
+    Index epochs = 20, validation = 16, width = 0;
     std::optional<std::uint64_t> view_seed;
     nlohmann::json config;  ///< the resolved options
 
     /// Completes the specification.
     void finish() {
         finish_loop();
+        finish_fit();
         spec.loss.kd = parse_kd_loss(kd);
         spec.loss.stay_close_to = parse_stay_close(stay_close_to);
         spec.local_batch_norm = bn == "local";
@@ -50,6 +53,18 @@ struct DistillOptions {
     }
 
 private:
+    void finish_fit() {
+        spec.fit = parse_fit(fit);
+        if (spec.in_closed_form())
+            spec.closed_form.width = width;
+        else
+            spec.shape.hidden = width;
+        spec.closed_form.kl_step = !no_kl_step;
+        if (mix || no_mix) spec.mixture.mix = mix;
+        if (guard || no_guard) spec.mixture.guard = guard;
+        spec.mixture.features = mixture_features == "plain" ? MixtureFeatures::plain : MixtureFeatures::prompted;
+    }
+
     void finish_loop() {
         TrainingLoopConfig& loop = spec.loop;
         loop.schedule.lr = lr;

@@ -47,6 +47,7 @@ struct Classify {
     std::string bundle;
     std::vector<std::string> files;
     Index top = 5;
+    bool flag_unfamiliar = false;
 
     int run() const {
         int status = 0;
@@ -58,13 +59,19 @@ struct Classify {
     int classify(D& device) const {
         ProgramObserver observer(common.output);
         ImageClassifier<D> student(device, load_tensors(bundle, observer));
+        require(!flag_unfamiliar || student.has_guard(), bundle,
+                ": --flag-unfamiliar needs a student with a guard; distil with --guard or --fit closed-form");
         nlohmann::json answers = nlohmann::json::array();
         int status = 0;
         for (const std::string& file : files) {
             try {
-                const std::vector<ClassProbability> best = student.classify(read_image(file), top);
-                answers.push_back({{"file", file}, {"top", to_json(best)}});
-                print(file, best);
+                const Classification found = student.judge(read_image(file), top);
+                nlohmann::json answer = {{"file", file}, {"top", to_json(found.top)}};
+                if (student.is_mixed()) answer["weight"] = found.weight;
+                if (student.has_guard()) answer["distance"] = found.distance;
+                if (flag_unfamiliar) answer["unfamiliar"] = found.distance > 1;
+                answers.push_back(std::move(answer));
+                print(file, found);
             } catch (const Error& error) {  // the other files are still answered
                 std::cerr << "promptkd: " << error.what() << std::endl;
                 answers.push_back({{"file", file}, {"error", error.what()}});
@@ -82,13 +89,17 @@ struct Classify {
         return list;
     }
 
-    void print(const std::string& file, const std::vector<ClassProbability>& best) const {
+    void print(const std::string& file, const Classification& found) const {
         if (common.output.json == "-") return;
         std::cout << file;
         char text[32];
-        for (const ClassProbability& one : best) {
+        for (const ClassProbability& one : found.top) {
             std::snprintf(text, sizeof text, " %.1f%%", 100 * one.probability);
             std::cout << "  " << one.name << text;
+        }
+        if (flag_unfamiliar && found.distance > 1) {
+            std::snprintf(text, sizeof text, "%.2f", found.distance);
+            std::cout << "  unfamiliar (distance " << text << ")";
         }
         std::cout << std::endl;
     }
@@ -108,6 +119,9 @@ void add_evaluate(CLI::App& app, Action& action) {
     add_weights_options(c, o->common.weights_options);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
     c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_flag("--per-image", o->spec.per_image,
+               "also write of each image what it is taken for, how far the distilled student is trusted there, and how "
+               "far the image is from those of the distillation (above 1: unfamiliar)");
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
@@ -124,6 +138,9 @@ void add_classify(CLI::App& app, Action& action) {
         ->required()
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_flag("--flag-unfamiliar", o->flag_unfamiliar,
+               "mark images unlike those of the distillation (a student with a guard): about one of twenty of those "
+               "themselves, more of everything else");
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });

@@ -99,11 +99,11 @@ int run(const std::vector<std::string>& arguments) {
     app.footer("Every command: " + configuration + "\nExit status: 0 done, 1 failed, 2 bad usage.");
     app.require_subcommand(1);
     promptkd::cli::Action action;
-    for (const auto add :
-         {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
-          &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits, &promptkd::cli::add_reproduce,
-          &promptkd::cli::add_evaluate, &promptkd::cli::add_classify, &promptkd::cli::add_encode,
-          &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
+    for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
+                           &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits,
+                           &promptkd::cli::add_reproduce, &promptkd::cli::add_evaluate, &promptkd::cli::add_classify,
+                           &promptkd::cli::add_bundle, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize,
+                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
         add(app, action);
     for (CLI::App* command : app.get_subcommands({})) command->footer(configuration);
     try {

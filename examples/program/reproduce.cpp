@@ -67,7 +67,7 @@ struct Reproduce {
     Common common;
     ReproductionSpec spec;
     std::string protocol, seeds = "1,2,3", shots;
-    std::string learner_augment = "rrc", augment = "rrc";
+    std::string learner_augment = "rrc", augment = "rrc", fit = "sgd";
     bool dry_run = false;
     nlohmann::json config;  ///< the options as given, written beside the report
 
@@ -161,6 +161,14 @@ struct Reproduce {
                          student.kd_weight || student.temperature),
                "--lr, --epochs, --batch, --depth, --prompts, --kd-weight and --temperature belong to a student; a "
                "learner's are --learner-lr, …");
+        spec.distillation.fit = parse_fit(fit);
+        const bool closed = student.in_closed_form();
+        refuse(!pair && (closed || student.mix || student.guard), "--fit, --mix and --guard belong to a student");
+        refuse(closed && (student.lr || student.epochs || student.batch || student.depth || student.prompts ||
+                          student.kd_weight || student.temperature),
+               "--fit closed-form has no use for --lr, --epochs, --batch, --depth, --prompts, --kd-weight and "
+               "--temperature");
+        refuse(closed && (student.mix || student.guard), "--fit closed-form has mixture and guard always");
         const bool none = spec.learner.name == "none";
         refuse(!pair && none, "--learner none needs a student");
         refuse(pair && !none && !find_learner(spec.learner.name).fixed_prompts,
@@ -251,6 +259,11 @@ void add_student_options(CLI::App& c, Reproduce& r) {
     c.add_option("--prompts", s.prompts, "its visual prompts" + p)->check(CLI::NonNegativeNumber);
     c.add_option("--kd-weight", s.kd_weight, "factor of the distillation loss" + p)->check(CLI::PositiveNumber);
     c.add_option("--temperature", s.temperature, "of both distributions" + p)->check(CLI::PositiveNumber);
+    c.add_option("--fit", r.fit, "sgd (published), or closed-form: see distill --fit")
+        ->check(CLI::IsMember({"sgd", "closed-form"}))
+        ->capture_default_str();
+    c.add_flag("--mix", s.mix, "see distill --mix");
+    c.add_flag("--guard", s.guard, "see distill --guard");
     add_augmentation(c, "--augment", r.augment, "of the student's images: rrc, flip or none");
     c.add_option("--loader-threads", r.spec.loader_threads, "threads that decode and augment")
         ->check(CLI::NonNegativeNumber)

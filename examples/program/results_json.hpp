@@ -17,6 +17,9 @@ namespace promptkd::cli {
 inline nlohmann::json evaluation_json(const EvaluationResult& r) {
     nlohmann::json result = to_json(r.metrics, r.class_names);
     if (r.subset) result["classes"] = name_of(*r.subset);
+    for (const ImageJudgement& image : r.images)
+        result["images"].push_back(
+            {{"image", image.image}, {"class", image.best}, {"weight", image.weight}, {"distance", image.distance}});
     if (!r.halves) return result;
     result["base"] = r.halves->base;
     result["new"] = r.halves->novel;
@@ -47,6 +50,33 @@ inline nlohmann::json training_json(const TrainingOutcome& r) {
             {"images", r.images},
             {"unreadable", at.unreadable},
             {"loader_wait_seconds", r.training.wait_seconds}};
+}
+
+inline nlohmann::json closed_form_json(const ClosedFormSummary& f) {
+    return {{"rows", f.images},
+            {"width", f.width},
+            {"lambda", f.lambda},
+            {"rho", f.rho},
+            {"eta", f.eta},
+            {"encoding_seconds", f.encoding_seconds},
+            {"fit_seconds", f.fit_seconds}};
+}
+
+inline nlohmann::json likeness_json(const Likeness& l) { return {{"kl", l.divergence}, {"agreement", l.agreement}}; }
+
+/// How far a student is trusted, and how it compares with its teacher.
+inline nlohmann::json mixture_json(const MixtureSummary& m) {
+    nlohmann::json json = {{"weight", m.weight.chosen},
+                           {"weight_of_least_loss", m.weight.least},
+                           {"temperature", m.temperature},
+                           {"teacher_likeness",
+                            {{"distilled", likeness_json(m.likeness.student)},
+                             {"mixture", likeness_json(m.likeness.mixture)},
+                             {"zero_shot", likeness_json(m.likeness.zero_shot)},
+                             {"images", m.likeness.images},
+                             {"of_training", m.likeness.seen}}}};
+    if (m.cutoff > 0) json["guard_cutoff"] = m.cutoff;
+    return json;
 }
 
 inline nlohmann::json selection_json(const EpochSelection& s) {

@@ -13,6 +13,7 @@
 #include <promptkd/distill/run.hpp>
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/evaluate/learner.hpp>
+#include <promptkd/experiment/class_extension.hpp>
 #include <promptkd/experiment/classification.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>

@@ -11,8 +11,9 @@
 
 namespace promptkd {
 
-/// PromptKD's projector (section 3.2 of the paper): Linear(e_s → e_t), then for each further layer BatchNorm, ReLU,
-/// Linear(e_t → e_t). The paper's has two layers; 1 and 3 are its ablation. Parameters carry the published checkpoint's
+/// PromptKD's projector (section 3.2 of the paper): Linear(e_s → h), BatchNorm, ReLU, Linear(h → e_t). The paper's has
+/// these two layers and h = e_t; one Linear(e_s → e_t), and three with a further hidden layer, are its ablation.
+/// Parameters carry the published checkpoint's
 /// names `VPT_image_trans.conv1.{0,1,3}.{weight,bias}`, Linears stored as 1×1 convolutions (out, in, 1, 1).
 template <Device D>
 class Projector {
@@ -32,21 +33,23 @@ public:
         DataParallel<D> parallel;   ///< whose rows BatchNorm took together
     };
 
-    /// Registers the parameters in `params`; bind those before anything else.
-    Projector(D& device, ParamSet<D>& params, Index inputs, Index outputs, Index layers = 2) : outputs_(outputs) {
+    /// Registers the parameters in `params`; bind those before anything else. `hidden` is h, 0 for h = e_t.
+    Projector(D& device, ParamSet<D>& params, Index inputs, Index outputs, Index layers = 2, Index hidden = 0)
+        : outputs_(outputs), hidden_(hidden > 0 ? hidden : outputs) {
         require(layers >= 1 && layers <= 3, "the projector has 1, 2 or 3 layers, not ", layers);
         for (Index i = 0; i < layers; ++i) {
             const std::string linear = prefix + std::to_string(3 * i);
-            linears_.push_back({&params.add(linear + ".weight", {outputs, i == 0 ? inputs : outputs, 1, 1}),
-                                &params.add(linear + ".bias", {outputs})});
+            const Index width = i + 1 == layers ? outputs : hidden_;
+            linears_.push_back({&params.add(linear + ".weight", {width, i == 0 ? inputs : hidden_, 1, 1}),
+                                &params.add(linear + ".bias", {width})});
             if (i + 1 == layers) break;
             const std::string norm = prefix + std::to_string(3 * i + 1);
             Norm n;
             n.name = norm;
-            n.weight = &params.add(norm + ".weight", {outputs});
-            n.bias = &params.add(norm + ".bias", {outputs});
-            n.running_mean = Buffer<D, T>(device, std::vector<T>(static_cast<std::size_t>(outputs), T(0)));
-            n.running_variance = Buffer<D, T>(device, std::vector<T>(static_cast<std::size_t>(outputs), T(1)));
+            n.weight = &params.add(norm + ".weight", {hidden_});
+            n.bias = &params.add(norm + ".bias", {hidden_});
+            n.running_mean = Buffer<D, T>(device, std::vector<T>(static_cast<std::size_t>(hidden_), T(0)));
+            n.running_variance = Buffer<D, T>(device, std::vector<T>(static_cast<std::size_t>(hidden_), T(1)));
             norms_.push_back(std::move(n));
         }
     }
@@ -58,8 +61,8 @@ public:
         for (Norm& n : norms_) {
             initialize_constant(params, n.name + ".weight", 1);
             initialize_constant(params, n.name + ".bias", 0);
-            upload(device, n.running_mean, std::vector<T>(static_cast<std::size_t>(outputs_), T(0)));
-            upload(device, n.running_variance, std::vector<T>(static_cast<std::size_t>(outputs_), T(1)));
+            upload(device, n.running_mean, std::vector<T>(static_cast<std::size_t>(hidden_), T(0)));
+            upload(device, n.running_variance, std::vector<T>(static_cast<std::size_t>(hidden_), T(1)));
             n.batches = 0;
         }
     }
@@ -69,8 +72,8 @@ public:
         for (Norm& n : norms_) {
             const std::string mean = from + n.name + ".running_mean", variance = from + n.name + ".running_var";
             if (!map.contains(mean) && !map.contains(variance)) continue;
-            upload(device, n.running_mean, map.at(mean, {outputs_}).template to<T>());
-            upload(device, n.running_variance, map.at(variance, {outputs_}).template to<T>());
+            upload(device, n.running_mean, map.at(mean, {hidden_}).template to<T>());
+            upload(device, n.running_variance, map.at(variance, {hidden_}).template to<T>());
             const std::string batches = from + n.name + ".num_batches_tracked";
             if (map.contains(batches)) n.batches = map.at(batches).template to<std::int64_t>().at(0);
         }
@@ -79,8 +82,8 @@ public:
     /// BatchNorm's running statistics under the published names, with `to` in front.
     void save_statistics(TensorMap& map, const std::string& to = "") const {
         for (const Norm& n : norms_) {
-            map.tensors[to + n.name + ".running_mean"] = make_tensor(n.running_mean.to_host(), {outputs_});
-            map.tensors[to + n.name + ".running_var"] = make_tensor(n.running_variance.to_host(), {outputs_});
+            map.tensors[to + n.name + ".running_mean"] = make_tensor(n.running_mean.to_host(), {hidden_});
+            map.tensors[to + n.name + ".running_var"] = make_tensor(n.running_variance.to_host(), {hidden_});
             map.tensors[to + n.name + ".num_batches_tracked"] = make_tensor(std::vector<std::int64_t>{n.batches}, {});
         }
     }
@@ -89,6 +92,8 @@ public:
     Index layers() const { return static_cast<Index>(linears_.size()); }
     /// Values of a row that comes out.
     Index outputs() const { return outputs_; }
+    /// h, the width of the hidden layers.
+    Index hidden() const { return hidden_; }
 
     /// y (rows, outputs) from x (rows, inputs), with the batch's statistics (of all ranks), which also move the running
     /// ones.
@@ -99,9 +104,9 @@ public:
         tape.layers.resize(norms_.size());
         for (std::size_t i = 0; i < norms_.size(); ++i) {
             typename Tape::Layer& t = tape.layers[i];
-            t.norm.x_hat = keep<T>(w, x.rows, outputs_);
-            t.active = keep<T>(w, x.rows, outputs_);
-            t.norm.variance = keep<T>(w, outputs_);
+            t.norm.x_hat = keep<T>(w, x.rows, hidden_);
+            t.active = keep<T>(w, x.rows, hidden_);
+            t.norm.variance = keep<T>(w, hidden_);
             linear_forward(w.device, linears_[i], x, t.active);
             batch_norm_forward(w, norms_[i].view(), t.active, t.norm, t.active, tape.parallel);
             relu_forward(w.device, t.active, t.active);
@@ -119,7 +124,7 @@ public:
     void forward_inference(const Workspace<D>& w, Matrix<const T> x, Matrix<T> y) {
         const WorkspaceScope scope(w);
         for (std::size_t i = 0; i < norms_.size(); ++i) {
-            const Matrix<T> out = scratch<T>(w, x.rows, outputs_);
+            const Matrix<T> out = scratch<T>(w, x.rows, hidden_);
             linear_forward(w.device, linears_[i], x, out);
             batch_norm_inference(w.device, norms_[i].view(), out, out);
             relu_forward(w.device, out, out);
@@ -133,7 +138,7 @@ public:
         const WorkspaceScope scope(w);
         for (std::size_t i = norms_.size(); i > 0; --i) {
             const typename Tape::Layer& t = tape.layers[i - 1];
-            const Matrix<T> next = scratch<T>(w, dy.rows, outputs_);
+            const Matrix<T> next = scratch<T>(w, dy.rows, hidden_);
             linear_backward(w.device, linears_[i], t.active, dy, next);
             relu_backward(w.device, t.active, next);
             batch_norm_backward(w, norms_[i - 1].view(), t.norm, next, tape.parallel);
@@ -160,7 +165,7 @@ private:
         device.synchronize();
     }
 
-    Index outputs_;
+    Index outputs_, hidden_;
     std::vector<TrainableLinear<T>> linears_;
     std::vector<Norm> norms_;
 };

@@ -16,6 +16,7 @@ struct StudentConfig {
     Index prompts = 4;           ///< visual prompts; 0: projector only
     Index depth = 9;             ///< blocks with prompts, the shallow one counted
     Index projector_layers = 2;  ///< Linears of the projector, 1 to 3
+    Index hidden = 0;            ///< h, width of the projector's hidden layers; 0: e_t (published)
     Index embed = 0;             ///< e_t, the size of the class vectors
     bool train_encoder = false;  ///< full fine-tuning: the weights of the image encoder are learnable too (an ablation)
 };
@@ -63,7 +64,16 @@ public:
     void backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& tape, Matrix<const T> d_own = {});
 
     /// features (batch, embed), normalised, in evaluation mode (running statistics).
-    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features);
+    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) {
+        const WorkspaceScope scope(w);
+        forward_inference(w, images, features, scratch<T>(w, images.rows, model_->vision().embed()));
+    }
+    /// The same, which leaves the raw features (batch, e_s) in front of the projector in `encoded`.
+    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features, Matrix<T> encoded) {
+        encode(w, images, encoded, nullptr);
+        projector_.forward_inference(w, encoded, features);
+        normalize_forward(*device_, features, features);
+    }
     /// The same for device images and features by their addresses.
     void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
         forward_inference(Workspace<D>{*device_, arena}, pixels(images, batch),
@@ -118,7 +128,7 @@ Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& c
       model_(&model),
       config_(config),
       params_(device),
-      projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers),
+      projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers, config.hidden),
       max_batch_(max_batch) {
     require(config.embed > 0, "a student needs the size of its class vectors");
     require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
@@ -189,15 +199,6 @@ void Student<D>::backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& t
     } else if (prompts()) {
         model_->vision().backward(w, d_encoded, placed, tape.vision);
     }
-}
-
-template <Device D>
-void Student<D>::forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) {
-    const WorkspaceScope scope(w);
-    const Matrix<T> encoded = scratch<T>(w, images.rows, model_->vision().embed());
-    encode(w, images, encoded, nullptr);
-    projector_.forward_inference(w, encoded, features);
-    normalize_forward(*device_, features, features);
 }
 
 PROMPTKD_COMPILED_CLASS(Student);

@@ -4,14 +4,17 @@
 #include <promptkd/clip/checkpoint/bundle_format.hpp>
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/student.hpp>
+#include <promptkd/evaluate/mixture_tensors.hpp>
 #include <promptkd/format/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +30,8 @@ namespace promptkd {
 // |                    | would be misread; one that is not known is refused                |                   |
 // | class_names        | JSON list of the N class names                                    | refused           |
 // | vision_heads, gelu | of the CLIP model, where the tensors do not tell them             | from the tensors  |
+// | mixture_features   | "plain" or "prompted": with or without the visual prompts were    | plain             |
+// |                    | the features made that mixture and guard read                     |                   |
 // | student            | JSON, for people: prompts, depth, projector_layers, train         | –                 |
 // | preprocessing      | JSON, for people: resolution, resize, crop, normalization         | –                 |
 // | provenance         | JSON, for people: data, teacher, settings of the run              | –                 |
@@ -39,6 +44,9 @@ namespace promptkd {
 // | image_encoder.transformer.resblocks.{i}.VPT_… | behind it; absent: a student without prompts                |
 // | VPT_image_trans.conv1.{0,1,3,…}               | the projector with its running statistics                   |
 // | class_vectors                                 | (N, e), normalised                                          |
+// | mixture.student_text                          | V (N, e_s): the student's own class vectors, normalised     |
+// | mixture.{temperature,distilled_scale,weight}  | τ_z, the scale of p_kd's logits, a: see Mixture             |
+// | guard.{mean,precision,cutoff,images}          | m (e_s), Γ (e_s, e_s), c_g, number of images: see Guard     |
 
 /// Something that a bundle holds beyond the plain student, and that its reader must know to read it rightly.
 struct BundleFeature {
@@ -47,7 +55,10 @@ struct BundleFeature {
 };
 
 /// The features that this version reads. A feature is one row here, together with the code that writes and reads it.
-inline constexpr std::array<BundleFeature, 0> bundle_features{};
+inline constexpr std::array<BundleFeature, 2> bundle_features{{
+    {"mixture", "the student is mixed with the zero-shot one that it was made from"},
+    {"guard", "the further an image is from those of the distillation, the less of the distilled student is mixed in"},
+}};
 
 /// The highest format_version that this version reads, and the one that it writes.
 inline constexpr int bundle_version = 1;
@@ -58,7 +69,8 @@ struct BundleParts {
     TensorMap learned;                     ///< prompts, projector with statistics, encoder weights where fine-tuned
     HostTensor class_vectors;              ///< (N, e), normalised
     std::vector<std::string> class_names;  ///< N
-    std::vector<std::string> required;     ///< names of BundleFeature
+    std::optional<Mixture> mixture;        ///< with the zero-shot student; empty: the student alone
+    std::vector<std::string> required;     ///< names of further BundleFeature
     std::map<std::string, nlohmann::json> notes;  ///< further metadata, for people: student, preprocessing, provenance
 };
 
@@ -126,6 +138,22 @@ std::vector<std::string> required_features(const TensorMap& bundle, const Known&
 
 }  // namespace detail
 
+namespace detail {
+
+/// Moves the features `mixture` and `guard` of a bundle from `required` into parts.mixture.
+inline void read_mixture(const TensorMap& bundle, BundleParts& parts) {
+    const auto take = [&parts](const char* feature) { return std::erase(parts.required, feature) > 0; };
+    const bool mixed = take("mixture");
+    const bool guarded = take("guard");
+    if (!mixed && !guarded) return;
+    const double scale = std::exp(parts.clip.at("logit_scale").to<double>().at(0));
+    parts.mixture = load_mixture(bundle, static_cast<Index>(parts.class_names.size()), scale);
+    require(guarded == parts.mixture->guard.has_value(), bundle.source, ": a guard is ",
+            guarded ? "required, but 'guard.cutoff' is missing" : "there, but not required; the file is damaged");
+}
+
+}  // namespace detail
+
 /// The bundle made of `parts`, in memory. The same parts give the same bytes when it is written.
 inline TensorMap make_bundle(const BundleParts& parts) {
     TensorMap bundle;
@@ -138,7 +166,13 @@ inline TensorMap make_bundle(const BundleParts& parts) {
     bundle.metadata["format"] = bundle_format;
     bundle.metadata["format_version"] = std::to_string(bundle_version);
     bundle.metadata["class_names"] = nlohmann::json(parts.class_names).dump();
-    if (!parts.required.empty()) bundle.metadata["requires"] = nlohmann::json(parts.required).dump();
+    std::vector<std::string> required = parts.required;
+    if (parts.mixture) {
+        save_mixture(*parts.mixture, bundle);
+        required.push_back("mixture");
+        if (parts.mixture->guard) required.push_back("guard");
+    }
+    if (!required.empty()) bundle.metadata["requires"] = nlohmann::json(required).dump();
     for (const auto& [key, note] : parts.notes) bundle.metadata[key] = note.dump();
     return bundle;
 }
@@ -163,9 +197,10 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
     for (const auto& [name, tensor] : bundle.tensors) {
         if (name.rfind(prefix, 0) == 0)
             parts.clip.tensors[name.substr(prefix.size())] = tensor;
-        else if (name != "class_vectors")
+        else if (name != "class_vectors" && !detail::is_mixture_name(name))
             parts.learned.tensors[name] = tensor;
     }
+    detail::read_mixture(bundle, parts);
     for (const char* key : {"student", "preprocessing", "provenance"})
         if (bundle.metadata.count(key))
             parts.notes[key] = nlohmann::json::parse(bundle.metadata.at(key), nullptr, false);
@@ -181,16 +216,21 @@ inline StudentConfig student_config(const BundleParts& parts) {
     config.embed = parts.class_vectors.shape[1];
     config.projector_layers = 1;
     while (parts.learned.contains(projector_name(3 * config.projector_layers, "weight"))) ++config.projector_layers;
+    if (config.projector_layers > 1) {
+        const Shape& first = parts.learned.at(projector_name(0, "weight")).shape;
+        require(!first.empty(), parts.learned.source, ": '", projector_name(0, "weight"), "' has no shape");
+        config.hidden = first[0];
+    }
     return config;
 }
 
-/// A distilled student in one file: image encoder, prompts, projector with its statistics, class vectors (classes,
-/// embed) on the host, class names. Everything that inference needs; see Classifier. `model` is the CLIP file the
-/// student was made from. Throws Error when the file cannot be written.
+/// The parts of a student's bundle: image encoder, prompts, projector with its statistics, class vectors (classes,
+/// embed) on the host, class names. `model` is the CLIP file the student was made from.
 template <Device D>
-void write_bundle(const std::string& path, const Student<D>& student, const TensorMap& model,
-                  const std::vector<typename D::Scalar>& class_vectors, const std::vector<std::string>& class_names,
-                  const nlohmann::json& provenance = nlohmann::json::object()) {
+BundleParts bundle_parts(const Student<D>& student, const TensorMap& model,
+                         const std::vector<typename D::Scalar>& class_vectors,
+                         const std::vector<std::string>& class_names,
+                         const nlohmann::json& provenance = nlohmann::json::object()) {
     const StudentConfig& config = student.config();
     BundleParts parts;
     parts.clip = model;
@@ -206,7 +246,16 @@ void write_bundle(const std::string& path, const Student<D>& student, const Tens
                                     {"crop", "center"},
                                     {"normalization", "clip"}};
     parts.notes["provenance"] = provenance;
-    write_safetensors(path, make_bundle(parts));
+    return parts;
+}
+
+/// A distilled student in one file: everything that inference needs; see bundle_parts() and Classifier. Throws Error
+/// when the file cannot be written.
+template <Device D>
+void write_bundle(const std::string& path, const Student<D>& student, const TensorMap& model,
+                  const std::vector<typename D::Scalar>& class_vectors, const std::vector<std::string>& class_names,
+                  const nlohmann::json& provenance = nlohmann::json::object()) {
+    write_safetensors(path, make_bundle(bundle_parts(student, model, class_vectors, class_names, provenance)));
 }
 
 /// A bundle in memory from its parts: a CLIP model, what a PromptKD run learned for it (a published student checkpoint,

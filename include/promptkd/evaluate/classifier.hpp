@@ -3,6 +3,7 @@
 
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/evaluate/bundle.hpp>
+#include <promptkd/evaluate/mixed_student.hpp>
 #include <promptkd/op/cosine.hpp>
 
 #include <algorithm>
@@ -44,8 +45,18 @@ public:
     /// call. Throws Error for more images than were planned.
     const T* encode(const T* images, Index batch);
 
-    /// Probabilities (batch, classes) on the host: softmax(exp(s_s)·u_s·Wᵀ) of device images.
+    /// Probabilities (batch, classes) on the host of device images: softmax(exp(s_s)·u_s·Wᵀ), or those of the mixture
+    /// with the zero-shot student where the bundle has one.
     std::vector<T> probabilities(const T* images, Index batch);
+
+    /// Whether the bundle mixes the student with its zero-shot self.
+    bool is_mixed() const { return mixed_ != nullptr; }
+    /// The mixture; only where is_mixed().
+    MixedStudent& mixed() { return *mixed_; }
+    /// What makes the rows that mixed() takes; only where is_mixed().
+    MixtureEncoder<D>& mixture_encoder() { return *mixture_encoder_; }
+    /// What the mixture says of device images, part by part; only where is_mixed().
+    MixturePrediction mix(const T* images, Index batch);
 
 private:
     static void softmax_row(T* row, Index n) {
@@ -62,6 +73,8 @@ private:
     std::unique_ptr<Arena<D>> arena_;
     std::vector<T> vectors_host_;
     Buffer<D, T> vectors_, features_, logits_;
+    std::unique_ptr<MixedStudent> mixed_;
+    std::unique_ptr<MixtureEncoder<D>> mixture_encoder_;
 };
 
 template <Device D>
@@ -80,6 +93,9 @@ Classifier<D>::Classifier(D& device, const BundleParts& parts, Index max_batch, 
     features_ = Buffer<D, T>(device, max_batch * embed());
     logits_ = Buffer<D, T>(device, max_batch * classes());
     arena_->plan([&] { encode(nullptr, max_batch); });
+    if (!parts.mixture) return;
+    mixture_encoder_ = std::make_unique<MixtureEncoder<D>>(device, *student_, *parts.mixture, max_batch);
+    mixed_ = std::make_unique<MixedStudent>(*parts.mixture, parts.class_vectors.template to<double>());
 }
 
 template <Device D>
@@ -91,7 +107,19 @@ const typename Classifier<D>::T* Classifier<D>::encode(const T* images, Index ba
 }
 
 template <Device D>
+MixturePrediction Classifier<D>::mix(const T* images, Index batch) {
+    require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
+    std::vector<T> rows(static_cast<std::size_t>(batch * mixture_encoder_->embed()));
+    device_->download(rows.data(), mixture_encoder_->encode(images, batch), rows.size() * sizeof(T));
+    return mixed_->predict(rows.data(), batch);
+}
+
+template <Device D>
 std::vector<typename Classifier<D>::T> Classifier<D>::probabilities(const T* images, Index batch) {
+    if (mixed_) {
+        const std::vector<double> p = mix(images, batch).probabilities;
+        return std::vector<T>(p.begin(), p.end());
+    }
     const T* features = encode(images, batch);
     cosine_logits(*device_, ConstMatrix<T>(features, batch, embed()), vectors_.matrix(classes(), embed()),
                   student_->logit_scale(), logits_.matrix(batch, classes()));

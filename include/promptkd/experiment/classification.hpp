@@ -18,6 +18,13 @@ struct ClassProbability {
     double probability = 0;  ///< in [0, 1]
 };
 
+/// What a student says of one image.
+struct Classification {
+    std::vector<ClassProbability> top;  ///< the most likely classes, the likeliest first
+    double weight = 1;                  ///< w: how far the distilled student was trusted; 1 without a mixture
+    double distance = 0;                ///< ℓ/c_g: above 1 the image is unlike those of the distillation; 0: no guard
+};
+
 /// A distilled student that takes decoded images one at a time.
 template <Device D>
 class ImageClassifier {
@@ -34,19 +41,36 @@ public:
     /// The classes, in label order.
     const std::vector<std::string>& class_names() const { return student_.class_names(); }
 
+    /// Whether the student knows how familiar an image is.
+    bool has_guard() { return student_.is_mixed() && student_.mixed().mixture().guard.has_value(); }
+    /// Whether the student is mixed with its zero-shot self.
+    bool is_mixed() const { return student_.is_mixed(); }
+
     /// The `top` most likely classes of an image, the likeliest first; of equal ones the first class.
-    std::vector<ClassProbability> classify(const Image& image, Index top) {
+    std::vector<ClassProbability> classify(const Image& image, Index top) { return judge(image, top).top; }
+
+    /// The same with what a mixture thinks of the image.
+    Classification judge(const Image& image, Index top) {
         normalize_image(preprocess_image(image, student_.resolution()), pixels_.data());
         const std::vector<T> converted(pixels_.begin(), pixels_.end());
         device_.upload(images_.data(), converted.data(), converted.size() * sizeof(T));
-        const std::vector<T> p = student_.probabilities(images_.data(), 1);
+        Classification out;
+        std::vector<double> p;
+        if (student_.is_mixed()) {
+            MixturePrediction mixed = student_.mix(images_.data(), 1);
+            p = std::move(mixed.probabilities);
+            out.weight = mixed.weight.front();
+            out.distance = mixed.distance.front();
+        } else {
+            const std::vector<T> plain = student_.probabilities(images_.data(), 1);
+            p.assign(plain.begin(), plain.end());
+        }
         std::vector<std::size_t> order(p.size());
         std::iota(order.begin(), order.end(), std::size_t{0});
         std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
         order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
-        std::vector<ClassProbability> ranked;
-        for (const std::size_t k : order) ranked.push_back({class_names()[k], static_cast<double>(p[k])});
-        return ranked;
+        for (const std::size_t k : order) out.top.push_back({class_names()[k], p[k]});
+        return out;
     }
 
 private:

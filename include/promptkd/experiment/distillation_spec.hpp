@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/distill/closed_form/fit.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/distill/student.hpp>
+#include <promptkd/experiment/distillation_fit.hpp>
 #include <promptkd/experiment/identity.hpp>
 #include <promptkd/experiment/images.hpp>
 #include <promptkd/experiment/models.hpp>
@@ -11,9 +13,21 @@
 
 #include <nlohmann/json.hpp>
 
+#include <optional>
 #include <string>
 
 namespace promptkd {
+
+/// How a student is kept from losing what it knew: distill/closed_form/mixture.hpp. A fit in closed form has both
+/// unless told otherwise, another one neither unless asked.
+struct MixtureSpec {
+    std::optional<bool>
+        mix;  ///< weigh it against its zero-shot self; gradient descent then holds 10 % of the images out
+    std::optional<bool> guard;  ///< fall back to the zero-shot student far from the images of the distillation
+    MixtureFeatures features = MixtureFeatures::plain;  ///< what is read of a student with visual prompts
+    std::string student_text;  ///< file of the student's own class vectors (tensor `class_vectors`) instead of its text
+                               ///< branch
+};
 
 /// A whole distillation: files in; bundle, log, checkpoint and results out. See run() in experiment/distillation.hpp.
 struct DistillationSpec {
@@ -35,14 +49,47 @@ struct DistillationSpec {
     bool fresh = false;             ///< start again, whatever the output folder holds
     bool graph = false;             ///< on a GPU: record a step and repeat it
     bool local_batch_norm = false;  ///< with several processes: BatchNorm's statistics of each one's images alone
+    DistillationFit fit = DistillationFit::sgd;  ///< how the student is fitted
+    ClosedFormSpec closed_form;  ///< of a fit in closed form; its seed is the loop's, mix and guard are `mixture`'s
+    bool flip_rows = false;      ///< in closed form: the mirrored images too
+    MixtureSpec mixture;         ///< what keeps the student from harm
     /// Written to config.json in the output folder; null: loop.identity.
     nlohmann::json settings;
 
     /// Whether class texts are encoded, and so `vocabulary` is read.
     bool needs_vocabulary() const {
-        const bool own = own_text || (loss.stay_close > 0 && loss.stay_close_to == StayCloseTo::logits);
+        const bool own = own_text || (loss.stay_close > 0 && loss.stay_close_to == StayCloseTo::logits) ||
+                         (is_mixed() && mixture.student_text.empty());
         return own || (teacher.count() > 0 && teacher.class_vectors.empty());
     }
+    /// Whether the student is fitted in closed form.
+    bool in_closed_form() const { return fit == DistillationFit::closed_form; }
+    /// Whether it is weighed against its zero-shot self.
+    bool mixes() const { return mixture.mix.value_or(in_closed_form()); }
+    /// Whether it falls back to that on unknown ground.
+    bool guards() const { return mixture.guard.value_or(in_closed_form()); }
+    /// Whether the bundle gets a Mixture: in closed form always, for the scale of its logits.
+    bool is_mixed() const { return in_closed_form() || mixes() || guards(); }
+
+    /// Throws Error for settings that do not go together.
+    void check() const {
+        if (!in_closed_form()) {
+            require(!is_mixed() || !shape.train_encoder,
+                    "a mixture or a guard needs the frozen encoder, which full fine-tuning replaces");
+            return;
+        }
+        require(loss.kd == KdLoss::logits,
+                "a fit in closed form imitates the teacher's probabilities; other losses "
+                "belong to gradient descent");
+        require(!own_text, "a fit in closed form compares the student with the teacher's class vectors, not its own");
+        require(!shape.train_encoder && init.empty() && loss.stay_close == 0,
+                "a fit in closed form trains no encoder, starts from nothing and needs no loss to stay close");
+        require(data.validation == 0, "a fit in closed form has no epochs to choose from, so nothing is held out");
+        require(stored_targets.empty() || !flip_rows,
+                "rows of flipped images need a live teacher: stored targets have "
+                "none of them");
+    }
+
     /// The class names of its images as texts.
     ClassTexts texts(const std::vector<std::string>& names) const {
         return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary};
@@ -51,8 +98,10 @@ struct DistillationSpec {
 
 /// What a distillation has left in its output folder, and found.
 struct DistillationOutcome : TrainingOutcome {
-    std::string bundle;                          ///< file of the student
-    std::optional<EvaluationResult> evaluation;  ///< where there are labelled images to test on
+    std::string bundle;                            ///< file of the student
+    std::optional<ClosedFormSummary> closed_form;  ///< where it was fitted so
+    std::optional<MixtureSummary> mixture;         ///< where it is mixed with its zero-shot self
+    std::optional<EvaluationResult> evaluation;    ///< where there are labelled images to test on
 };
 
 /// What the results of a distillation depend on, for a specification whose loop.identity is empty. The names of files
@@ -93,6 +142,7 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["micro-batches"] = spec.micro_batches;
     id["own-text"] = spec.own_text;
     id["local-batch-norm"] = spec.local_batch_norm;
+    if (spec.mixes() && !spec.in_closed_form()) id["mix"] = true;  // holds images out of the training
     return id;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/evaluate/evaluate.hpp>
+#include <promptkd/evaluate/mixed_student.hpp>
 #include <promptkd/evaluate/sharded.hpp>
 #include <promptkd/experiment/results.hpp>
 #include <promptkd/experiment/stage.hpp>
@@ -72,6 +73,70 @@ EvaluationResult evaluate_features(D& device, const FeatureSet<T>& set, const st
     BaseNewAll all = evaluate_base_new_all(device, set, vectors, n);
     result.halves = BaseNew{all.base.accuracy, all.novel.accuracy};
     result.metrics = std::move(all.all);
+    return result;
+}
+
+namespace detail {
+
+/// Metrics of the images of one half of the classes, decided among its own classes.
+inline Metrics subset_metrics(const std::vector<Index>& labels, const std::vector<Index>& best,
+                              const std::pair<Index, Index>& range) {
+    std::vector<Index> truth, predicted;
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        if (labels[i] < range.first || labels[i] >= range.second) continue;
+        truth.push_back(labels[i] - range.first);
+        predicted.push_back(best[i]);
+    }
+    require(!truth.empty(), "there is no labelled image of these classes to evaluate");
+    return compute_metrics(truth, predicted, range.second - range.first);
+}
+
+/// The likeliest class of each image in each of some ranges of classes, and what the mixture thought of the images.
+template <class T>
+struct MixtureAnswers {
+    std::vector<std::vector<Index>> best;  ///< of each range, counted from its beginning
+    std::vector<double> weight, distance;  ///< see MixturePrediction
+
+    MixtureAnswers(MixedStudent& student, const FeatureSet<T>& rows, const std::vector<std::pair<Index, Index>>& ranges)
+        : best(ranges.size()) {
+        constexpr Index group = 512;
+        for (Index first = 0; first < rows.size(); first += group) {
+            const Index n = std::min(group, rows.size() - first);
+            const MixturePrediction p = student.predict(rows.values.data() + first * rows.embed, n);
+            weight.insert(weight.end(), p.weight.begin(), p.weight.end());
+            distance.insert(distance.end(), p.distance.begin(), p.distance.end());
+            for (std::size_t r = 0; r < ranges.size(); ++r) {
+                const std::vector<Index> found =
+                    best_columns(p.probabilities, student.mixture().classes, ranges[r].first, ranges[r].second);
+                best[r].insert(best[r].end(), found.begin(), found.end());
+            }
+        }
+    }
+};
+
+}  // namespace detail
+
+/// evaluate_features() for rows of a MixtureEncoder: of some classes alone, the mixture's probabilities in their
+/// columns are compared.
+template <class T>
+EvaluationResult evaluate_mixture(MixedStudent& student, const FeatureSet<T>& rows,
+                                  const std::vector<std::string>& names, std::optional<ClassSubset> subset = {}) {
+    const Index n = static_cast<Index>(names.size());
+    const bool halves = !subset && n >= 2;
+    std::vector<std::pair<Index, Index>> ranges = {class_range(n, subset.value_or(ClassSubset::all))};
+    if (halves) ranges.insert(ranges.end(), {class_range(n, ClassSubset::base), class_range(n, ClassSubset::novel)});
+    const detail::MixtureAnswers<T> answers(student, rows, ranges);
+    EvaluationResult result;
+    result.subset = subset;
+    result.class_names.assign(names.begin() + ranges[0].first, names.begin() + ranges[0].second);
+    result.metrics = detail::subset_metrics(rows.labels, answers.best[0], ranges[0]);
+    result.metrics.unreadable = rows.unreadable;
+    if (halves)
+        result.halves = BaseNew{detail::subset_metrics(rows.labels, answers.best[1], ranges[1]).accuracy,
+                                detail::subset_metrics(rows.labels, answers.best[2], ranges[2]).accuracy};
+    for (std::size_t i = 0; i < answers.weight.size(); ++i)
+        result.images.push_back({"", result.class_names[static_cast<std::size_t>(answers.best[0][i])],
+                                 answers.weight[i], answers.distance[i]});
     return result;
 }
 

@@ -33,6 +33,9 @@ struct WeightsInspection {
     std::vector<std::string> class_names;       ///< of a bundle
     PromptDesign visual_prompts, text_prompts;  ///< of learned parameters and bundles; no tokens: none
     Index projector_layers = 0;                 ///< of a student; 0: none
+    Index projector_width = 0;                  ///< h, of its hidden layers; 0: there is none
+    std::vector<std::string> features;          ///< of a bundle: what its reader must know
+    std::optional<Mixture> mixture;             ///< of a bundle, with the student's zero-shot self
     std::string problem;                        ///< what does not fit together; empty: nothing
 };
 
@@ -60,6 +63,9 @@ inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
     inspect_model(clip, out);
     try {
         out.class_names = bundle_class_names(map);
+        if (map.metadata.count("requires") == 0) return;
+        out.features = metadata_list(map, "requires");
+        out.mixture = read_bundle(map).mixture;
     } catch (const Error& error) {
         out.problem = error.what();
     }
@@ -73,11 +79,23 @@ inline void inspect_learned(const TensorMap& map, WeightsInspection& out) {
     } catch (const Error& error) {
         out.problem = error.what();
     }
-    const std::string layer = projector_layer_prefix;
-    while (map.contains(layer + std::to_string(3 * out.projector_layers) + ".weight")) ++out.projector_layers;
+    while (map.contains(projector_name(3 * out.projector_layers, "weight"))) ++out.projector_layers;
+    if (out.projector_layers < 2) return;
+    const Shape& first = map.at(projector_name(0, "weight")).shape;
+    if (!first.empty()) out.projector_width = first[0];
 }
 
 }  // namespace detail
+
+/// What of a student bundle a layout without a place for it loses, for people; empty for anything else.
+inline std::vector<std::string> lost_features(const TensorMap& map) {
+    std::vector<std::string> lost;
+    if (!is_bundle(map) || map.metadata.count("requires") == 0) return lost;
+    for (const std::string& name : detail::metadata_list(map, "requires"))
+        for (const BundleFeature& feature : bundle_features)
+            if (feature.name == name) lost.push_back(concat(name, " (", feature.meaning, ")"));
+    return lost;
+}
 
 /// What `map`, as read_weights returned it, holds. Damage inside it is a `problem`, not an exception.
 inline WeightsInspection inspect_weights(const TensorMap& map) {

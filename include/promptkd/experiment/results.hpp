@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/data/class_subset.hpp>
+#include <promptkd/distill/closed_form/fit.hpp>
 #include <promptkd/evaluate/metrics.hpp>
 #include <promptkd/train/loop.hpp>
 
@@ -19,12 +20,21 @@ struct BaseNew {
     double harmonic() const { return harmonic_mean(base, novel); }
 };
 
+/// What a student with a mixture says of one image.
+struct ImageJudgement {
+    std::string image;    ///< its name
+    std::string best;     ///< the most likely class
+    double weight = 0;    ///< w: how far the distilled student is trusted there
+    double distance = 0;  ///< ℓ/c_g: above 1 the image is unfamiliar
+};
+
 /// What an evaluation found.
 struct EvaluationResult {
     Metrics metrics;                       ///< of the classes of `subset`, or of all
     std::vector<std::string> class_names;  ///< of the classes in `metrics`
     std::optional<ClassSubset> subset;     ///< the half that was asked for
     std::optional<BaseNew> halves;         ///< where both were evaluated
+    std::vector<ImageJudgement> images;    ///< where they were asked for, of a student with a mixture
 };
 
 /// Which epoch a model selection has chosen.
@@ -39,6 +49,32 @@ struct TrainingOutcome {
     TrainingResult training;                  ///< what the training did
     Index images = 0, classes = 0;            ///< that it learned from
     std::optional<EpochSelection> selection;  ///< where the best epoch was chosen
+};
+
+/// How a student, its mixture with the zero-shot one and that one alone compare with the teacher on images of the
+/// distillation.
+struct TeacherLikeness {
+    Likeness student, mixture, zero_shot;  ///< KL to the teacher and agreement with it
+    Index images = 0;                      ///< that were looked at
+    bool seen = false;                     ///< the student had learned from these very images
+};
+
+/// How a student was fitted in closed form.
+struct ClosedFormSummary {
+    Index images = 0;                              ///< N, rows of flipped images counted
+    Index width = 0;                               ///< h
+    double lambda = 0;                             ///< λ, of the ridge regression
+    double rho = 0;                                ///< λ relative to the mean of the eigenvalues
+    double eta = 0;                                ///< η, of the step along the KL's gradient; 0: none
+    double encoding_seconds = 0, fit_seconds = 0;  ///< how long it took
+};
+
+/// How far a student is trusted beside the zero-shot one.
+struct MixtureSummary {
+    MixingWeight weight;       ///< a, and the weight of the smallest loss
+    double temperature = 1;    ///< τ_z, of the zero-shot student
+    double cutoff = 0;         ///< c_g; 0: no guard
+    TeacherLikeness likeness;  ///< compared with the teacher
 };
 
 /// Mean and standard deviation (of a sample; 0 for a single value) of one figure over several runs.

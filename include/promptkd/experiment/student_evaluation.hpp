@@ -18,6 +18,7 @@ struct StudentEvaluationSpec {
     std::string class_vectors;  ///< and a file with its teacher's class vectors
     EvaluationData data;        ///< a bundle's class names stand in place of data.class_names
     Index batch = 64;           ///< images at a time
+    bool per_image = false;     ///< also say of each image what it is taken for and how familiar it is
 
     /// Whether the student comes in parts.
     bool in_parts() const { return !model.path.empty() || !learned.empty() || !class_vectors.empty(); }
@@ -34,7 +35,9 @@ inline TensorMap load_student(const StudentEvaluationSpec& spec, Observer& obser
     const std::vector<std::string> names =
         open_dataset(spec.data.source, spec.data.part, spec.data.class_names).class_names;
     const TensorMap learned = load_tensors(spec.learned, observer);
-    const Index embed = learned.at(projector_name(0, "bias")).count();
+    Index last = 0;
+    while (learned.contains(projector_name(last + 3, "bias"))) last += 3;
+    const Index embed = learned.at(projector_name(last, "bias")).count();
     const HostTensor vectors =
         load_class_vectors(spec.class_vectors, static_cast<Index>(names.size()), embed, observer);
     return assemble_bundle(load_weights(spec.model, observer), learned, vectors, names);
@@ -46,9 +49,20 @@ EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& obs
                      const Ranks<D>& ranks = {}) {
     Classifier<D> student(device, load_student(spec, observer), spec.batch, WeightStorage::packed);
     const Dataset data = spec.data.open(observer, student.class_names());
-    const auto features = encode_images(device, student, data, {"evaluate", spec.batch, observer}, ranks);
-    return evaluate_features(device, features, student.class_vectors(),
-                             distinct_names(data.class_names, data.class_ids), spec.data.subset);
+    const std::vector<std::string> names = distinct_names(data.class_names, data.class_ids);
+    const EncodingStage stage{"evaluate", spec.batch, observer};
+    if (student.is_mixed()) {
+        const auto rows = encode_images(device, student.mixture_encoder(), data, stage, ranks);
+        EvaluationResult found = evaluate_mixture(student.mixed(), rows, names, spec.data.subset);
+        if (!spec.per_image) found.images.clear();
+        for (std::size_t i = 0; i < found.images.size(); ++i) found.images[i].image = data.item_name(rows.indices[i]);
+        return found;
+    }
+    require(!spec.per_image, spec.bundle,
+            ": this student has no mixture and no guard, so there is nothing to be said of single images; distil with "
+            "--mix or --guard");
+    const auto features = encode_images(device, student, data, stage, ranks);
+    return evaluate_features(device, features, student.class_vectors(), names, spec.data.subset);
 }
 
 PROMPTKD_COMPILED_FUNCTION(EvaluationResult run(Cpu<float>&, const StudentEvaluationSpec&, Observer&,

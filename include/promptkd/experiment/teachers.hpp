@@ -63,6 +63,8 @@ public:
 
     /// Whether there is no teacher.
     bool empty() const { return teachers_.empty(); }
+    /// How many there are.
+    std::size_t size() const { return teachers_.size(); }
     /// The model of teacher `i`.
     const ClipModel<D>& model(std::size_t i = 0) const { return *teachers_.at(i)->model; }
     /// Class vectors of the first teacher: those that the student shares.

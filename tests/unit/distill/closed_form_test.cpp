@@ -159,16 +159,19 @@ TEST_CASE("closed form: features of logits give the logits back") {
     // Logits s·t·Wᵀ of the teacher: the least-norm features have the same directions as far as W can tell.
     std::vector<double> logits = detail::HostProduct{N, K, e_t, false, true}(host, c.t, c.geometry.class_vectors);
     for (double& value : logits) value *= c.geometry.teacher_scale;
-    const FeaturesFromLogits found =
-        features_from_logits(host, logits, c.geometry.class_vectors, K, c.geometry.teacher_scale);
+    LogitFeatures features(host, c.geometry.class_vectors, K);
+    std::vector<double> found = features.add({logits.begin(), logits.begin() + 7 * K});
+    const std::vector<double> rest = features.add({logits.begin() + 7 * K, logits.end()});
+    found.insert(found.end(), rest.begin(), rest.end());
     const std::vector<double> again =
-        detail::HostProduct{N, K, e_t, false, true}(host, found.features, c.geometry.class_vectors);
+        detail::HostProduct{N, K, e_t, false, true}(host, found, c.geometry.class_vectors);
     for (Index i = 0; i < N; ++i) {
         const double ratio = at(logits, i * K) / at(again, i * K);
         for (Index k = 0; k < K; ++k) CHECK(at(again, i * K + k) * ratio == doctest::Approx(at(logits, i * K + k)));
     }
-    CHECK(found.scale > 0);
-    CHECK(found.scale < c.geometry.teacher_scale);
+    CHECK(features.scale() > 0);
+    CHECK(features.scale() < c.geometry.teacher_scale);  // what W cannot tell is gone
+    CHECK_THROWS_WITH_AS(features.add(std::vector<double>(K, 0)), doctest::Contains("image 60"), Error);
 }
 
 TEST_CASE("closed form: what cannot be fitted is refused") {
@@ -182,10 +185,10 @@ TEST_CASE("closed form: what cannot be fitted is refused") {
     CHECK_THROWS_WITH_AS(fit(std::vector<double>(N * e_s, 1.0), c.t), doctest::Contains("are equal"), Error);
     std::vector<double> broken = c.t;
     broken[8] = std::nan("");
-    CHECK_THROWS_AS(fit(c.x, broken), Error);
+    CHECK_THROWS_WITH_AS(fit(c.x, broken), doctest::Contains("feature of the teacher is not finite"), Error);
     std::vector<double> infinite = c.x;
     infinite[3] = INFINITY;
-    CHECK_THROWS_AS(fit(infinite, c.t), Error);
+    CHECK_THROWS_WITH_AS(fit(infinite, c.t), doctest::Contains("feature of the student is not finite"), Error);
 }
 
 }  // namespace promptkd::test::closed_form_test

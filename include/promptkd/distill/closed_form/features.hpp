@@ -85,51 +85,79 @@ struct HostProduct {
     }
 };
 
-}  // namespace detail
-
-/// Where only a teacher's logits q = s·t·Wᵀ are known, or the mean logits of several teachers: features T_i =
-/// n(W⁺q_i/s) with the least norm that give them back, and the scale that goes with them, s·mean‖W⁺q_i/s‖.
-struct FeaturesFromLogits {
-    std::vector<double> features;  ///< (N, e_t), normalised
-    double scale = 0;              ///< s·mean‖W⁺q_i/s‖
-};
-
-/// See FeaturesFromLogits: `logits` (N, K), class vectors W (K, e_t), their scale s > 0. Throws Error when the sizes do
-/// not fit or an image's logits say nothing (all in the null space of W).
-inline FeaturesFromLogits features_from_logits(Cpu<double>& host, const std::vector<double>& logits,
-                                               const std::vector<double>& class_vectors, Index classes, double scale) {
-    const Index width = static_cast<Index>(class_vectors.size()) / classes;
-    const Index images = static_cast<Index>(logits.size()) / classes;
-    require(width * classes == static_cast<Index>(class_vectors.size()) &&
-                images * classes == static_cast<Index>(logits.size()) && scale > 0,
-            "logits: ", logits.size(), " values and ", class_vectors.size(), " of class vectors do not fit ", classes,
-            " classes");
-    // W⁺ = Wᵀ(WWᵀ)⁺, the pseudo-inverse of the small symmetric matrix by its eigenvalues.
-    const SymmetricEigen eigen = symmetric_eigen(
-        detail::HostProduct{classes, classes, width, false, true}(host, class_vectors, class_vectors), classes);
-    const double smallest = 1e-12 * eigen.values.back() * static_cast<double>(classes);
-    std::vector<double> projected = detail::HostProduct{images, classes, classes}(host, logits, eigen.vectors);
-    for (Index i = 0; i < images; ++i)
-        for (Index j = 0; j < classes; ++j) {
-            const double value = eigen.values[static_cast<std::size_t>(j)];
-            projected[static_cast<std::size_t>(i * classes + j)] *= value > smallest ? 1 / (value * scale) : 0;
-        }
-    projected = detail::HostProduct{images, classes, classes, false, true}(host, projected, eigen.vectors);
-    FeaturesFromLogits out;
-    out.features = detail::HostProduct{images, width, classes}(host, projected, class_vectors);
-    double norms = 0;
-    for (Index i = 0; i < images; ++i) {
-        double* row = out.features.data() + i * width;
+/// scale·n(x)·vectorsᵀ (n, K) of raw features x (n, e) and normalised vectors (K, e).
+inline std::vector<double> scaled_cosines(Cpu<double>& host, std::vector<double> x, const std::vector<double>& vectors,
+                                          Index classes, double scale) {
+    const Index width = static_cast<Index>(vectors.size()) / classes, n = static_cast<Index>(x.size()) / width;
+    for (Index i = 0; i < n; ++i) {
+        double* row = x.data() + i * width;
         double square = 0;
         for (Index j = 0; j < width; ++j) square += row[j] * row[j];
-        require(square > 0 && std::isfinite(square), "image ", i,
-                ": its teacher logits are no logits of these classes");
-        const double norm = std::sqrt(square);
-        for (Index j = 0; j < width; ++j) row[j] /= norm;
-        norms += norm;
+        const double factor = scale / std::sqrt(square);
+        for (Index j = 0; j < width; ++j) row[j] *= factor;
     }
-    out.scale = scale * norms / static_cast<double>(images);
-    return out;
+    return HostProduct{n, classes, width, false, true}(host, x, vectors);
 }
+
+}  // namespace detail
+
+/// Features that stand for a teacher of which only the logits q = s·t·Wᵀ are known, or the logits of several teachers:
+/// T_i = n(W⁺q_i) with the least norm that gives the logits back, and the scale that goes with them, mean‖W⁺q_i‖.
+class LogitFeatures {
+public:
+    /// For class vectors W (K, e_t). Throws Error when the sizes do not fit.
+    LogitFeatures(Cpu<double>& host, std::vector<double> class_vectors, Index classes)
+        : host_(host),
+          vectors_(std::move(class_vectors)),
+          classes_(classes),
+          width_(static_cast<Index>(vectors_.size()) / classes) {
+        require(width_ * classes == static_cast<Index>(vectors_.size()), "class vectors: ", vectors_.size(),
+                " values for ", classes, " classes");
+        // W⁺ = Wᵀ(WWᵀ)⁺, the pseudo-inverse of the small symmetric matrix by its eigenvalues.
+        const SymmetricEigen eigen = symmetric_eigen(
+            detail::HostProduct{classes, classes, width_, false, true}(host, vectors_, vectors_), classes);
+        const double smallest = 1e-12 * eigen.values.back() * static_cast<double>(classes);
+        std::vector<double> scaled = eigen.vectors;
+        for (Index i = 0; i < classes; ++i)
+            for (Index j = 0; j < classes; ++j) {
+                const double value = eigen.values[static_cast<std::size_t>(j)];
+                scaled[static_cast<std::size_t>(i * classes + j)] *= value > smallest ? 1 / value : 0;
+            }
+        inverse_ = detail::HostProduct{classes, classes, classes, false, true}(host, scaled, eigen.vectors);
+    }
+
+    /// e_t
+    Index width() const { return width_; }
+    /// mean‖W⁺q‖ of all images so far.
+    double scale() const { return norms_ / static_cast<double>(images_); }
+
+    /// T (n, e_t), normalised, of the logits (n, K) of further images. Throws Error for an image whose logits say
+    /// nothing (all in the null space of W) or are not finite.
+    std::vector<double> add(const std::vector<double>& logits) {
+        const Index n = static_cast<Index>(logits.size()) / classes_;
+        require(n * classes_ == static_cast<Index>(logits.size()), "logits: ", logits.size(), " values for ", classes_,
+                " classes");
+        const std::vector<double> weights = detail::HostProduct{n, classes_, classes_}(host_, logits, inverse_);
+        std::vector<double> features = detail::HostProduct{n, width_, classes_}(host_, weights, vectors_);
+        for (Index i = 0; i < n; ++i) {
+            double* row = features.data() + i * width_;
+            double square = 0;
+            for (Index j = 0; j < width_; ++j) square += row[j] * row[j];
+            require(square > 0 && std::isfinite(square), "image ", images_,
+                    ": its teacher logits are no logits of these classes");
+            const double norm = std::sqrt(square);
+            for (Index j = 0; j < width_; ++j) row[j] /= norm;
+            norms_ += norm;
+            ++images_;
+        }
+        return features;
+    }
+
+private:
+    Cpu<double>& host_;
+    std::vector<double> vectors_, inverse_;  // W (K, e_t), (WWᵀ)⁺ (K, K)
+    Index classes_, width_, images_ = 0;
+    double norms_ = 0;
+};
 
 }  // namespace promptkd

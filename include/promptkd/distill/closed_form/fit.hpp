@@ -3,10 +3,12 @@
 
 #include <promptkd/distill/closed_form/guard.hpp>
 #include <promptkd/distill/closed_form/kl_step.hpp>
+#include <promptkd/distill/closed_form/mixing_weight.hpp>
+#include <promptkd/distill/closed_form/mixture.hpp>
+#include <promptkd/distill/closed_form/passes.hpp>
 
-#include <functional>
 #include <optional>
-#include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -29,6 +31,12 @@ inline Index default_hidden_width(Index student_width) {
     return std::min<Index>(4096, std::max<Index>(2048, 8 * student_width));
 }
 
+/// How close a source of probabilities comes to the teacher's on some images.
+struct Likeness {
+    double divergence = 0;  ///< mean KL(p ‖ ·)
+    double agreement = 0;   ///< images with the same first choice, in percent
+};
+
 /// A student fitted in closed form: projector, mixture, guard, and how they were chosen.
 struct ClosedFormFit {
     HiddenLayer hidden;               ///< R, b, μ and v
@@ -42,46 +50,155 @@ struct ClosedFormFit {
     MixingWeight weight{1, 1};        ///< a and a_min
     std::optional<Guard> guard;       ///< where it was asked for
     Index images = 0;                 ///< N
-    double student_divergence = 0;    ///< leave-one-out KL(p ‖ ·) on the subset: of the fitted student,
-    double mixture_divergence = 0;    ///< of the mixture,
-    double zero_shot_divergence = 0;  ///< and of the zero-shot student
+    Likeness student;                 ///< leave-one-out on the subset: of the fitted student (before the KL step),
+    Likeness mixture;                 ///< of the mixture without the guard,
+    Likeness zero_shot;               ///< and of the zero-shot student at its temperature
 };
 
-/// Told what a fit does: stage, images done, images in all.
-using FitProgress = std::function<void(const std::string&, Index, Index)>;
+/// The mixture that a fit belongs to.
+inline Mixture mixture_of(const ClosedFormFit& fit, const ClassGeometry& geometry) {
+    Mixture mixture;
+    mixture.classes = geometry.classes;
+    mixture.width = fit.hidden.inputs;
+    mixture.student_text = geometry.student_text;
+    mixture.zero_shot_scale = geometry.student_scale;
+    mixture.temperature = fit.temperature;
+    mixture.distilled_scale = geometry.teacher_scale;
+    mixture.weight = fit.weight.chosen;
+    mixture.guard = fit.guard;
+    return mixture;
+}
 
-namespace detail {
+/// KL and agreement of `q` with the teacher's probabilities p, both (n, K).
+inline Likeness likeness(Cpu<double>& host, const std::vector<double>& p, const std::vector<double>& q, Index classes) {
+    const std::size_t n = p.size() / static_cast<std::size_t>(classes);
+    std::vector<double> loss(n);
+    host.rows(static_cast<Index>(n), 4 * classes,
+              detail::MixtureCrossEntropy{p.data(), q.data(), q.data(), loss.data(), classes, 1});
+    const std::vector<Index> wanted = best_columns(p, classes, 0, classes);
+    const std::vector<Index> found = best_columns(q, classes, 0, classes);
+    double same = 0;
+    for (std::size_t i = 0; i < n; ++i) same += wanted[i] == found[i];
+    return {detail::mean_of(loss) - detail::mean_of(entropy_rows(p, classes)), 100 * same / static_cast<double>(n)};
+}
 
-/// Calls f(x, t, n) with blocks of features in device memory, in the order of the images.
-template <Device D, class F>
-void for_each_block(D& device, const DistillationFeatures<typename D::Scalar>& features, Index block, const F& f) {
+/// Solves a closed-form fit from the sums of its passes, in this order: begin() with those of pass 1, solve_ridge()
+/// with those of pass 2, step() with those of pass 4 or not at all, finish(). The sums may come from several machines.
+template <Device D>
+class ClosedFormSolver {
+public:
     using T = typename D::Scalar;
-    const Index e_s = features.student_width(), e_t = features.teacher_width();
-    std::vector<T> x(static_cast<std::size_t>(block * e_s)), t(static_cast<std::size_t>(block * e_t));
-    Buffer<D, T> device_x(device, block * e_s), device_t(device, block * e_t);
-    for (Index first = 0; first < features.images(); first += block) {
-        const Index n = std::min(block, features.images() - first);
-        features.read(first, n, x.data(), t.data());
-        device.upload(device_x.data(), x.data(), static_cast<std::size_t>(n * e_s) * sizeof(T));
-        device.upload(device_t.data(), t.data(), static_cast<std::size_t>(n * e_t) * sizeof(T));
-        f(static_cast<const T*>(device_x.data()), static_cast<const T*>(device_t.data()), n);
-        device.synchronize();  // x and t are written again
+
+    /// Device and geometry must outlive this.
+    ClosedFormSolver(D& device, const ClosedFormSpec& spec, const ClassGeometry& geometry)
+        : device_(device), spec_(spec), geometry_(geometry) {}
+
+    /// Makes the first layer, with statistics from the moments of all images. Throws Error for fewer than 2 images, and
+    /// sizes that do not fit the geometry.
+    void begin(FeatureMoments moments) {
+        require(moments.images >= 2, "closed form: ", moments.images, " distillation image", moments.images ? "" : "s",
+                "; give at least 2");
+        const Index e_s = moments.width;
+        require(static_cast<Index>(geometry_.student_text.size()) == geometry_.classes * e_s,
+                "closed form: the student's text features have ", geometry_.student_text.size(), " values for ",
+                geometry_.classes, " classes and student features of ", e_s);
+        require(geometry_.teacher_scale > 0 && geometry_.student_scale > 0,
+                "closed form: a logit scale is not positive");
+        require_finite(moments.sum, "a feature of the student");
+        require_finite(geometry_.student_text, "a text feature of the student");
+        require_finite(geometry_.class_vectors, "a class vector");
+        moments_ = std::move(moments);
+        fit_.images = moments_.images;
+        fit_.hidden = spec_.first ? *spec_.first
+                                  : random_hidden_layer(e_s, spec_.width > 0 ? spec_.width : default_hidden_width(e_s),
+                                                        spec_.seed);
+        set_statistics(fit_.hidden, moments_, host_);
     }
-}
 
-inline void check_geometry(const ClassGeometry& geometry, Index student_width, Index teacher_width, Index images) {
-    require(images >= 2, "closed form: ", images, " distillation image; give at least 2");
-    require(
-        geometry.classes >= 1 && static_cast<Index>(geometry.class_vectors.size()) == geometry.classes * teacher_width,
-        "closed form: class vectors of ", geometry.class_vectors.size(), " values for ", geometry.classes,
-        " classes and teacher features of ", teacher_width);
-    require(static_cast<Index>(geometry.student_text.size()) == geometry.classes * student_width,
-            "closed form: the student's text features have ", geometry.student_text.size(), " values for ",
-            geometry.classes, " classes and student features of ", student_width);
-    require(geometry.teacher_scale > 0 && geometry.student_scale > 0, "closed form: a logit scale is not positive");
-}
+    /// The first layer.
+    const HiddenLayer& hidden() const { return fit_.hidden; }
+    /// The second layer before the KL step.
+    const OutputLayer& ridge() const { return fit_.ridge; }
 
-}  // namespace detail
+    /// Solves the normal equations, λ by leave-one-out KL on the images `chosen` of `features`.
+    void solve_ridge(RidgeMoments sums, const DistillationFeatures<T>& features, const std::vector<Index>& chosen) {
+        require(geometry_.classes >= 1 &&
+                    static_cast<Index>(geometry_.class_vectors.size()) == geometry_.classes * sums.outputs,
+                "closed form: class vectors of ", geometry_.class_vectors.size(), " values for ", geometry_.classes,
+                " classes and teacher features of ", sums.outputs);
+        require_finite(sums.teacher_sum, "a feature of the teacher");
+        basis_ = ridge_basis(std::move(sums), host_);
+        subset_.emplace(device_, host_, features, chosen, geometry_);
+        subset_->project(HiddenFeatures<D>(device_, fit_.hidden), basis_);
+        choose_lambda();
+        fit_.ridge = ridge_solution(basis_, fit_.lambda, host_);
+        fit_.output = fit_.ridge;
+    }
+
+    /// B += η·ΔB, c += η·Δc
+    void step(const StepMoments& sums) {
+        const KlStep step = kl_step(*subset_, basis_, fit_.lambda, sums, host_);
+        fit_.eta = step.eta;
+        for (std::size_t i = 0; i < fit_.output.weight.size(); ++i) fit_.output.weight[i] += step.eta * step.weight[i];
+        for (std::size_t i = 0; i < fit_.output.bias.size(); ++i) fit_.output.bias[i] += step.eta * step.bias[i];
+    }
+
+    /// Temperature, mixing weight and guard; the fit.
+    ClosedFormFit finish() {
+        choose_mixture();
+        if (spec_.guard) fit_.guard = fit_guard(moments_, subset_->student(), host_);
+        return std::move(fit_);
+    }
+
+private:
+    static void require_finite(const std::vector<double>& values, const char* what) {
+        for (const double value : values)
+            require(std::isfinite(value), "closed form: ", what, " is not finite (NaN or infinite)");
+    }
+
+    /// ρ of the smallest leave-one-out KL.
+    void choose_lambda() {
+        double best = 0;
+        for (int j = 0; j <= 12; ++j) {
+            const double rho = std::pow(10.0, -4 + j / 2.0);
+            const double found = subset_->divergence(subset_->leave_one_out(basis_, rho * basis_.scale));
+            require(std::isfinite(found),
+                    "closed form: the leave-one-out KL is not a number; a feature or class vector is not finite");
+            fit_.divergences.push_back(found);
+            if (j > 0 && found >= best) continue;
+            best = found;
+            fit_.rho = rho;
+        }
+        fit_.lambda = fit_.rho * basis_.scale;
+    }
+
+    /// On leave-one-out predictions of the ridge.
+    void choose_mixture() {
+        const Index classes = geometry_.classes;
+        const std::vector<double>& p = subset_->probabilities();
+        const std::vector<double> z = subset_->zero_shot_logits();
+        fit_.temperature = fit_temperature(host_, p, z, classes);
+        const std::vector<double> zero_shot = softmax_rows(host_, z, classes, fit_.temperature);
+        const std::vector<double> student = softmax_rows(
+            host_, subset_->cosines(subset_->leave_one_out(basis_, fit_.lambda)), classes, geometry_.teacher_scale);
+        if (spec_.mix) fit_.weight = fit_mixing_weight(host_, p, student, zero_shot, classes);
+        const double a = fit_.weight.chosen;
+        std::vector<double> mixed = student;
+        for (std::size_t i = 0; i < mixed.size(); ++i) mixed[i] = a * student[i] + (1 - a) * zero_shot[i];
+        fit_.student = likeness(host_, p, student, classes);
+        fit_.zero_shot = likeness(host_, p, zero_shot, classes);
+        fit_.mixture = likeness(host_, p, mixed, classes);
+    }
+
+    D& device_;
+    Cpu<double> host_;
+    ClosedFormSpec spec_;
+    const ClassGeometry& geometry_;
+    FeatureMoments moments_;
+    RidgeBasis basis_;
+    std::optional<ChoiceSubset<D>> subset_;
+    ClosedFormFit fit_;
+};
 
 /// Fits PromptKD's projector (Linear, BatchNorm, ReLU, Linear) without gradient descent, in four passes over the
 /// features, and weighs it against the zero-shot student:
@@ -96,100 +213,13 @@ template <Device D>
 ClosedFormFit fit_closed_form(D& device, const ClosedFormSpec& spec,
                               const DistillationFeatures<typename D::Scalar>& features, const ClassGeometry& geometry,
                               const FitProgress& progress = {}) {
-    using T = typename D::Scalar;
-    const Index images = features.images(), e_s = features.student_width(), e_t = features.teacher_width();
-    detail::check_geometry(geometry, e_s, e_t, images);
-    Cpu<double> host;
-    ClosedFormFit fit;
-    fit.images = images;
-    const auto pass = [&](const char* stage, const auto& add) {
-        Index done = 0;
-        detail::for_each_block(device, features, spec.block, [&](const T* x, const T* t, Index n) {
-            add(x, t, n);
-            done += n;
-            if (progress) progress(stage, done, images);
-        });
-    };
-
-    MomentSums<D> moment_sums(device, e_s);
-    pass("moments", [&](const T* x, const T*, Index n) { moment_sums.add(x, n); });
-    const FeatureMoments moments = moment_sums.result();
-    fit.hidden = spec.first
-                     ? *spec.first
-                     : random_hidden_layer(e_s, spec.width > 0 ? spec.width : default_hidden_width(e_s), spec.seed);
-    set_statistics(fit.hidden, moments, host);
-
-    const HiddenFeatures<D> hidden(device, fit.hidden);
-    Buffer<D, T> phi(device, spec.block * hidden.width());
-    std::optional<RidgeSums<D>> ridge_sums(std::in_place, device, hidden.width(), e_t);
-    pass("normal equations", [&](const T* x, const T* t, Index n) {
-        hidden.forward(Matrix<const T>(x, n, e_s), phi.matrix(n, hidden.width()));
-        ridge_sums->add(phi.data(), t, n);
-    });
-    const RidgeBasis basis = ridge_basis(ridge_sums->result(), host);
-    ridge_sums.reset();
-
-    ChoiceSubset<D> subset(device, host, features, choice_subset(images, spec.subset, spec.seed), geometry);
-    subset.project(hidden, basis);
-    choose_lambda(fit, subset, basis);
-    fit.ridge = fit.output = ridge_solution(basis, fit.lambda, host);
-    if (spec.kl_step) {
-        StepSums<D> step_sums(device, fit.ridge, geometry, spec.block);
-        pass("step", [&](const T* x, const T* t, Index n) {
-            hidden.forward(Matrix<const T>(x, n, e_s), phi.matrix(n, hidden.width()));
-            step_sums.add(phi.data(), t, n);
-        });
-        apply_step(fit, kl_step(subset, basis, fit.lambda, step_sums.result(), host));
-    }
-    choose_mixture(fit, spec, subset, basis, host);
-    if (spec.guard) fit.guard = fit_guard(moments, subset.student(), host);
-    return fit;
-}
-
-/// ρ of the smallest leave-one-out KL.
-template <Device D>
-void choose_lambda(ClosedFormFit& fit, const ChoiceSubset<D>& subset, const RidgeBasis& basis) {
-    for (int j = 0; j <= 12; ++j) {
-        const double rho = std::pow(10.0, -4 + j / 2.0);
-        fit.divergences.push_back(subset.divergence(subset.leave_one_out(basis, rho * basis.scale)));
-        require(std::isfinite(fit.divergences.back()),
-                "closed form: the leave-one-out KL is not a number; a feature or class vector is not finite");
-        if (j > 0 && fit.divergences.back() >= fit.student_divergence) continue;
-        fit.student_divergence = fit.divergences.back();
-        fit.rho = rho;
-    }
-    fit.lambda = fit.rho * basis.scale;
-}
-
-/// B += η·ΔB, c += η·Δc
-inline void apply_step(ClosedFormFit& fit, const KlStep& step) {
-    fit.eta = step.eta;
-    for (std::size_t i = 0; i < fit.output.weight.size(); ++i) fit.output.weight[i] += step.eta * step.weight[i];
-    for (std::size_t i = 0; i < fit.output.bias.size(); ++i) fit.output.bias[i] += step.eta * step.bias[i];
-}
-
-/// Temperature of the zero-shot student and weight of the fitted one, on leave-one-out predictions of the ridge.
-template <Device D>
-void choose_mixture(ClosedFormFit& fit, const ClosedFormSpec& spec, const ChoiceSubset<D>& subset,
-                    const RidgeBasis& basis, Cpu<double>& host) {
-    const ClassGeometry& geometry = subset.geometry();
-    const std::vector<double>& p = subset.probabilities();
-    const std::vector<double> z = subset.zero_shot_logits();
-    fit.temperature = fit_temperature(host, p, z, geometry.classes);
-    const std::vector<double> zero_shot = softmax_rows(host, z, geometry.classes, fit.temperature);
-    const std::vector<double> student = softmax_rows(host, subset.cosines(subset.leave_one_out(basis, fit.lambda)),
-                                                     geometry.classes, geometry.teacher_scale);
-    if (spec.mix) fit.weight = fit_mixing_weight(host, p, student, zero_shot, geometry.classes);
-    const double entropy = detail::mean_of(entropy_rows(p, geometry.classes));
-    const auto divergence = [&](double a) {
-        std::vector<double> loss(static_cast<std::size_t>(subset.images()));
-        host.rows(
-            subset.images(), 4 * geometry.classes,
-            detail::MixtureCrossEntropy{p.data(), student.data(), zero_shot.data(), loss.data(), geometry.classes, a});
-        return detail::mean_of(loss) - entropy;
-    };
-    fit.zero_shot_divergence = divergence(0);
-    fit.mixture_divergence = divergence(fit.weight.chosen);
+    ClosedFormSolver<D> solver(device, spec, geometry);
+    const ClosedFormPasses<D> passes(device, features, spec.block, progress);
+    solver.begin(passes.moments());
+    solver.solve_ridge(passes.normal_equations(solver.hidden()), features,
+                       choice_subset(features.images(), spec.subset, spec.seed));
+    if (spec.kl_step) solver.step(passes.step(solver.hidden(), solver.ridge(), geometry));
+    return solver.finish();
 }
 
 }  // namespace promptkd

@@ -3,8 +3,7 @@
 
 #include <promptkd/distill/closed_form/features.hpp>
 #include <promptkd/distill/closed_form/moments.hpp>
-#include <promptkd/nn/initialize.hpp>
-#include <promptkd/op/batch_norm.hpp>
+#include <promptkd/distill/projector.hpp>
 #include <promptkd/op/elementwise.hpp>
 
 #include <string>
@@ -28,13 +27,12 @@ struct HiddenLayer {
 inline HiddenLayer random_hidden_layer(Index inputs, Index width, std::uint64_t seed) {
     HiddenLayer layer{inputs, width, {}, {}, {}, {}};
     const double bound = 1 / std::sqrt(static_cast<double>(inputs));
-    const std::string name = "VPT_image_trans.conv1.0";
-    RandomStream weights(seed, detail::stream_of(name + ".weight"));
+    RandomStream weights(seed, detail::stream_of(projector_name(0, "weight")));
     layer.weight.resize(static_cast<std::size_t>(inputs * width));
     for (Index k = 0; k < width; ++k)  // in the order of the stored weight, (h, e_s)
         for (Index j = 0; j < inputs; ++j)
             layer.weight[static_cast<std::size_t>(j * width + k)] = weights.uniform(-bound, bound);
-    RandomStream biases(seed, detail::stream_of(name + ".bias"));
+    RandomStream biases(seed, detail::stream_of(projector_name(0, "bias")));
     for (Index k = 0; k < width; ++k) layer.bias.push_back(biases.uniform(-bound, bound));
     return layer;
 }

@@ -17,10 +17,8 @@ struct StepMoments {
 
     /// Adds the images of another part. Throws Error when the sizes differ.
     void merge(const StepMoments& other) {
-        require(width == other.width && outputs == other.outputs, "gradients of ", width, " x ", outputs, " and of ",
-                other.width, " x ", other.outputs, " cannot be added");
-        for (std::size_t i = 0; i < cross.size(); ++i) cross[i] += other.cross[i];
-        for (std::size_t i = 0; i < gradient_sum.size(); ++i) gradient_sum[i] += other.gradient_sum[i];
+        detail::merge_sums(width == other.width && outputs == other.outputs, "gradients",
+                           {{&cross, &other.cross}, {&gradient_sum, &other.gradient_sum}});
     }
 };
 

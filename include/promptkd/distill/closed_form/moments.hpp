@@ -4,9 +4,23 @@
 #include <promptkd/device/memory.hpp>
 #include <promptkd/op/wide_sums.hpp>
 
+#include <initializer_list>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
+
+namespace detail {
+
+/// The sums of another part of the images, which must be `same` in their sizes; `what` names them in the error.
+inline void merge_sums(bool same, const char* what,
+                       std::initializer_list<std::pair<std::vector<double>*, const std::vector<double>*>> sums) {
+    require(same, what, " of different sizes cannot be added: they belong to different runs");
+    for (const auto& [to, from] : sums)
+        for (std::size_t i = 0; i < to->size(); ++i) (*to)[i] += (*from)[i];
+}
+
+}  // namespace detail
 
 /// Pass 1 of a closed-form fit: N, Σx and Σx·xᵀ of the student's raw features x (e_s), in double. Additive over blocks,
 /// shards and processes; the sums' bits depend on the order of the images and the size of the blocks alone.
@@ -18,11 +32,8 @@ struct FeatureMoments {
 
     /// Adds the images of another part. Throws Error when the widths differ.
     void merge(const FeatureMoments& other) {
-        require(width == other.width, "moments of features of ", width, " values and of ", other.width,
-                " cannot be added");
+        detail::merge_sums(width == other.width, "moments", {{&sum, &other.sum}, {&square, &other.square}});
         images += other.images;
-        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += other.sum[i];
-        for (std::size_t i = 0; i < square.size(); ++i) square[i] += other.square[i];
     }
 
     /// m = Σx/N

@@ -19,16 +19,12 @@ struct RidgeMoments {
 
     /// Adds the images of another part. Throws Error when the sizes differ.
     void merge(const RidgeMoments& other) {
-        require(width == other.width && outputs == other.outputs, "normal equations of ", width, " x ", outputs,
-                " and of ", other.width, " x ", other.outputs, " cannot be added");
+        detail::merge_sums(width == other.width && outputs == other.outputs, "normal equations",
+                           {{&gram, &other.gram},
+                            {&cross, &other.cross},
+                            {&hidden_sum, &other.hidden_sum},
+                            {&teacher_sum, &other.teacher_sum}});
         images += other.images;
-        const auto add = [](std::vector<double>& to, const std::vector<double>& from) {
-            for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
-        };
-        add(gram, other.gram);
-        add(cross, other.cross);
-        add(hidden_sum, other.hidden_sum);
-        add(teacher_sum, other.teacher_sum);
     }
 };
 
@@ -94,14 +90,14 @@ struct RidgeBasis {
 };
 
 /// Throws Error when the hidden features are constant: nothing can be fitted to them.
-inline RidgeBasis ridge_basis(const RidgeMoments& sums, Cpu<double>& host) {
+inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
     const Index h = sums.width, e = sums.outputs;
     const double n = static_cast<double>(sums.images);
     RidgeBasis basis{h, e, sums.images, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
     for (double& value : basis.hidden_mean) value /= n;
     for (double& value : basis.teacher_mean) value /= n;
-    std::vector<double> gram = sums.gram;
-    std::vector<double> cross = sums.cross;
+    std::vector<double> gram = std::move(sums.gram);
+    std::vector<double> cross = std::move(sums.cross);
     double trace = 0;
     for (Index i = 0; i < h; ++i) {
         const double f = n * basis.hidden_mean[static_cast<std::size_t>(i)];

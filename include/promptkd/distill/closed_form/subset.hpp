@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/data/loader.hpp>
-#include <promptkd/distill/closed_form/mixture.hpp>
+#include <promptkd/distill/closed_form/host_rows.hpp>
 #include <promptkd/distill/closed_form/ridge.hpp>
 #include <promptkd/op/broadcast.hpp>
 #include <promptkd/op/cosine.hpp>
@@ -148,16 +148,8 @@ public:
 
     /// z = n(x)·Vᵀ·s_s (n, K) on the host: the zero-shot student's logits.
     std::vector<double> zero_shot_logits() const {
-        std::vector<double> x = student_host_;
-        for (Index i = 0; i < n_; ++i) {
-            double square = 0;
-            double* row = x.data() + i * student_width_;
-            for (Index j = 0; j < student_width_; ++j) square += row[j] * row[j];
-            const double factor = geometry_.student_scale / std::sqrt(square);
-            for (Index j = 0; j < student_width_; ++j) row[j] *= factor;
-        }
-        return detail::HostProduct{n_, geometry_.classes, student_width_, false, true}(host_, x,
-                                                                                       geometry_.student_text);
+        return detail::scaled_cosines(host_, student_host_, geometry_.student_text, geometry_.classes,
+                                      geometry_.student_scale);
     }
 
     /// e_t

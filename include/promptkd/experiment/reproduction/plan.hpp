@@ -233,7 +233,7 @@ private:
     void add_student(const TestSet& target, const Draw& draw, const TeacherPrompts& teacher) {
         ReproductionStage stage;
         stage.kind = StageKind::student;
-        stage.row = "PromptKD";
+        stage.row = student_row();
         stage.folder = draw.folder + "/student";
         stage.key = target.key;
         stage.data = target.spec;
@@ -248,14 +248,32 @@ private:
         stage.images = data_.open(target.spec, part).size();
         if (spec_.images > 0) stage.images = std::min(stage.images, spec_.images);
         const DistillationRecipe& r = stage.student;
-        stage.steps = r.epochs * whole_batches(stage.images, r.batch);
+        const bool descends = !spec_.distillation.in_closed_form();
+        stage.steps = descends ? r.epochs * whole_batches(stage.images, r.batch) : 0;
         stage.identity = student_identity(stage, part, teacher);
         add(std::move(stage));
+    }
+
+    /// What the student is called in the tables: the published one, or another that is not its like.
+    std::string student_row() const {
+        const ReproducedStudent& student = spec_.distillation;
+        if (student.in_closed_form()) return "student in closed form";
+        if (!student.mix && !student.guard) return "PromptKD";
+        return concat("PromptKD", student.mix ? " + mixing" : "", student.guard ? " + guard" : "");
     }
 
     nlohmann::json student_identity(const ReproductionStage& stage, Split part, const TeacherPrompts& teacher) const {
         const DistillationRecipe& r = stage.student;
         nlohmann::json id = common_identity(stage);
+        if (spec_.distillation.mix) id["mix"] = true;
+        if (spec_.distillation.guard) id["guard"] = true;
+        if (spec_.distillation.in_closed_form()) {
+            id.update({{"teacher", sum(spec_.teacher)},
+                       {"teacher-prompts", teacher.identity},
+                       {"part", name_of(part)},
+                       {"fit", "closed-form"}});
+            return id;
+        }
         id.update({{"teacher", sum(spec_.teacher)},
                    {"teacher-prompts", teacher.identity},
                    {"part", name_of(part)},

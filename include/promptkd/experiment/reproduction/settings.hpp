@@ -18,6 +18,9 @@ inline void validate(const ReproductionSpec& spec) {
     require(pair || !none, "reproduction: without a learner there must be a student");
     require(!pair || none || find_learner(spec.learner.name).fixed_prompts, "reproduction: the class vectors of ",
             spec.learner.name, " depend on the image and cannot be shared with a student");
+    const ReproducedStudent& student = spec.distillation;
+    require(pair || (!student.in_closed_form() && !student.mix && !student.guard),
+            "reproduction: a fit in closed form, a mixture and a guard belong to a student");
     require(!spec.data.empty(), "reproduction: there is no data set");
     require(!spec.seeds.empty(), "reproduction: there is no seed");
     require(spec.shots.size() <= 1 || spec.protocol == Protocol::few_shot,

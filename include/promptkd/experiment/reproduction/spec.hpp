@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/core/config.hpp>
+#include <promptkd/experiment/distillation_fit.hpp>
 #include <promptkd/experiment/protocols.hpp>
 #include <promptkd/image/augment.hpp>
 
@@ -29,6 +30,11 @@ struct ReproducedStudent {
     std::optional<Index> prompts, depth;                            ///< visual prompts, prompted blocks
     std::optional<double> kd_weight, temperature;                   ///< empty: published
     Augmentation augmentation = Augmentation::random_resized_crop;  ///< of the training images
+    DistillationFit fit = DistillationFit::sgd;  ///< published: gradient descent; else the settings above are not used
+    bool mix = false, guard = false;             ///< keep a student of gradient descent from harm, see MixtureSpec
+
+    /// Whether it is fitted in closed form.
+    bool in_closed_form() const { return fit == DistillationFit::closed_form; }
 };
 
 /// A published experiment to be repeated: PromptKD (`teacher` and `student`), or a prompt learner alone (`weights`).

@@ -171,13 +171,17 @@ private:
         distillation.loop = loop_of(stage);
         distillation.evaluation_batch = spec_.evaluation_batch;
         distillation.fresh = spec_.fresh;
+        distillation.fit = spec_.distillation.fit;
+        if (spec_.distillation.mix) distillation.mixture.mix = true;
+        if (spec_.distillation.guard) distillation.mixture.guard = true;
         return distillation;
     }
 
     bool distil(const ReproductionStage& stage, StageResult& result, const StageResultFile& file) {
         DistillationRun<D> distillation(device_, distillation_of(stage), observer_);
         const TrainingOutcome outcome = distillation.train();
-        if (outcome.training.progress.epoch < stage.student.epochs) return false;
+        const bool descends = !spec_.distillation.in_closed_form();
+        if (descends && outcome.training.progress.epoch < stage.student.epochs) return false;
         distillation.write_bundle(file.folder() + "/bundle.safetensors");
         result.training = StageTraining{outcome.training, outcome.images};
         return test(stage, result, file,
