@@ -59,7 +59,7 @@ struct Distill : DistillOptions {
         result["training"] = training_json(outcome);
         if (outcome.closed_form) result["closed_form"] = closed_form_json(*outcome.closed_form);
         if (outcome.mixture) result["mixture"] = mixture_json(*outcome.mixture);
-        result["protocol"] = run.protocol;
+        if (!outcome.closed_form) result["protocol"] = run.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
         if (spec.micro_batches > 1) result["micro_batch"] = spec.loop.batch / spec.micro_batches;
         result["config"] = spec.settings;
@@ -71,7 +71,8 @@ struct Distill : DistillOptions {
         std::ostream& say = common.output.text();
         if (outcome.selection) say << selection_line(*outcome.selection) << std::endl;
         if (outcome.evaluation)
-            say << evaluation_line(*outcome.evaluation) << "   protocol " << run.protocol << std::endl;
+            say << evaluation_line(*outcome.evaluation) << (outcome.closed_form ? "" : "   protocol " + run.protocol)
+                << std::endl;
         if (outcome.closed_form) {
             say << "student: " << outcome.bundle << std::endl;
             return;

@@ -56,7 +56,8 @@ struct TrainingOutcome {
 struct TeacherLikeness {
     Likeness student, mixture, zero_shot;  ///< KL to the teacher and agreement with it
     Index images = 0;                      ///< that were looked at
-    bool seen = false;                     ///< the student had learned from these very images
+    bool seen = false;  ///< the student had learned from these very images; else from others, or each
+                        ///< image is predicted without itself
 };
 
 /// How a student was fitted in closed form.

@@ -45,7 +45,8 @@ inline void explain(const MixtureSummary& mixture, Index images, Observer& obser
         text, sizeof text,
         "compared with the teacher on %lld images%s: distilled KL %.4f, same choice %.1f %%; mixture %.4f, %.1f "
         "%%; zero-shot %.4f, %.1f %%",
-        static_cast<long long>(like.images), like.seen ? " that it learned from" : " it had not seen",
+        static_cast<long long>(like.images),
+        like.seen ? " that it learned from" : ", none of which it learned from when it was asked",
         like.student.divergence, like.student.agreement, like.mixture.divergence, like.mixture.agreement,
         like.zero_shot.divergence, like.zero_shot.agreement);
     observer.on_note(text);
