@@ -126,6 +126,7 @@ void add_evaluate(CLI::App& app, Action& action) {
     add_json(c, o->common);
     c.callback([o, &c, &action] {
         o->config = resolved(c);
+        if (!o->spec.per_image) o->config.erase("per-image");
         action = [o] { return o->run(); };
     });
 }
