@@ -146,7 +146,9 @@ inline void read_mixture(const TensorMap& bundle, BundleParts& parts) {
     const bool mixed = take("mixture");
     const bool guarded = take("guard");
     if (!mixed && !guarded) return;
-    const double scale = std::exp(parts.clip.at("logit_scale").to<double>().at(0));
+    schema::Sizes sizes;
+    const schema::Weight factor = *schema::find(schema::model, schema::Role::logit_scale);
+    const double scale = std::exp(schema::checked(parts.clip, factor, sizes).to<double>().at(0));
     parts.mixture = load_mixture(bundle, static_cast<Index>(parts.class_names.size()), scale);
     require(guarded == parts.mixture->guard.has_value(), bundle.source, ": a guard is ",
             guarded ? "required, but 'guard.cutoff' is missing" : "there, but not required; the file is damaged");
