@@ -113,6 +113,7 @@ private:
         held_out_.assign(order.begin(), order.begin() + count);
         const std::vector<Index> kept(order.begin() + count, order.end());
         setup_.images.train = subset(all_images_, kept);
+        setup_.spec.loop.batch = whole_batch(setup_.spec.loop, setup_.images.train.size(), setup_.observer);
         if (!setup_.stored) return;
         held_targets_ = table_rows<float>(setup_.stored->table, held_out_);
         setup_.stored->table = keep_images(setup_.stored->table, kept);
