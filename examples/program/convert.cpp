@@ -31,28 +31,14 @@ struct Convert {
     }
 };
 
-nlohmann::json to_json(const VisionConfig& v) {
-    return {{"width", v.width}, {"layers", v.layers},           {"heads", v.heads},
-            {"patch", v.patch}, {"resolution", v.resolution()}, {"embed", v.embed}};
-}
-
-nlohmann::json to_json(const TextConfig& t) {
-    return {{"width", t.width},
-            {"layers", t.layers},
-            {"heads", t.heads},
-            {"vocabulary", t.vocabulary},
-            {"context_length", t.context_length},
-            {"embed", t.embed},
-            {"eot", t.end_id < 0 ? nlohmann::json("argmax") : nlohmann::json(t.end_id)}};
-}
-
 nlohmann::json to_json(const ModelInspection& model) {
     nlohmann::json json = {{"missing", model.inventory.missing}, {"unknown", model.inventory.unknown}};
     json["activation"] = !model.activation                  ? "unknown: --activation or --model-config decides"
                          : *model.activation == Gelu::quick ? "quick_gelu"
-                                                            : "gelu";
-    if (model.vision) json["vision"] = to_json(*model.vision);
-    if (model.text) json["text"] = to_json(*model.text);
+                         : *model.activation == Gelu::exact ? "gelu"
+                                                            : "gelu_tanh";
+    if (!model.vision_description.is_null()) json["vision"] = model.vision_description;
+    if (!model.text_description.is_null()) json["text"] = model.text_description;
     return json;
 }
 

@@ -8,7 +8,7 @@ root=${1:?usage: check_names.sh SOURCE_DIR}
 schema=include/promptkd/clip/schema.hpp
 cd "$root"
 # Names in the rows of the tables, without those of buffers, which are ordinary words.
-names=$(sed -n '/^namespace rows/,/^}  \/\/ namespace rows/p' "$schema" | grep -v 'R::buffer' | grep -o '"[^"]*"' | sort -u)
+names=$(sed -n '/^namespace rows/,/^}  \/\/ namespace rows/p' "$schema" | grep -v 'R::buffer' | grep -o '"[^"][^"]*"' | sort -u)
 count=$(printf '%s\n' "$names" | wc -l)
 if [ "$count" -lt 50 ]; then
     echo "$schema: only $count names found; the tables have another form than this check knows"

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/schema/sizes.hpp>
-#include <promptkd/op/elementwise.hpp>
+#include <promptkd/clip/tower.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -11,21 +11,46 @@
 
 namespace promptkd {
 
-/// Sizes of a vision transformer, all read from its weights.
+/// What a vision transformer is: its sizes, all read from its weights, and its description. The defaults are CLIP's.
 struct VisionConfig {
     /// d, blocks, heads, pixels of a patch and patches a side, e
     Index width = 0, layers = 0, heads = 0, patch = 0, grid = 0, embed = 0;
+    Index image_size = 0;                    ///< pixels a side; what no whole patch covers is not read
+    BlockDesign blocks;                      ///< of the blocks
+    bool stem = false;                       ///< convolutions in place of the patch embedding
+    bool class_token = true;                 ///< in front of the patches
+    bool class_position = true;              ///< whether the class token has a position
+    bool first_norm = true;                  ///< in front of the blocks
+    bool last_norm = true;                   ///< behind them
+    bool projection = true;                  ///< to e; without one e is d
+    Pooling pooling = Pooling::class_token;  ///< where features are taken
+    Index pool_heads = 0;                    ///< of Pooling::attention
+    NormPlace pool_norm = NormPlace::after;  ///< whether the last norm stands behind the pooling
+    RotationDesign rotation;                 ///< of queries and keys
+
     /// Height and width of the images.
-    Index resolution() const { return grid * patch; }
+    Index resolution() const { return image_size; }
     /// Patches of an image.
     Index cells() const { return grid * grid; }
+    /// Tokens in front of the patches.
+    Index class_tokens() const { return class_token ? 1 : 0; }
+    /// Tokens that have a position.
+    Index positions() const { return cells() + (class_token && class_position ? 1 : 0); }
+    /// Whether the features are those of one token of the last block.
+    bool reads_one_token() const { return pooling == Pooling::class_token; }
 };
 
-/// Sizes of a text transformer.
+/// What a text transformer is: its sizes and its description. The defaults are CLIP's.
 struct TextConfig {
     /// d, blocks, heads, tokens known, tokens of a text, e
     Index width = 0, layers = 0, heads = 0, vocabulary = 0, context_length = 0, embed = 0;
-    Index end_id = -1;  ///< features are taken at the first token with this id; −1: at the largest id
+    Index end_id = -1;   ///< of TextPooling::end: at the first token with this id; −1: at the largest id
+    BlockDesign blocks;  ///< of the blocks
+    bool causal = true;  ///< a token sees those before it alone; false: every token sees every token
+    TextPooling pooling = TextPooling::end;  ///< where features are taken
+
+    /// Tokens of the sequence: the text and a class token behind it.
+    Index tokens() const { return context_length + (pooling == TextPooling::class_token ? 1 : 0); }
 };
 
 /// Sizes of CLIP's ModifiedResNet.
@@ -41,19 +66,6 @@ struct ResNetConfig {
 
 namespace detail {
 
-/// An integer from the metadata, or `fallback` where the file does not carry it.
-inline Index metadata_integer(const TensorMap& map, const std::string& key, Index fallback) {
-    const auto it = map.metadata.find(key);
-    if (it == map.metadata.end()) return fallback;
-    try {
-        std::size_t used = 0;
-        const long long value = std::stoll(it->second, &used);
-        if (used == it->second.size() && value > 0) return value;
-    } catch (const std::exception&) {
-    }
-    fail(map.source, ": metadata '", key, "' is '", it->second, "', expected a positive integer");
-}
-
 /// Attention heads of one branch: metadata `{branch}_heads`, else width / 64.
 inline Index heads_of(const TensorMap& map, const char* branch, Index width) {
     const std::string key = std::string(branch) + "_heads";
@@ -63,12 +75,14 @@ inline Index heads_of(const TensorMap& map, const char* branch, Index width) {
     return heads;
 }
 
-/// Side of the square of cells whose positions, behind that of a class token, are embedded.
-inline Index grid_of(const TensorMap& map, const schema::Architecture& architecture, Index positions) {
-    const Index grid = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(positions - 1))));
-    require(grid > 0 && grid * grid + 1 == positions, map.source, ": '",
+/// Side of the square of cells whose positions, behind those of `others` tokens, are embedded.
+inline Index grid_of(const TensorMap& map, const schema::Architecture& architecture, Index positions,
+                     Index others = 1) {
+    const Index cells = positions - others;
+    const Index grid = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(std::max<Index>(0, cells)))));
+    require(grid > 0 && grid * grid == cells, map.source, ": '",
             schema::name_of(*schema::find(architecture, schema::Role::positions), schema::file_layout(map)), "' has ",
-            positions, " rows, expected a square number plus 1");
+            positions, " rows, expected a square number", others > 0 ? " plus 1" : "");
     return grid;
 }
 
@@ -82,23 +96,85 @@ inline Index require_blocks(const TensorMap& map, const schema::Architecture& ar
 
 }  // namespace detail
 
-/// Sizes of the vision transformer in `map` (OpenAI's key names). Heads: metadata `vision_heads`, else width / 64.
-/// Throws Error when tensors are missing or do not fit together.
+namespace detail {
+
+/// Whether the description says that the tower lacks a role.
+inline bool lacks(const TensorMap& map, schema::Role role) {
+    return schema::is_described_absent(map, *schema::find(schema::vision_transformer, role));
+}
+
+/// What the metadata say of a vision transformer beyond its sizes.
+inline void read_design(const TensorMap& map, VisionConfig& c) {
+    using schema::Role;
+    c.blocks = block_design(map, "vision");
+    c.stem = lacks(map, Role::patch_embedding);
+    c.class_token = !lacks(map, Role::class_token);
+    c.first_norm = !lacks(map, Role::first_norm);
+    c.last_norm = !lacks(map, Role::last_norm);
+    c.projection = !lacks(map, Role::projection);
+    constexpr const char* positions[] = {"", "cells"};
+    c.class_position = metadata_choice(map, "vision_positions", positions) == 0;
+    constexpr const char* pools[] = {"", "mean", "attention"};
+    c.pooling = static_cast<Pooling>(metadata_choice(map, "vision_pool", pools));
+    require(c.class_token || c.pooling != Pooling::class_token, map.source,
+            ": the image tower has no class token, and nothing says where its features are taken");
+    constexpr const char* norms[] = {"", "before"};
+    if (metadata_choice(map, "vision_pool_norm", norms) == 1) c.pool_norm = NormPlace::before;
+    constexpr const char* orders[] = {"", "columns", "rows"};
+    c.rotation.order = static_cast<RotationOrder>(metadata_choice(map, "vision_rotation", orders));
+    c.rotation.offset = metadata_integer(map, "vision_rotation_offset", 0, 0);
+    c.rotation.grid = metadata_integer(map, "vision_rotation_grid", 0);
+}
+
+/// Pixels of a patch: of the embedding, or what the stem's convolutions take together.
+inline Index patch_of(const TensorMap& map, const VisionConfig& c, const schema::Sizes& sizes) {
+    if (!c.stem) return sizes[schema::Size::patch];
+    Index patch = 1;
+    for (const schema::Role role :
+         {schema::Role::convolution_1, schema::Role::convolution_2, schema::Role::convolution_3})
+        patch *= schema::shape_of(map, *schema::find(schema::vision_transformer, role))[3];
+    return patch;
+}
+
+/// Pixels a side, where they fit the grid.
+inline Index image_size_of(const TensorMap& map, const VisionConfig& c) {
+    const Index size = metadata_integer(map, "vision_image_size", c.grid * c.patch);
+    require(size / c.patch == c.grid, map.source, ": image_size ", size, " and patches of ", c.patch, " make ",
+            size / c.patch, " cells a side, but the positions are those of ", c.grid);
+    return size;
+}
+
+/// Throws Error for heads that a rotation or a pooling cannot have.
+inline void check_heads(const TensorMap& map, const VisionConfig& c) {
+    const Index head = c.width / c.heads;
+    require(c.rotation.order == RotationOrder::none || head % 4 == 0, map.source, ": rotary positions turn heads of ",
+            head, " components (width ", c.width, ", ", c.heads, " heads), expected a multiple of 4");
+}
+
+}  // namespace detail
+
+/// The vision transformer in `map` (OpenAI's key names): sizes from its tensors, the rest from its description, see
+/// tower_entries. Heads: metadata `vision_heads`, else width / 64. Throws Error when tensors are missing or do not fit
+/// together.
 inline VisionConfig vision_config(const TensorMap& map) {
     const schema::Architecture& vit = schema::vision_transformer;
     const schema::Sizes sizes = schema::measure(map, vit);
     VisionConfig c;
+    detail::read_design(map, c);
     c.width = sizes[schema::Size::width];
-    c.patch = sizes[schema::Size::patch];
-    c.grid = detail::grid_of(map, vit, sizes[schema::Size::positions]);
+    c.patch = detail::patch_of(map, c, sizes);
+    c.grid = detail::grid_of(map, vit, sizes[schema::Size::positions], c.class_token && c.class_position ? 1 : 0);
+    c.image_size = detail::image_size_of(map, c);
     c.layers = detail::require_blocks(map, vit);
-    c.embed = sizes[schema::Size::embed];
+    c.embed = c.projection ? sizes[schema::Size::embed] : c.width;
     c.heads = detail::heads_of(map, "vision", c.width);
+    c.pool_heads = detail::metadata_integer(map, "vision_pool_heads", c.heads);
+    detail::check_heads(map, c);
     return c;
 }
 
-/// Sizes of the text transformer in `map`. Heads: metadata `text_heads`, else width / 64. EOT rule: metadata `eot`, a
-/// token id or "argmax" (the default).
+/// The text transformer in `map`. Heads: metadata `text_heads`, else width / 64. Where features are taken: metadata
+/// `eot`, a token id, "last" or "argmax" (the default), or at the class token where there is one.
 inline TextConfig text_config(const TensorMap& map) {
     const schema::Sizes sizes = schema::measure(map, schema::text_transformer);
     TextConfig c;
@@ -108,8 +184,18 @@ inline TextConfig text_config(const TensorMap& map) {
     c.layers = detail::require_blocks(map, schema::text_transformer);
     c.embed = sizes[schema::Size::embed];
     c.heads = detail::heads_of(map, "text", c.width);
-    const auto eot = map.metadata.find("eot");
-    if (eot != map.metadata.end() && eot->second != "argmax") c.end_id = detail::metadata_integer(map, "eot", -1);
+    c.blocks = block_design(map, "text");
+    constexpr const char* masks[] = {"", "none"};
+    c.causal = detail::metadata_choice(map, "text_mask", masks) == 0;
+    const std::string eot = detail::metadata_text(map, "eot");
+    if (map.contains(schema::name_of(schema::text_transformer, schema::Role::class_token))) {
+        c.pooling = TextPooling::class_token;
+        c.context_length -= 1;
+    } else if (eot == "last") {
+        c.pooling = TextPooling::last;
+    } else if (!eot.empty() && eot != "argmax") {
+        c.end_id = detail::metadata_integer(map, "eot", -1);
+    }
     require(c.end_id < c.vocabulary, map.source, ": metadata 'eot' is token ", c.end_id, " of a vocabulary of ",
             c.vocabulary);
     return c;
@@ -134,17 +220,43 @@ inline ResNetConfig resnet_config(const TensorMap& map) {
     return c;
 }
 
+namespace detail {
+
+/// Whether a branch of `map` is of CLIP's own kind: no entry describes it, and it holds none of the tensors that CLIP
+/// does without.
+inline bool is_plain(const TensorMap& map, const schema::Architecture& architecture, const std::string& branch) {
+    for (const std::string entry : tower_entries)
+        if (entry.rfind(branch, 0) == 0 && map.metadata.count(entry) != 0) return false;
+    return std::none_of(map.tensors.begin(), map.tensors.end(), [&](const auto& named) {
+        const auto w = schema::parse(architecture, named.first);
+        return w && w->row->presence == schema::Presence::optional;
+    });
+}
+
+}  // namespace detail
+
+/// Whether the image branch is of CLIP's own kind: a reader that knows sizes, heads and activation knows it. A ResNet
+/// is.
+inline bool has_plain_image_tower(const TensorMap& map) {
+    return !schema::has_vision_transformer(map) || detail::is_plain(map, schema::vision_transformer, "vision_");
+}
+/// Whether the model is of CLIP's own kind, the EOT rule with a token id included.
+inline bool is_plain_clip(const TensorMap& map) {
+    return has_plain_image_tower(map) && detail::is_plain(map, schema::text_transformer, "text_") &&
+           detail::metadata_text(map, "eot") != "last";
+}
+
 /// The sizes of the schema's shapes, from a configuration.
 inline schema::Sizes sizes_of(const VisionConfig& c) {
     schema::Sizes sizes;
     sizes.set(schema::Size::width, c.width).set(schema::Size::patch, c.patch).set(schema::Size::embed, c.embed);
-    return sizes.set(schema::Size::positions, c.cells() + 1);
+    return sizes.set(schema::Size::positions, c.positions());
 }
 /// The same of a text transformer.
 inline schema::Sizes sizes_of(const TextConfig& c) {
     schema::Sizes sizes;
     sizes.set(schema::Size::width, c.width).set(schema::Size::embed, c.embed);
-    return sizes.set(schema::Size::vocabulary, c.vocabulary).set(schema::Size::context_length, c.context_length);
+    return sizes.set(schema::Size::vocabulary, c.vocabulary).set(schema::Size::context_length, c.tokens());
 }
 /// The same of a ModifiedResNet.
 inline schema::Sizes sizes_of(const ResNetConfig& c) {
@@ -153,12 +265,8 @@ inline schema::Sizes sizes_of(const ResNetConfig& c) {
     return sizes.set(schema::Size::positions, c.grid * c.grid + 1);
 }
 
-/// The MLP's activation: metadata `gelu` = "quick" or "exact"; OpenAI's files, which carry none, mean quick.
-inline Gelu gelu_of(const TensorMap& map) {
-    const auto it = map.metadata.find("gelu");
-    if (it == map.metadata.end() || it->second == "quick") return Gelu::quick;
-    require(it->second == "exact", map.source, ": metadata 'gelu' is '", it->second, "', expected 'quick' or 'exact'");
-    return Gelu::exact;
-}
+/// The activation of the model's MLPs (of the text's, where the image tower has another): metadata `gelu`; OpenAI's
+/// files, which carry none, mean quick.
+inline Gelu gelu_of(const TensorMap& map) { return gelu_in(map, "gelu"); }
 
 }  // namespace promptkd

@@ -31,31 +31,35 @@ public:
     }
     /// exp(logit_scale), the factor of the cosine in every logit.
     double logit_scale() const { return logit_scale_; }
+    /// What SigLIP adds to every logit; it changes no softmax.
+    double logit_bias() const { return logit_bias_; }
     /// The file, for messages.
     const std::string& source() const { return source_; }
     /// Device memory held by the weights.
     std::size_t weight_bytes() const { return store_->bytes(); }
 
 private:
-    static double read_logit_scale(const TensorMap& map) {
+    static double read_number(const TensorMap& map, schema::Role role) {
         schema::Sizes sizes;
-        const schema::Weight w = *schema::find(schema::model, schema::Role::logit_scale);
-        const double scale = schema::checked(map, w, sizes).template to<double>().at(0);
-        require(std::isfinite(scale), map.source, ": '", schema::name_of(w), "' is not a finite number");
-        return std::exp(scale);
+        const schema::Weight w = *schema::find(schema::model, role);
+        const double number = schema::checked(map, w, sizes).template to<double>().at(0);
+        require(std::isfinite(number), map.source, ": '", schema::name_of(w), "' is not a finite number");
+        return number;
     }
 
     std::unique_ptr<FrozenStore<D>> store_;
     ImageEncoder<D> vision_;
     std::optional<TextTransformer<D>> text_;
-    double logit_scale_ = 1;
+    double logit_scale_ = 1, logit_bias_ = 0;
     std::string source_;
 };
 
 template <Device D>
 ClipModel<D>::ClipModel(D& device, const TensorMap& map, WeightStorage storage)
     : store_(std::make_unique<FrozenStore<D>>(device, storage)), vision_(*store_, map), source_(map.source) {
-    logit_scale_ = read_logit_scale(map);
+    logit_scale_ = std::exp(read_number(map, schema::Role::logit_scale));
+    if (map.contains(schema::name_of(schema::model, schema::Role::logit_bias)))
+        logit_bias_ = read_number(map, schema::Role::logit_bias);
     if (!schema::has_text_branch(map)) return;
     if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
     text_.emplace(*store_, map);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/folded_convolution.hpp>
 #include <promptkd/clip/weights.hpp>
 #include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/convolution.hpp>
@@ -68,7 +69,7 @@ public:
 
 private:
     struct Convolution {
-        FrozenLinear<T> product;
+        Linear<T> product;
         Index kernel = 1, stride = 1;
         MapShape result(const MapShape& in) const { return in.convolved(stride, product.outputs()); }
     };
@@ -80,30 +81,11 @@ private:
     };
     enum class Activation { none, relu };
 
-    /// Weight (out, in, k, k) as (out, k, k, in), scaled by the BatchNorm's weight/√(var + eps); bias = bn.bias −
-    /// mean·scale.
     static Convolution convolution(WeightReader<D>& reader, FrozenStore<D>& store, schema::Role role, Index stride) {
-        const HostTensor weight = reader.tensor(role);
-        const Index out = weight.shape[0], in = weight.shape[1], k = weight.shape[3];
-        const auto part = [&](schema::Part p) { return reader.tensor(role, p).template to<double>(); };
-        const std::vector<double> w = weight.template to<double>(), gamma = part(schema::Part::norm_weight),
-                                  beta = part(schema::Part::norm_bias), mean = part(schema::Part::norm_mean),
-                                  variance = part(schema::Part::norm_variance);
-        std::vector<T> folded(w.size()), bias(static_cast<std::size_t>(out));
-        for (Index o = 0; o < out; ++o) {
-            const std::size_t oo = static_cast<std::size_t>(o);
-            const double scale = gamma[oo] / std::sqrt(variance[oo] + batch_norm_epsilon);
-            bias[oo] = static_cast<T>(beta[oo] - mean[oo] * scale);
-            for (Index i = 0; i < in; ++i)
-                for (Index p = 0; p < k * k; ++p)
-                    folded[static_cast<std::size_t>((o * k * k + p) * in + i)] =
-                        static_cast<T>(w[static_cast<std::size_t>((o * in + i) * k * k + p)] * scale);
-        }
         Convolution c;
-        c.kernel = k;
+        c.kernel = reader.tensor(role).shape[3];
         c.stride = stride;
-        c.product = {store.matrix(make_tensor(std::move(folded), {out, k * k * in}), out, k * k * in),
-                     store.vector(make_tensor(std::move(bias), {out})), nullptr};
+        c.product = read_folded_convolution(reader, store, role);
         return c;
     }
 
@@ -175,7 +157,7 @@ private:
         const Sequences s{0, batch, config_.grid * config_.grid + 1, false};
         const Selection mean{};
         const Matrix<A> tokens = scratch<A>(w, s.rows(), d);
-        pool_tokens(w.device, x, Matrix<const T>(positions_, s.length, d), tokens);
+        pool_tokens(w.device, x, Matrix<const T>(positions_.values, s.length, d), tokens);
         const Matrix<A> first = scratch<A>(w, batch, d);
         gather_selected(w.device, s, mean, tokens, first);
         const QueriesKeysValues<A> qkv(scratch<A>(w, batch, d), scratch<A>(w, s.rows(), d), scratch<A>(w, s.rows(), d));
@@ -196,8 +178,8 @@ private:
     ResNetConfig config_;
     std::vector<Convolution> stem_;
     std::vector<Bottleneck> blocks_;
-    const T* positions_ = nullptr;
-    FrozenLinear<T> q_, k_, v_, c_;
+    WeightVector<T> positions_;
+    Linear<T> q_, k_, v_, c_;
 };
 
 }  // namespace promptkd

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/tensor.hpp>
-
-#include <cstddef>
-#include <span>
+#include <promptkd/clip/schema/types.hpp>
 
 /// The schema of CLIP: every tensor of every architecture once, as a row of a table. A row says what the tensor is
 /// (`Role`, `Part`), its shape in the model's sizes, and for each layout of files the name and the form in which that
@@ -15,148 +12,20 @@
 /// In memory a model stands under OpenAI's names, those of the first column.
 ///
 /// To add a **layout** (the names of another library): a value of `Layout` before `count`, its name in
-/// `name_of` and `title_of`, and a cell in every row and prefix that it has. Rows without that cell are absent there. A
-/// layout is recognised by its own names of the patch embedding and the token embedding; reading and writing follow.
-/// Where it stores a tensor in a form of its own, add a `Form` (sizes.hpp says what becomes of the shape, layouts.hpp
-/// of the values).
+/// `name_of` and `title_of`, and a cell in every row and prefix that it has; a cell that is not given is its parent's
+/// (`parent_of`), without a parent there is no place for the tensor. A second name or form of a tensor in one layout is a
+/// row of its own with `Presence::alternative`. A layout is recognised by how many names it knows; reading and writing
+/// follow. Where it stores a tensor in a form of its own, add a `Form` (sizes.hpp says what becomes of the shape,
+/// layouts.hpp of the values).
+///
+/// A ViT of another **family** needs rows for tensors that are new, optional ones, and what its tensors do not tell as
+/// entries of the description in tower.hpp, which its configuration gives (checkpoint/model_config.hpp).
 ///
 /// To add an **architecture** (another image or text branch): its rows, groups and an `Architecture`, listed in
 /// `architectures`; new roles and sizes where it has some. Then a configuration of its sizes (config.hpp), and an
 /// encoder whose constructor and visit_weights() name the roles (see VisionTransformer), chosen in ImageEncoder. A file
 /// is taken for the image branch with the most tensors in it.
 namespace promptkd::schema {
-
-/// Whose names the tensors of a model carry.
-enum class Layout {
-    openai,       ///< github.com/openai/CLIP, model.py
-    open_clip,    ///< open_clip's CustomTextCLIP: the text branch under "text."; its other models use OpenAI's names
-    huggingface,  ///< transformers, modeling_clip.py
-    count
-};
-/// Number of layouts.
-inline constexpr std::size_t layout_count = static_cast<std::size_t>(Layout::count);
-
-/// "openai", "open_clip", "huggingface".
-inline const char* name_of(Layout layout) {
-    constexpr const char* names[layout_count] = {"openai", "open_clip", "huggingface"};
-    return names[static_cast<std::size_t>(layout)];
-}
-
-/// For messages: "OpenAI's CLIP", "open_clip", "Hugging Face's CLIP".
-inline const char* title_of(Layout layout) {
-    constexpr const char* titles[layout_count] = {"OpenAI's CLIP", "open_clip", "Hugging Face's CLIP"};
-    return titles[static_cast<std::size_t>(layout)];
-}
-
-/// What a tensor, or a layer of tensors, is in its architecture.
-enum class Role {
-    logit_scale,  ///< logarithm of the factor of all cosines
-    buffer,       ///< stored by a library, read by no computation
-    // A transformer outside its blocks. The image branch has a norm before the first block and one after the last.
-    patch_embedding,
-    class_token,
-    token_table,
-    positions,
-    first_norm,
-    last_norm,
-    projection,
-    // One residual attention block.
-    norm_1,
-    attention_in,
-    attention_out,
-    norm_2,
-    mlp_in,
-    mlp_out,
-    // The stem of a ResNet, or one bottleneck: convolutions, each with its batch norm.
-    convolution_1,
-    convolution_2,
-    convolution_3,
-    shortcut,
-    // Attention pooling.
-    pool_query,
-    pool_key,
-    pool_value,
-    pool_out,
-};
-
-/// Which tensor of a layer.
-enum class Part { weight, bias, norm_weight, norm_bias, norm_mean, norm_variance, norm_batches };
-
-/// The sizes in which shapes are written.
-enum class Size {
-    none,
-    one,
-    width,           ///< of a transformer; of a ResNet's stem
-    hidden,          ///< of one block's MLP
-    embed,           ///< of the features
-    positions,       ///< of the image branch: class token and cells
-    patch,           ///< pixels
-    vocabulary,      ///< tokens
-    context_length,  ///< positions of a text
-    planes,          ///< inner channels of one bottleneck
-    input,           ///< channels that go into it
-    count
-};
-
-/// One extent of a shape: size · times / over.
-struct Extent {
-    Size size = Size::none;     ///< which size of the model; none: 1
-    Index times = 1, over = 1;  ///< extent = size·times/over
-};
-
-/// How a layout stores a tensor, against the form in which it is computed with (matrices as (out, in)).
-enum class Form {
-    plain,
-    transposed,  ///< (in, out)
-    thirds       ///< three tensors, a third of the rows each; `*` in the name stands for q, k and v
-};
-
-/// Name and form of a tensor in one layout.
-struct Cell {
-    const char* name = "";    ///< "": the layout has no place for the tensor; null: name and form as in OpenAI's
-    Form form = Form::plain;  ///< how the layout stores it
-    /// The name `n`, stored in the form `f`.
-    constexpr Cell() = default;
-    /// The name `n`, stored in the form `f`.
-    constexpr Cell(const char* n, Form f = Form::plain) : name(n), form(f) {}
-};
-
-/// A cell with OpenAI's name and form.
-inline constexpr Cell as_openai{nullptr};
-
-/// Whether a file must hold the tensor.
-enum class Presence {
-    required,
-    optional,
-    dropped  ///< may be in files, is left out when a model is read
-};
-
-/// One tensor of an architecture (of each block, in a group of blocks).
-struct Row {
-    Role role;                               ///< what it is in the model
-    Part part;                               ///< which part of a layer
-    Extent shape[4];                         ///< extents, the outermost first
-    Cell cells[layout_count];                ///< name and form in each layout
-    Presence presence = Presence::required;  ///< whether a file must hold it
-};
-
-/// Rows that share a prefix. `#` in the prefix is the number of a block, from 0; of two, the first is that of a stage,
-/// from 1.
-struct Group {
-    const char* prefix[layout_count];  ///< null: as OpenAI's
-    std::span<const Row> rows;         ///< the tensors of the group
-    Index stages = 0;                  ///< 0: the prefix has one `#` or none
-};
-
-/// The branch of CLIP that an architecture belongs to.
-enum class Branch { model, image, text };
-
-/// A branch of the model as a table: all tensors of one kind of encoder.
-struct Architecture {
-    const char* name;               ///< for people
-    Branch branch;                  ///< where it belongs
-    std::span<const Group> groups;  ///< its tensors
-};
 
 namespace rows {
 
@@ -171,35 +40,104 @@ inline constexpr Extent hidden{Size::hidden}, embed{Size::embed};
 inline constexpr Extent positions{Size::positions}, patch{Size::patch};
 inline constexpr Extent vocabulary{Size::vocabulary}, context_length{Size::context_length};
 inline constexpr Extent planes{Size::planes}, output{Size::planes, 4}, input{Size::input};
+inline constexpr Extent stem{Size::stem}, kernel_1{Size::kernel_1}, kernel_2{Size::kernel_2}, kernel_3{Size::kernel_3};
+inline constexpr Extent pool{Size::pooled}, pool_qkv{Size::pooled, 3}, queries{Size::queries};
+inline constexpr Cell no = nowhere;
+inline constexpr Presence optional = Presence::optional, alternative = Presence::alternative;
 
 // clang-format off
 
 inline constexpr Row model[] = {
     {R::logit_scale, P::weight, {}, {"logit_scale", as_openai, "logit_scale"}},
+    {R::logit_bias,  P::weight, {}, {"logit_bias", as_openai, no, "logit_bias"}, optional},
     // Numbers beside the weights in OpenAI's TorchScript archives.
     {R::buffer,      P::weight, {}, {"input_resolution", as_openai}, Presence::dropped},
     {R::buffer,      P::weight, {}, {"context_length", as_openai}, Presence::dropped},
     {R::buffer,      P::weight, {}, {"vocab_size", as_openai}, Presence::dropped},
 };
 
+/// Which of the required rows a tower does without, its description says (config.hpp); the others are there or not.
 inline constexpr Row vision_transformer[] = {
     {R::patch_embedding, P::weight, {width, colours, patch, patch},
-     {"visual.conv1.weight", as_openai, "vision_model.embeddings.patch_embedding.weight"}},
+     {"visual.conv1.weight", as_openai, "vision_model.embeddings.patch_embedding.weight", {},
+      "visual.trunk.patch_embed.proj.weight"}},
+    {R::patch_embedding, P::bias,   {width},
+     {"visual.conv1.bias", as_openai, no, "vision_model.embeddings.patch_embedding.bias",
+      "visual.trunk.patch_embed.proj.bias"}, optional},
     {R::class_token,     P::weight, {width},
-     {"visual.class_embedding", as_openai, "vision_model.embeddings.class_embedding"}},
+     {"visual.class_embedding", as_openai, "vision_model.embeddings.class_embedding", no,
+      "visual.trunk.cls_token"}},
     {R::positions,       P::weight, {positions, width},
-     {"visual.positional_embedding", as_openai, "vision_model.embeddings.position_embedding.weight"}},
+     {"visual.positional_embedding", as_openai, "vision_model.embeddings.position_embedding.weight", {},
+      "visual.trunk.pos_embed"}},
     {R::first_norm,      P::weight, {width},
-     {"visual.ln_pre.weight", as_openai, "vision_model.pre_layrnorm.weight"}},
+     {"visual.ln_pre.weight", as_openai, "vision_model.pre_layrnorm.weight", no, "visual.trunk.norm_pre.weight"}},
     {R::first_norm,      P::bias,   {width},
-     {"visual.ln_pre.bias", as_openai, "vision_model.pre_layrnorm.bias"}},
+     {"visual.ln_pre.bias", as_openai, "vision_model.pre_layrnorm.bias", no, "visual.trunk.norm_pre.bias"}},
     {R::last_norm,       P::weight, {width},
-     {"visual.ln_post.weight", as_openai, "vision_model.post_layernorm.weight"}},
+     {"visual.ln_post.weight", as_openai, "vision_model.post_layernorm.weight", {}, "visual.trunk.norm.weight"}},
     {R::last_norm,       P::bias,   {width},
-     {"visual.ln_post.bias", as_openai, "vision_model.post_layernorm.bias"}},
+     {"visual.ln_post.bias", as_openai, "vision_model.post_layernorm.bias", {}, "visual.trunk.norm.bias"}},
+    {R::last_norm,       P::weight, {width}, {no, no, no, no, "visual.trunk.fc_norm.weight"}, alternative},
+    {R::last_norm,       P::bias,   {width}, {no, no, no, no, "visual.trunk.fc_norm.bias"}, alternative},
     {R::projection,      P::weight, {embed, width},
-     {{"visual.proj", F::transposed}, as_openai, "visual_projection.weight"}},
-    {R::buffer,          P::weight, {}, {"", "", "vision_model.embeddings.position_ids"}, Presence::dropped},
+     {{"visual.proj", F::transposed}, as_openai, "visual_projection.weight", no, "visual.trunk.head.weight"}},
+    {R::projection,      P::weight, {embed, width}, {no, no, no, no, "visual.head.proj.weight"}, alternative},
+    {R::projection,      P::bias,   {embed}, {"visual.proj_bias", no, no, no, "visual.trunk.head.bias"}, optional},
+    {R::projection,      P::bias,   {embed}, {no, no, no, no, "visual.head.proj.bias"}, alternative},
+    {R::buffer,          P::weight, {}, {no, no, "vision_model.embeddings.position_ids"}, Presence::dropped},
+};
+
+/// Meta's names (PE), and open_clip's (CoCa) where queries are several.
+inline constexpr Row probe_pool[] = {
+    {R::pool_probe,      P::weight, {width}, {"probe", {}, no, "probe", "latent"}, optional},
+    {R::pool_queries,    P::weight, {queries, pool}, {"query", {}, no, no, no}, optional},
+    {R::pool_norm_query, P::weight, {pool}, {"ln_q.weight", {}, no, no, no}, optional},
+    {R::pool_norm_query, P::bias,   {pool}, {"ln_q.bias", {}, no, no, no}, optional},
+    {R::pool_norm_key,   P::weight, {width}, {"ln_k.weight", {}, no, no, no}, optional},
+    {R::pool_norm_key,   P::bias,   {width}, {"ln_k.bias", {}, no, no, no}, optional},
+    {R::pool_in,         P::weight, {pool_qkv, width},
+     {"attn.in_proj_weight", {}, no, "attention.in_proj_weight", no}, optional},
+    {R::pool_in,         P::weight, {pool_qkv, width}, {no, no, no, no, {"q.weight", F::first_third}}, alternative},
+    {R::pool_in,         P::weight, {pool_qkv, width},
+     {no, no, no, no, {"kv.weight", F::last_two_thirds}}, alternative},
+    {R::pool_in,         P::bias,   {pool_qkv},
+     {"attn.in_proj_bias", {}, no, "attention.in_proj_bias", no}, optional},
+    {R::pool_in,         P::bias,   {pool_qkv}, {no, no, no, no, {"q.bias", F::first_third}}, alternative},
+    {R::pool_in,         P::bias,   {pool_qkv}, {no, no, no, no, {"kv.bias", F::last_two_thirds}}, alternative},
+    {R::pool_query,      P::weight, {pool, pool}, {"attn.q_proj_weight", {}, no, no, no}, optional},
+    {R::pool_key,        P::weight, {pool, width}, {"attn.k_proj_weight", {}, no, no, no}, optional},
+    {R::pool_value,      P::weight, {pool, width}, {"attn.v_proj_weight", {}, no, no, no}, optional},
+    {R::pool_out,        P::weight, {pool, pool},
+     {"attn.out_proj.weight", {}, no, "attention.out_proj.weight", "proj.weight"}, optional},
+    {R::pool_out,        P::bias,   {pool},
+     {"attn.out_proj.bias", {}, no, "attention.out_proj.bias", "proj.bias"}, optional},
+    {R::pool_norm,       P::weight, {pool}, {"layernorm.weight", {}, no, "layernorm.weight", "norm.weight"}, optional},
+    {R::pool_norm,       P::bias,   {pool}, {"layernorm.bias", {}, no, "layernorm.bias", "norm.bias"}, optional},
+    {R::pool_mlp_in,     P::weight, {hidden, pool},
+     {"mlp.c_fc.weight", {}, no, "mlp.fc1.weight", "mlp.fc1.weight"}, optional},
+    {R::pool_mlp_in,     P::bias,   {hidden}, {"mlp.c_fc.bias", {}, no, "mlp.fc1.bias", "mlp.fc1.bias"}, optional},
+    {R::pool_mlp_out,    P::weight, {pool, hidden},
+     {"mlp.c_proj.weight", {}, no, "mlp.fc2.weight", "mlp.fc2.weight"}, optional},
+    {R::pool_mlp_out,    P::bias,   {pool}, {"mlp.c_proj.bias", {}, no, "mlp.fc2.bias", "mlp.fc2.bias"}, optional},
+};
+
+/// MobileCLIP-B's patch embedding: three convolutions without overlap, the first two with their batch norms.
+inline constexpr Row patch_stem[] = {
+    {R::convolution_1, P::weight,        {stem, colours, kernel_1, kernel_1}, {"0.conv.weight"}, optional},
+    {R::convolution_1, P::norm_weight,   {stem},                              {"0.bn.weight"}, optional},
+    {R::convolution_1, P::norm_bias,     {stem},                              {"0.bn.bias"}, optional},
+    {R::convolution_1, P::norm_mean,     {stem},                              {"0.bn.running_mean"}, optional},
+    {R::convolution_1, P::norm_variance, {stem},                              {"0.bn.running_var"}, optional},
+    {R::convolution_1, P::norm_batches,  {},                                  {"0.bn.num_batches_tracked"}, optional},
+    {R::convolution_2, P::weight,        {stem, stem, kernel_2, kernel_2},    {"1.conv.weight"}, optional},
+    {R::convolution_2, P::norm_weight,   {stem},                              {"1.bn.weight"}, optional},
+    {R::convolution_2, P::norm_bias,     {stem},                              {"1.bn.bias"}, optional},
+    {R::convolution_2, P::norm_mean,     {stem},                              {"1.bn.running_mean"}, optional},
+    {R::convolution_2, P::norm_variance, {stem},                              {"1.bn.running_var"}, optional},
+    {R::convolution_2, P::norm_batches,  {},                                  {"1.bn.num_batches_tracked"}, optional},
+    {R::convolution_3, P::weight,        {width, stem, kernel_3, kernel_3},   {"2.conv.weight"}, optional},
+    {R::convolution_3, P::bias,          {width},                             {"2.conv.bias"}, optional},
 };
 
 inline constexpr Row text_transformer[] = {
@@ -207,31 +145,55 @@ inline constexpr Row text_transformer[] = {
      {"token_embedding.weight", "text.token_embedding.weight", "text_model.embeddings.token_embedding.weight"}},
     {R::positions,   P::weight, {context_length, width},
      {"positional_embedding", "text.positional_embedding", "text_model.embeddings.position_embedding.weight"}},
+    {R::class_token, P::weight, {width}, {"cls_emb", "text.cls_emb"}, optional},
     {R::last_norm,   P::weight, {width},
      {"ln_final.weight", "text.ln_final.weight", "text_model.final_layer_norm.weight"}},
     {R::last_norm,   P::bias,   {width},
      {"ln_final.bias", "text.ln_final.bias", "text_model.final_layer_norm.bias"}},
     {R::projection,  P::weight, {embed, width},
-     {{"text_projection", F::transposed}, {"text.text_projection", F::transposed}, "text_projection.weight"}},
+     {{"text_projection", F::transposed}, {"text.text_projection", F::transposed}, "text_projection.weight",
+      "text_model.head.weight"}},
+    {R::projection,  P::weight, {embed, width},
+     {"text_projection.weight", "text.text_projection.weight", no, no}, alternative},
+    {R::projection,  P::bias,   {embed},
+     {"text_projection.bias", "text.text_projection.bias", no, "text_model.head.bias"}, optional},
     {R::buffer,      P::weight, {}, {"attn_mask", "text.attn_mask"}, Presence::dropped},
-    {R::buffer,      P::weight, {}, {"", "", "text_model.embeddings.position_ids"}, Presence::dropped},
+    {R::buffer,      P::weight, {}, {no, no, "text_model.embeddings.position_ids"}, Presence::dropped},
 };
 
 inline constexpr Row block[] = {
-    {R::norm_1,        P::weight, {width},         {"ln_1.weight", as_openai, "layer_norm1.weight"}},
-    {R::norm_1,        P::bias,   {width},         {"ln_1.bias", as_openai, "layer_norm1.bias"}},
-    {R::attention_in,  P::weight, {qkv, width},
-     {"attn.in_proj_weight", as_openai, {"self_attn.*_proj.weight", F::thirds}}},
-    {R::attention_in,  P::bias,   {qkv},
-     {"attn.in_proj_bias", as_openai, {"self_attn.*_proj.bias", F::thirds}}},
-    {R::attention_out, P::weight, {width, width},  {"attn.out_proj.weight", as_openai, "self_attn.out_proj.weight"}},
-    {R::attention_out, P::bias,   {width},         {"attn.out_proj.bias", as_openai, "self_attn.out_proj.bias"}},
-    {R::norm_2,        P::weight, {width},         {"ln_2.weight", as_openai, "layer_norm2.weight"}},
-    {R::norm_2,        P::bias,   {width},         {"ln_2.bias", as_openai, "layer_norm2.bias"}},
-    {R::mlp_in,        P::weight, {hidden, width}, {"mlp.c_fc.weight", as_openai, "mlp.fc1.weight"}},
-    {R::mlp_in,        P::bias,   {hidden},        {"mlp.c_fc.bias", as_openai, "mlp.fc1.bias"}},
-    {R::mlp_out,       P::weight, {width, hidden}, {"mlp.c_proj.weight", as_openai, "mlp.fc2.weight"}},
-    {R::mlp_out,       P::bias,   {width},         {"mlp.c_proj.bias", as_openai, "mlp.fc2.bias"}},
+    {R::norm_1,         P::weight, {width},         {"ln_1.weight", {}, "layer_norm1.weight", {}, "norm1.weight"}},
+    {R::norm_1,         P::bias,   {width},         {"ln_1.bias", {}, "layer_norm1.bias", {}, "norm1.bias"}},
+    {R::attention_in,   P::weight, {qkv, width},
+     {"attn.in_proj_weight", {}, {"self_attn.*_proj.weight", F::thirds}, {}, "attn.qkv.weight"}},
+    {R::attention_in,   P::weight, {qkv, width},    {no, no, no, no, {"attn.*_proj.weight", F::thirds}}, alternative},
+    {R::attention_in,   P::bias,   {qkv},
+     {"attn.in_proj_bias", {}, {"self_attn.*_proj.bias", F::thirds}, {}, "attn.qkv.bias"}},
+    {R::attention_in,   P::bias,   {qkv},
+     {no, no, no, no, {"attn.*_proj.bias", F::thirds_no_key}}, alternative},
+    {R::attention_in,   P::bias,   {qkv},           {no, no, no, no, {"attn.*_bias", F::thirds_no_key}}, alternative},
+    {R::attention_norm, P::weight, {width},
+     {"attn.inner_norm.weight", {}, no, {}, "attn.norm.weight"}, optional},
+    {R::attention_norm, P::bias,   {width},         {"attn.inner_norm.bias", {}, no, {}, "attn.norm.bias"}, optional},
+    {R::attention_out,  P::weight, {width, width},
+     {"attn.out_proj.weight", {}, "self_attn.out_proj.weight", {}, "attn.proj.weight"}},
+    {R::attention_out,  P::bias,   {width},
+     {"attn.out_proj.bias", {}, "self_attn.out_proj.bias", {}, "attn.proj.bias"}},
+    {R::scale_1,        P::weight, {width},         {"ls_1.gamma", {}, no, {}, "ls1.gamma"}, optional},
+    {R::norm_2,         P::weight, {width},         {"ln_2.weight", {}, "layer_norm2.weight", {}, "norm2.weight"}},
+    {R::norm_2,         P::bias,   {width},         {"ln_2.bias", {}, "layer_norm2.bias", {}, "norm2.bias"}},
+    {R::mlp_in,         P::weight, {hidden, width}, {"mlp.c_fc.weight", {}, "mlp.fc1.weight", {}, "mlp.fc1.weight"}},
+    {R::mlp_in,         P::weight, {hidden, width}, {no, no, no, no, "mlp.fc1_x.weight"}, alternative},
+    {R::mlp_in,         P::bias,   {hidden},        {"mlp.c_fc.bias", {}, "mlp.fc1.bias", {}, "mlp.fc1.bias"}},
+    {R::mlp_in,         P::bias,   {hidden},        {no, no, no, no, "mlp.fc1_x.bias"}, alternative},
+    {R::mlp_gate,       P::weight, {hidden, width}, {"mlp.c_gate.weight", {}, no, {}, "mlp.fc1_g.weight"}, optional},
+    {R::mlp_gate,       P::bias,   {hidden},        {"mlp.c_gate.bias", {}, no, {}, "mlp.fc1_g.bias"}, optional},
+    {R::mlp_norm,       P::weight, {hidden},        {"mlp.inner_norm.weight", {}, no, {}, "mlp.norm.weight"}, optional},
+    {R::mlp_norm,       P::bias,   {hidden},        {"mlp.inner_norm.bias", {}, no, {}, "mlp.norm.bias"}, optional},
+    {R::mlp_out,        P::weight, {width, hidden},
+     {"mlp.c_proj.weight", {}, "mlp.fc2.weight", {}, "mlp.fc2.weight"}},
+    {R::mlp_out,        P::bias,   {width},         {"mlp.c_proj.bias", {}, "mlp.fc2.bias", {}, "mlp.fc2.bias"}},
+    {R::scale_2,        P::weight, {width},         {"ls_2.gamma", {}, no, {}, "ls2.gamma"}, optional},
 };
 
 inline constexpr Row resnet_stem[] = {
@@ -313,22 +275,30 @@ inline constexpr Row attention_pool[] = {
 
 namespace groups {
 
-inline constexpr Group model[] = {{{"", nullptr, nullptr}, rows::model}};
+inline constexpr Group model[] = {{{""}, rows::model}};
 
 inline constexpr Group vision_transformer[] = {
-    {{"", nullptr, nullptr}, rows::vision_transformer},
-    {{"visual.transformer.resblocks.#.", nullptr, "vision_model.encoder.layers.#."}, rows::block},
+    {{""}, rows::vision_transformer},
+    {{"visual.transformer.resblocks.#.", {}, "vision_model.encoder.layers.#.", {}, "visual.trunk.blocks.#."},
+     rows::block},
+    {{"visual.attn_pool.", {}, {}, "vision_model.head.", "visual.trunk.attn_pool."}, rows::probe_pool},
+    {{"visual.stem.", {}, {}, {}, "visual.trunk.patch_embed.backbone."}, rows::patch_stem},
 };
 
 inline constexpr Group text_transformer[] = {
-    {{"", nullptr, nullptr}, rows::text_transformer},
-    {{"transformer.resblocks.#.", "text.transformer.resblocks.#.", "text_model.encoder.layers.#."}, rows::block},
+    {{""}, rows::text_transformer},
+    {{"transformer.resblocks.#.",
+      "text.transformer.resblocks.#.",
+      "text_model.encoder.layers.#.",
+      {},
+      {"text.transformer.resblocks.#.", Layout::open_clip}},
+     rows::block},
 };
 
 inline constexpr Group modified_resnet[] = {
-    {{"visual.", nullptr, nullptr}, rows::resnet_stem},
-    {{"visual.layer#.#.", nullptr, nullptr}, rows::bottleneck, 4},
-    {{"visual.attnpool.", nullptr, nullptr}, rows::attention_pool},
+    {{"visual."}, rows::resnet_stem},
+    {{"visual.layer#.#."}, rows::bottleneck, 4},
+    {{"visual.attnpool."}, rows::attention_pool},
 };
 
 }  // namespace groups

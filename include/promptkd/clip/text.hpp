@@ -35,15 +35,17 @@ struct TextBatch {
     Sequences sequences;  ///< what is in the rows
     /// (rows, d): token embedding + position; position alone under a context vector.
     Buffer<D, typename D::Scalar> base;
-    Buffer<D, std::int32_t> end_positions;  ///< EOT of each text, counted from the start of its run
+    Buffer<D, std::int32_t> end_positions;  ///< the row of each text that is read, counted from the start of its run
     PlacementTable<D> context;              ///< rows of the shallow context vectors
     PlacementTable<D> deep;                 ///< rows 1…n of the deep prompts
+    Buffer<D, std::int32_t> class_keys;     ///< of a class token behind the texts: how many tokens it sees
 
     /// Number of texts.
     Index count() const { return sequences.count; }
 };
 
-/// CLIP's causal text encoder with frozen weights, optional context vectors and deep prompts.
+/// A text encoder, CLIP's or another that its TextConfig describes, with frozen weights, optional context vectors and
+/// deep prompts.
 template <Device D>
 class TextTransformer {
 public:
@@ -54,10 +56,13 @@ public:
     /// it.
     TextTransformer(FrozenStore<D>& store, const TensorMap& map)
         : config_(text_config(map)),
-          transformer_(detail::empty_blocks<D>(config_.layers, config_.width, config_.heads, gelu_of(map))) {
+          transformer_(detail::empty_blocks<D>(config_.layers, config_.width, config_.heads, config_.blocks)) {
+        ln_final_.epsilon = config_.blocks.epsilon;
         WeightReader<D> reader(store, map, schema::text_transformer, sizes_of(config_));
         embedding_ = reader.tensor(schema::Role::token_table);
         positions_ = reader.tensor(schema::Role::positions).template to<T>();
+        if (config_.pooling == TextPooling::class_token)
+            class_token_ = reader.tensor(schema::Role::class_token).template to<T>();
         detail::visit_blocks(reader, transformer_);
         reader.norm(schema::Role::last_norm, ln_final_);
         reader.matrix(schema::Role::projection, projection_);
@@ -77,15 +82,20 @@ public:
         tokens.end_id = config_.end_id;
         check(tokens, context, deep_prompts);
         TextBatch<D> batch;
+        savings = valid_savings(savings);
         Index longest = 0;
-        for (Index i = 0; i < tokens.count; ++i) longest = std::max(longest, tokens.end_of_text(i) + 1);
-        const Index length = savings.cut_after_end ? longest : tokens.context_length;
+        for (Index i = 0; i < tokens.count; ++i) longest = std::max(longest, end_of(tokens, i) + 1);
+        const Index length = savings.cut_after_end ? longest : sequence_of(tokens);
         const Index prefix = savings.share_prefix ? shared_prefix(tokens, context) : 0;
-        batch.sequences = {prefix, tokens.count, length - prefix, true};
+        batch.sequences = {prefix, tokens.count, length - prefix, config_.causal};
+        if (config_.pooling == TextPooling::class_token) {
+            batch.class_keys = Buffer<D, std::int32_t>(device, class_keys(tokens));
+            batch.sequences.last_row_keys = batch.class_keys.data();
+        }
         batch.base = Buffer<D, T>(device, fixed_rows(tokens, context, batch.sequences));
         std::vector<std::int32_t> ends;
         for (Index i = 0; i < tokens.count; ++i)
-            ends.push_back(static_cast<std::int32_t>(tokens.end_of_text(i) - prefix));
+            ends.push_back(static_cast<std::int32_t>(feature_row(tokens, i) - prefix));
         batch.end_positions = Buffer<D, std::int32_t>(device, ends);
         batch.context = place(device, context, batch.sequences);
         if (deep_prompts > 0)
@@ -152,13 +162,47 @@ public:
         return rows;
     }
 
+    /// The savings that leave this encoder's features unchanged: without a causal mask none; where the last position is
+    /// read the shared prefix alone.
+    TextSavings valid_savings(TextSavings wanted) const {
+        wanted.share_prefix = wanted.share_prefix && config_.causal;
+        wanted.cut_after_end = wanted.cut_after_end && config_.causal && config_.pooling == TextPooling::end;
+        return wanted;
+    }
+
 private:
+    /// Where a text ends: prompts must stand before.
+    Index end_of(const TokenRows& tokens, Index text) const {
+        return config_.pooling == TextPooling::last ? tokens.context_length - 1 : tokens.end_of_text(text);
+    }
+    /// Tokens of each sequence.
+    Index sequence_of(const TokenRows& tokens) const {
+        return tokens.context_length + (config_.pooling == TextPooling::class_token ? 1 : 0);
+    }
+    /// Where the features of a text are taken.
+    Index feature_row(const TokenRows& tokens, Index text) const {
+        return config_.pooling == TextPooling::class_token ? tokens.context_length : end_of(tokens, text);
+    }
+    /// How many tokens each text's class token sees: key j is open where j = 0 or token j − 1 is none of the padding
+    /// (id 0) behind the text, so that the first token of the padding is (open_clip's CoCa).
+    static std::vector<std::int32_t> class_keys(const TokenRows& tokens) {
+        std::vector<std::int32_t> keys;
+        for (Index i = 0; i < tokens.count; ++i) {
+            Index length = tokens.context_length;
+            while (length > 0 && tokens.at(i, length - 1) == 0) --length;
+            keys.push_back(static_cast<std::int32_t>(length + 1));
+        }
+        return keys;
+    }
+
     void check(const TokenRows& tokens, const ContextLayout& context, Index deep_prompts) const {
         require(tokens.count > 0, "no texts to encode");
         require(tokens.context_length <= config_.context_length, "texts of ", tokens.context_length,
                 " tokens, but the model's context length is ", config_.context_length);
+        require(config_.pooling == TextPooling::end || tokens.context_length == config_.context_length, "texts of ",
+                tokens.context_length, " tokens, but this model reads the last of its ", config_.context_length);
         for (Index i = 0; i < tokens.count; ++i) {
-            const Index end = tokens.end_of_text(i);
+            const Index end = end_of(tokens, i);
             require(tokens.end_id < 0 || end > 0, "text ", i, " has no end token (id ", tokens.end_id, ")");
             require(deep_prompts < end, "text ", i, " ends at token ", end, ", inside its ", deep_prompts,
                     " deep prompts");
@@ -182,7 +226,9 @@ private:
             for (Index k = 0; k < context.vectors; ++k) learnable[static_cast<std::size_t>(context.position(i, k))] = 1;
             for (Index t = i == 0 ? 0 : s.prefix; t < s.tokens(); ++t) {
                 T* row = rows.data() + row_of(s, i, t) * d;
-                if (!learnable[static_cast<std::size_t>(t)]) {
+                if (t == tokens.context_length) {
+                    std::copy(class_token_.begin(), class_token_.end(), row);
+                } else if (!learnable[static_cast<std::size_t>(t)]) {
                     const std::vector<T> embedded = embed_tokens({tokens.at(i, t)});
                     std::copy(embedded.begin(), embedded.end(), row);
                 }
@@ -208,10 +254,10 @@ private:
 
     TextConfig config_;
     HostTensor embedding_;
-    std::vector<T> positions_;
+    std::vector<T> positions_, class_token_;
     Transformer<D> transformer_;
-    FrozenNorm<T> ln_final_;
-    FrozenLinear<T> projection_;
+    Norm<T> ln_final_;
+    Linear<T> projection_;
 };
 
 }  // namespace promptkd

@@ -37,7 +37,7 @@ struct Gemm {
     double alpha = 1, beta = 0;                       ///< factors of the product, of what c held before
     Index batch = 1, outer = 1;                       ///< products of one size: outer × batch
     const void* bias = nullptr;                       ///< n values added to each row; null: none
-    bool bias_as_c = false;                           ///< only for a device that says so, see FrozenLinear
+    bool bias_as_c = false;                           ///< only for a device that says so, see Linear
     const void* residual = nullptr;                   ///< a matrix of c's shape that is added; null: none
 
     /// Where product (o, i) begins in c.

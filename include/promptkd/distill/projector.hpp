@@ -107,12 +107,12 @@ public:
             t.norm.x_hat = keep<T>(w, x.rows, hidden_);
             t.active = keep<T>(w, x.rows, hidden_);
             t.norm.variance = keep<T>(w, hidden_);
-            linear_forward(w.device, linears_[i], x, t.active);
+            linear_forward(w.device, linears_[i].layer(), x, t.active);
             batch_norm_forward(w, norms_[i].view(), t.active, t.norm, t.active, tape.parallel);
             relu_forward(w.device, t.active, t.active);
             x = t.active;
         }
-        linear_forward(w.device, linears_.back(), x, y);
+        linear_forward(w.device, linears_.back().layer(), x, y);
     }
 
     /// A training pass was queued, which moved the running statistics.
@@ -125,12 +125,12 @@ public:
         const WorkspaceScope scope(w);
         for (std::size_t i = 0; i < norms_.size(); ++i) {
             const Matrix<T> out = scratch<T>(w, x.rows, hidden_);
-            linear_forward(w.device, linears_[i], x, out);
+            linear_forward(w.device, linears_[i].layer(), x, out);
             batch_norm_inference(w.device, norms_[i].view(), out, out);
             relu_forward(w.device, out, out);
             x = out;
         }
-        linear_forward(w.device, linears_.back(), x, y);
+        linear_forward(w.device, linears_.back().layer(), x, y);
     }
 
     /// Adds the parameters' gradients; dy (rows, outputs) is overwritten; dx (rows, inputs) unless it has no data.
@@ -139,12 +139,14 @@ public:
         for (std::size_t i = norms_.size(); i > 0; --i) {
             const typename Tape::Layer& t = tape.layers[i - 1];
             const Matrix<T> next = scratch<T>(w, dy.rows, hidden_);
-            linear_backward(w.device, linears_[i], t.active, dy, next);
+            add_linear_gradients(w.device, linears_[i].layer(), t.active, dy);
+            linear_backward(w.device, linears_[i].layer(), dy, next);
             relu_backward(w.device, t.active, next);
             batch_norm_backward(w, norms_[i - 1].view(), t.norm, next, tape.parallel);
             dy = next;
         }
-        linear_backward(w.device, linears_.front(), tape.x, dy, dx);
+        add_linear_gradients(w.device, linears_.front().layer(), tape.x, dy);
+        if (dx.data) linear_backward(w.device, linears_.front().layer(), dy, dx);
     }
 
 private:
@@ -166,7 +168,7 @@ private:
     }
 
     Index outputs_, hidden_;
-    std::vector<TrainableLinear<T>> linears_;
+    std::vector<LinearParams<T>> linears_;
     std::vector<Norm> norms_;
 };
 

@@ -194,8 +194,7 @@ void Student<D>::backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& t
     if (d_own.data && d_encoded.data) add_scaled(*device_, 1, d_own.data, d_encoded.data, d_encoded.count());
     const PlacedPrompts<T> placed{prompts(), table_.view(tape.encoded.rows)};
     if (own_) {
-        const WeightGradients<T> weights = own_->gradients();
-        own_->encoder().backward(w, d_encoded, placed, tape.vision, &weights);
+        own_->encoder().backward(w, d_encoded, placed, tape.vision);
     } else if (prompts()) {
         model_->vision().backward(w, d_encoded, placed, tape.vision);
     }

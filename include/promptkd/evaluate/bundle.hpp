@@ -32,6 +32,7 @@ namespace promptkd {
 // | vision_heads, gelu | of the CLIP model, where the tensors do not tell them             | from the tensors  |
 // | mixture_features   | "plain" or "prompted": with or without the visual prompts were    | plain             |
 // |                    | the features made that mixture and guard read                     |                   |
+// | vision_…           | the description of its image tower, see tower_entries             | CLIP's            |
 // | student            | JSON, for people: prompts, depth, projector_layers, train         | –                 |
 // | preprocessing      | JSON, for people: resolution, resize, crop, normalization         | –                 |
 // | provenance         | JSON, for people: data, teacher, settings of the run              | –                 |
@@ -55,9 +56,10 @@ struct BundleFeature {
 };
 
 /// The features that this version reads. A feature is one row here, together with the code that writes and reads it.
-inline constexpr std::array<BundleFeature, 2> bundle_features{{
+inline constexpr std::array<BundleFeature, 3> bundle_features{{
     {"mixture", "the student is mixed with the zero-shot one that it was made from"},
     {"guard", "the further an image is from those of the distillation, the less of the distilled student is mixed in"},
+    {"tower", "the image tower is not CLIP's own kind: the entries of tower_entries describe it"},
 }};
 
 /// The highest format_version that this version reads, and the one that it writes.
@@ -107,6 +109,8 @@ inline TensorMap image_branch(const TensorMap& model) {
         if (schema::is_student_weight(name)) out.tensors[name] = tensor;
     for (const char* key : {"vision_heads", "gelu"})
         if (model.metadata.count(key)) out.metadata[key] = model.metadata.at(key);
+    for (const std::string key : tower_entries)
+        if (key.rfind("vision_", 0) == 0 && model.metadata.count(key)) out.metadata[key] = model.metadata.at(key);
     return out;
 }
 
@@ -174,6 +178,8 @@ inline TensorMap make_bundle(const BundleParts& parts) {
         required.push_back("mixture");
         if (parts.mixture->guard) required.push_back("guard");
     }
+    if (!has_plain_image_tower(branch) && std::count(required.begin(), required.end(), "tower") == 0)
+        required.push_back("tower");
     if (!required.empty()) bundle.metadata["requires"] = nlohmann::json(required).dump();
     for (const auto& [key, note] : parts.notes) bundle.metadata[key] = note.dump();
     return bundle;

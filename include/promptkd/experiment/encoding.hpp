@@ -65,7 +65,7 @@ std::vector<typename D::Scalar> encode_pixels(D& device, const ClipModel<D>& mod
     return all;
 }
 
-/// exp(s)·u·wᵀ of raw features (n, e) and (classes, e) on the host.
+/// exp(s)·u·wᵀ, plus the model's logit bias, of raw features (n, e) and (classes, e) on the host.
 template <Device D, class T>
 HostTensor logits_of_features(D& device, const ClipModel<D>& model, std::vector<T> images, std::vector<T> texts) {
     const Index embed = model.vision().embed();
@@ -74,7 +74,10 @@ HostTensor logits_of_features(D& device, const ClipModel<D>& model, std::vector<
     normalize_rows(texts, embed);
     Buffer<D, T> u(device, images), w(device, texts), logits(device, n * classes);
     cosine_logits(device, u.matrix(n, embed), w.matrix(classes, embed), model.logit_scale(), logits.matrix(n, classes));
-    return make_tensor(logits.to_host(), {n, classes});
+    std::vector<T> values = logits.to_host();
+    if (model.logit_bias() != 0)
+        for (T& value : values) value += static_cast<T>(model.logit_bias());
+    return make_tensor(std::move(values), {n, classes});
 }
 
 template <Device D>

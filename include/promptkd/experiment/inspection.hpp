@@ -5,6 +5,7 @@
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
 #include <promptkd/evaluate/bundle.hpp>
+#include <promptkd/experiment/tower_description.hpp>
 #include <promptkd/learner/registry.hpp>
 
 #include <map>
@@ -17,10 +18,11 @@ namespace promptkd {
 
 /// What a file says of its CLIP model. Sizes are there where the branch is (those of a vision transformer alone).
 struct ModelInspection {
-    Inventory inventory;                 ///< what is missing, and what has no place in the model
-    std::optional<Gelu> activation;      ///< nothing where the file does not tell
-    std::optional<VisionConfig> vision;  ///< of the image branch, where it is a transformer
-    std::optional<TextConfig> text;      ///< of the text branch
+    Inventory inventory;                                  ///< what is missing, and what has no place in the model
+    std::optional<Gelu> activation;                       ///< nothing where the file does not tell
+    std::optional<VisionConfig> vision;                   ///< of the image branch, where it is a transformer
+    std::optional<TextConfig> text;                       ///< of the text branch
+    nlohmann::json vision_description, text_description;  ///< sizes and policies of both, see describe(); null: absent
 };
 
 /// What a file of weights holds.
@@ -47,7 +49,9 @@ inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
     try {
         if (map.metadata.count("gelu") != 0) model.activation = gelu_of(map);
         if (schema::has_vision_transformer(map)) model.vision = vision_config(map);
+        if (model.vision) model.vision_description = describe(map, *model.vision);
         if (schema::has_text_branch(map)) model.text = text_config(map);
+        if (model.text) model.text_description = describe(map, *model.text);
     } catch (const Error& error) {
         out.problem = error.what();
     }

@@ -42,26 +42,27 @@ public:
 
     /// shift (batch, d_t) = π(u), u (batch, e); `active` (batch, hidden) is kept for backward.
     void shift(D& device, Matrix<const T> u, Matrix<T> active, Matrix<T> shift) const {
-        linear_forward(device, first_, u, active);
+        linear_forward(device, first_.layer(), u, active);
         relu_forward(device, active, active);
-        linear_forward(device, second_, active, shift);
+        linear_forward(device, second_.layer(), active, shift);
     }
 
     /// Adds the meta-net's gradients from d_shift (batch, d_t); d_active is scratch (batch, hidden).
     void shift_backward(D& device, Matrix<const T> u, Matrix<const T> active, Matrix<const T> d_shift,
                         Matrix<T> d_active) const {
-        linear_backward(device, second_, active, d_shift, d_active);
+        add_linear_gradients(device, second_.layer(), active, d_shift);
+        linear_backward(device, second_.layer(), d_shift, d_active);
         relu_backward(device, active, d_active);
-        linear_backward(device, first_, u, d_active);
+        add_linear_gradients(device, first_.layer(), u, d_active);
     }
 
 private:
-    TrainableLinear<T> add_linear(const std::string& name, Index out, Index in) {
+    LinearParams<T> add_linear(const std::string& name, Index out, Index in) {
         return {&this->params_.add(name + ".weight", {out, in}), &this->params_.add(name + ".bias", {out})};
     }
 
     Index vectors_, hidden_;
-    TrainableLinear<T> first_, second_;
+    LinearParams<T> first_, second_;
 };
 
 /// Trains CoCoOp: the text branch runs once for each image, with that image's context; its activations are kept for one

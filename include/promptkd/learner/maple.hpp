@@ -52,15 +52,17 @@ public:
         const Index half = made_.size() / 2;
         device.zero(made_.data() + half, static_cast<std::size_t>(half) * sizeof(T));
         for (std::size_t i = 0; i < projections_.size(); ++i)
-            linear_forward(device, projections_[i], this->text_.values(i), visual_values(i));
+            linear_forward(device, projections_[i].layer(), this->text_.values(i), visual_values(i));
     }
 
     void backward_prompts() override {
         D& device = this->params_.device();
         for (std::size_t i = 0; i < projections_.size(); ++i) {
             const Param<T>& from = *this->text_.layers[i];
-            linear_backward(device, projections_[i], this->text_.values(i), this->visual_.gradients(i),
-                            scratch_.matrix(vectors_, text_width_));
+            const Linear<T> projection = projections_[i].layer();
+            const Matrix<T> dy = this->visual_.gradients(i);
+            add_linear_gradients(device, projection, this->text_.values(i), dy);
+            linear_backward(device, projection, dy, scratch_.matrix(vectors_, text_width_));
             add_scaled(device, 1, scratch_.data(), from.grad, from.count());
         }
     }
@@ -89,7 +91,7 @@ private:
     }
 
     Index vectors_, text_width_, width_;
-    std::vector<TrainableLinear<T>> projections_;
+    std::vector<LinearParams<T>> projections_;
     std::vector<Param<T>> visual_params_;
     Buffer<D, T> made_, scratch_;
 };

@@ -1,261 +1,214 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/nn/linear.hpp>
-#include <promptkd/nn/weight_gradients.hpp>
-#include <promptkd/op/attention.hpp>
-#include <promptkd/op/elementwise.hpp>
-#include <promptkd/op/fused_attention.hpp>
-#include <promptkd/op/norm.hpp>
+#include <promptkd/nn/mlp.hpp>
+#include <promptkd/nn/self_attention.hpp>
+#include <promptkd/op/branch.hpp>
 
 namespace promptkd {
+
+/// What the backward pass of a branch with its norm behind it needs.
+template <Device D>
+struct BranchTape {
+    Matrix<typename D::Activation> f;          ///< in front of the norm
+    RowMoments<typename D::Scalar> moments{};  ///< of the norm
+};
 
 /// What the backward pass of one block needs; allocated in the arena by the forward pass.
 template <Device D>
 struct BlockTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    AttentionShape attention;  ///< sequences and heads of the pass
-    Matrix<const A> x;         ///< input (rows, d)
-    RowMoments<T> moments_1;   ///< of ln_1
-    Matrix<A> qkv;             ///< queries, keys, values (rows, 3d); with a selection keys and values alone (rows, 2d)
-    Matrix<A> selected_q;      ///< with a selection: the queries (count, d)
-    A* probabilities = nullptr;  ///< (heads·queries, tokens); null with the fused attention, which keeps
-    T* log_sum = nullptr;        ///< (heads·queries) instead
-    Matrix<A> x_mid;             ///< after the attention's residual (queries, d)
-    RowMoments<T> moments_2;     ///< of ln_2
-    Matrix<A> hidden;            ///< c_fc's output before the GELU (queries, 4d)
+    SelfAttentionTape<D> attention;  ///< of the first branch
+    MlpTape<D> mlp;                  ///< of the second branch
+    Matrix<const A> x;               ///< input (rows, d)
+    RowMoments<T> moments_1;         ///< of ln_1 in front of attention
+    Matrix<A> x_mid;                 ///< after the attention's residual (queries, d)
+    RowMoments<T> moments_2;         ///< of ln_2 in front of the MLP
+    BranchTape<D> behind_1;          ///< of ln_1 behind attention
+    BranchTape<D> behind_2;          ///< of ln_2 behind the MLP
 
-    /// Of the first LayerNorm.
+    /// Of the first LayerNorm in front of its branch.
     LayerNormTape<A, T> ln_1() const { return {x, moments_1}; }
-    /// Of the second LayerNorm.
+    /// Of the second LayerNorm in front of its branch.
     LayerNormTape<A, T> ln_2() const { return {x_mid, moments_2}; }
-    /// What attention read.
-    QueriesKeysValues<A> attention_inputs() const { return split(selected_q, qkv); }
-
-    /// Queries, keys and values that stand side by side in `qkv`; or, unless `selected_q` is empty, keys and values.
-    static QueriesKeysValues<A> split(Matrix<A> selected_q, Matrix<A> qkv) {
-        const Index d = selected_q.data ? qkv.columns / 2 : qkv.columns / 3, first = selected_q.data ? 0 : d;
-        return {selected_q.data ? selected_q : qkv.column_range(0, d), qkv.column_range(first, d),
-                qkv.column_range(first + d, d)};
-    }
 };
 
-/// CLIP's residual attention block: x += attn(ln_1(x)); x += c_proj(gelu(c_fc(ln_2(x)))).
-/// With a Selection (the last block) only one row a sequence leaves the block, so queries, output projection and MLP
-/// run for those rows alone; keys and values for all. The weights are frozen unless backward() is told where their
-/// gradients go; what these need is then computed again, so that the tape is the same.
+/// A residual attention block: x += γ₁∘attn(ln_1(x)); x += γ₂∘mlp(ln_2(x)), or x += ln_1(attn(x)); x += ln_2(mlp(x))
+/// with NormPlace::after. γ is 1 unless there is LayerScale. With a Selection (the last block) only one row a sequence
+/// leaves the block, so queries, output projection and MLP run for those rows alone; keys and values for all. Whether a
+/// weight is frozen or trained is its layer's own matter; what the gradients of trained ones need is computed again, so
+/// that the tape is the same.
 template <Device D>
 struct Block {
     using T = typename D::Scalar;
     using A = typename D::Activation;
 
-    FrozenNorm<T> ln_1, ln_2;                         ///< in front of attention and of the MLP
-    FrozenLinear<T> in_proj, out_proj, c_fc, c_proj;  ///< of attention and of the MLP
-    Index d = 0, heads = 0;                           ///< width, attention heads
-    Gelu gelu = Gelu::quick;                          ///< activation of the MLP
+    Norm<T> ln_1, ln_2;                   ///< of attention and of the MLP
+    SelfAttention<D> attention;           ///< the first branch
+    Mlp<D> mlp;                           ///< the second branch
+    WeightVector<T> scale_1, scale_2;     ///< γ (d) of the branches, frozen; without values: 1
+    NormPlace norms = NormPlace::before;  ///< where ln_1 and ln_2 stand
+
+    /// d.
+    Index width() const { return attention.d; }
 
     /// y (queries, d) from x (rows, d). y may be x when nothing is taped and there is no selection. With `tape`, x and
     /// what the tape points to must stay as they are until backward().
     void forward(const Workspace<D>& w, const Sequences& s, const std::optional<Selection>& selection,
                  Matrix<const A> x, Matrix<A> y, BlockTape<D>* tape) const {
+        const Index d = width();
         require_shape(x, s.rows(), d, "residual attention block: x");
         require_shape(y, selection ? s.count : s.rows(), d, "residual attention block: y");
-        const Keep keep = tape ? Keep::yes : Keep::no;
+        const Keep kept = tape ? Keep::yes : Keep::no;
         BlockTape<D> local;
         BlockTape<D>& t = tape ? *tape : local;
-        t.attention = attention_shape(w.device, s, selection);
-        const Index queries = t.attention.queries();
-        if (keep == Keep::yes) allocate_kept(w, t);
+        t.attention.shape = attention.shape_of(w.device, s, selection);
+        const Index queries = t.attention.shape.queries();
+        if (kept == Keep::yes) allocate_kept(w, t);
         const WorkspaceScope scope(w);
         t.x = x;
-        if (keep == Keep::no) t.x_mid = selection ? scratch<A>(w, queries, d) : y;
+        if (kept == Keep::no) t.x_mid = selection ? scratch<A>(w, queries, d) : y;
         const Matrix<A> o = scratch<A>(w, queries, d);
         {
             const WorkspaceScope inner(w);
-            if (keep == Keep::no) allocate_attention(w, Keep::no, t);
-            attend(w, t, o, keep);
+            if (kept == Keep::no) attention.allocate(w, Keep::no, t.attention);
+            attend(w, t, o, kept);
         }
         finish_attention(w, t, o);
-        if (keep == Keep::no) t.hidden = scratch<A>(w, queries, c_fc.outputs());
-        mlp(w, t, o, y, keep);
+        if (kept == Keep::no) mlp.allocate(w, Keep::no, queries, t.mlp);
+        const auto run = [&](Matrix<A> out, Matrix<const A> residual) {
+            mlp.forward(w, norms == NormPlace::before ? Matrix<const A>(o) : Matrix<const A>(t.x_mid), t.mlp, kept, out,
+                        residual);
+        };
+        join(w, BranchEnd{ln_2, scale_2.values}, t.behind_2, t.x_mid, y, run);
     }
 
-    /// dx (rows, d) from dy (queries, d). dx may be dy when there is no selection. `weights`: where the gradients of
-    /// the weights are added; null for frozen ones.
-    void backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> dx,
-                  const WeightGradients<T>* weights = nullptr) const {
-        const AttentionShape& shape = t.attention;
-        const Index queries = shape.queries(), rows = shape.sequences.rows();
+    /// dx (rows, d) from dy (queries, d), and the gradients of the weights that are trained. dx may be dy when there is
+    /// no selection.
+    void backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> dx) const {
+        const AttentionShape& shape = t.attention.shape;
+        const Index queries = shape.queries(), rows = shape.sequences.rows(), d = width();
         require_shape(dy, queries, d, "gradient of a residual attention block: dy");
         require_shape(dx, rows, d, "gradient of a residual attention block: dx");
         const WorkspaceScope scope(w);
         const Matrix<A> d_mid = shape.selection ? scratch<A>(w, queries, d) : dx;
-        mlp_backward(w, t, dy, d_mid, weights);
-        if (weights) output_gradients(w, t, d_mid, *weights);
-        const Matrix<A> d_o = scratch<A>(w, queries, d);
-        linear_backward(w.device, out_proj, d_mid, d_o);
-        const Matrix<A> d_norm = scratch<A>(w, rows, d);
-        attend_backward(w, t, d_o, d_norm, weights);
-        add_norm_gradients(w.device, ln_1, t.ln_1(), d_norm, weights);
+        mlp_backward(w, t, dy, d_mid);
+        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_1, scale_1.values}, t.behind_1, d_mid);
+        const Matrix<A> d_in = scratch<A>(w, rows, d);
+        const auto input = [&](Matrix<A> to) { write_input(w, ln_1, t.x, to); };
+        attention.backward(w, t.attention, d_out, input, d_in);
+        if (norms == NormPlace::before) add_norm_gradients(w.device, ln_1, t.ln_1(), d_in);
         if (shape.selection) {
             zero(w.device, dx);
             scatter_add_selected(w.device, shape.sequences, *shape.selection, d_mid, dx);
         }
-        layer_norm_backward(w.device, ln_1, t.ln_1(), d_norm, dx, Accumulate::yes);
+        out_of_branch(w, ln_1, t.ln_1(), d_in, dx);
     }
 
 private:
-    AttentionShape attention_shape(const D& device, const Sequences& s,
-                                   const std::optional<Selection>& selection) const {
-        AttentionShape shape;
-        shape.sequences = s;
-        shape.selection = selection;
-        shape.heads = heads;
-        shape.head_dim = d / heads;
-        shape.tile = attention_tile(device, shape);
-        return shape;
-    }
+    /// How a branch joins the residual stream.
+    struct BranchEnd {
+        const Norm<T>& norm;
+        const T* scale;
+    };
 
     void allocate_kept(const Workspace<D>& w, BlockTape<D>& t) const {
-        const Index rows = t.attention.sequences.rows(), queries = t.attention.queries();
-        t.moments_1 = keep_moments<T>(w, rows);
-        allocate_attention(w, Keep::yes, t);
-        t.x_mid = keep<A>(w, queries, d);
-        t.moments_2 = keep_moments<T>(w, queries);
-        t.hidden = keep<A>(w, queries, c_fc.outputs());
+        const Index rows = t.attention.shape.sequences.rows(), queries = t.attention.shape.queries();
+        if (norms == NormPlace::before) t.moments_1 = keep_moments<T>(w, rows);
+        attention.allocate(w, Keep::yes, t.attention);
+        t.x_mid = keep<A>(w, queries, width());
+        if (norms == NormPlace::before) t.moments_2 = keep_moments<T>(w, queries);
+        mlp.allocate(w, Keep::yes, queries, t.mlp);
+        if (norms == NormPlace::before) return;
+        for (BranchTape<D>* behind : {&t.behind_1, &t.behind_2})
+            *behind = BranchTape<D>{keep<A>(w, queries, width()), keep_moments<T>(w, queries)};
     }
 
-    void allocate_attention(const Workspace<D>& w, Keep kept, BlockTape<D>& t) const {
-        const AttentionShape& shape = t.attention;
-        const Index rows = shape.sequences.rows();
-        if (shape.selection) t.selected_q = take<A>(w, kept, shape.sequences.count, d);
-        t.qkv = take<A>(w, kept, rows, shape.selection ? 2 * d : 3 * d);
-        if (uses_fused_attention(w.device, shape))
-            t.log_sum = take<T>(w, kept, heads * rows);
-        else
-            t.probabilities = take<A>(w, kept, kept == Keep::yes ? shape.scores() : shape.tile_scores());
-    }
-
-    /// o = attention(ln_1(x)) before the output projection.
-    void attend(const Workspace<D>& w, BlockTape<D>& t, Matrix<A> o, Keep keep) const {
+    /// o = attention(ln_1(x)), or attention(x), before the output projection.
+    void attend(const Workspace<D>& w, BlockTape<D>& t, Matrix<A> o, Keep kept) const {
+        if (norms == NormPlace::after) return attention.forward(w, t.x, t.attention, o, kept);
         const WorkspaceScope scope(w);
-        const AttentionShape& shape = t.attention;
-        const Sequences& s = shape.sequences;
-        const Matrix<A> norm = scratch<A>(w, s.rows(), d);
+        const Matrix<A> norm = scratch<A>(w, t.x.rows, t.x.columns);
         layer_norm_forward(w.device, t.x, ln_1, norm, t.moments_1);
-        if (shape.selection) {
-            const Matrix<A> selected = scratch<A>(w, s.count, d);
-            gather_selected(w.device, s, *shape.selection, norm, selected);
-            linear_forward(w.device, in_proj.row_range(0, d), selected, t.selected_q);
-            linear_forward(w.device, in_proj.row_range(d, 2 * d), norm, t.qkv);
-        } else {
-            linear_forward(w.device, in_proj, norm, t.qkv);
-        }
-        if (uses_fused_attention(w.device, shape))
-            fused_attention_forward(w.device, shape, t.attention_inputs(), t.log_sum, o);
-        else
-            attention_forward(w, shape, t.attention_inputs(), t.probabilities, o, keep);
+        attention.forward(w, norm, t.attention, o, kept);
     }
 
-    /// x_mid = x (its selected rows) + out_proj(o), then o = ln_2(x_mid).
+    /// x_mid = x (its selected rows) + the attention branch; then, unless the norms stand behind, o = ln_2(x_mid).
     void finish_attention(const Workspace<D>& w, BlockTape<D>& t, Matrix<A> o) const {
         const WorkspaceScope scope(w);
-        const AttentionShape& shape = t.attention;
+        const AttentionShape& shape = t.attention.shape;
         Matrix<const A> residual = t.x;
         if (shape.selection) {
-            const Matrix<A> selected = scratch<A>(w, o.rows, d);
+            const Matrix<A> selected = scratch<A>(w, o.rows, o.columns);
             gather_selected(w.device, shape.sequences, *shape.selection, t.x, selected);
             residual = selected;
         }
-        linear_forward(w.device, out_proj, o, t.x_mid, residual);
-        layer_norm_forward(w.device, t.x_mid, ln_2, o, t.moments_2);
+        const auto run = [&](Matrix<A> out, Matrix<const A> added) {
+            linear_forward(w.device, attention.out_proj, o, out, added);
+        };
+        join(w, BranchEnd{ln_1, scale_1.values}, t.behind_1, residual, t.x_mid, run);
+        if (norms == NormPlace::before) layer_norm_forward(w.device, t.x_mid, ln_2, o, t.moments_2);
     }
 
-    /// y = x_mid + c_proj(gelu(c_fc(norm))), norm = ln_2(x_mid).
-    void mlp(const Workspace<D>& w, BlockTape<D>& t, Matrix<const A> norm, Matrix<A> y, Keep keep) const {
+    /// y = x + the branch, which `run(out, residual)` writes; a plain branch adds the residual in its last product. y
+    /// may be x.
+    template <class Run>
+    void join(const Workspace<D>& w, const BranchEnd& end, const BranchTape<D>& t, Matrix<const A> x, Matrix<A> y,
+              const Run& run) const {
+        if (norms == NormPlace::before && !end.scale) return run(y, x);
         const WorkspaceScope scope(w);
-        const Matrix<A> active = keep == Keep::yes ? scratch<A>(w, norm.rows, c_fc.outputs()) : t.hidden;
-        linear_forward(w.device, c_fc, norm, t.hidden);
-        gelu_forward(w.device, gelu, t.hidden, active);
-        linear_forward(w.device, c_proj, active, y, t.x_mid);
+        const Matrix<A> f = t.f.data ? t.f : scratch<A>(w, y.rows, y.columns);
+        run(f, Matrix<const A>());
+        if (norms == NormPlace::before) return add_scaled_columns(w.device, f, end.scale, x, y);
+        const Matrix<A> norm = scratch<A>(w, y.rows, y.columns);
+        layer_norm_forward(w.device, f, end.norm, norm, t.moments);
+        if (x.data != y.data) copy(w.device, x, y);
+        add(w.device, norm, y);
+    }
+
+    /// The gradient of what a branch's run() wrote, from dy: dy itself where the branch is plain.
+    Matrix<const A> into_branch(const Workspace<D>& w, const BranchEnd& end, const BranchTape<D>& t,
+                                Matrix<const A> dy) const {
+        if (norms == NormPlace::before && !end.scale) return dy;
+        const Matrix<A> d_f = scratch<A>(w, dy.rows, dy.columns);
+        if (norms == NormPlace::before) {
+            scale_columns(w.device, dy, end.scale, d_f);
+            return d_f;
+        }
+        const LayerNormTape<A, T> norm{t.f, t.moments};
+        add_norm_gradients(w.device, end.norm, norm, dy);
+        layer_norm_backward(w.device, end.norm, norm, dy, d_f);
+        return d_f;
+    }
+
+    /// dx += the gradient through a branch's beginning, from d_in, that of the branch's input.
+    void out_of_branch(const Workspace<D>& w, const Norm<T>& norm, const LayerNormTape<A, T>& t, Matrix<const A> d_in,
+                       Matrix<A> dx) const {
+        if (norms == NormPlace::before)
+            layer_norm_backward(w.device, norm, t, d_in, dx, Accumulate::yes);
+        else
+            add(w.device, d_in, dx);
+    }
+
+    /// The input of a branch again.
+    void write_input(const Workspace<D>& w, const Norm<T>& norm, Matrix<const A> x, Matrix<A> to) const {
+        if (norms == NormPlace::before)
+            layer_norm_forward(w.device, x, norm, to);
+        else
+            copy(w.device, x, to);
     }
 
     /// d_mid = dy + the gradient through the MLP. d_mid may be dy.
-    void mlp_backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> d_mid,
-                      const WeightGradients<T>* weights) const {
+    void mlp_backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> d_mid) const {
         const WorkspaceScope scope(w);
-        const Index queries = dy.rows, width = c_fc.outputs();
-        if (weights) {
-            const WorkspaceScope inner(w);
-            const Matrix<A> active = scratch<A>(w, queries, width);
-            gelu_forward(w.device, gelu, t.hidden, active);
-            add_linear_gradients(w.device, c_proj, active, dy, weights);
-        }
-        const Matrix<A> d_hidden = scratch<A>(w, queries, width);
-        linear_backward(w.device, c_proj, dy, d_hidden);
-        gelu_backward(w.device, gelu, t.hidden, d_hidden);
-        const Matrix<A> d_norm = scratch<A>(w, queries, d);
-        if (weights) {  // ln_2's output again, in the memory of its gradient
-            layer_norm_forward(w.device, t.x_mid, ln_2, d_norm);
-            add_linear_gradients(w.device, c_fc, d_norm, d_hidden, weights);
-        }
-        linear_backward(w.device, c_fc, d_hidden, d_norm);
-        add_norm_gradients(w.device, ln_2, t.ln_2(), d_norm, weights);
+        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_2, scale_2.values}, t.behind_2, dy);
+        const Matrix<A> d_in = scratch<A>(w, dy.rows, dy.columns);
+        const auto input = [&](Matrix<A> to) { write_input(w, ln_2, t.x_mid, to); };
+        mlp.backward(w, t.mlp, d_out, input, d_in);
+        if (norms == NormPlace::before) add_norm_gradients(w.device, ln_2, t.ln_2(), d_in);
         if (d_mid.data != dy.data) copy(w.device, dy, d_mid);
-        layer_norm_backward(w.device, ln_2, t.ln_2(), d_norm, d_mid, Accumulate::yes);
-    }
-
-    /// Gradients of the output projection from d_mid, that of its output.
-    void output_gradients(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> d_mid,
-                          const WeightGradients<T>& weights) const {
-        const WorkspaceScope scope(w);
-        const AttentionShape& shape = t.attention;
-        const Matrix<A> o = scratch<A>(w, shape.queries(), d);
-        if (uses_fused_attention(w.device, shape)) {
-            T* log_sum = scratch<T>(w, heads * shape.queries());  // as it is on the tape
-            fused_attention_forward(w.device, shape, t.attention_inputs(), log_sum, o);
-        } else {
-            attention_output(w.device, shape, t.attention_inputs().v, t.probabilities, o);
-        }
-        add_linear_gradients(w.device, out_proj, o, d_mid, &weights);
-    }
-
-    /// d_norm (rows, d) = the gradient of ln_1's output.
-    void attend_backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> d_o, Matrix<A> d_norm,
-                         const WeightGradients<T>* weights) const {
-        const WorkspaceScope scope(w);
-        const AttentionShape& shape = t.attention;
-        const Index rows = shape.sequences.rows(), count = shape.sequences.count;
-        // ln_1's output again, in the memory of its gradient
-        if (weights) layer_norm_forward(w.device, t.x, ln_1, d_norm);
-        if (!shape.selection) {
-            const Matrix<A> d_qkv = scratch<A>(w, rows, 3 * d);
-            attention_gradients(w, t, d_o, BlockTape<D>::split({}, d_qkv));
-            add_linear_gradients(w.device, in_proj, d_norm, d_qkv, weights);
-            linear_backward(w.device, in_proj, d_qkv, d_norm);
-            return;
-        }
-        const Matrix<A> dq = scratch<A>(w, count, d), d_kv = scratch<A>(w, rows, 2 * d);
-        attention_gradients(w, t, d_o, BlockTape<D>::split(dq, d_kv));
-        const Matrix<A> d_selected = scratch<A>(w, count, d);
-        const FrozenLinear<T> project_q = in_proj.row_range(0, d), project_kv = in_proj.row_range(d, 2 * d);
-        if (weights) {
-            gather_selected(w.device, shape.sequences, *shape.selection, d_norm, d_selected);
-            add_linear_gradients(w.device, project_q, d_selected, dq, weights);
-            add_linear_gradients(w.device, project_kv, d_norm, d_kv, weights);
-        }
-        linear_backward(w.device, project_kv, d_kv, d_norm);
-        linear_backward(w.device, project_q, dq, d_selected);
-        scatter_add_selected(w.device, shape.sequences, *shape.selection, d_selected, d_norm);
-    }
-
-    void attention_gradients(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> d_o,
-                             const QueriesKeysValues<A>& gradients) const {
-        if (uses_fused_attention(w.device, t.attention))
-            fused_attention_backward(w, t.attention, t.attention_inputs(), t.log_sum, d_o, gradients);
-        else
-            attention_backward(w, t.attention, t.attention_inputs(), t.probabilities, d_o, gradients);
+        out_of_branch(w, ln_2, t.ln_2(), d_in, d_mid);
     }
 };
 

@@ -10,8 +10,8 @@
 
 namespace promptkd {
 
-/// A frozen, row-major weight matrix in device memory, in the 16-bit type of its file or widened.
-struct FrozenMatrix {
+/// A row-major weight matrix in device memory, in the 16-bit type of its file or widened.
+struct WeightMatrix {
     const void* data = nullptr;   ///< the first element
     DType type = DType::f32;      ///< as stored
     Index rows = 0, columns = 0;  ///< outputs, inputs
@@ -19,7 +19,7 @@ struct FrozenMatrix {
     Index row_extra = 0;  ///< bytes that a packed row takes besides its values, see WeightStorage::int8
 
     /// Rows [first, first + n); of a packed matrix whole panels.
-    FrozenMatrix row_range(Index first, Index n) const {
+    WeightMatrix row_range(Index first, Index n) const {
         require(panel == 0 || first % panel == 0, "a packed matrix is divided at row ", first, ", inside a panel");
         const Index row_bytes = columns * static_cast<Index>(size_of(type)) + row_extra;
         return {static_cast<const char*>(data) + first * row_bytes, type, n, columns, panel, row_extra};
@@ -33,29 +33,57 @@ struct FrozenMatrix {
     Operand as_transposed() const { return {data, type, columns, true, 0, 0, panel}; }
 };
 
-/// y = x·Wᵀ + b with frozen W (out × in) and b (out values, or null). A device with 16-bit activations whose products
-/// add a bias only in their result's type (D::bias_as_activation) has b in that type, too.
+/// What training does with a layer's own weights. Frozen ones (no pointers, the default) have no gradients: nothing is
+/// computed or kept for them. Trained ones say where theirs are added. This is the place of every further policy, a
+/// low-rank update of a frozen weight for example: the layer's two gradient functions (nn/linear.hpp) ask it, and
+/// blocks compute a layer's input again only where needs_input() says that it is read.
 template <class T>
-struct FrozenLinear {
-    FrozenMatrix weight;                             ///< (outputs, inputs)
+struct WeightTraining {
+    T* weight = nullptr;  ///< gradient of the weight, in its shape; null: frozen
+    T* bias = nullptr;    ///< gradient of the bias; null where that is frozen or absent
+
+    /// Whether the layer's gradients need its input.
+    bool needs_input() const { return weight != nullptr || bias != nullptr; }
+};
+
+/// y = x·Wᵀ + b, W (out × in) and b (out values, or null), and what becomes of both in training. A device with 16-bit
+/// activations whose products add a bias only in their result's type (D::bias_as_activation) has b in that type, too.
+template <class T>
+struct Linear {
+    WeightMatrix weight;                             ///< (outputs, inputs)
     const T* bias = nullptr;                         ///< (outputs); null: none
     const std::uint16_t* activation_bias = nullptr;  ///< bits of the device's Activation
+    WeightTraining<T> training = {};                 ///< frozen, or trained
 
     /// Values of a row that goes in.
     Index inputs() const { return weight.columns; }
     /// Values of a row that comes out.
     Index outputs() const { return weight.rows; }
+    /// Whether add_linear_gradients() reads the layer's input.
+    bool needs_input() const { return training.needs_input(); }
 
     /// The layer of `n` outputs from `first` on.
-    FrozenLinear row_range(Index first, Index n) const {
-        return {weight.row_range(first, n), bias ? bias + first : nullptr,
-                activation_bias ? activation_bias + first : nullptr};
+    Linear row_range(Index first, Index n) const {
+        Linear part{weight.row_range(first, n), bias ? bias + first : nullptr,
+                    activation_bias ? activation_bias + first : nullptr};
+        part.training.weight = training.weight ? training.weight + first * inputs() : nullptr;
+        part.training.bias = training.bias ? training.bias + first : nullptr;
+        return part;
     }
 };
 
-/// Weight and bias of a frozen LayerNorm.
+/// Weight and bias of a LayerNorm, and what becomes of both in training.
 template <class T>
-using FrozenNorm = LayerNormWeights<T>;
+struct Norm : LayerNormWeights<T> {
+    WeightTraining<T> training = {};  ///< frozen, or trained
+};
+
+/// A vector of weights that is added to tokens (a class token, positions), and its gradient where it is trained.
+template <class T>
+struct WeightVector {
+    const T* values = nullptr;  ///< in device memory
+    T* gradient = nullptr;      ///< null: frozen
+};
 
 /// How frozen matrices are kept in device memory (on a device with one_factor_type always as its Activation).
 enum class WeightStorage {
@@ -97,9 +125,9 @@ public:
     }
 
     /// A matrix (rows × columns), stored as the store's WeightStorage says.
-    FrozenMatrix matrix(const HostTensor& tensor, Index rows, Index columns) {
+    WeightMatrix matrix(const HostTensor& tensor, Index rows, Index columns) {
         const DType type = stored_type(tensor.dtype);
-        FrozenMatrix m{nullptr, type, rows, columns};
+        WeightMatrix m{nullptr, type, rows, columns};
         if (type == tensor.dtype) {
             if (readable_in_place(tensor)) {
                 m.data = share(tensor);
@@ -125,7 +153,7 @@ public:
 
     /// The matrix of a layer, x·Wᵀ; row ranges of it begin at multiples of `unit` (0: there are none). Packed where
     /// that was asked for, the device has an order of its own, and the shape allows it.
-    FrozenMatrix layer(const HostTensor& tensor, Index rows, Index columns, Index unit = 0) {
+    WeightMatrix layer(const HostTensor& tensor, Index rows, Index columns, Index unit = 0) {
         if (storage_ == WeightStorage::int8) return quantize(tensor, rows, columns, unit);
         if constexpr (requires { D::panel_columns; })
             if (storage_ == WeightStorage::packed && columns % 2 == 0 && unit % D::panel_columns == 0)
@@ -141,7 +169,7 @@ public:
 
 private:
     /// The matrix in 8 bits. Throws Error where the device or the shape has no such products.
-    FrozenMatrix quantize(const HostTensor& tensor, Index rows, Index columns, Index unit) {
+    WeightMatrix quantize(const HostTensor& tensor, Index rows, Index columns, Index unit) {
         if constexpr (requires { requires D::quantizes; }) {
             require(columns % 4 == 0 && unit % D::panel_columns == 0, "8-bit weights: a matrix of ", rows, " x ",
                     columns, " cannot be packed");
@@ -167,7 +195,7 @@ private:
         return buffers_.back().data();
     }
 
-    FrozenMatrix pack(const HostTensor& tensor, Index rows, Index columns) {
+    WeightMatrix pack(const HostTensor& tensor, Index rows, Index columns) {
         const DType type = stored_type(tensor.dtype);
         void* to = take(D::packed_bytes(rows, columns, type));
         detail::with_type(type, [&](auto tag) {

@@ -18,12 +18,13 @@ struct TransformerTape {
 /// where prompts stand.
 template <class T>
 struct TokenLayout {
-    Sequences sequences;       ///< what is in the rows
-    Selection selection;       ///< the row of each sequence that is read at the end
-    PlacedPrompts<T> prompts;  ///< deep prompts and their places
+    Sequences sequences;                 ///< what is in the rows
+    std::optional<Selection> selection;  ///< the row of each sequence that is read at the end; nothing: all are
+    PlacedPrompts<T> prompts;            ///< deep prompts and their places
 };
 
-/// A stack of blocks with deep prompts; the last block runs for the selected row of each sequence only.
+/// A stack of blocks with deep prompts; the last block runs for the selected row of each sequence only, where one is
+/// enough.
 template <Device D>
 struct Transformer {
     using T = typename D::Scalar;
@@ -31,9 +32,10 @@ struct Transformer {
     std::vector<Block<D>> blocks;  ///< from the input on
 
     /// d.
-    Index width() const { return blocks.front().d; }
+    Index width() const { return blocks.front().width(); }
 
-    /// y (count, d) = the selected rows after the last block. x (rows, d) is overwritten, or kept by the tape.
+    /// y (count, d) = the selected rows after the last block, or (rows, d), all of them. x (rows, d) is overwritten, or
+    /// kept by the tape.
     /// `observe(i, x)` is called after block i with the activation of all rows, a Matrix<const A>, where they exist
     /// (not after the last).
     template <class Observer>
@@ -46,19 +48,18 @@ struct Transformer {
                 overwrite_prompts(w.device, layout.prompts.place, layout.prompts.layers->values(i), x);
             const bool last = i + 1 == blocks.size();
             const Matrix<A> out = last ? y : tape ? keep<A>(w, s.rows(), width()) : x;
-            blocks[i].forward(w, s, last ? std::optional(layout.selection) : std::nullopt, x, out,
-                              tape ? &tape->blocks[i] : nullptr);
+            blocks[i].forward(w, s, last ? layout.selection : std::nullopt, x, out, tape ? &tape->blocks[i] : nullptr);
             x = out;
             if (!last) observe(static_cast<Index>(i), Matrix<const A>(x));
         }
     }
 
-    /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy
-    /// (count, d). `weights`: see Block::backward.
+    /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy,
+    /// shaped as y was; and the gradients of weights that are trained.
     void backward(const Workspace<D>& w, const PlacedPrompts<T>& prompts, const TransformerTape<D>& tape,
-                  Matrix<const A> dy, Matrix<A> dx, const WeightGradients<T>* weights = nullptr) const {
+                  Matrix<const A> dy, Matrix<A> dx) const {
         for (std::size_t i = blocks.size(); i-- > 0;) {
-            blocks[i].backward(w, tape.blocks[i], dy, dx, weights);
+            blocks[i].backward(w, tape.blocks[i], dy, dx);
             dy = dx;
             if (!prompts.overwrite(i)) continue;
             if (prompts.layers->layers[i]->grad)

@@ -64,6 +64,28 @@ struct Neighbourhoods3x3 {
     }
 };
 
+/// Pixels of blocks of `side` × `side`, one behind the other.
+template <class A>
+struct Blocks {
+    const A* x;
+    A* out;
+    MapShape in;
+    Index across, side;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Division line = divide(row, across), image = divide(line.quotient, divide(in.height, side).quotient);
+        const Index n = side * in.channels;
+        const A* from = x + ((image.quotient * in.height + image.remainder * side) * in.width + line.remainder * side) *
+                                in.channels;
+        A* to = out + row * side * n;
+        for (Index y = 0; y < side; ++y, from += in.width * in.channels, to += n) {
+            const A* source = from;
+            A* target = to;
+            team.each(n, [target, source](const auto& lane) { lane.store(target, lane.load(source)); });
+        }
+    }
+};
+
 template <class A>
 struct AveragePool {
     const A* x;
@@ -157,6 +179,17 @@ void pool_tokens(D& device, ConstMatrix<A> x, ConstMatrix<typename D::Scalar> po
     require_contiguous(tokens, batch * (cells + 1), x.columns, "attention pool: the tokens");
     device.rows(tokens.rows, 2 * tokens.columns,
                 detail::PoolTokens<T, A>{x.data, positions.data, tokens.data, cells, tokens.columns});
+}
+
+/// out (pixels/side², side²·channels) from x (pixels, channels) of the shape `in`: the pixels of each block of
+/// side × side, so that a convolution without overlap, its weight as (out, y, x, channel), is one product.
+template <Device D, class A>
+void gather_blocks(D& device, ConstMatrix<A> x, const MapShape& in, Index side, Matrix<A> out) {
+    require(side > 0 && in.height % side == 0 && in.width % side == 0, "blocks: a map of ", in.height, " x ", in.width,
+            " is not divided into blocks of ", side);
+    require_contiguous(x, in.pixels(), in.channels, "blocks: x");
+    require_contiguous(out, in.pixels() / (side * side), side * side * in.channels, "blocks");
+    device.rows(out.rows, out.columns, detail::Blocks<A>{x.data, out.data, in, in.width / side, side});
 }
 
 }  // namespace promptkd

@@ -8,8 +8,9 @@
 
 namespace promptkd {
 
-/// The two activations of CLIP's MLP: QuickGELU(x) = x·σ(1.702x) (OpenAI) and the exact GELU(x) = x·Φ(x).
-enum class Gelu { quick, exact };
+/// The activations of an MLP: QuickGELU(x) = x·σ(1.702x) (OpenAI's CLIP), the exact GELU(x) = x·Φ(x), and its
+/// approximation ½x(1 + tanh u) = x·σ(2u), u = √(2/π)·(x + 0.044715x³) (SigLIP).
+enum class Gelu { quick, exact, tanh };
 
 namespace detail {
 
@@ -40,6 +41,22 @@ struct ExactGelu {
         using std::erf;
         const typename Lane::Value phi = erf(lane.value(v * T(0.70710678118654752440)));
         return lane.value(v * T(0.5) * (phi + T(1)));
+    }
+};
+
+/// −2u of the approximation by tanh.
+template <class T, class Lane>
+PROMPTKD_HD typename Lane::Value tanh_exponent(const Lane& lane, const typename Lane::Value& v) {
+    return lane.value(v * (v * v * T(0.044715) + T(1)) * T(-1.59576912160573071176));
+}
+
+template <class T>
+struct TanhGelu {
+    template <class Lane>
+    PROMPTKD_HD static typename Lane::Value value(const Lane& lane, const typename Lane::Value& v) {
+        using std::exp;
+        const typename Lane::Value e = exp(tanh_exponent<T>(lane, v));
+        return lane.value(v / (e + T(1)));
     }
 };
 
@@ -82,6 +99,23 @@ struct ExactGeluBackward {
         const V phi = erf(lane.value(v * T(0.70710678118654752440)));
         const V density = exp(lane.value(v * v * T(-0.5)));
         const V slope = (phi + T(1)) * T(0.5) + v * density * T(0.39894228040143267794);
+        lane.store(d, lane.value(lane.load(d) * slope));
+    }
+};
+
+template <class T, class A>
+struct TanhGeluBackward {
+    const A* x;
+    A* d;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        using std::exp;
+        using V = typename Lane::Value;
+        const V v = lane.load(x);
+        const V e = exp(tanh_exponent<T>(lane, v));
+        const V s = lane.fill(T(1)) / (e + T(1));
+        const V inner = (v * v * T(3 * 0.044715) + T(1)) * T(1.59576912160573071176);  // 2u'
+        const V slope = s * (v * inner * (lane.fill(T(1)) - s) + T(1));
         lane.store(d, lane.value(lane.load(d) * slope));
     }
 };
@@ -163,8 +197,10 @@ void gelu_forward(D& device, Gelu kind, ConstMatrix<A> x, Matrix<A> y) {
     require_contiguous(y, y.rows, y.columns, "GELU: y");
     if (kind == Gelu::quick)
         device.map(y.count(), detail::GeluForward<detail::QuickGelu<T>, A>{x.data, y.data});
-    else
+    else if (kind == Gelu::exact)
         device.map(y.count(), detail::GeluForward<detail::ExactGelu<T>, A>{x.data, y.data});
+    else
+        device.map(y.count(), detail::GeluForward<detail::TanhGelu<T>, A>{x.data, y.data});
 }
 
 /// d = d · gelu'(x), matrices of one shape (d: the gradient of y on entry, of x on exit).
@@ -175,8 +211,10 @@ void gelu_backward(D& device, Gelu kind, ConstMatrix<A> x, Matrix<A> d) {
     require_contiguous(d, d.rows, d.columns, "gradient of GELU: d");
     if (kind == Gelu::quick)
         device.map(d.count(), detail::QuickGeluBackward<T, A>{x.data, d.data});
-    else
+    else if (kind == Gelu::exact)
         device.map(d.count(), detail::ExactGeluBackward<T, A>{x.data, d.data});
+    else
+        device.map(d.count(), detail::TanhGeluBackward<T, A>{x.data, d.data});
 }
 
 /// y = max(x, 0), matrices of one shape; y may be x.

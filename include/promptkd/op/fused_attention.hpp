@@ -234,6 +234,7 @@ bool uses_fused_attention(const D& device, const AttentionShape& shape) {
     if constexpr (requires { device.fused_attention(); }) {
         const Index needed = 2 * detail::fused_tile_rows * (shape.sequences.length + shape.head_dim);
         return device.fused_attention() && !shape.selection && shape.sequences.prefix == 0 &&
+               !shape.sequences.last_row_keys &&
                needed * static_cast<Index>(sizeof(typename D::Scalar)) <= D::team_memory_bytes;
     } else {
         static_cast<void>(device);

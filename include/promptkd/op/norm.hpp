@@ -6,14 +6,19 @@
 
 namespace promptkd {
 
-/// ε of CLIP's LayerNorms.
+/// ε of CLIP's LayerNorms; other towers have their own.
 inline constexpr double layer_norm_epsilon = 1e-5;
 
-/// A LayerNorm's weight and bias, one value a column each.
+/// Where a LayerNorm stands: in front of what it belongs to, or behind it. A residual branch is x + f(LN(x)) or
+/// x + LN(f(x)).
+enum class NormPlace { before, after };
+
+/// A LayerNorm's weight and bias, one value a column each, and its ε.
 template <class T>
 struct LayerNormWeights {
-    const T* weight = nullptr;  ///< (d)
-    const T* bias = nullptr;    ///< (d)
+    const T* weight = nullptr;            ///< (d)
+    const T* bias = nullptr;              ///< (d)
+    double epsilon = layer_norm_epsilon;  ///< added to the variance
 };
 
 /// Mean and rstd = 1/√(var + ε) of each row; null pointers where nobody needs them.
@@ -47,6 +52,7 @@ struct LayerNormForward {
     const T *weight, *bias;
     A* y;
     T *mean, *rstd;  // may be null
+    T epsilon;
     Index d, x_stride;
 
     template <class Team>
@@ -59,7 +65,7 @@ struct LayerNormForward {
             const LaneValue<decltype(lane)> c = lane.load(in) - lane.fill(m);
             return lane.value(c * c);
         }) / static_cast<T>(d);
-        const T r = T(1) / std::sqrt(variance + T(layer_norm_epsilon));
+        const T r = T(1) / std::sqrt(variance + epsilon);
         team.each(d, [=](const auto& lane) {
             lane.store(out, lane.value(standardized(lane, in, m, r) * lane.load(w) + lane.load(b)));
         });
@@ -166,7 +172,7 @@ void layer_norm_forward(D& device, ConstMatrix<A> x, const LayerNormWeights<type
     require_contiguous(y, y.rows, y.columns, "LayerNorm: y");
     device.rows(y.rows, 3 * y.columns,
                 detail::LayerNormForward<T, A>{x.data, norm.weight, norm.bias, y.data, moments.mean, moments.rstd,
-                                               y.columns, x.ld});
+                                               static_cast<T>(norm.epsilon), y.columns, x.ld});
 }
 
 /// Gradient of LayerNorm with respect to x: dx = (or +=) rstd·(g − mean(g) − x̂·mean(g·x̂)), g = dy·weight. dx may be dy

@@ -47,25 +47,29 @@ struct AssembleTokens {
     const T *class_embedding, *positions, *prompts;
     A* x;
     Index cells, prompt_count, d;
+    Index class_tokens, class_positions;  // 0 or 1
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Division token = divide(row, 1 + cells + prompt_count);
-        const Index image = token.quotient, t = token.remainder;
+        const Division token = divide(row, class_tokens + cells + prompt_count);
+        const Index image = token.quotient, cell = token.remainder - class_tokens;
         A* out = x + row * d;
-        if (t > cells) {
-            const T* prompt = prompts + (t - cells - 1) * d;
+        if (cell >= cells) {
+            const T* prompt = prompts + (cell - cells) * d;
             team.each(d, [=](const auto& lane) { lane.store(out, lane.load(prompt)); });
             return;
         }
-        const T* position = positions + t * d;
-        if (t == 0) {
-            const T* first = class_embedding;
+        const T* position = positions + (cell + class_positions) * d;
+        if (cell >= 0) {
+            const A* from = patches + (image * cells + cell) * d;
+            team.each(d, [=](const auto& lane) { lane.store(out, lane.value(lane.load(from) + lane.load(position))); });
+            return;
+        }
+        const T* first = class_embedding;
+        if (class_positions > 0)
             team.each(d,
                       [=](const auto& lane) { lane.store(out, lane.value(lane.load(first) + lane.load(position))); });
-        } else {
-            const A* from = patches + (image * cells + t - 1) * d;
-            team.each(d, [=](const auto& lane) { lane.store(out, lane.value(lane.load(from) + lane.load(position))); });
-        }
+        else
+            team.each(d, [=](const auto& lane) { lane.store(out, lane.load(first)); });
     }
 };
 
@@ -116,21 +120,32 @@ void extract_patches(D& device, ConstMatrix<typename D::Scalar> images, const Pa
                 detail::ExtractPatches<T, A>{images.data, patches.data, grid.grid, grid.patch, grid.resolution});
 }
 
-/// x (batch·(1 + cells + n), d), an image's tokens behind one another: [class token, patches] + positions, then the n
-/// prompts (without a position). patches (batch·cells, d), class_embedding (d), positions (1 + cells, d), prompts (n,
-/// d).
+/// What the tokens of an image have besides its patches.
+template <class T>
+struct TokenParts {
+    const T* class_embedding = nullptr;  ///< (d), in front of the patches; null: none
+    Matrix<const T> positions;  ///< (1 + cells, d), or (cells, d) where the class token has none or is not there
+    Matrix<const T> prompts;    ///< (n, d), behind the patches, without positions
+};
+
+/// x (batch·tokens, d), an image's tokens behind one another: [class token, patches] + positions, then the n prompts;
+/// patches (batch·cells, d).
 template <Device D, class A>
-void assemble_tokens(D& device, ConstMatrix<A> patches, const typename D::Scalar* class_embedding,
-                     ConstMatrix<typename D::Scalar> positions, ConstMatrix<typename D::Scalar> prompts, Matrix<A> x) {
+void assemble_tokens(D& device, ConstMatrix<A> patches, Index cells, const TokenParts<typename D::Scalar>& parts,
+                     Matrix<A> x) {
     using T = typename D::Scalar;
-    const Index cells = positions.rows - 1, batch = patches.rows / cells;
+    const Index batch = patches.rows / cells, class_tokens = parts.class_embedding ? 1 : 0;
+    const Index class_positions = parts.positions.rows - cells;
+    const Matrix<const T>& prompts = parts.prompts;
+    require(class_positions == 0 || class_positions == class_tokens, "tokens: ", parts.positions.rows,
+            " positions for ", cells, " patches");
     require_contiguous(patches, batch * cells, x.columns, "tokens: the patches");
-    require_contiguous(positions, cells + 1, x.columns, "tokens: the positions");
+    require_contiguous(parts.positions, cells + class_positions, x.columns, "tokens: the positions");
     require_contiguous(prompts, prompts.rows, prompts.rows > 0 ? x.columns : prompts.columns, "tokens: the prompts");
-    require_contiguous(x, batch * (1 + cells + prompts.rows), positions.columns, "tokens");
+    require_contiguous(x, batch * (class_tokens + cells + prompts.rows), parts.positions.columns, "tokens");
     device.rows(x.rows, x.columns,
-                detail::AssembleTokens<T, A>{patches.data, class_embedding, positions.data, prompts.data, x.data, cells,
-                                             prompts.rows, x.columns});
+                detail::AssembleTokens<T, A>{patches.data, parts.class_embedding, parts.positions.data, prompts.data,
+                                             x.data, cells, prompts.rows, x.columns, class_tokens, class_positions});
 }
 
 /// The gradients behind assemble_tokens, from dx (batch·(1 + cells + n), d): adds to d_class (d) and d_positions

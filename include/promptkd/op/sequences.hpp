@@ -15,6 +15,8 @@ struct Sequences {
     Index count = 0;      ///< sequences
     Index length = 0;     ///< rows of each behind the prefix
     bool causal = false;  ///< a token attends to itself and those before
+    /// Keys that the last row of each sequence sees, the first ones, in device memory; null: as `causal` says.
+    const std::int32_t* last_row_keys = nullptr;
 
     /// All rows.
     PROMPTKD_HD Index rows() const { return prefix + count * length; }

@@ -13,8 +13,11 @@ namespace detail {
 /// How many of the keys of one sequence query row `r` may see.
 PROMPTKD_HD inline Index visible_keys(const Sequences& s, bool selected, const std::int32_t* positions, Index r) {
     if (!s.causal) return s.prefix + s.length;
-    if (selected) return s.prefix + (positions ? static_cast<Index>(positions[r]) : 0) + 1;
-    return r < s.prefix ? r + 1 : s.prefix + divide(r - s.prefix, s.length).remainder + 1;
+    if (!selected && r < s.prefix) return r + 1;
+    const Division place =
+        selected ? Division{r, positions ? static_cast<Index>(positions[r]) : 0} : divide(r - s.prefix, s.length);
+    if (s.last_row_keys && place.remainder == s.length - 1) return s.last_row_keys[place.quotient];
+    return s.prefix + place.remainder + 1;
 }
 
 template <class T, class A>

@@ -20,7 +20,10 @@ using schema::Role;
 using test::error_of;
 using test::tiny_clip;
 
+/// Those that hold all of CLIP's own tensors, and all.
 constexpr Layout all_layouts[] = {Layout::openai, Layout::open_clip, Layout::huggingface};
+constexpr Layout every_layout[] = {Layout::openai, Layout::open_clip, Layout::huggingface, Layout::siglip,
+                                   Layout::timm};
 
 /// Every tensor of an architecture of two blocks (two in each stage), the parts of a split one by one.
 std::vector<schema::Weight> expand(const schema::Architecture& architecture, Layout layout) {
@@ -33,7 +36,7 @@ std::vector<schema::Weight> expand(const schema::Architecture& architecture, Lay
             for (const schema::Row& row : group.rows) {
                 schema::Weight w{&architecture, &group, &row, n, -1};
                 if (schema::name_of(w, layout).empty()) continue;
-                const bool split = schema::cell_of(row, layout).form == schema::Form::thirds;
+                const bool split = schema::is_thirds(schema::cell_of(w, layout).form);
                 for (w.third = split ? 0 : -1; w.third < (split ? 3 : 0); ++w.third) all.push_back(w);
             }
     }
@@ -47,7 +50,7 @@ void add_tensors(TensorMap& map, const schema::Architecture& architecture, const
         const std::string name = schema::name_of({&architecture, &group, &row, numbers, -1});
         if (name.empty() || row.presence == schema::Presence::dropped) continue;
         if (row.role == Role::shortcut && numbers[1] > 0) continue;
-        const Shape shape = schema::stored_shape(sizes.shape(row), schema::cell_of(row, Layout::openai).form);
+        const Shape shape = schema::stored_shape(sizes.shape(row), schema::cell_of(group, row, Layout::openai).form);
         map.tensors[name] =
             make_tensor<float>(std::vector<float>(static_cast<std::size_t>(count_of(shape)), 1.0f), shape);
     }
@@ -100,7 +103,7 @@ TensorMap read_from(const TensorMap& map, Layout layout) {
 }  // namespace
 
 TEST_CASE("schema: names are unique in every layout, and each is recognised as what it is") {
-    for (const Layout layout : all_layouts)
+    for (const Layout layout : every_layout)
         for (const schema::Architecture* architecture : schema::architectures) {
             std::set<std::string> seen;
             for (const schema::Weight& w : expand(*architecture, layout)) {
@@ -123,7 +126,7 @@ TEST_CASE("schema: architectures that share a name store it in the same form") {
     for (const schema::Weight& w : expand(schema::modified_resnet, Layout::openai)) {
         const auto other = schema::parse(schema::name_of(w));
         CHECK(schema::name_of(*other) == schema::name_of(w));
-        CHECK(schema::cell_of(*other->row, Layout::openai).form == schema::cell_of(*w.row, Layout::openai).form);
+        CHECK(schema::cell_of(*other, Layout::openai).form == schema::cell_of(w, Layout::openai).form);
     }
 }
 
@@ -132,7 +135,8 @@ TEST_CASE("schema: roles of a layer are found once") {
         for (const schema::Group& group : architecture->groups) {
             std::set<std::pair<Role, Part>> seen;
             for (const schema::Row& row : group.rows)
-                if (row.role != Role::buffer) CHECK(seen.insert({row.role, row.part}).second);
+                if (row.role != Role::buffer)
+                    CHECK(seen.insert({row.role, row.part}).second == (row.presence != schema::Presence::alternative));
         }
 }
 
@@ -333,7 +337,8 @@ TEST_CASE("schema: a trainable encoder's parameters are the weights of the image
     const ClipModel<Cpu<double>> model(device, map);
     VisionTransformer<Cpu<double>> encoder = model.vision().transformer();
     std::set<std::string> visited, expected;
-    encoder.visit_weights([&](const std::string& name, const auto&, const Shape& shape) {
+    encoder.visit_weights([&](const std::string& name, const auto&, const double* gradient, const Shape& shape) {
+        CHECK(gradient == nullptr);
         CAPTURE(name);
         CHECK(visited.insert(name).second);
         const HostTensor& file = map.at(name);

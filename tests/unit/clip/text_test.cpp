@@ -14,17 +14,43 @@ using Values = std::vector<double>;
 
 const TokenRows& texts = tiny_texts;
 
+/// Texts as other towers read them: without a mask at the last position; with a class token behind them; with
+/// LayerScale.
+TensorMap other_text(const std::string& kind) {
+    TensorMap map = tiny_clip("tanh");
+    const auto add = [&](const std::string& name, const Shape& shape, unsigned seed) {
+        map.tensors[name] = make_tensor(numbers(count_of(shape), seed, 0.5), shape);
+    };
+    if (kind == "last") {
+        map.metadata["text_mask"] = "none";
+        map.metadata["eot"] = "last";
+        map.metadata["text_epsilon"] = "1e-06";
+        add("text_projection.bias", {6}, 70);
+    } else if (kind == "unmasked") {
+        map.metadata["text_mask"] = "none";
+        for (const char* block : {"0", "1"})
+            for (const char* scale : {".ls_1.gamma", ".ls_2.gamma"})
+                add(std::string("transformer.resblocks.") + block + scale, {10}, 71);
+    } else {
+        add("cls_emb", {10}, 72);
+        add("positional_embedding", {9, 10}, 73);
+    }
+    return map;
+}
+const char* const other_kinds[] = {"last", "unmasked", "class token"};
+
 /// The tiny text encoder; context vectors and deep prompts are given and returned as one list.
 template <class D>
 struct Encoder {
     using T = typename D::Scalar;
     D device = make_device<D>();
-    ClipModel<D> model{device, tiny_clip()};
+    ClipModel<D> model;
     ParamSet<D> params{device};
     PromptLayers<T> layers;
     TextBatch<D> batch;
 
-    Encoder(Index tokens, Index depth, bool class_specific, TextSavings savings) {
+    Encoder(Index tokens, Index depth, bool class_specific, TextSavings savings, const TensorMap& weights = tiny_clip())
+        : model(device, weights) {
         layers.tokens = tokens;
         layers.layers.push_back(&params.add("context", {class_specific ? texts.count * tokens : tokens, 10}));
         for (Index i = 1; i < depth; ++i)
@@ -99,6 +125,43 @@ TEST_CASE_TEMPLATE("text encoder: cutting at the end and sharing the prefix chan
             CHECK(encoder.batch.sequences.rows() < 24);
         }
     }
+}
+
+TEST_CASE_TEMPLATE("texts of other towers: gradients of context vectors and deep prompts", D, PROMPTKD_TEST_DEVICES) {
+    const double bound = std::max(1e-7, 10 * rounding<typename D::Scalar>);
+    for (const char* kind : other_kinds) {
+        CAPTURE(kind);
+        Encoder<D> encoder(2, 2, false, {}, other_text(kind));
+        Encoder<Cpu<double>> reference(2, 2, false, {}, other_text(kind));
+        const Values prompts = numbers(encoder.size(), 301), dy = numbers(texts.count * 6, 302);
+        Values gradient;
+        CHECK(difference(encoder.run(prompts, &dy, &gradient), reference.run(prompts, nullptr, nullptr)) < bound);
+        const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
+        CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+    }
+}
+
+TEST_CASE("texts of other towers: savings that would change a result are not taken") {
+    for (const char* kind : other_kinds) {
+        CAPTURE(kind);
+        const bool causal = std::string(kind) == "class token";
+        Encoder<Cpu<double>> plain(2, 2, false, {false, false}, other_text(kind));
+        Encoder<Cpu<double>> asked(2, 2, false, {true, true}, other_text(kind));
+        const Index all = plain.batch.sequences.rows();
+        CHECK(all == texts.count * (causal ? 9 : 8));
+        CHECK(asked.batch.sequences.prefix == (causal ? 4 : 0));
+        CHECK(asked.batch.sequences.tokens() == plain.batch.sequences.tokens());
+        const Values prompts = numbers(plain.size(), 303);
+        CHECK(difference(asked.run(prompts, nullptr, nullptr), plain.run(prompts, nullptr, nullptr)) < 1e-11);
+    }
+}
+
+TEST_CASE("texts of other towers: one that is read at its last position needs them all") {
+    Cpu<double> device(1);
+    const ClipModel<Cpu<double>> model(device, other_text("last"));
+    const TokenRows cut{{17, 3, 19}, 1, 3};
+    CHECK_THROWS_WITH_AS(model.text().prepare(device, cut),
+                         doctest::Contains("texts of 3 tokens, but this model reads the last of its 8"), Error);
 }
 
 }  // namespace text_test

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "support/tiny_clip.hpp"
+#include "support/tiny_towers.hpp"
+
+#include <promptkd/clip/trainable_vision.hpp>
 
 #include <doctest/doctest.h>
 
@@ -24,28 +26,30 @@ struct Encoder {
     Index batch;
     Tensor<D> images;
 
-    Encoder(Index tokens, Index depth, Index n, const char* gelu = "quick")
-        : model(device, tiny_clip(gelu)), batch(n), images(device, numbers(n * 192, 200)) {
+    Encoder(Index tokens, Index depth, Index n, const TensorMap& weights = tiny_clip())
+        : model(device, weights), batch(n), images(device, numbers(n * values(), 200)) {
         prompts = add_visual_prompts(params, tokens, depth, 12);
         params.bind();
         table = model.vision().place_prompts(device, tokens, n + 1);
     }
     Index size() const { return params.size(); }
+    Index values() const { return 3 * model.vision().resolution() * model.vision().resolution(); }
+    Index embed() const { return model.vision().embed(); }
 
-    Values run(const Values& values, const Values* d_features, Values* gradient) {
-        const std::vector<T> start = as<T>(values);
+    Values run(const Values& prompt_values, const Values* d_features, Values* gradient) {
+        const std::vector<T> start = as<T>(prompt_values);
         device.upload(params.values(), start.data(), start.size() * sizeof(T));
         params.clear_gradients();
         Tensor<D> d(device, d_features ? *d_features : Values(1));
-        Buffer<D, T> features(device, batch * 6);
+        Buffer<D, T> features(device, batch * embed());
         Arena<D> arena(device);
         const Workspace<D> workspace{device, arena};
         const PlacedPrompts<T> placed{&prompts, table.view(batch)};
         planned(workspace, [&] {
             VisionTape<D> tape;
-            model.vision().forward(workspace, images.matrix(batch, 192), placed, features.matrix(batch, 6),
+            model.vision().forward(workspace, images.matrix(batch, values()), placed, features.matrix(batch, embed()),
                                    d_features ? &tape : nullptr);
-            if (d_features) model.vision().backward(workspace, d.matrix(batch, 6), placed, tape);
+            if (d_features) model.vision().backward(workspace, d.matrix(batch, embed()), placed, tape);
         });
         if (gradient) {
             std::vector<T> host(start.size());
@@ -64,8 +68,8 @@ TEST_CASE_TEMPLATE("image encoder: gradients of shallow and deep prompts", D, PR
     for (const Index depth : {1, 3}) {
         const Index batch = 2;
         const char* gelu = depth == 1 ? "exact" : "quick";
-        Encoder<D> encoder(2, depth, batch, gelu);
-        Encoder<Cpu<double>> reference(2, depth, batch, gelu);
+        Encoder<D> encoder(2, depth, batch, tiny_clip(gelu));
+        Encoder<Cpu<double>> reference(2, depth, batch, tiny_clip(gelu));
         const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * 6, 202);
         Values gradient;
         const Values features = encoder.run(prompts, &dy, &gradient);
@@ -73,6 +77,33 @@ TEST_CASE_TEMPLATE("image encoder: gradients of shallow and deep prompts", D, PR
         CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
         const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
         CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+    }
+}
+
+TEST_CASE_TEMPLATE("towers of other kinds: gradients of shallow and deep prompts", D, PROMPTKD_TEST_DEVICES) {
+    const double bound = std::max(2e-7, 20 * rounding<typename D::Scalar>);
+    for (const std::string& kind : tower_kinds) {
+        CAPTURE(kind);
+        const Index batch = 2;
+        Encoder<D> encoder(2, 3, batch, tiny_tower(kind));
+        Encoder<Cpu<double>> reference(2, 3, batch, tiny_tower(kind));
+        const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * encoder.embed(), 202);
+        Values gradient;
+        const Values features = encoder.run(prompts, &dy, &gradient);
+        CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
+        CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
+        const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
+        CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+    }
+}
+
+TEST_CASE("towers of other kinds: what full fine-tuning does not know is refused by name") {
+    Cpu<double> device(1);
+    for (const char* kind : {"mean", "layer scale", "pe", "siglip", "coca", "stem"}) {
+        const ClipModel<Cpu<double>> model(device, tiny_tower(kind));
+        ParamSet<Cpu<double>> params(device);
+        CHECK_THROWS_WITH_AS(TrainableVision(params, model.vision().transformer()),
+                             doctest::Contains("full fine-tuning does not know"), Error);
     }
 }
 

@@ -209,8 +209,8 @@ void check_packed(Index m, Index n, Index k) {
     CHECK(fast.to_host() == plain.to_host());
     const Index first = D::panel_columns;  // rows of W from the second panel on
     if (n <= first) return;
-    const FrozenMatrix part =
-        FrozenMatrix{packed.data(), dtype_of<W>, n, k, D::panel_columns, 0}.row_range(first, n - first);
+    const WeightMatrix part =
+        WeightMatrix{packed.data(), dtype_of<W>, n, k, D::panel_columns, 0}.row_range(first, n - first);
     g.b = part.as_transposed();
     g.n = n - first;
     g.c = fast.data() + first;
@@ -332,7 +332,7 @@ TEST_CASE("products: largest 8-bit sums do not overflow, zero rows stay zero, Na
 }
 
 TEST_CASE("products: what a packed matrix is not for is refused") {
-    FrozenMatrix w{nullptr, DType::f16, 64, 64, 32, 0};
+    WeightMatrix w{nullptr, DType::f16, 64, 64, 32, 0};
     CHECK_THROWS_WITH_AS(w.as_operand(), doctest::Contains("packed weights are for inference"), Error);
     CHECK_THROWS_WITH_AS(w.row_range(8, 8), doctest::Contains("inside a panel"), Error);
 }

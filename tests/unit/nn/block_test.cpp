@@ -36,7 +36,7 @@ struct Runner {
 
     explicit Runner(const Case& which) : map(tiny_clip(which.gelu)), c(which) {
         WeightReader<D> reader(store, map, schema::text_transformer, sizes_of(text_config(map)));
-        Transformer<D> transformer = promptkd::detail::empty_blocks<D>(1, 10, 2, gelu_of(map));
+        Transformer<D> transformer = promptkd::detail::empty_blocks<D>(1, 10, 2, block_design(map, "text"));
         promptkd::detail::visit_blocks(reader, transformer);
         block = transformer.blocks[0];
     }

@@ -11,6 +11,8 @@ namespace promptkd::test::elementwise_test {
 namespace {
 
 double gelu(Gelu kind, double x) {
+    if (kind == Gelu::tanh)
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
     return kind == Gelu::quick ? x / (1 + std::exp(-1.702 * x)) : 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
 }
 
@@ -26,7 +28,7 @@ const Index sizes[] = {1, 7, 16, 33, 20000};  // less than a pack, packs, a tail
 
 TEST_CASE_TEMPLATE("gelu forward", D, PROMPTKD_TEST_DEVICES) {
     D device = make_device<D>();
-    for (const Gelu kind : {Gelu::quick, Gelu::exact})
+    for (const Gelu kind : {Gelu::quick, Gelu::exact, Gelu::tanh})
         for (const Index n : sizes) {
             const std::vector<double> x = numbers(n, 1, 3);
             const auto want = mapped(x, [&](double v) { return gelu(kind, v); });
@@ -40,7 +42,7 @@ TEST_CASE_TEMPLATE("gelu forward", D, PROMPTKD_TEST_DEVICES) {
 
 TEST_CASE_TEMPLATE("gelu backward", D, PROMPTKD_TEST_DEVICES) {
     D device = make_device<D>();
-    for (const Gelu kind : {Gelu::quick, Gelu::exact})
+    for (const Gelu kind : {Gelu::quick, Gelu::exact, Gelu::tanh})
         for (const Index n : {5, 50}) {
             const std::vector<double> x = numbers(n, 2, 2), dy = numbers(n, 3);
             const auto want = numeric_gradient(
@@ -58,7 +60,7 @@ TEST_CASE_TEMPLATE("gelu saturates without overflow", D, PROMPTKD_TEST_DEVICES) 
     std::vector<double> want(40, 0.0), slope(40, 0.0);
     std::fill(want.begin() + 20, want.end(), 300.0);
     std::fill(slope.begin() + 20, slope.end(), 1.0);
-    for (const Gelu kind : {Gelu::quick, Gelu::exact}) {
+    for (const Gelu kind : {Gelu::quick, Gelu::exact, Gelu::tanh}) {
         Tensor<D> in(device, x), out(device, x), d(device, std::vector<double>(40, 1.0));
         gelu_forward(device, kind, in.matrix(5, 8), out.matrix(5, 8));
         gelu_backward(device, kind, in.matrix(5, 8), d.matrix(5, 8));

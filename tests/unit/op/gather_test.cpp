@@ -118,8 +118,8 @@ TEST_CASE_TEMPLATE("tokens: class token, patches, prompts; positions under all b
         Tensor<D> in(device, patches), token(device, first), place(device, positions), prompt(device, p),
             out(device, want);
         device.zero(out.data(), want.size() * sizeof(typename D::Scalar));
-        assemble_tokens(device, in.matrix(batch * cells, d), token.read(), place.matrix(cells + 1, d),
-                        prompt.matrix(count, d), out.matrix(batch * (1 + cells + count), d));
+        const TokenParts<typename D::Scalar> parts{token.read(), place.matrix(cells + 1, d), prompt.matrix(count, d)};
+        assemble_tokens(device, in.matrix(batch * cells, d), cells, parts, out.matrix(batch * (1 + cells + count), d));
         CHECK(difference(out.to_host(), want) < rounding<typename D::Scalar>);
     }
 }

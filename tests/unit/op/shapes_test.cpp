@@ -78,11 +78,14 @@ TEST_CASE_TEMPLATE("products refuse what does not fit", D, PROMPTKD_TEST_DEVICES
     Param<T> weight, bias;
     weight.shape = {4, 6};
     bias.shape = {4};
-    const TrainableLinear<T> layer{&weight, &bias};
+    weight.grad = m.values.data();
+    const Linear<T> layer = LinearParams<T>{&weight, &bias}.layer();
     CHECK(error_of([&] { linear_forward(m.device, layer, m(3, 5), m(3, 4)); }) ==
           "Linear: x: a matrix of 3 x 5, expected 3 x 6");
-    CHECK(error_of([&] { linear_backward(m.device, layer, m(3, 6), m(2, 4)); }) ==
-          "gradient of Linear: x: a matrix of 3 x 6, expected 2 x 6");
+    CHECK(error_of([&] { add_linear_gradients(m.device, layer, m(3, 6), m(2, 4)); }) ==
+          "gradients of a Linear's weights: x: a matrix of 3 x 6, expected 2 x 6");
+    CHECK(error_of([&] { linear_backward(m.device, layer, m(2, 5), m(2, 6)); }) ==
+          "gradient of Linear: dy: a matrix of 2 x 5, expected 2 x 4");
     AttentionShape shape;
     shape.sequences = {0, 2, 3, false};
     shape.heads = 2;
@@ -119,7 +122,8 @@ TEST_CASE_TEMPLATE("images, tokens and prompts refuse what does not fit", D, PRO
     const PatchGrid grid{2, 3, 6};
     CHECK(error_of([&] { extract_patches(m.device, m(2, 108), grid, m(7, 27)); }) ==
           "patches: a matrix of 7 x 27, expected 8 x 27");
-    CHECK(error_of([&] { assemble_tokens(m.device, m(8, 5), m.values.data(), m(5, 5), m(2, 5), m(10, 5)); }) ==
+    const TokenParts<typename D::Scalar> parts{m.values.data(), m(5, 5), m(2, 5)};
+    CHECK(error_of([&] { assemble_tokens(m.device, m(8, 5), 4, parts, m(10, 5)); }) ==
           "tokens: a matrix of 10 x 5, expected 14 x 5");
     CHECK(error_of([&] {
               average_pool(m.device, m(15, 3), MapShape{1, 4, 4, 3}, 2, m(4, 3));

@@ -35,8 +35,10 @@ inline ModelConfig model_config_of(const TensorMap& map) {
             ": the activation is not known; read the file with one, or with the model's JSON (WeightsOptions)");
     ModelConfig c;
     c.source = map.source;
-    c.gelu = gelu_of(map) == Gelu::quick ? "quick" : "exact";
+    c.gelu = name_of(gelu_of(map));
     if (eot != map.metadata.end()) c.eot = eot->second;
+    for (const char* entry : tower_entries)
+        if (map.metadata.count(entry) != 0) c.description[entry] = map.metadata.at(entry);
     if (schema::has_vision_transformer(map)) {
         const VisionConfig vision = vision_config(map);
         c.vision_width = vision.width;
@@ -92,7 +94,7 @@ inline Json huggingface_text_json(const TensorMap& map, const char* activation) 
 }
 
 inline Json huggingface_json(const TensorMap& map, const ModelConfig& c) {
-    const char* activation = c.gelu == "quick" ? "quick_gelu" : "gelu";
+    const char* activation = c.gelu == "quick" ? "quick_gelu" : c.gelu == "tanh" ? "gelu_pytorch_tanh" : "gelu";
     return {{"architectures", {"CLIPModel"}},
             {"model_type", "clip"},
             {"projection_dim", c.embed},
@@ -129,6 +131,7 @@ inline std::map<std::string, std::string> config_metadata(const ModelConfig& c) 
         all["text_heads"] = std::to_string(c.text_heads);
         all["eot"] = c.eot;
     }
+    all.insert(c.description.begin(), c.description.end());
     return all;
 }
 
@@ -155,8 +158,15 @@ inline void require_complete_vit(const TensorMap& map, const char* layout) {
             " needs a ViT image branch and a text branch; this file lacks one, or has a ResNet");
 }
 
+/// Layouts other than safetensors with our metadata have no place for towers of another kind than CLIP's.
+inline void require_plain(const TensorMap& map, WeightsTarget target) {
+    require(target == WeightsTarget::openai || is_plain_clip(map), map.source,
+            ": its towers are not CLIP's own kind; the layout openai (safetensors) alone keeps their description");
+}
+
 inline void write_clip(const TensorMap& map, WeightsTarget target, const std::string& path) {
     const ModelConfig c = model_config_of(map);
+    require_plain(map, target);
     if (target == WeightsTarget::checkpoint) {
         refuse_lossy_checkpoint(c);
         return write_torch_checkpoint(path, map.tensors, 0, {{"gelu", c.gelu}, {"eot", c.eot}});

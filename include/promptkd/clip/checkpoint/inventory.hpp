@@ -31,7 +31,7 @@ inline std::vector<schema::Numbers> numbers_of(const TensorMap& map, const schem
 
 /// Appends the names of a tensor in the layout of the file that lacks it.
 inline void append_missing(const schema::Weight& w, schema::Layout layout, std::vector<std::string>& missing) {
-    if (schema::cell_of(*w.row, layout).form != schema::Form::thirds) {
+    if (!schema::is_thirds(schema::cell_of(w, layout).form)) {
         missing.push_back(schema::name_of(w, layout));
         return;
     }
@@ -57,7 +57,7 @@ inline Inventory clip_inventory(const TensorMap& map) {
             for (const schema::Numbers& numbers : detail::numbers_of(map, *part, group))
                 for (const schema::Row& row : group.rows) {
                     const schema::Weight w{part, &group, &row, numbers, -1};
-                    if (row.presence != schema::Presence::required || map.contains(schema::name_of(w))) continue;
+                    if (!schema::is_required(map, w) || map.contains(schema::name_of(w))) continue;
                     detail::append_missing(w, schema::file_layout(map), result.missing);
                 }
     for (const auto& named : map.tensors)

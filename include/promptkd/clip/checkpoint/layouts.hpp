@@ -19,36 +19,70 @@ inline HostTensor transposed_matrix(const HostTensor& tensor, const std::string&
     return transpose(tensor);
 }
 
-/// q, k and v below each other.
-inline HostTensor stack_thirds(const std::array<const HostTensor*, 3>& parts, const std::string& name,
-                               const std::string& source) {
-    for (const HostTensor* part : parts) {
-        require(part != nullptr, source, ": of the three parts (q, k, v) of '", name, "' one is missing");
-        require(part->shape == parts[0]->shape && part->dtype == parts[0]->dtype && !part->shape.empty(), source,
-                ": the three parts (q, k, v) of '", name, "' differ in shape or type");
+/// A tensor whose rows several tensors of a file hold: queries, keys, values.
+struct Thirds {
+    std::array<HostTensor, 3> parts;  ///< without an element type: not seen yet
+    std::array<bool, 3> seen{};       ///< whether the part was there
+    bool may_lack_key = false;        ///< a key that is not there is zero
+    std::string shown;                ///< its name, for messages
+
+    /// Takes part `third`.
+    void set(int third, const HostTensor& tensor) {
+        parts[static_cast<std::size_t>(third)] = tensor;
+        seen[static_cast<std::size_t>(third)] = true;
     }
-    auto bytes = std::make_shared<std::vector<std::byte>>(3 * parts[0]->size_bytes());
-    std::byte* to = bytes->data();
-    for (const HostTensor* part : parts) {
-        if (part->size_bytes() > 0) std::memcpy(to, part->bytes, part->size_bytes());
-        to += part->size_bytes();
-        release_pages(*part);
+};
+
+/// q, k and v below each other.
+inline HostTensor stack_thirds(const Thirds& thirds, const std::string& source) {
+    const HostTensor& first = thirds.parts[0];
+    for (std::size_t i = 0; i < 3; ++i) {
+        if (i == 1 && thirds.may_lack_key && !thirds.seen[i]) continue;
+        const HostTensor& part = thirds.parts[i];
+        require(thirds.seen[i], source, ": of the three parts (q, k, v) of '", thirds.shown, "' one is missing");
+        require(part.shape == first.shape && part.dtype == first.dtype && !part.shape.empty(), source,
+                ": the three parts (q, k, v) of '", thirds.shown, "' differ in shape or type");
+    }
+    auto bytes = std::make_shared<std::vector<std::byte>>(3 * first.size_bytes());
+    for (std::size_t i = 0; i < 3; ++i) {
+        const HostTensor& part = thirds.parts[i];
+        if (!thirds.seen[i] || part.size_bytes() == 0) continue;
+        std::memcpy(bytes->data() + i * first.size_bytes(), part.bytes, part.size_bytes());
+        release_pages(part);
     }
     HostTensor out;
-    out.dtype = parts[0]->dtype;
-    out.shape = parts[0]->shape;
+    out.dtype = first.dtype;
+    out.shape = first.shape;
     out.shape[0] *= 3;
     out.bytes = bytes->data();
     out.owner = std::move(bytes);
     return out;
 }
 
-/// One third of the rows of `tensor`, a view.
-inline HostTensor third_of(const HostTensor& tensor, int third) {
+/// Part `i` of `n` equal parts of the rows of `tensor`, a view.
+inline HostTensor part_of(const HostTensor& tensor, int i, Index n) {
     HostTensor part = tensor;
-    part.shape[0] /= 3;
-    part.bytes += static_cast<std::size_t>(third) * part.size_bytes();
+    part.shape[0] /= n;
+    part.bytes += static_cast<std::size_t>(i) * part.size_bytes();
     return part;
+}
+
+/// Takes a tensor of a split form into the parts of its whole.
+inline void collect_third(const HostTensor& tensor, schema::Form form, int third, const std::string& source,
+                          Thirds& to) {
+    if (form == schema::Form::first_third) return to.set(0, tensor);
+    if (form != schema::Form::last_two_thirds) return to.set(third, tensor);
+    require(!tensor.shape.empty() && tensor.shape[0] % 2 == 0, source, ": tensor '", to.shown, "' has shape ",
+            to_string(tensor.shape), ", expected k and v below each other");
+    to.set(1, part_of(tensor, 0, 2));
+    to.set(2, part_of(tensor, 1, 2));
+}
+
+/// Without leading extents of 1 beyond the row's rank: libraries store vectors as (1, 1, d).
+inline HostTensor squeezed(HostTensor tensor, const schema::Row& row) {
+    while (tensor.shape.size() > std::max<std::size_t>(1, schema::rank_of(row)) && tensor.shape[0] == 1)
+        tensor.shape.erase(tensor.shape.begin());
+    return tensor;
 }
 
 inline void insert_once(TensorMap& out, const std::string& name, const HostTensor& tensor, schema::Layout layout) {
@@ -66,28 +100,32 @@ inline TensorMap to_openai(const TensorMap& in, schema::Layout layout) {
     TensorMap out;
     out.metadata = in.metadata;
     out.source = in.source;
-    std::map<std::string, std::array<const HostTensor*, 3>> thirds;
-    std::map<std::string, std::string> shown;  // how their names are shown
-    for (const auto& [name, tensor] : in.tensors) {
+    std::map<std::string, detail::Thirds> thirds;
+    for (const auto& [name, given] : in.tensors) {
         auto w = schema::parse(name, layout);
         if (!w) {
-            detail::insert_once(out, name, tensor, layout);
+            detail::insert_once(out, name, given, layout);
             continue;
         }
         if (w->row->presence == schema::Presence::dropped) continue;
-        const std::string openai = schema::name_of(*w);
-        const schema::Form form = schema::cell_of(*w->row, layout).form;
-        if (form == schema::Form::thirds) {
-            thirds[openai][static_cast<std::size_t>(std::exchange(w->third, -1))] = &tensor;
-            shown[openai] = schema::name_of(*w, layout);
-        } else if (form != schema::cell_of(*w->row, schema::Layout::openai).form) {
+        const HostTensor tensor = detail::squeezed(given, *w->row);
+        const schema::Form form = schema::cell_of(*w, layout).form;
+        const int third = std::exchange(w->third, -1);
+        const schema::Weight whole = schema::original_of(*w);
+        const std::string openai = schema::name_of(whole);
+        if (schema::is_split(form)) {
+            detail::Thirds& to = thirds[openai];
+            to.shown = schema::name_of(*w, layout);
+            to.may_lack_key = form == schema::Form::thirds_no_key;
+            detail::collect_third(tensor, form, third, in.source, to);
+        } else if (form != schema::cell_of(whole, schema::Layout::openai).form) {
             detail::insert_once(out, openai, detail::transposed_matrix(tensor, name, in.source), layout);
         } else {
             detail::insert_once(out, openai, tensor, layout);
         }
     }
     for (const auto& [name, parts] : thirds)
-        detail::insert_once(out, name, detail::stack_thirds(parts, shown[name], in.source), layout);
+        detail::insert_once(out, name, detail::stack_thirds(parts, in.source), layout);
     return out;
 }
 
@@ -102,13 +140,13 @@ inline TensorMap from_openai(const TensorMap& in, schema::Layout layout) {
         const std::string there = w ? schema::name_of(*w, layout) : "";
         require(!there.empty(), in.source, ": tensor '", name, "' would be lost: ", schema::title_of(layout),
                 " has no place for it");
-        const schema::Form form = schema::cell_of(*w->row, layout).form;
+        const schema::Form form = schema::cell_of(*w, layout).form;
         if (form == schema::Form::thirds) {
             require(!tensor.shape.empty() && tensor.shape[0] % 3 == 0, in.source, ": tensor '", name, "' has shape ",
                     to_string(tensor.shape), ", expected q, k and v below each other");
             for (w->third = 0; w->third < 3; ++w->third)
-                out.tensors[schema::name_of(*w, layout)] = detail::third_of(tensor, w->third);
-        } else if (form != schema::cell_of(*w->row, schema::Layout::openai).form) {
+                out.tensors[schema::name_of(*w, layout)] = detail::part_of(tensor, w->third, 3);
+        } else if (form != schema::cell_of(*w, schema::Layout::openai).form) {
             out.tensors[there] = detail::transposed_matrix(tensor, name, in.source);
         } else {
             out.tensors[there] = tensor;

@@ -70,15 +70,30 @@ inline TensorMap read_tensors(const std::string& path) {
     return map;
 }
 
-/// Without the prefix that DataParallel gives every name.
+/// `name` without the prefixes by which libraries keep branches of a model apart: TinyCLIP's, with DataParallel's
+/// behind them or not.
+inline std::string without_branch(const std::string& name) {
+    for (const std::string prefix : {"_image_encoder.", "_text_encoder.", "_logit_scale."}) {
+        if (!name.starts_with(prefix)) continue;
+        const std::string rest = name.substr(prefix.size());
+        return rest.starts_with("module.") ? rest.substr(7) : rest;
+    }
+    return name;
+}
+
+/// Without the prefix that DataParallel gives every name, and without TinyCLIP's of the branches.
 inline TensorMap plain_names(TensorMap in) {
     constexpr std::string_view prefix = "module.";
-    for (const auto& named : in.tensors)
-        if (!named.first.starts_with(prefix)) return in;
+    const bool parallel = std::all_of(in.tensors.begin(), in.tensors.end(),
+                                      [&](const auto& named) { return named.first.starts_with(prefix); });
     TensorMap out;
     out.metadata = std::move(in.metadata);
     out.source = std::move(in.source);
-    for (auto& [name, tensor] : in.tensors) out.tensors[name.substr(prefix.size())] = std::move(tensor);
+    for (auto& [name, tensor] : in.tensors) {
+        const std::string plain = without_branch(parallel ? name.substr(prefix.size()) : name);
+        require(out.tensors.emplace(plain, std::move(tensor)).second, out.source, ": tensor '", plain,
+                "' is there twice, with and without a prefix");
+    }
     return out;
 }
 
@@ -108,6 +123,11 @@ inline void use_activation(const WeightsOptions& options, TensorMap& map) {
     map.metadata["gelu"] = gelu;
 }
 
+/// Whether the library of the layout keeps a config.json beside its weights.
+inline bool is_huggingface(schema::Layout layout) {
+    return layout == schema::Layout::huggingface || layout == schema::Layout::siglip;
+}
+
 /// Puts the model's JSON into the metadata: the one that the options name, or the one beside the file.
 inline void use_config(const WeightsOptions& options, schema::Layout layout, TensorMap& map) {
     if (!options.config.empty()) {
@@ -117,8 +137,34 @@ inline void use_config(const WeightsOptions& options, schema::Layout layout, Ten
         return apply_model_config(*config, map);
     }
     if (map.metadata.count("gelu") != 0) return;
-    for (const std::string& path : config_candidates(map.source, layout == schema::Layout::huggingface))
+    for (const std::string& path : config_candidates(map.source, is_huggingface(layout)))
         if (const auto config = read_model_config(path)) return apply_model_config(*config, map);
+}
+
+/// Meta publishes PE without a configuration: what it is follows from the widths of the published models.
+inline void recognise_pe(TensorMap& map) {
+    const auto probe =
+        schema::find(schema::vision_transformer, schema::Role::pool_probe, schema::Part::weight, std::nullopt);
+    if (!map.contains(schema::name_of(*probe))) return;
+    struct Published {
+        Index width, heads, text_width, text_heads;
+    };
+    constexpr Published published[] = {
+        {192, 3, 512, 8}, {384, 6, 512, 8}, {768, 12, 1024, 16}, {1024, 16, 1024, 16}, {1536, 16, 1280, 20}};
+    const Index width = schema::measure_known(map, schema::vision_transformer)[schema::Size::width];
+    const Index text_width = schema::measure_known(map, schema::text_transformer)[schema::Size::width];
+    for (const Published& model : published) {
+        if (model.width != width || (text_width != 0 && model.text_width != text_width)) continue;
+        ModelConfig c;
+        c.source = map.source;
+        c.set_activations("exact", "exact");
+        c.vision_heads = model.heads;
+        c.text_heads = model.text_heads;
+        describe_pe(map.contains(schema::name_of(schema::vision_transformer, schema::Role::class_token)), 8, c);
+        return apply_model_config(c, map);
+    }
+    fail(map.source, ": a PE model of width ", width,
+         ", which is none of those that Meta publishes; give its configuration as JSON");
 }
 
 /// The activation of a model whose configuration nothing tells: OpenAI's where the weights are known to be OpenAI's.
@@ -144,8 +190,13 @@ inline void guess_activation(const WeightsOptions& options, schema::Layout layou
 /// nothing tells.
 inline void complete_config(TensorMap& map, schema::Layout layout, const WeightsOptions& options) {
     use_config(options, layout, map);
+    if (map.metadata.count("gelu") == 0) recognise_pe(map);
     const bool told = map.metadata.count("gelu") != 0;
-    require(told || layout != schema::Layout::huggingface || !options.require_activation, map.source,
+    require(told || layout != schema::Layout::timm || !options.require_activation, map.source,
+            ": no open_clip_config.json beside it, and the weights of a timm tower do not tell what it is; give the "
+            "model's JSON with ",
+            options.names.config);
+    require(told || !is_huggingface(layout) || !options.require_activation, map.source,
             ": no config.json beside it, and the weights tell neither attention heads nor activation; give the "
             "model's config.json with ",
             options.names.config);

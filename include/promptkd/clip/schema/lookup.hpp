@@ -24,20 +24,34 @@ struct Weight {
     int third = -1;                              ///< which third of a packed tensor; −1: all of it
 };
 
-/// Name and form of a row in a layout.
-inline Cell cell_of(const Row& row, Layout layout) {
-    const Cell& cell = row.cells[static_cast<std::size_t>(layout)];
-    return cell.name ? cell : row.cells[0];
-}
-/// What the layout puts in front of a group's names.
+/// What a layout puts in front of a group's names.
 inline const char* prefix_of(const Group& group, Layout layout) {
-    const char* prefix = group.prefix[static_cast<std::size_t>(layout)];
-    return prefix ? prefix : group.prefix[0];
+    while (!group.prefix[static_cast<std::size_t>(layout)].text) {
+        const Layout parent = parent_of(layout);
+        layout = parent == layout ? Layout::openai : parent;
+    }
+    return group.prefix[static_cast<std::size_t>(layout)].text;
 }
+/// Name and form of a group's row in a layout.
+inline Cell cell_of(const Group& group, const Row& row, Layout layout) {
+    const Layout column = group.prefix[static_cast<std::size_t>(layout)].column;
+    if (column != Layout::count) layout = column;
+    for (;; layout = parent_of(layout)) {
+        const Cell& cell = row.cells[static_cast<std::size_t>(layout)];
+        if (cell.name) return cell;
+        if (parent_of(layout) == layout) return nowhere;
+    }
+}
+/// The same of a tensor.
+inline Cell cell_of(const Weight& w, Layout layout) { return cell_of(*w.group, *w.row, layout); }
+/// Whether q, k and v are told apart by the `*` of a name.
+inline bool is_thirds(Form form) { return form == Form::thirds || form == Form::thirds_no_key; }
+/// Whether several tensors of a layout make one, each a part of the rows.
+inline bool is_split(Form form) { return form != Form::plain && form != Form::transposed; }
 
 /// Whether the group's rows stand once in each of several blocks.
 inline bool is_repeated(const Group& group) {
-    return std::string_view(group.prefix[0]).find('#') != std::string_view::npos;
+    return std::string_view(group.prefix[0].text).find('#') != std::string_view::npos;
 }
 
 namespace detail {
@@ -92,7 +106,7 @@ inline bool take_pattern(std::string_view& text, std::string_view pattern, Weigh
 
 /// The tensor's name in a layout, empty where that has no place for it.
 inline std::string name_of(const Weight& w, Layout layout = Layout::openai) {
-    const Cell cell = cell_of(*w.row, layout);
+    const Cell cell = cell_of(w, layout);
     std::string name;
     if (*cell.name == '\0') return name;
     std::size_t number = 0;
@@ -117,8 +131,9 @@ inline std::optional<Weight> parse(const Architecture& architecture, std::string
         if (!detail::take_pattern(rest, prefix_of(group, layout), w, number)) continue;
         if (group.stages > 0 && (w.numbers[0] < 1 || w.numbers[0] > group.stages)) continue;
         for (const Row& row : group.rows) {
-            const Cell cell = cell_of(row, layout);
+            const Cell cell = cell_of(group, row, layout);
             if (*cell.name == '\0') continue;
+            w.third = -1;
             std::string_view tail = rest;
             if (!detail::take_pattern(tail, cell.name, w, number) || !tail.empty()) continue;
             w.row = &row;
@@ -193,6 +208,34 @@ inline bool is_image_weight(std::string_view name) {
                        [&](const Architecture* a) { return a->branch == Branch::image && parse(*a, name); });
 }
 
+/// The tensor of which `w` is another name or form; `w` itself where it is none.
+inline Weight original_of(const Weight& w) {
+    if (w.row->presence != Presence::alternative) return w;
+    Weight original = w;
+    original.row =
+        find(*w.architecture, w.row->role, w.row->part, is_repeated(*w.group) ? std::optional(w.numbers) : std::nullopt)
+            ->row;
+    return original;
+}
+
+/// Whether the description of a tower (metadata `vision_without`, names of roles) says that it does without the tensor.
+inline bool is_described_absent(const TensorMap& map, const Weight& w) {
+    const auto without = map.metadata.find("vision_without");
+    if (w.architecture->branch != Branch::image || without == map.metadata.end()) return false;
+    const char* name = w.row->role == Role::patch_embedding ? "patch_embedding"
+                       : w.row->role == Role::class_token   ? "class_token"
+                       : w.row->role == Role::first_norm    ? "first_norm"
+                       : w.row->role == Role::last_norm     ? "last_norm"
+                       : w.row->role == Role::projection    ? "projection"
+                                                            : nullptr;
+    return name && (" " + without->second + " ").find(concat(" ", name, " ")) != std::string::npos;
+}
+
+/// Whether `map` must hold the tensor.
+inline bool is_required(const TensorMap& map, const Weight& w) {
+    return w.row->presence == Presence::required && !is_described_absent(map, w);
+}
+
 /// Whether `map` holds weights of the image branch under `prefix` and OpenAI's names.
 inline bool has_image_weights(const TensorMap& map, const std::string& prefix = "") {
     auto it = map.tensors.lower_bound(prefix);
@@ -206,21 +249,35 @@ inline bool is_student_weight(std::string_view name) {
     return is_image_weight(name) || name == name_of(model, Role::logit_scale);
 }
 
-/// Whose names these are; nothing where no CLIP model is among them. A layout is known by a name of its own of the
-/// patch embedding or the token embedding, OpenAI's by the lack of such names.
+namespace detail {
+
+/// Whether one of the names by which a model is known is there: of the patch embedding, of the first convolution of a
+/// stem, of the token embedding.
+inline bool has_beginning(const TensorMap& map, Layout layout) {
+    for (const Architecture* architecture : architectures)
+        for (const Role role : {Role::patch_embedding, Role::convolution_1, Role::token_table}) {
+            const auto w = find(*architecture, role);
+            if (w && map.contains(name_of(*w, layout))) return true;
+        }
+    return false;
+}
+
+}  // namespace detail
+
+/// Whose names these are; nothing where no CLIP model is among them: the layout that knows most of them among those of
+/// whose beginning there is a tensor, the first one of several.
 inline std::optional<Layout> layout_of(const TensorMap& map) {
     std::optional<Layout> found;
-    for (const Architecture* architecture : architectures)
-        for (const Role role : {Role::patch_embedding, Role::token_table}) {
-            const auto w = find(*architecture, role);
-            if (!w) continue;
-            const std::string openai = name_of(*w);
-            for (std::size_t i = 1; i < layout_count; ++i) {
-                const std::string name = name_of(*w, static_cast<Layout>(i));
-                if (!name.empty() && name != openai && map.contains(name)) return static_cast<Layout>(i);
-            }
-            if (map.contains(openai)) found = Layout::openai;
-        }
+    Index most = 0;
+    for (std::size_t i = 0; i < layout_count; ++i) {
+        const Layout layout = static_cast<Layout>(i);
+        if (!detail::has_beginning(map, layout)) continue;
+        const Index known = std::count_if(map.tensors.begin(), map.tensors.end(),
+                                          [&](const auto& named) { return parse(named.first, layout).has_value(); });
+        if (known <= most) continue;
+        found = layout;
+        most = known;
+    }
     return found;
 }
 

@@ -24,10 +24,12 @@ public:
     /// The value of an extent; 0 where its size is not known.
     Index operator[](const Extent& extent) const { return (*this)[extent.size] * extent.times / extent.over; }
 
-    /// Learns the unknown sizes of a row from its tensor's shape, of the row's rank.
-    void learn(const Row& row, const Shape& shape) {
+    /// Learns the unknown sizes of a row from its tensor's shape, of the row's rank; with `exact` not from a fraction
+    /// of a size, which may have been rounded.
+    void learn(const Row& row, const Shape& shape, bool exact = false) {
         for (std::size_t axis = 0; axis < shape.size(); ++axis) {
             const Extent& extent = row.shape[axis];
+            if (exact && extent.over > 1) continue;
             if ((*this)[extent.size] == 0) set(extent.size, shape[axis] * extent.over / extent.times);
         }
     }
@@ -63,7 +65,9 @@ inline bool are_known(const Sizes& sizes, const Row& row) {
 /// transposed ones. Of other ranks than the form's as it is.
 inline Shape stored_shape(Shape shape, Form form) {
     if (form == Form::transposed && shape.size() == 2) std::swap(shape[0], shape[1]);
-    if (form == Form::thirds && !shape.empty()) shape[0] /= 3;
+    if ((form == Form::thirds || form == Form::thirds_no_key || form == Form::first_third) && !shape.empty())
+        shape[0] /= 3;
+    if (form == Form::last_two_thirds && !shape.empty()) shape[0] -= shape[0] / 3;
     return shape;
 }
 
@@ -74,7 +78,7 @@ namespace detail {
                                       const std::string& expected) {
     const Layout layout = file_layout(map);
     fail(map.source, ": tensor '", name_of(w, layout), "' has shape ",
-         to_string(stored_shape(shape, cell_of(*w.row, layout).form)), expected);
+         to_string(stored_shape(shape, cell_of(w, layout).form)), expected);
 }
 
 }  // namespace detail
@@ -84,7 +88,7 @@ namespace detail {
 inline Shape shape_of(const TensorMap& map, const Weight& w) {
     const auto it = map.tensors.find(name_of(w));
     require(it != map.tensors.end(), map.source, ": tensor '", name_of(w, file_layout(map)), "' is missing");
-    const Shape shape = stored_shape(it->second.shape, cell_of(*w.row, Layout::openai).form);
+    const Shape shape = stored_shape(it->second.shape, cell_of(w, Layout::openai).form);
     const std::size_t rank = rank_of(*w.row);
     if (rank == 0 && count_of(shape) == 1) return {};
     if (shape.size() != rank) detail::refuse_shape(map, w, shape, concat(", expected ", rank, " dimensions"));
@@ -99,7 +103,7 @@ inline const HostTensor& checked(const TensorMap& map, const Weight& w, Sizes& s
     sizes.learn(*w.row, shape);
     const Shape expected = sizes.shape(*w.row);
     if (shape != expected) {
-        const Form form = cell_of(*w.row, file_layout(map)).form;
+        const Form form = cell_of(w, file_layout(map)).form;
         detail::refuse_shape(map, w, shape, ", expected " + to_string(stored_shape(expected, form)));
     }
     const HostTensor& tensor = map.at(name_of(w));
@@ -112,24 +116,28 @@ inline const HostTensor& checked(const TensorMap& map, const Weight& w, Sizes& s
 /// rank among those that tell something new; whether all fit together shows when they are read.
 inline Sizes measure(const TensorMap& map, const Architecture& architecture) {
     Sizes sizes;
-    for (const Group& group : architecture.groups)
-        for (const Row& row : group.rows) {
-            if (is_repeated(group) || row.presence != Presence::required || are_known(sizes, row)) continue;
-            sizes.learn(row, shape_of(map, {&architecture, &group, &row, {}, -1}));
-        }
+    for (const bool exact : {true, false})
+        for (const Group& group : architecture.groups)
+            for (const Row& row : group.rows) {
+                const Weight w{&architecture, &group, &row, {}, -1};
+                if (is_repeated(group) || !is_required(map, w) || are_known(sizes, row)) continue;
+                sizes.learn(row, shape_of(map, w), exact);
+            }
     return sizes;
 }
 
 /// The same of an incomplete model: what is missing or has another rank tells nothing, its sizes stay 0.
 inline Sizes measure_known(const TensorMap& map, const Architecture& architecture) {
     Sizes sizes;
-    for (const Group& group : architecture.groups)
-        for (const Row& row : group.rows) {
-            if (is_repeated(group) || row.presence != Presence::required) continue;
-            const auto it = map.tensors.find(name_of({&architecture, &group, &row, {}, -1}));
-            if (it == map.tensors.end() || it->second.shape.size() != rank_of(row)) continue;
-            sizes.learn(row, stored_shape(it->second.shape, cell_of(row, Layout::openai).form));
-        }
+    for (const bool exact : {true, false})
+        for (const Group& group : architecture.groups)
+            for (const Row& row : group.rows) {
+                const Weight w{&architecture, &group, &row, {}, -1};
+                if (is_repeated(group) || !is_required(map, w)) continue;
+                const auto it = map.tensors.find(name_of(w));
+                if (it == map.tensors.end() || it->second.shape.size() != rank_of(row)) continue;
+                sizes.learn(row, stored_shape(it->second.shape, cell_of(w, Layout::openai).form), exact);
+            }
     return sizes;
 }
 
@@ -143,7 +151,7 @@ inline Index hidden_width(const TensorMap& map, const Architecture& architecture
 /// computed with to that of files, and back.
 inline HostTensor transposed_in_files(const std::string& name, const HostTensor& tensor) {
     const auto w = parse(name);
-    const bool transposed = w && cell_of(*w->row, Layout::openai).form == Form::transposed && tensor.shape.size() == 2;
+    const bool transposed = w && cell_of(*w, Layout::openai).form == Form::transposed && tensor.shape.size() == 2;
     return transposed ? promptkd::detail::transpose(tensor) : tensor;
 }
 

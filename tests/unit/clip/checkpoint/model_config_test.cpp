@@ -31,13 +31,16 @@ TEST_CASE("model config: Hugging Face's") {
     CHECK(defaults->eot == "argmax");
     CHECK(defaults->vision_heads == 12);
     CHECK(defaults->text_heads == 16);
-    CHECK(config_error(R"({"model_type":"siglip","vision_config":{}})").find("model_type 'siglip' is not supported") !=
-          std::string::npos);
+    CHECK(
+        config_error(R"({"model_type":"siglip2","vision_config":{}})").find("model_type 'siglip2' is not supported") !=
+        std::string::npos);
     CHECK(config_error(R"({"vision_config":{"hidden_act":"gelu_new"},"text_config":{"hidden_act":"gelu_new"}})")
               .find("'gelu_new' is not supported") != std::string::npos);
-    CHECK(config_error(R"({"vision_config":{"hidden_act":"gelu"}})").find("one activation for both") !=
-          std::string::npos);
-    CHECK(config_error(R"({"vision_config":{"layer_norm_eps":1e-6}})").find("layer_norm_eps") != std::string::npos);
+    const auto own = parse_model_config(R"({"vision_config":{"hidden_act":"gelu","layer_norm_eps":1e-6}})", "x");
+    CHECK(own->gelu == "quick");
+    CHECK(own->description.at("vision_gelu") == "exact");
+    CHECK(own->description.at("vision_epsilon") == "1e-06");
+    CHECK(own->description.count("text_epsilon") == 0);
     CHECK(config_error(R"({"vision_config":{"num_attention_heads":-3}})").find("expected a positive integer") !=
           std::string::npos);
     CHECK(config_error(R"({"vision_config":{"num_attention_heads":"3"}})").find("expected a positive integer") !=
@@ -55,14 +58,73 @@ TEST_CASE("model config: open_clip's") {
     CHECK(c->gelu == "quick");
     CHECK(parse_model_config(R"({"vision_cfg":{},"text_cfg":{}})", "x")->gelu == "exact");
     CHECK(parse_model_config(R"({"vision_cfg":{},"text_cfg":{"pool_type":"eos","eos_id":7}})", "x")->eot == "7");
-    CHECK(config_error(R"({"vision_cfg":{"timm_model_name":"vit"},"text_cfg":{}})")
-              .find("'timm_model_name' is not supported") != std::string::npos);
-    CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"pool_type":"last"}})").find("pool_type 'last'") !=
+    const auto last = parse_model_config(R"({"vision_cfg":{"width":42,"head_width":20},
+        "text_cfg":{"pool_type":"last","no_causal_mask":true}})",
+                                         "x");
+    CHECK(last->vision_heads == 2);
+    CHECK(last->eot == "last");
+    CHECK(last->description.at("text_mask") == "none");
+    CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"pool_type":"first"}})").find("pool_type 'first'") !=
           std::string::npos);
-    CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"no_causal_mask":true}})")
-              .find("'no_causal_mask' is not supported") != std::string::npos);
-    CHECK(config_error(R"({"vision_cfg":{"width":70},"text_cfg":{}})").find("not a multiple") != std::string::npos);
+    CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"new_option":true}})").find("'new_option' is not supported") !=
+          std::string::npos);
+    CHECK(
+        config_error(R"({"vision_cfg":{"width":32},"text_cfg":{}})").find("head_width 64 is more than the width 32") !=
+        std::string::npos);
     CHECK(config_error(R"({"vision_cfg":{}})").find("'text_cfg' is missing") != std::string::npos);
+}
+
+TEST_CASE("model config: towers of timm, by name") {
+    const auto of = [](const std::string& vision) {
+        return *parse_model_config(R"({"embed_dim":8,"vision_cfg":{)" + vision + R"(},"text_cfg":{}})", "x");
+    };
+    const ModelConfig pe =
+        of(R"("timm_model_name":"vit_pe_core_large_patch14_336","timm_pool":"map","timm_proj":null)");
+    CHECK(pe.vision_heads == 16);
+    CHECK(pe.description.at("vision_rotation") == "columns");
+    CHECK(pe.description.at("vision_rotation_grid") == "24");
+    CHECK(pe.description.at("vision_pool_heads") == "8");
+    CHECK(pe.description.count("vision_epsilon") == 0);
+    const ModelConfig siglip =
+        of(R"("timm_model_name":"vit_large_patch16_siglip_512","timm_pool":"map","timm_proj":"none")");
+    CHECK(siglip.description.at("vision_gelu") == "tanh");
+    CHECK(siglip.description.at("vision_without") == "first_norm class_token projection");
+    CHECK(of(R"("timm_model_name":"vit_large_patch16_siglip_384")").description.count("vision_gelu") == 0);
+    CHECK(of(R"("timm_model_name":"vit_base_patch16_clip_quickgelu_224")").description.at("vision_gelu") == "quick");
+    CHECK(of(R"("timm_model_name":"eva02_enormous_patch14_clip_224")").description.at("vision_norms") == "after");
+    const auto refused = [](const char* name) {
+        return config_error(std::string(R"({"vision_cfg":{"timm_model_name":")") + name + R"("},"text_cfg":{}})");
+    };
+    CHECK(refused("fastvit_mci1").find("the family fastvit is not supported") != std::string::npos);
+    CHECK(refused("convnext_base").find("the family convnext is not supported") != std::string::npos);
+    CHECK(refused("vit_base_patch16_siglip_gap_224").find("is not supported") != std::string::npos);
+}
+
+TEST_CASE("model config: Meta's PE") {
+    const auto c = parse_model_config(
+        R"({"vision_cfg":{"width":40,"layers":2,"heads":2,"use_rope2d":true,"use_cls_token":false},"text_cfg":{}})",
+        "x");
+    CHECK(c->description.at("vision_without") == "class_token");
+    CHECK(c->description.at("vision_pool") == "attention");
+    CHECK(config_error(R"({"vision_cfg":{"use_rope2d":true,"pool_type":"avg"},"text_cfg":{}})")
+              .find("pool_type 'avg' is not supported") != std::string::npos);
+}
+
+TEST_CASE("model config: a description that the weights contradict is refused") {
+    TensorMap map;
+    map.source = "w";
+    map.tensors["visual.class_embedding"] = make_tensor<float>(std::vector<float>(60), {60});
+    map.tensors["visual.conv1.weight"] = make_tensor<float>(std::vector<float>(60), {60, 1, 1, 1});
+    ModelConfig c;
+    c.source = "j";
+    c.gelu = "quick";
+    c.lacks("class_token");
+    CHECK(error_of([&] { apply_model_config(c, map); }).find("without 'visual.class_embedding'") != std::string::npos);
+    c.description.clear();
+    map.metadata.clear();
+    c.vision_scales = true;
+    CHECK(error_of([&] { apply_model_config(c, map); }).find("'ls_init_value' says that the blocks have LayerScale") !=
+          std::string::npos);
 }
 
 TEST_CASE("model config: other JSON is none") {

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Models of other families than CLIP: inspect, encode, convert, and a distillation from them with class vectors.
+. "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
+encoders=$data_dir/encoders
+
+# inspect prints family and policies
+run 0 inspect "$encoders/pe_oc" --json pe.json
+for figure in '"family": "PE"' '"pooling": "attention"' '"rotation": "columns_first"' '"pool_heads": 8'; do
+    check "inspect pe_oc: $figure" grep -q "$figure" pe.json
+done
+run 0 inspect "$encoders/siglip2_hf" --json siglip.json
+for figure in '"family": "SigLIP"' '"class_token": false' '"eot": "last"' '"causal": false' '"activation": "gelu_tanh"'; do
+    check "inspect siglip2_hf: $figure" grep -q "$figure" siglip.json
+done
+run 0 inspect "$encoders/oc_coca" --json coca.json
+check "inspect oc_coca: what is not used" grep -q 'text_decoder.ln_final.weight' coca.json
+
+# convert keeps everything in safetensors, and refuses layouts that have no place for it
+run 0 convert "$encoders/eva02_oc" eva.safetensors --to openai
+for weights in "$encoders/eva02_oc" eva.safetensors; do
+    run 0 encode --weights "$weights" --tensors "$encoders/eva02_oc.expected.safetensors" --out "$(basename "$weights").features.safetensors"
+done
+check "converted: the same features" same eva02_oc.features.safetensors eva.safetensors.features.safetensors
+refuse 1 "not CLIP's own kind" convert "$encoders/eva02_oc" eva --to huggingface
+
+# what is not supported is named
+mkdir fast
+cp "$encoders/timm_clip/open_clip_model.safetensors" fast/
+sed 's/vit_large_patch14_clip_224/fastvit_mci1/' "$encoders/timm_clip/open_clip_config.json" >fast/open_clip_config.json
+refuse 1 'the family fastvit is not supported' inspect fast
+sed 's/vit_large_patch14_clip_224/vit_base_patch16_siglip_224/' "$encoders/timm_clip/open_clip_config.json" >fast/open_clip_config.json
+refuse 1 "without 'visual.trunk.cls_token', but the weights in fast hold it" inspect fast
+sed 's/"num_heads": 2/"num_heads": 20/' "$encoders/pe_oc/open_clip_config.json" >fast/open_clip_config.json
+cp "$encoders/pe_oc/open_clip_model.safetensors" fast/
+refuse 1 'rotary positions turn heads of 2 components' encode --weights fast --tensors "$encoders/pe_oc.expected.safetensors" --out x.safetensors
+
+finish
