@@ -13,10 +13,10 @@
 ///
 /// To add a **layout** (the names of another library): a value of `Layout` before `count`, its name in
 /// `name_of` and `title_of`, and a cell in every row and prefix that it has; a cell that is not given is its parent's
-/// (`parent_of`), without a parent there is no place for the tensor. A second name or form of a tensor in one layout is a
-/// row of its own with `Presence::alternative`. A layout is recognised by how many names it knows; reading and writing
-/// follow. Where it stores a tensor in a form of its own, add a `Form` (sizes.hpp says what becomes of the shape,
-/// layouts.hpp of the values).
+/// (`parent_of`), without a parent there is no place for the tensor. A second name or form of a tensor in one layout is
+/// a row of its own with `Presence::alternative`. A layout is recognised by how many names it knows; reading and
+/// writing follow. Where it stores a tensor in a form of its own, add a `Form` (sizes.hpp says what becomes of the
+/// shape, layouts.hpp of the values).
 ///
 /// A ViT of another **family** needs rows for tensors that are new, optional ones, and what its tensors do not tell as
 /// entries of the description in tower.hpp, which its configuration gives (checkpoint/model_config.hpp).
