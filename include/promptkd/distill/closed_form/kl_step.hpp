@@ -135,7 +135,7 @@ struct KlStep {
     std::vector<double> bias;    ///< Δc (e_t)
 };
 
-/// ΔB = Q(Λ+λ)⁻¹QᵀD with D = Σφgᵀ − N·f·ḡᵀ, Δc = ḡ − fΔB; η* minimises the mean KL on the subset over η =
+/// ΔB = H(T+λ)⁻¹HᵀD with D = Σφgᵀ − N·f·ḡᵀ, Δc = ḡ − fΔB; η* minimises the mean KL on the subset over η =
 /// 10^(−6 + j/8), j = 0 … 64; η = η*/2.
 template <Device D>
 KlStep kl_step(const ChoiceSubset<D>& subset, const RidgeBasis& basis, double lambda, const StepMoments& sums,
@@ -151,10 +151,10 @@ KlStep kl_step(const ChoiceSubset<D>& subset, const RidgeBasis& basis, double la
             d[static_cast<std::size_t>(i * e + j)] -=
                 n * basis.hidden_mean[static_cast<std::size_t>(i)] * step.bias[static_cast<std::size_t>(j)];
     const std::vector<double> projected =
-        detail::shrunk(basis, lambda, detail::HostProduct{h, e, h, true, false}(host, basis.eigenvectors, d));
+        detail::shrunk(basis, lambda, detail::HostProduct{h, e, h, true, false}(host, basis.vectors, d));
     const auto u = subset.predict(detail::shrunk(basis, lambda, basis.projected), basis.teacher_mean);
     const auto direction = subset.predict(projected, step.bias);
-    step.weight = detail::HostProduct{h, e, h}(host, basis.eigenvectors, projected);
+    step.weight = detail::HostProduct{h, e, h}(host, basis.vectors, projected);
     detail::subtract_mean_output(basis, step.weight, step.bias);
     step.eta = best_step(subset, u, direction, host) / 2;
     return step;

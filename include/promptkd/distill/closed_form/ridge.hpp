@@ -74,15 +74,16 @@ private:
     Buffer<D, double> hidden_sum_, teacher_sum_;
 };
 
-/// The centred normal equations in the eigenvectors of their matrix: G = Σ(φ−f)(φ−f)ᵀ = Q·Λ·Qᵀ and C₀ = QᵀM with M =
-/// Σ(φ−f)(t−t̄)ᵀ, so that the ridge solution of every λ is B = Q(Λ+λ)⁻¹C₀, c = t̄ − fB. Centring leaves the intercept
-/// without a penalty.
+/// The centred normal equations in a basis where their matrix is tridiagonal: G = Σ(φ−f)(φ−f)ᵀ = H·T·Hᵀ and C₀ = HᵀM
+/// with M = Σ(φ−f)(t−t̄)ᵀ, so that the ridge solution of every λ is B = H(T+λ)⁻¹C₀, c = t̄ − fB. Centring leaves the
+/// intercept without a penalty. (Eigenvectors in the place of H would do the same for five times the work.)
 struct RidgeBasis {
     Index width = 0;                   ///< h
     Index outputs = 0;                 ///< e_t
     Index images = 0;                  ///< N
-    std::vector<double> eigenvectors;  ///< Q (h, h)
-    std::vector<double> eigenvalues;   ///< Λ (h), clamped at ≥ 0
+    std::vector<double> vectors;       ///< H (h, h), orthogonal
+    std::vector<double> diagonal;      ///< of T (h)
+    std::vector<double> off_diagonal;  ///< of T (h − 1)
     std::vector<double> projected;     ///< C₀ (h, e_t)
     std::vector<double> hidden_mean;   ///< f (h)
     std::vector<double> teacher_mean;  ///< t̄ (e_t)
@@ -93,7 +94,7 @@ struct RidgeBasis {
 inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
     const Index h = sums.width, e = sums.outputs;
     const double n = static_cast<double>(sums.images);
-    RidgeBasis basis{h, e, sums.images, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
+    RidgeBasis basis{h, e, sums.images, {}, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
     for (double& value : basis.hidden_mean) value /= n;
     for (double& value : basis.teacher_mean) value /= n;
     std::vector<double> gram = std::move(sums.gram);
@@ -110,11 +111,11 @@ inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
     basis.scale = trace / static_cast<double>(h);
     require(basis.scale > 0, "closed form: the student's features of all ", sums.images,
             " images are equal; nothing can be fitted to them");
-    SymmetricEigen eigen = symmetric_eigen(gram, h);
-    basis.eigenvalues = std::move(eigen.values);
-    for (double& value : basis.eigenvalues) value = std::max(0.0, value);
-    basis.eigenvectors = std::move(eigen.vectors);
-    basis.projected = detail::HostProduct{h, e, h, true, false}(host, basis.eigenvectors, cross);
+    SymmetricTridiagonal form = symmetric_tridiagonal(gram, h);
+    basis.vectors = std::move(form.vectors);
+    basis.diagonal = std::move(form.diagonal);
+    basis.off_diagonal = std::move(form.off_diagonal);
+    basis.projected = detail::HostProduct{h, e, h, true, false}(host, basis.vectors, cross);
     return basis;
 }
 
@@ -127,13 +128,36 @@ struct OutputLayer {
 
 namespace detail {
 
-/// (Λ+λ)⁻¹·X for X (h, columns).
-inline std::vector<double> shrunk(const RidgeBasis& basis, double lambda, std::vector<double> x) {
-    const std::size_t columns = x.size() / basis.eigenvalues.size();
-    for (std::size_t i = 0; i < basis.eigenvalues.size(); ++i) {
-        const double inverse = 1 / (basis.eigenvalues[i] + lambda);
-        for (std::size_t j = 0; j < columns; ++j) x[i * columns + j] *= inverse;
+/// T + λ = L·D·Lᵀ with L of ones on and `lower` below the diagonal.
+struct ShiftedFactors {
+    std::vector<double> pivots;  ///< D (h)
+    std::vector<double> lower;   ///< below the diagonal of L (h − 1)
+
+    /// Throws Error when rounding has left T + λ without a positive pivot: λ is too small for these features.
+    ShiftedFactors(const RidgeBasis& basis, double lambda) : pivots(basis.diagonal), lower(basis.off_diagonal) {
+        for (std::size_t j = 0; j < pivots.size(); ++j) {
+            pivots[j] += lambda;
+            if (j > 0) {
+                lower[j - 1] = basis.off_diagonal[j - 1] / pivots[j - 1];
+                pivots[j] -= lower[j - 1] * basis.off_diagonal[j - 1];
+            }
+            require(pivots[j] > 0,
+                    "closed form: the normal equations are not positive definite; a feature is far too "
+                    "large or not finite");
+        }
     }
+};
+
+/// (T+λ)⁻¹·X for X (h, columns).
+inline std::vector<double> shrunk(const RidgeBasis& basis, double lambda, std::vector<double> x) {
+    const ShiftedFactors factors(basis, lambda);
+    const std::size_t h = factors.pivots.size(), columns = x.size() / h;
+    for (std::size_t i = 1; i < h; ++i)
+        for (std::size_t j = 0; j < columns; ++j) x[i * columns + j] -= factors.lower[i - 1] * x[(i - 1) * columns + j];
+    for (std::size_t i = 0; i < h; ++i)
+        for (std::size_t j = 0; j < columns; ++j) x[i * columns + j] /= factors.pivots[i];
+    for (std::size_t i = h - 1; i > 0; --i)
+        for (std::size_t j = 0; j < columns; ++j) x[(i - 1) * columns + j] -= factors.lower[i - 1] * x[i * columns + j];
     return x;
 }
 
@@ -148,11 +172,11 @@ inline void subtract_mean_output(const RidgeBasis& basis, const std::vector<doub
 
 }  // namespace detail
 
-/// B = Q(Λ+λ)⁻¹C₀, c = t̄ − fB
+/// B = H(T+λ)⁻¹C₀, c = t̄ − fB
 inline OutputLayer ridge_solution(const RidgeBasis& basis, double lambda, Cpu<double>& host) {
     OutputLayer layer{basis.width, basis.outputs, {}, basis.teacher_mean};
     layer.weight = detail::HostProduct{basis.width, basis.outputs, basis.width}(
-        host, basis.eigenvectors, detail::shrunk(basis, lambda, basis.projected));
+        host, basis.vectors, detail::shrunk(basis, lambda, basis.projected));
     detail::subtract_mean_output(basis, layer.weight, layer.bias);
     return layer;
 }

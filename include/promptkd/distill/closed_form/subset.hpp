@@ -31,7 +31,7 @@ inline std::vector<Index> choice_subset(Index images, Index most, std::uint64_t 
     return chosen;
 }
 
-/// The subset's rows on a device, prepared for leave-one-out predictions: A = (φ − f)Q (n, h), T (n, e_t), and on the
+/// The subset's rows on a device, prepared for leave-one-out predictions: A = (φ − f)H (n, h), T (n, e_t), and on the
 /// host the teacher's probabilities p = σ(s_t·T·Wᵀ) and the student's features.
 template <Device D>
 class ChoiceSubset {
@@ -72,7 +72,7 @@ public:
     /// Raw student features (n, e_s)
     const std::vector<double>& student() const { return student_host_; }
 
-    /// Computes A = (φ − f)Q for a basis; call before what needs it.
+    /// Computes A = (φ − f)H for a basis; call before what needs it.
     void project(const HiddenFeatures<D>& hidden, const RidgeBasis& basis) {
         const Index h = basis.width;
         Buffer<D, T> phi(device_, n_ * h);
@@ -81,22 +81,22 @@ public:
         for (const double value : basis.hidden_mean) negative_mean.push_back(static_cast<T>(-value));
         const Buffer<D, T> shift(device_, negative_mean);
         add_row(device_, phi.matrix(n_, h), shift.data(), phi.matrix(n_, h));
-        projected_ = multiply(phi, h, std::vector<T>(basis.eigenvectors.begin(), basis.eigenvectors.end()), h);
+        projected_ = multiply(phi, h, std::vector<T>(basis.vectors.begin(), basis.vectors.end()), h);
     }
 
-    /// ℓ_i = Σ_j A_ij²/(Λ_j + λ) + 1/N: how much image i pulls its own prediction towards its target.
+    /// ℓ_i = A_i(T+λ)⁻¹A_iᵀ + 1/N: how much image i pulls its own prediction towards its target.
     std::vector<double> leverages(const RidgeBasis& basis, double lambda) const {
         const std::vector<T> a = projected_.to_host();
-        std::vector<double> inverse;
-        for (const double value : basis.eigenvalues) inverse.push_back(1 / (value + lambda));
+        const detail::ShiftedFactors factors(basis, lambda);
         std::vector<double> out(static_cast<std::size_t>(n_));
-        const Index h = basis.width;
+        const auto h = static_cast<std::size_t>(basis.width);
         host_.host_parts(n_, [&](Index first, Index count) {
             for (Index i = first; i < first + count; ++i) {
-                double sum = 0;
-                for (Index j = 0; j < h; ++j) {
-                    const double value = static_cast<double>(a[static_cast<std::size_t>(i * h + j)]);
-                    sum += value * value * inverse[static_cast<std::size_t>(j)];
+                const T* row = a.data() + static_cast<std::size_t>(i) * h;
+                double z = 0, sum = 0;  // z = L⁻¹A_iᵀ, element by element
+                for (std::size_t j = 0; j < h; ++j) {
+                    z = static_cast<double>(row[j]) - (j > 0 ? factors.lower[j - 1] * z : 0);
+                    sum += z * z / factors.pivots[j];
                 }
                 out[static_cast<std::size_t>(i)] = sum + 1 / static_cast<double>(basis.images);
             }
@@ -104,7 +104,7 @@ public:
         return out;
     }
 
-    /// U = A·weight + bias (n, e_t), weight (h, e_t) in the basis Q.
+    /// U = A·weight + bias (n, e_t), weight (h, e_t) in the basis H.
     Buffer<D, T> predict(const std::vector<double>& weight, const std::vector<double>& bias) const {
         const Index h = static_cast<Index>(weight.size()) / teacher_width_;
         Buffer<D, T> u = multiply(projected_, h, std::vector<T>(weight.begin(), weight.end()), teacher_width_);
