@@ -16,9 +16,9 @@ struct StudentConfig {
     Index prompts = 4;           ///< visual prompts; 0: projector only
     Index depth = 9;             ///< blocks with prompts, the shallow one counted
     Index projector_layers = 2;  ///< Linears of the projector, 1 to 3
-    Index hidden = 0;            ///< h, width of the projector's hidden layers; 0: e_t (published)
     Index embed = 0;             ///< e_t, the size of the class vectors
     bool train_encoder = false;  ///< full fine-tuning: the weights of the image encoder are learnable too (an ablation)
+    Index hidden = 0;            ///< h, width of the projector's hidden layers; 0: e_t (published)
 };
 
 /// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s (unless config.train_encoder), learnable
