@@ -12,8 +12,6 @@ namespace promptkd::test {
 inline const std::vector<std::string> tower_kinds = {
     "mean", "mean of norms", "layer scale", "post-norm", "swiglu", "rotation", "pe", "siglip", "coca", "stem"};
 
-namespace detail {
-
 /// Tensors of random values in a model.
 struct TowerMaker {
     TensorMap map = tiny_clip("exact");
@@ -93,11 +91,9 @@ struct TowerMaker {
     }
 };
 
-}  // namespace detail
-
 /// A tower of this kind without a text branch: images of 8×8 (siglip: 9×9), width 12, three heads, three blocks.
 inline TensorMap tiny_tower(const std::string& kind) {
-    detail::TowerMaker maker;
+    TowerMaker maker;
     auto& about = maker.map.metadata;
     std::erase_if(maker.map.tensors, [](const auto& named) { return !schema::is_student_weight(named.first); });
     if (kind == "mean" || kind == "mean of norms") about["vision_pool"] = "mean";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <promptkd/data/folder.hpp>
 #include <promptkd/data/loader.hpp>
+#include <promptkd/data/open.hpp>
 
 #include <doctest/doctest.h>
 
@@ -175,7 +175,7 @@ TEST_CASE("loader: another normalisation can be asked for") {
 }
 
 TEST_CASE("loader: a folder of photos of mixed sizes and formats") {
-    const Dataset data = load_folder(std::string(PROMPTKD_TEST_DATA) + "/golden/images", {"cat", "dog"});
+    const Dataset data = open_dataset("folder:" PROMPTKD_TEST_DATA "/golden/images", Split::train, {"cat", "dog"});
     REQUIRE(data.size() >= 12);
     LoaderOptions options = small_options(2);
     options.augmentation = Augmentation::random_resized_crop;
