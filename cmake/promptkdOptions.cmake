@@ -13,8 +13,10 @@ option(PROMPTKD_NATIVE "Use the instruction set of this machine (build tree only
 set(PROMPTKD_CUDA AUTO CACHE STRING "CUDA backend: ON (required), OFF, or AUTO (when a CUDA compiler is found)")
 set(PROMPTKD_JPEG_TURBO AUTO CACHE STRING
     "libjpeg-turbo: ON (required; the program decodes JPEG with it), OFF, or AUTO (a component when found; the program uses stb_image)")
+set(PROMPTKD_WEBP AUTO CACHE STRING "WebP images by libwebp: ON (required), OFF, or AUTO (when found)")
+set(PROMPTKD_TIFF AUTO CACHE STRING "TIFF images by libtiff: ON (required), OFF, or AUTO (when found)")
 set(PROMPTKD_MPI AUTO CACHE STRING "data parallel over MPI: ON (required), OFF, or AUTO (when found)")
-foreach(option PROMPTKD_CUDA PROMPTKD_JPEG_TURBO PROMPTKD_MPI)
+foreach(option PROMPTKD_CUDA PROMPTKD_JPEG_TURBO PROMPTKD_WEBP PROMPTKD_TIFF PROMPTKD_MPI)
     set_property(CACHE ${option} PROPERTY STRINGS ON OFF AUTO)
     if(NOT "${${option}}" MATCHES "^(ON|OFF|AUTO)$")
         message(FATAL_ERROR "${option}=${${option}}: expected ON, OFF or AUTO")

@@ -75,6 +75,9 @@ promptkd_optional_component(mpi promptkd_dependency::mpi)
 # happens to be installed.
 if(promptkd_io_found)
     promptkd_optional_component(jpeg_turbo promptkd_io promptkd_dependency::turbojpeg)
+    # Further kinds of images: a file of a kind that is not compiled in is refused by name.
+    promptkd_optional_component(webp promptkd_io promptkd_dependency::webpdemux promptkd_dependency::webp)
+    promptkd_optional_component(tiff promptkd_io promptkd_dependency::tiff)
 elseif(PROMPTKD_JPEG_TURBO STREQUAL "ON")
     message(FATAL_ERROR "PROMPTKD_JPEG_TURBO=ON, but this is missing: ${promptkd_io_found_MISSING}")
 endif()
@@ -95,6 +98,11 @@ if(PROMPTKD_COMPILED)
     add_library(promptkd::compiled ALIAS promptkd_compiled)
     set_target_properties(promptkd_compiled PROPERTIES EXPORT_NAME compiled POSITION_INDEPENDENT_CODE ON)
     target_link_libraries(promptkd_compiled PUBLIC promptkd_core promptkd_io)
+    foreach(kind webp tiff)  # the data sets in it read images: as its users do
+        if(TARGET promptkd_${kind})
+            target_link_libraries(promptkd_compiled PUBLIC promptkd_${kind})
+        endif()
+    endforeach()
     target_compile_definitions(promptkd_compiled PUBLIC PROMPTKD_COMPILED)
     if(PROMPTKD_NATIVE AND PROMPTKD_HAS_MARCH_NATIVE)
         target_compile_options(promptkd_compiled

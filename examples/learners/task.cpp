@@ -48,7 +48,7 @@ TrainerOptions<Backend> Task::options() const {
 void Task::fit(LearnerTrainer<Backend>& trainer, double rate) {
     TrainingLoopConfig loop;
     loop.batch = 8;
-    loop.resolution = model.vision().resolution();
+    loop.preprocessing = model.preprocessing();
     loop.loader_threads = 1;
     loop.schedule.lr = rate;
     loop.schedule.max_epoch = epochs;
@@ -60,7 +60,7 @@ void Task::fit(LearnerTrainer<Backend>& trainer, double rate) {
 void Task::report(const std::string& learner, Index context, const MakeTrainer& make) {
     const auto accuracy = [&](const Dataset& data) {
         const auto trainer = make(texts(data.class_names, context));
-        return evaluate_learner(device, *trainer, data, model.vision().resolution(), 20).accuracy;
+        return evaluate_learner(device, *trainer, data, model.preprocessing(), 20).accuracy;
     };
     const double of_base = accuracy(base);
     const double of_new = accuracy(novel);

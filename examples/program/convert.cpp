@@ -39,6 +39,7 @@ nlohmann::json to_json(const ModelInspection& model) {
                                                             : "gelu_tanh";
     if (!model.vision_description.is_null()) json["vision"] = model.vision_description;
     if (!model.text_description.is_null()) json["text"] = model.text_description;
+    if (model.preprocessing) json["preprocessing"] = promptkd::to_json(*model.preprocessing);
     return json;
 }
 

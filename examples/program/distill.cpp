@@ -201,6 +201,7 @@ void add_student_options(CLI::App& c, Distill& o) {
         "--teacher-logits", o.spec.stored_targets,
         "targets from promptkd teacher-logits instead of a live teacher; a --teacher beside it is only compared");
     c.add_option("--student", o.spec.student.path, "CLIP weights of the student's image encoder")->required();
+    add_image_input(c, o.spec.student.images, "", "the student's");
     c.add_option("--student-config", o.spec.student.config, "the student's JSON, where it is not beside its weights");
     c.add_option("--init", o.spec.init,
                  "initial prompts and projector instead of random ones: tensors, or a PromptKD student's checkpoint");

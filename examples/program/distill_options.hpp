@@ -96,6 +96,8 @@ inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
                  "file with the tensor class_vectors (classes, e), instead of the teacher's text branch");
     c.add_option("--activation", o.spec.student.activation, "of a model whose file does not tell: quick_gelu or gelu")
         ->check(CLI::IsMember({"quick_gelu", "gelu"}));
+    add_image_input(c, o.spec.teacher.images, "teacher-", "the teacher's");
+    add_exif_rotate(c);
     add_vocabulary(c, o.common);
     c.add_option("--kd", o.kd, "what the student imitates: the teacher's logits (KL), or its features (l1, mse)")
         ->check(CLI::IsMember({"logits", "l1", "mse"}))

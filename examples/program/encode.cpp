@@ -58,6 +58,7 @@ void add_encode(CLI::App& app, Action& action) {
     c.add_option("--data", o->common.data, "images: folder:ROOT, list:FILE, fashion-mnist:ROOT");
     c.add_option("--texts", o->texts, "file with one text a line");
     c.add_option("--template", o->spec.pattern, "with --texts: prompt text with {} for the line");
+    add_exif_rotate(c);
     add_vocabulary(c, o->common);
     c.add_option("--out", o->common.out, "result, .safetensors or .npy")->required();
     c.add_flag("--normalize", o->spec.normalize, "scale features to unit length (--data, --texts)");

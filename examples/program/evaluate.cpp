@@ -48,6 +48,7 @@ struct Classify {
     std::vector<std::string> files;
     Index top = 5;
     bool flag_unfamiliar = false;
+    ImageInputOptions input;
 
     int run() const {
         int status = 0;
@@ -58,7 +59,7 @@ struct Classify {
     template <class D>
     int classify(D& device) const {
         ProgramObserver observer(common.output);
-        ImageClassifier<D> student(device, load_tensors(bundle, observer));
+        ImageClassifier<D> student(device, promptkd::load_weights({bundle, "", "", {}, input}, observer));
         require(!flag_unfamiliar || student.has_guard(), bundle,
                 ": --flag-unfamiliar needs a student with a guard; distil with --guard or --fit closed-form");
         nlohmann::json answers = nlohmann::json::array();
@@ -117,6 +118,7 @@ void add_evaluate(CLI::App& app, Action& action) {
                  "with --weights: file with the tensor class_vectors (classes, e) of its teacher");
     c.add_option("--class-names", o->class_names, class_names_files);
     add_weights_options(c, o->common.weights_options);
+    add_exif_rotate(c);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
     c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
     c.add_flag("--per-image", o->spec.per_image,
@@ -138,6 +140,8 @@ void add_classify(CLI::App& app, Action& action) {
     c.add_option("images", o->files, "image files (PNG, JPEG)")
         ->required()
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    add_image_input(c, o->input);
+    add_exif_rotate(c);
     c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();
     c.add_flag("--flag-unfamiliar", o->flag_unfamiliar,
                "mark images unlike those of the distillation (a student with a guard): about one of twenty of those "

@@ -7,6 +7,7 @@
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/experiment/models.hpp>
+#include <promptkd/format/exif.hpp>
 #include <promptkd/format/file.hpp>
 
 #if defined(PROMPTKD_PROGRAM_CUDA)  // then every source of the program is compiled by nvcc
@@ -55,12 +56,51 @@ struct Common {
     Output output;
 };
 
+/// What add_image_input() adds stands in a part of its own of the help.
+inline constexpr const char* image_group = "Images";
+
 inline void add_json(CLI::App& app, Common& c) {
     app.add_option("--json", c.output.json, "write the results as JSON to this file ('-': standard output)");
 }
 
+/// What an encoder's images go through, in place of what its files say: "--image-mean", or with a prefix
+/// "--teacher-image-mean", of `whose` images.
+inline void add_image_input(CLI::App& app, ImageInputOptions& o, const std::string& prefix = "",
+                            const std::string& whose = "the") {
+    const std::string dash = "--" + prefix;
+    const auto add = [&](const char* name, auto& value, const std::string& help) {
+        return app.add_option(dash + name, value, help)->group(image_group)->configurable(false);
+    };
+    const std::string channels = "of " + whose + " images: red,green,blue in [0, 1], or one for all";
+    add("image-mean", o.mean, "mean " + channels)->delimiter(',');
+    add("image-std", o.std, "standard deviation " + channels)->delimiter(',');
+    add("interpolation", o.interpolation, "of the resize, as Pillow: bicubic, bilinear, nearest, lanczos, box, hamming")
+        ->check(CLI::IsMember({"bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"}));
+    add("resize-mode", o.resize_mode,
+        "shortest (then the centre is cut out), longest (the rest is filled), squash (the sides do not keep their "
+        "proportion), none (the centre is cut out)")
+        ->check(CLI::IsMember({"shortest", "longest", "squash", "none"}));
+    add("resize-to", o.resize_to, "pixels of the side that is resized, before the crop")->check(CLI::PositiveNumber);
+    add("image-fill", o.fill, "0 to 255: colour of what longest leaves empty")->check(CLI::Range(0, 255));
+    add("resolution", o.resolution, "pixels a side; the positions of a vision transformer are interpolated")
+        ->check(CLI::PositiveNumber);
+    add("preprocessing", o.file,
+        "JSON that says all this (preprocessor_config.json, open_clip_config.json), in place of the one beside the "
+        "weights");
+}
+
+/// Turns photos as EXIF says. Not what the published loaders do.
+inline void add_exif_rotate(CLI::App& app) {
+    app.add_flag_callback(
+           "--exif-rotate", [] { exif_rotation().apply(true); },
+           "turn photos as their EXIF orientation says (the published loaders do not)")
+        ->group(image_group)
+        ->configurable(false);
+}
+
 /// What a weight file may leave open.
 inline void add_weights_options(CLI::App& app, WeightsOptions& options) {
+    add_image_input(app, options.images);
     app.add_option("--activation", options.activation,
                    "activation of the model, where its file does not tell: quick_gelu or gelu")
         ->check(CLI::IsMember({"quick_gelu", "gelu"}));
@@ -93,7 +133,8 @@ inline constexpr const char* holdout_meaning =
 
 /// The model of --weights.
 inline ModelFile model_file(const Common& c) {
-    return {c.weights, c.weights_options.config, c.weights_options.activation, {"--activation", "--model-config FILE"}};
+    const WeightsOptions& o = c.weights_options;
+    return {c.weights, o.config, o.activation, {"--activation", "--model-config FILE"}, o.images};
 }
 
 inline void add_device(CLI::App& app, Common& c) {

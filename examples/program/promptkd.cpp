@@ -82,6 +82,15 @@ void complain(const std::string& what) {
         std::cerr << "promptkd: process " << launch().rank << ": " << what << std::endl;
 }
 
+/// Once a run: photos that a viewer turns and the published loaders do not.
+void warn_of_rotation() {
+    const promptkd::ExifRotation& rotation = promptkd::exif_rotation();
+    if (const std::size_t n = rotation.count_left())
+        std::cerr << "warning: " << n << (n == 1 ? " image carries" : " images carry")
+                  << " an EXIF rotation, which is not applied, as in the published loaders (" << rotation.first_left()
+                  << (n == 1 ? "" : ", …") << "); --exif-rotate applies it" << std::endl;
+}
+
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     const std::string name = "promptkd" + (chosen.empty() ? "" : " " + chosen.front()->get_name());
@@ -125,7 +134,9 @@ int run(const std::vector<std::string>& arguments) {
     const std::string command = app.get_subcommands().front()->get_name();
     promptkd::require(promptkd::cli::launch().alone() || command == "distill" || command == "evaluate", "promptkd ",
                       command, " runs in one process; start it without mpirun (distill and evaluate use several)");
-    return action();
+    const int status = action();
+    warn_of_rotation();
+    return status;
 }
 
 }  // namespace

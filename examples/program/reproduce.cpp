@@ -227,6 +227,9 @@ void add_model_options(CLI::App& c, Reproduce& r) {
     c.add_option("--teacher-config,--model-config", s.teacher_config,
                  "JSON of the teacher or of --weights, where it is not beside them");
     c.add_option("--student-config", s.student_config, "the student's JSON, where it is not beside its weights");
+    add_image_input(c, s.student_images, "", "the student's (or --weights')");
+    add_image_input(c, s.teacher_images, "teacher-", "the teacher's");
+    add_exif_rotate(c);
     add_vocabulary(c, r.common);
 }
 

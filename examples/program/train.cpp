@@ -201,6 +201,7 @@ void add_train(CLI::App& app, Action& action) {
     c.add_option("learner", o->spec.learner, learner_names())->required()->check(CLI::IsMember(names));
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_weights_options(c, o->common.weights_options);
+    add_exif_rotate(c);
     add_vocabulary(c, o->common);
     c.add_option("--data", o->common.data, "labelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--evaluate", o->spec.data.evaluation,

@@ -37,6 +37,7 @@ void add_zero_shot(CLI::App& app, Action& action) {
     c.add_option("--weights", o->common.weights, "CLIP weights")->required();
     add_weights_options(c, o->common.weights_options);
     c.add_option("--prompts", o->spec.prompts, "learned prompts: " + prompt_files());
+    add_exif_rotate(c);
     add_vocabulary(c, o->common);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
     c.add_option("--class-names", o->class_names, class_names_files);

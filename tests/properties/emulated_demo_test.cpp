@@ -65,12 +65,12 @@ Accuracies demo(D& device, const std::string& name) {
     arena.bind();
     EvaluationOptions options;
     options.batch = 50;
-    const FeatureSet<T> set = collect_features(device, test, student_model.vision().resolution(), shape.embed, options,
-                                               [&](const T* x, Index n) {
-                                                   arena.reset();
-                                                   student.forward_inference(arena, x, n, out.data());
-                                                   return static_cast<const T*>(out.data());
-                                               });
+    const FeatureSet<T> set =
+        collect_features(device, test, student_model.preprocessing(), shape.embed, options, [&](const T* x, Index n) {
+            arena.reset();
+            student.forward_inference(arena, x, n, out.data());
+            return static_cast<const T*>(out.data());
+        });
     const BaseNewAll r = evaluate_base_new_all(device, set, vectors, static_cast<Index>(images.class_names.size()));
     std::printf("%-28s base %.2f  new %.2f  all %.2f  last loss %.5f  (%.0f s)\n", name.c_str(), r.base.accuracy,
                 r.novel.accuracy, r.all.accuracy, trained.progress.last_loss,

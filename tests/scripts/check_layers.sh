@@ -35,6 +35,8 @@ BEGIN {
     home["libdeflate"] = "promptkd/format/crc32.hpp"
     home["openssl"] = "promptkd/format/sha256.hpp"
     home["stb"] = "promptkd/format/stb_image.hpp"
+    home["webp"] = "promptkd/format/webp.hpp"
+    home["tiffio"] = "promptkd/format/tiff.hpp"
     home["turbojpeg"] = "promptkd/format/jpeg_turbo.hpp"
     home["zip"] = "promptkd/format/zip_archive.hpp"
     home["utf8proc"] = "promptkd/text/unicode.hpp"
@@ -63,8 +65,8 @@ FNR == 1 {
     else if (target ~ /^mpi\.h/) kind = "MPI"
     else if (target ~ /^(xtensor|xtl)\//) kind = "xtensor"
     else if (target ~ /^(zlib\.h|nlohmann\/)/) kind = "io"
-    else if (target ~ /^(spng|libdeflate|turbojpeg|zip|utf8proc)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
-    else if (target ~ /^(openssl|stb)\//) { kind = target; sub(/\/.*$/, "", kind) }
+    else if (target ~ /^(spng|libdeflate|turbojpeg|tiffio|zip|utf8proc)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
+    else if (target ~ /^(openssl|stb|webp)\//) { kind = target; sub(/\/.*$/, "", kind) }
     else if (target ~ /^(doctest\/|benchmark\/|CLI\/|gtest\/)/) kind = "program"
     if (kind == "Eigen") uses_eigen[FILENAME] = 1
     if (kind != "" && !allowed(kind, FILENAME)) complain(target " does not belong in this header")

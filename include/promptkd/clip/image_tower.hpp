@@ -21,6 +21,8 @@ public:
     Index embed() const { return model_->vision().embed(); }
     /// Height and width of the images.
     Index resolution() const { return model_->vision().resolution(); }
+    /// What the images go through.
+    const Preprocessing& preprocessing() const { return model_->preprocessing(); }
     /// Images a call at most.
     Index max_batch() const { return max_batch_; }
     /// exp(s).

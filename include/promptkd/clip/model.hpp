@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/image_encoder.hpp>
+#include <promptkd/clip/preprocessing.hpp>
 #include <promptkd/clip/text.hpp>
 #include <promptkd/device/compiled.hpp>
 
@@ -22,6 +23,8 @@ public:
 
     /// The image branch.
     const ImageEncoder<D>& vision() const { return vision_; }
+    /// What turns a decoded image into the image branch's input.
+    const Preprocessing& preprocessing() const { return preprocessing_; }
     /// Whether the file held a text branch.
     bool has_text() const { return text_.has_value(); }
     /// Throws Error when the file had no text branch.
@@ -49,6 +52,7 @@ private:
 
     std::unique_ptr<FrozenStore<D>> store_;
     ImageEncoder<D> vision_;
+    Preprocessing preprocessing_;
     std::optional<TextTransformer<D>> text_;
     double logit_scale_ = 1, logit_bias_ = 0;
     std::string source_;
@@ -56,7 +60,10 @@ private:
 
 template <Device D>
 ClipModel<D>::ClipModel(D& device, const TensorMap& map, WeightStorage storage)
-    : store_(std::make_unique<FrozenStore<D>>(device, storage)), vision_(*store_, map), source_(map.source) {
+    : store_(std::make_unique<FrozenStore<D>>(device, storage)),
+      vision_(*store_, map),
+      preprocessing_(preprocessing_of(map, vision_.resolution())),
+      source_(map.source) {
     logit_scale_ = std::exp(read_number(map, schema::Role::logit_scale));
     if (map.contains(schema::name_of(schema::model, schema::Role::logit_bias)))
         logit_bias_ = read_number(map, schema::Role::logit_bias);

@@ -30,13 +30,15 @@ private:
     std::vector<std::string> paths_;
 };
 
-/// Whether the name ends in .jpg, .jpeg, .jpe, .jfif or .png, in any case. Hidden files (".…") are no images.
+/// Whether the name ends as those of the kinds that decode_image() knows, in any case. Hidden files (".…") are no
+/// images.
 inline bool has_image_name(const std::string& path) {
     const std::filesystem::path file(path);
     std::string extension = file.extension().string();
     for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    const bool jpeg = extension == ".jpg" || extension == ".jpeg" || extension == ".jpe" || extension == ".jfif";
-    return file.filename().string()[0] != '.' && (jpeg || extension == ".png");
+    if (file.filename().string()[0] == '.') return false;
+    return std::any_of(std::begin(image_extensions), std::end(image_extensions),
+                       [&](const char* known) { return extension == known; });
 }
 
 namespace detail {

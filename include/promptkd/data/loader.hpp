@@ -43,22 +43,25 @@ inline std::vector<Index> in_order(Index n) {
 
 /// Images ready for the encoder, with their place in the data set.
 struct Batch {
-    Index size = 0;              ///< B
-    std::vector<float> images;   ///< (B, 3, resolution, resolution), normalised; always as long as a full batch
+    Index size = 0;             ///< B
+    std::vector<float> images;  ///< (B, 3, height, width), normalised; always as long as a full batch
+    /// the same images as LoaderOptions::further makes them, one after the other
+    std::vector<std::vector<float>> further;
     std::vector<Index> labels;   ///< (B), −1 where unlabelled
     std::vector<Index> indices;  ///< (B), positions in the data set
 };
 
 /// How a BatchLoader makes batches.
 struct LoaderOptions {
-    Index batch = 8;                                 ///< images a batch
-    Index resolution = 224;                          ///< height and width of the delivered images
+    Index batch = 8;              ///< images a batch
+    Preprocessing preprocessing;  ///< what the encoder takes
+    /// What further encoders take of the same images, cut and mirrored alike (a teacher beside its student).
+    std::vector<Preprocessing> further;
     Augmentation augmentation = Augmentation::none;  ///< of each image, drawn anew each epoch
     std::uint64_t seed = 0;  ///< of the augmentation, together with the image's position in the data set and the epoch
-    Normalization normalization;  ///< of the pixels; CLIP's
-    bool drop_last = false;       ///< leave out an incomplete last batch
-    int threads = 2;              ///< decoding threads; 0: everything happens inside next()
-    int prefetch = 0;             ///< batches in memory, the delivered one included; 0: one more than threads
+    bool drop_last = false;  ///< leave out an incomplete last batch
+    int threads = 2;         ///< decoding threads; 0: everything happens inside next()
+    int prefetch = 0;        ///< batches in memory, the delivered one included; 0: one more than threads
     std::function<void(const std::string&)> warn;  ///< told about each unreadable image, in order, by next()
 };
 
@@ -72,9 +75,8 @@ public:
     /// Throws Error for senseless options. The data set's source is shared, its items are copied.
     BatchLoader(Dataset data, LoaderOptions options) : data_(std::move(data)), options_(std::move(options)) {
         require(options_.batch >= 1, "batch size must be at least 1, found ", options_.batch);
-        require(options_.resolution >= 1, "resolution must be at least 1, found ", options_.resolution);
         require(options_.threads >= 0, "number of loader threads must not be negative, found ", options_.threads);
-        image_floats_ = 3 * static_cast<std::size_t>(options_.resolution * options_.resolution);
+        for (std::size_t k = 0; k <= options_.further.size(); ++k) image_floats(k);
         const int held = options_.prefetch > 0 ? options_.prefetch : options_.threads + 1;
         const int slots = options_.threads == 0 ? 1 : held;
         slots_.resize(static_cast<std::size_t>(slots));
@@ -182,10 +184,26 @@ private:
         }
     }
 
+    /// What encoder `k` takes: the first, then the further ones.
+    const Preprocessing& preprocessing(std::size_t k) const {
+        return k == 0 ? options_.preprocessing : options_.further[k - 1];
+    }
+    /// Values of one image for encoder `k`.
+    std::size_t image_floats(std::size_t k) const {
+        const Preprocessing& p = preprocessing(k);
+        require(p.height >= 1 && p.width >= 1, "the resolution of the images must be at least 1, found ", p.height, "x",
+                p.width);
+        return 3 * static_cast<std::size_t>(p.height * p.width);
+    }
+    static std::vector<float>& images(Batch& batch, std::size_t k) {
+        return k == 0 ? batch.images : batch.further[k - 1];
+    }
+
     /// Empties the batch; its memory is allocated the first time only.
     void clear(Batch& batch) const {
         const auto n = static_cast<std::size_t>(options_.batch);
-        batch.images.resize(n * image_floats_);
+        batch.further.resize(options_.further.size());
+        for (std::size_t k = 0; k <= options_.further.size(); ++k) images(batch, k).resize(n * image_floats(k));
         batch.labels.reserve(n);
         batch.indices.reserve(n);
         batch.labels.clear();
@@ -199,8 +217,10 @@ private:
         try {
             data_.load(i, slot.scratch);
             decoded = true;
-            const auto at = static_cast<std::size_t>(slot.batch.size) * image_floats_;
-            prepare(slot.scratch, i, slot.batch.images.data() + at);
+            for (std::size_t k = 0; k <= options_.further.size(); ++k) {
+                const auto at = static_cast<std::size_t>(slot.batch.size) * image_floats(k);
+                prepare(slot.scratch, i, preprocessing(k), images(slot.batch, k).data() + at);
+            }
         } catch (const Error& error) {
             slot.errors.push_back(decoded ? data_.item_name(i) + ": " + error.what() : error.what());
             return;
@@ -210,17 +230,16 @@ private:
         ++slot.batch.size;
     }
 
-    /// Image `i`, augmented or preprocessed, normalised into `out` (3, resolution, resolution).
-    void prepare(const Image& image, Index i, float* out) const {
-        const Index resolution = options_.resolution;
+    /// Image `i`, augmented or preprocessed, normalised into `out` (3, p.height, p.width).
+    void prepare(const Image& image, Index i, const Preprocessing& p, float* out) const {
         if (options_.augmentation != Augmentation::none) {
-            const Image view = augment_image(image, options_.augmentation, resolution, options_.seed,
-                                             static_cast<std::uint64_t>(i), epoch_);
-            normalize_image(view, out, options_.normalization);
-        } else if (image.height == resolution && image.width == resolution) {
-            normalize_image(image, out, options_.normalization);  // nothing to resample: saves the copy
+            const Image view =
+                augment_image(image, options_.augmentation, p, options_.seed, static_cast<std::uint64_t>(i), epoch_);
+            normalize_image(view, out, p);
+        } else if (is_preprocessed(image, p)) {
+            normalize_image(image, out, p);  // nothing to resample: saves the copy
         } else {
-            normalize_image(preprocess_image(image, resolution), out, options_.normalization);
+            normalize_image(preprocess_image(image, p), out, p);
         }
     }
 
@@ -265,7 +284,7 @@ private:
         clear(assembled_);
         while (assembled_.size < options_.batch) {
             if (current_ == nullptr && !open_chunk()) break;
-            const Batch& from = current_->batch;
+            Batch& from = current_->batch;
             const Index n = std::min(options_.batch - assembled_.size, from.size - cursor_);
             copy(from, cursor_, n);
             cursor_ += n;
@@ -275,10 +294,12 @@ private:
         return &assembled_;
     }
 
-    void copy(const Batch& from, Index first, Index n) {
-        const auto to = static_cast<std::size_t>(assembled_.size) * image_floats_;
-        std::copy_n(from.images.data() + static_cast<std::size_t>(first) * image_floats_,
-                    static_cast<std::size_t>(n) * image_floats_, assembled_.images.data() + to);
+    void copy(Batch& from, Index first, Index n) {
+        for (std::size_t k = 0; k <= options_.further.size(); ++k) {
+            const auto values = static_cast<Index>(image_floats(k));
+            std::copy_n(images(from, k).data() + first * values, n * values,
+                        images(assembled_, k).data() + assembled_.size * values);
+        }
         assembled_.labels.insert(assembled_.labels.end(), from.labels.begin() + first, from.labels.begin() + first + n);
         assembled_.indices.insert(assembled_.indices.end(), from.indices.begin() + first,
                                   from.indices.begin() + first + n);
@@ -293,7 +314,6 @@ private:
 
     Dataset data_;
     LoaderOptions options_;
-    std::size_t image_floats_ = 0;
 
     // Written by start() while no worker is busy.
     std::vector<Index> order_;

@@ -20,15 +20,16 @@ void require_fits(const Distiller<D, O>& distiller, const TeacherSource<D>& teac
 template <Device D, class O = DistillationObjective<D>>
 using DistillationPipeline = StepPipeline<Distiller<D, O>, TeacherSource<D>>;
 
-/// Distils `teacher` into the distiller's student over `data` as `config` says (its resolution and steps.batch are set
-/// here). Throws Error when the teacher's targets are not what the distiller compares with.
+/// Distils `teacher` into the distiller's student over `data` as `config` says (its preprocessing and steps.batch are
+/// set here). Throws Error when the teacher's targets are not what the distiller compares with.
 template <Device D, class O>
 TrainingResult run_distillation(Distiller<D, O>& distiller, TeacherSource<D>& teacher, const Dataset& data,
                                 TrainingLoopConfig config, StepOptions steps = {}) {
     require_fits(distiller, teacher);
-    config.resolution = distiller.student().model().vision().resolution();
+    config.preprocessing = distiller.student().model().preprocessing();
+    config.further = teacher.further_inputs(config.preprocessing);
     steps.batch = slice_of(config.batch, config.rank, config.ranks).count;
-    DistillationPipeline<D, O> pipeline(distiller, teacher, config.resolution, steps);
+    DistillationPipeline<D, O> pipeline(distiller, teacher, config.preprocessing, steps);
     return TrainingLoop(pipeline, data, config).run();
 }
 

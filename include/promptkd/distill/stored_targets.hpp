@@ -96,7 +96,6 @@ inline std::string tensors_fingerprint(const TensorMap& map) {
 
 /// The part of a fingerprint that says which views are seen. Without augmentation there is one view, whatever the seed.
 inline void add_views(Fingerprint& print, const TrainingLoopConfig& config) {
-    print["resolution"] = config.resolution;
     print["augmentation"] = to_string(config.augmentation);
     if (config.augmentation == Augmentation::none) return;
     print["seed of the views"] = config.view_seed.value_or(config.seed);
@@ -106,6 +105,10 @@ inline void add_views(Fingerprint& print, const TrainingLoopConfig& config) {
 /// Throws Error naming the first part in which `now` is not what `stored` says; parts that this run knows nothing about
 /// (a teacher that it does not load) are not compared.
 inline void require_same_fingerprint(const Fingerprint& stored, const Fingerprint& now, const std::string& path) {
+    for (const auto& [part, value] : stored.items())
+        require(part.rfind("preprocessing", 0) != 0 || !now.contains("resolution") || now.contains(part), path,
+                ": these targets were made for something else: the ", part, " (", value.dump(),
+                ") is CLIP's in this run; write them again");
     for (const auto& [part, value] : now.items()) {
         const bool known = stored.is_object() && stored.contains(part);
         require(known && stored.at(part) == value, path, ": these targets were made for something else: the ", part,
@@ -135,13 +138,14 @@ TargetTable compute_targets(D& device, TeacherSource<D>& teacher, const Dataset&
                               std::numeric_limits<float>::quiet_NaN());
     LoaderOptions loading;
     loading.batch = config.batch;
-    loading.resolution = config.resolution;
+    loading.preprocessing = config.preprocessing;
+    loading.further = config.further;
     loading.augmentation = config.augmentation;
     loading.seed = config.view_seed.value_or(config.seed);
     loading.threads = config.loader_threads;
     loading.warn = config.warn;
     BatchLoader loader(data, loading);
-    ImageFeed<D> feed(device, config.batch, config.resolution);
+    ImageFeed<D> feed(device, config.batch, config.preprocessing);
     std::vector<T> host(static_cast<std::size_t>(config.batch * row));
     Index done = 0;
     for (Index view = 0; view < table.views; ++view) {

@@ -6,7 +6,9 @@
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/op/cosine.hpp>
+#include <promptkd/train/label_feed.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -23,8 +25,13 @@ public:
     virtual ~TeacherSource() = default;
     /// Values of one image's target.
     virtual Index size() const = 0;
+    /// What its models take of an image beside `shared`, the input whose device images targets() gets. Asked once
+    /// before the first batch, whose Batch::further then holds these inputs in this order.
+    virtual std::vector<Preprocessing> further_inputs(const Preprocessing&) { return {}; }
     /// The host's part for a batch of epoch `epoch` (from 0), before its targets().
     virtual void prepare(const Batch&, Index) {}
+    /// Mirrors the prepared batch's further inputs, left to right: targets() then gets mirrored images too.
+    virtual void mirror() {}
     /// Targets (n, size()) of the prepared batch, whose `images` are in device memory; valid until the next prepare().
     virtual const T* targets(const T* images, Index n) = 0;
     /// Whether targets() is work of the device alone, which can be recorded and repeated.
@@ -50,6 +57,9 @@ public:
     void add(const ClipModel<D>& model, const TensorMap* prompts, const std::vector<T>& class_vectors);
 
     bool recordable() const override { return true; }
+    std::vector<Preprocessing> further_inputs(const Preprocessing& shared) override;
+    void prepare(const Batch& batch, Index) override;
+    void mirror() override;
     Index size() const override {
         return gives_ == TeacherGives::features ? teachers_.at(0).tower->embed() : teachers_.at(0).classes;
     }
@@ -61,10 +71,24 @@ private:
         std::unique_ptr<FrozenImageTower<D>> tower;
         Buffer<D, T> vectors;
         Index classes = 0;
+        std::size_t input = 0;  ///< 0: the shared one, k: Batch::further[k − 1]
     };
 
+    /// Images of an input of its own, always in the same place: a recorded step reads them there.
+    struct Input {
+        Index width;   ///< pixels of a row
+        Index values;  ///< of an image
+        StagedUpload<D, T> images;
+        const float* prepared = nullptr;  ///< those of the batch, on the host
+        Index count = 0;                  ///< their values
+    };
+
+    const T* images_of(const Teacher& t, const T* shared) const {
+        return t.input == 0 ? shared : inputs_[t.input - 1].images.data();
+    }
+
     const T* logits(Teacher& t, const T* images, Index n, T* out) {
-        const T* u = t.tower->encode(images, n);
+        const T* u = t.tower->encode(images_of(t, images), n);
         const Index embed = t.tower->embed();
         cosine_logits(device_, Matrix<const T>(u, n, embed), t.vectors.matrix(t.classes, embed), t.tower->logit_scale(),
                       Matrix<T>(out, n, t.classes));
@@ -75,6 +99,7 @@ private:
     TeacherGives gives_;
     Index max_batch_;
     std::vector<Teacher> teachers_;
+    std::vector<Input> inputs_;
     Buffer<D, T> mean_, one_;
 };
 
@@ -97,8 +122,45 @@ void LiveTeachers<D>::add(const ClipModel<D>& model, const TensorMap* prompts, c
 }
 
 template <Device D>
+std::vector<Preprocessing> LiveTeachers<D>::further_inputs(const Preprocessing& shared) {
+    inputs_.clear();
+    std::vector<Preprocessing> further;
+    for (Teacher& t : teachers_) {
+        const Preprocessing& own = t.tower->preprocessing();
+        const auto known = std::find(further.begin(), further.end(), own);
+        t.input = own == shared ? 0 : static_cast<std::size_t>(known - further.begin()) + 1;
+        if (t.input == 0 || known != further.end()) continue;
+        further.push_back(own);
+        const Index values = 3 * own.height * own.width;
+        inputs_.push_back({own.width, values, StagedUpload<D, T>(device_, max_batch_ * values)});
+    }
+    return further;
+}
+
+template <Device D>
+void LiveTeachers<D>::prepare(const Batch& batch, Index) {
+    for (std::size_t k = 0; k < inputs_.size(); ++k) {
+        Input& input = inputs_[k];
+        input.prepared = batch.further.at(k).data();
+        input.count = input.values * batch.size;
+        std::copy_n(input.prepared, input.count, input.images.next());
+        input.images.upload(input.count);
+    }
+}
+
+template <Device D>
+void LiveTeachers<D>::mirror() {
+    for (Input& input : inputs_) {
+        T* const to = input.images.next();
+        for (Index row = 0; row < input.count; row += input.width)
+            std::reverse_copy(input.prepared + row, input.prepared + row + input.width, to + row);
+        input.images.upload(input.count);
+    }
+}
+
+template <Device D>
 const typename LiveTeachers<D>::T* LiveTeachers<D>::targets(const T* images, Index n) {
-    if (gives_ == TeacherGives::features) return teachers_.at(0).tower->encode(images, n);
+    if (gives_ == TeacherGives::features) return teachers_.at(0).tower->encode(images_of(teachers_.at(0), images), n);
     if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
     device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
     for (Teacher& t : teachers_)

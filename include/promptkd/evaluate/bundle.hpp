@@ -34,6 +34,7 @@ namespace promptkd {
 // |                    | the features made that mixture and guard read                     |                   |
 // | vision_…           | the description of its image tower, see tower_entries             | CLIP's            |
 // | student            | JSON, for people: prompts, depth, projector_layers, train         | –                 |
+// | image_preprocessing| JSON, what images go through (feature "preprocessing")            | CLIP's            |
 // | preprocessing      | JSON, for people: resolution, resize, crop, normalization         | –                 |
 // | provenance         | JSON, for people: data, teacher, settings of the run              | –                 |
 //
@@ -56,10 +57,11 @@ struct BundleFeature {
 };
 
 /// The features that this version reads. A feature is one row here, together with the code that writes and reads it.
-inline constexpr std::array<BundleFeature, 3> bundle_features{{
+inline constexpr std::array<BundleFeature, 4> bundle_features{{
     {"mixture", "the student is mixed with the zero-shot one that it was made from"},
     {"guard", "the further an image is from those of the distillation, the less of the distilled student is mixed in"},
     {"tower", "the image tower is not CLIP's own kind: the entries of tower_entries describe it"},
+    {"preprocessing", "images go through the metadata image_preprocessing, not through CLIP's preprocessing"},
 }};
 
 /// The highest format_version that this version reads, and the one that it writes.
@@ -79,6 +81,15 @@ struct BundleParts {
 namespace detail {
 
 inline constexpr const char* bundle_clip_prefix = "clip.";
+
+/// A preprocessing in a few words, for people.
+inline nlohmann::json describe_preprocessing(const Preprocessing& p) {
+    const bool plain = p.resize == ResizeMode::shortest;
+    return {{"resolution", p.height},
+            {"resize", concat(name_of(p.interpolation), plain ? "" : " ", plain ? "" : name_of(p.resize))},
+            {"crop", p.crop ? "center" : "none"},
+            {"normalization", p.normalization == Normalization() ? "clip" : "own"}};
+}
 
 /// The list of strings in a metadata entry. Throws Error when it is not one.
 inline std::vector<std::string> metadata_list(const TensorMap& map, const std::string& key) {
@@ -107,7 +118,7 @@ inline TensorMap image_branch(const TensorMap& model) {
     out.source = model.source;
     for (const auto& [name, tensor] : model.tensors)
         if (schema::is_student_weight(name)) out.tensors[name] = tensor;
-    for (const char* key : {"vision_heads", "gelu"})
+    for (const char* key : {"vision_heads", "gelu", preprocessing_key})
         if (model.metadata.count(key)) out.metadata[key] = model.metadata.at(key);
     for (const std::string key : tower_entries)
         if (key.rfind("vision_", 0) == 0 && model.metadata.count(key)) out.metadata[key] = model.metadata.at(key);
@@ -180,6 +191,8 @@ inline TensorMap make_bundle(const BundleParts& parts) {
     }
     if (!has_plain_image_tower(branch) && std::count(required.begin(), required.end(), "tower") == 0)
         required.push_back("tower");
+    const bool listed = std::find(required.begin(), required.end(), "preprocessing") != required.end();
+    if (branch.metadata.count(preprocessing_key) != 0 && !listed) required.push_back("preprocessing");
     if (!required.empty()) bundle.metadata["requires"] = nlohmann::json(required).dump();
     for (const auto& [key, note] : parts.notes) bundle.metadata[key] = note.dump();
     return bundle;
@@ -249,10 +262,7 @@ BundleParts bundle_parts(const Student<D>& student, const TensorMap& model,
                               {"depth", config.depth},
                               {"projector_layers", config.projector_layers},
                               {"train", config.train_encoder ? "full" : "prompts"}};
-    parts.notes["preprocessing"] = {{"resolution", student.model().vision().resolution()},
-                                    {"resize", "bicubic"},
-                                    {"crop", "center"},
-                                    {"normalization", "clip"}};
+    parts.notes["preprocessing"] = detail::describe_preprocessing(student.model().preprocessing());
     parts.notes["provenance"] = provenance;
     return parts;
 }

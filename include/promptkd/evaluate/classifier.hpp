@@ -36,6 +36,8 @@ public:
     const std::vector<T>& class_vectors() const { return vectors_host_; }
     /// Height and width of the images.
     Index resolution() const { return model_->vision().resolution(); }
+    /// What the images go through.
+    const Preprocessing& preprocessing() const { return model_->preprocessing(); }
     /// Size e of the features.
     Index embed() const { return student_->config().embed; }
     /// Images a call at most.

@@ -38,12 +38,13 @@ struct EvaluationOptions {
 };
 
 /// What turns images into features (or logits): a Classifier, or a FeatureFunction.
-///   resolution(): height and width of the images it takes;
+///   preprocessing(): of the images it takes;
 ///   embed(): values of a row that it makes;
-///   encode(images, n): (n, embed) rows in device memory, of device images (n, 3, resolution, resolution).
+///   further_inputs(), prepare(batch): of an encoder that takes further inputs of each image, see LoaderOptions;
+///   encode(images, n): (n, embed) rows in device memory, of device images (n, 3, height, width).
 template <class E, class D>
 concept FeatureEncoder = requires(E& encoder, const typename D::Scalar* images, Index n) {
-    { encoder.resolution() } -> std::convertible_to<Index>;
+    { encoder.preprocessing() } -> std::convertible_to<Preprocessing>;
     { encoder.embed() } -> std::convertible_to<Index>;
     { encoder.encode(images, n) } -> std::convertible_to<const typename D::Scalar*>;
 };
@@ -52,11 +53,11 @@ concept FeatureEncoder = requires(E& encoder, const typename D::Scalar* images, 
 template <class F>
 class FeatureFunction {
 public:
-    /// `function` makes rows of `embed` values of images of `resolution`.
-    FeatureFunction(Index resolution, Index embed, F function)
-        : resolution_(resolution), embed_(embed), function_(std::forward<F>(function)) {}
+    /// `function` makes rows of `embed` values of images as `input` makes them.
+    FeatureFunction(const Preprocessing& input, Index embed, F function)
+        : input_(input), embed_(embed), function_(std::forward<F>(function)) {}
     /// See FeatureEncoder.
-    Index resolution() const { return resolution_; }
+    const Preprocessing& preprocessing() const { return input_; }
     /// See FeatureEncoder.
     Index embed() const { return embed_; }
     /// See FeatureEncoder.
@@ -66,7 +67,8 @@ public:
     }
 
 private:
-    Index resolution_, embed_;
+    Preprocessing input_;
+    Index embed_;
     F function_;
 };
 
@@ -80,16 +82,18 @@ FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, con
     FeatureSet<T> set;
     set.embed = embed;
     set.values.reserve(static_cast<std::size_t>(data.size() * embed));
-    ImageFeed<D> feed(device, options.batch, encoder.resolution());
+    ImageFeed<D> feed(device, options.batch, encoder.preprocessing());
     LoaderOptions loading;
     loading.batch = options.batch;
-    loading.resolution = encoder.resolution();
+    loading.preprocessing = encoder.preprocessing();
     loading.threads = options.loader_threads;
     loading.warn = options.warn;
+    if constexpr (requires { encoder.further_inputs(); }) loading.further = encoder.further_inputs();
     BatchLoader loader(data, loading);
     loader.start(in_order(data.size()));
     std::vector<T> host;
     while (const Batch* batch = loader.next()) {
+        if constexpr (requires { encoder.prepare(*batch); }) encoder.prepare(*batch);
         const T* features = encoder.encode(feed.upload(*batch), batch->size);
         host.resize(static_cast<std::size_t>(batch->size * embed));
         device.download(host.data(), features, host.size() * sizeof(T));
@@ -104,9 +108,9 @@ FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, con
 
 /// The same with a function encode(images, n) in place of the encoder.
 template <Device D, class Encode>
-FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, Index resolution, Index embed,
+FeatureSet<typename D::Scalar> collect_features(D& device, const Dataset& data, const Preprocessing& input, Index embed,
                                                 const EvaluationOptions& options, Encode&& encode) {
-    FeatureFunction<Encode&> encoder(resolution, embed, encode);
+    FeatureFunction<Encode&> encoder(input, embed, encode);
     return collect_features(device, encoder, data, options);
 }
 

@@ -39,8 +39,8 @@ public:
         arena_.plan([&] { forward(nullptr, batch); });
     }
 
-    /// Height and width of the images.
-    Index resolution() const { return student_.model().vision().resolution(); }
+    /// What the images go through.
+    const Preprocessing& preprocessing() const { return student_.model().preprocessing(); }
     /// e_t + e_s
     Index embed() const { return e_t_ + e_s_; }
 

@@ -51,7 +51,8 @@ public:
 
     /// The same with what a mixture thinks of the image.
     Classification judge(const Image& image, Index top) {
-        normalize_image(preprocess_image(image, student_.resolution()), pixels_.data());
+        const Preprocessing& input = student_.preprocessing();
+        normalize_image(preprocess_image(image, input), pixels_.data(), input);
         const std::vector<T> converted(pixels_.begin(), pixels_.end());
         device_.upload(images_.data(), converted.data(), converted.size() * sizeof(T));
         Classification out;

@@ -68,11 +68,12 @@ public:
         loop.should_stop = [this](const Progress&) { return of_rank_0(setup_.observer.wants_stop() ? 1 : 0) != 0; };
         const std::unique_ptr<TeacherSource<D>> source = target_source();
         require_fits(*distiller_, *source);
+        loop.further = source->further_inputs(loop.preprocessing);
         StepOptions how;
         how.batch = own_batch();
         how.micro_batches = setup_.spec.micro_batches;
         how.record = setup_.spec.graph;
-        DistillationPipeline<D> pipeline(*distiller_, *source, loop.resolution, how);
+        DistillationPipeline<D> pipeline(*distiller_, *source, loop.preprocessing, how);
         if (setup_.spec.data.validation == 0) {
             outcome.training = TrainingLoop(pipeline, setup_.images.train, loop).run();
         } else {

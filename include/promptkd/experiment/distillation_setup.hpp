@@ -28,11 +28,11 @@ public:
           texts(spec.texts(images.train.class_names)),
           student_map(load_weights(spec.student, observer)),
           student_model(device, detail::image_branch(student_map)),
-          teachers(device, spec.teacher, texts, resolution(), observer) {
+          teachers(device, spec.teacher, texts, observer) {
         if (this->spec.loop.identity.empty()) this->spec.loop.identity = derived_identity(spec);
         if (this->spec.settings.is_null()) this->spec.settings = this->spec.loop.identity;
         if (spec.in_closed_form()) complete_closed_form(this->spec, student_model.vision().embed());
-        this->spec.loop.resolution = resolution();
+        this->spec.loop.preprocessing = student_model.preprocessing();
         if (!spec.in_closed_form()) {
             this->spec.loop.batch = whole_batch(this->spec.loop, images.train.size(), observer);
             warn_of_warm_up(this->spec.loop, images.train.size(), observer);
@@ -42,8 +42,6 @@ public:
         choose_vectors();
     }
 
-    /// Height and width of the images.
-    Index resolution() const { return student_model.vision().resolution(); }
     /// The classes, in label order.
     const std::vector<std::string>& class_names() const { return images.train.class_names; }
     /// Number of classes.

@@ -41,7 +41,8 @@ struct DistillationSpec {
     DistillationData data;       ///< images and classes
     StudentConfig shape;         ///< how the student is built
     DistillationConfig loss;     ///< what is minimised
-    /// Batch, epochs, schedule, views, seed, output folder. Callbacks, ranks, resolution and resume are the run's own.
+    /// Batch, epochs, schedule, views, seed, output folder. Callbacks, ranks, preprocessing and resume are the run's
+    /// own.
     TrainingLoopConfig loop;
     Index micro_batches = 1;        ///< parts of a batch, whose gradients are added up
     Index evaluation_batch = 100;   ///< images at a time
@@ -119,6 +120,8 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["student"] = spec.student.path;
     id["student-config"] = spec.student.config;
     id["activation"] = spec.student.activation;
+    add_images(id, "student-images", spec.student.images);
+    add_images(id, "teacher-images", spec.teacher.images);
     id["init"] = spec.init;
     id["vocab"] = spec.vocabulary;
     id["template"] = spec.pattern;
@@ -149,8 +152,8 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
 /// The identity without the files that the targets came through: they do not change a student. It stands in the
 /// student's bundle.
 inline nlohmann::json student_recipe(nlohmann::json identity) {
-    for (const char* key :
-         {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors", "int8-teacher", "vocab"})
+    for (const char* key : {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors",
+                            "int8-teacher", "vocab", "teacher-images"})
         identity.erase(key);
     return identity;
 }

@@ -38,7 +38,7 @@ struct TowerEncoder {
     FrozenImageTower<D>& tower;
     bool normalize;
 
-    Index resolution() const { return tower.resolution(); }
+    const Preprocessing& preprocessing() const { return tower.preprocessing(); }
     Index embed() const { return tower.embed(); }
     const typename D::Scalar* encode(const typename D::Scalar* images, Index n) {
         return normalize ? tower.encode(images, n) : tower.encode_raw(images, n);
@@ -138,6 +138,27 @@ TensorMap encode_dataset(D& device, const ClipModel<D>& model, const EncodingSpe
 
 }  // namespace detail
 
+namespace detail {
+
+/// The model; of given images of another size with its positions interpolated for them, which is said.
+inline TensorMap load_for_tensors(const EncodingSpec& spec, Observer& observer) {
+    TensorMap weights = load_weights(spec.model, observer);
+    if (spec.tensors.empty() || spec.model.images.resolution > 0 || !schema::has_vision_transformer(weights))
+        return weights;
+    const TensorMap in = read_safetensors(spec.tensors);
+    if (!in.contains("images") || in.at("images").shape.size() != 4) return weights;
+    const Shape& shape = in.at("images").shape;
+    const Index own = vision_config(weights).resolution();
+    if (shape[2] == own || shape[2] != shape[3]) return weights;
+    ModelFile resized = spec.model;
+    resized.images.resolution = shape[2];
+    observer.on_warning(concat(spec.tensors, ": images of ", shape[2], " pixels; the positions of the model for ", own,
+                               " pixels are interpolated"));
+    return load_weights(resized, observer);
+}
+
+}  // namespace detail
+
 /// Encodes as `spec` says: image_features (n, e) and the metadata `images` (names), text_features (n, e) and the
 /// metadata `texts`, and of given tensors of both kinds also logits. Features are raw unless spec.normalize. Throws
 /// Error unless there is exactly one kind of input.
@@ -145,7 +166,7 @@ template <Device D>
 TensorMap run(D& device, const EncodingSpec& spec, Observer& observer = silent_observer()) {
     const int inputs = !spec.tensors.empty() + !spec.texts.empty() + !spec.data.empty();
     require(inputs == 1, "encode: give one of tensors, texts and a data set");
-    const TensorMap weights = load_weights(spec.model, observer);
+    const TensorMap weights = detail::load_for_tensors(spec, observer);
     const ClipModel<D> model(device, weights, WeightStorage::packed);
     if (!spec.tensors.empty()) return detail::encode_tensors(device, model, spec);
     if (!spec.texts.empty()) return detail::encode_lines(device, model, spec);

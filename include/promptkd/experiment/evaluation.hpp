@@ -22,8 +22,8 @@ struct EncodingStage {
     Observer& observer;  ///< whom it tells
 };
 
-/// Features of all images through `encoder` (encode(device images, n), resolution(), embed()), the images divided among
-/// the ranks.
+/// Features of all images through `encoder` (encode(device images, n), preprocessing(), embed()), the images divided
+/// among the ranks.
 template <Device D, class Encoder>
 FeatureSet<typename D::Scalar> encode_images(D& device, Encoder& encoder, const Dataset& data, const EncodingStage& how,
                                              const Ranks<D>& ranks = {}) {

@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/image_input.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/loop.hpp>
 
 #include <nlohmann/json.hpp>
 
 namespace promptkd {
+
+/// Adds what the user says about images under `key`; nothing where nothing is said.
+inline void add_images(nlohmann::json& identity, const char* key, const ImageInputOptions& o) {
+    if (o == ImageInputOptions()) return;
+    identity[key] = {{"file", o.file},
+                     {"mean", o.mean},
+                     {"std", o.std},
+                     {"interpolation", o.interpolation},
+                     {"resize-mode", o.resize_mode},
+                     {"resize-to", o.resize_to},
+                     {"fill", o.fill.value_or(-1)},
+                     {"resolution", o.resolution}};
+}
 
 /// What of loop and optimizer the results of a training depend on.
 inline nlohmann::json identity_of(const TrainingLoopConfig& loop, const OptimizerConfig& rule) {
@@ -25,6 +39,7 @@ inline nlohmann::json identity_of(const TrainingLoopConfig& loop, const Optimize
                          {"shuffle", loop.shuffle},
                          {"seed", loop.seed},
                          {"fixed-views", loop.fixed_views}};
+    if (exif_rotation().applied()) id["exif-rotate"] = true;
     if (loop.view_seed) id["view-seed"] = *loop.view_seed;
     constexpr const char* optimizers[] = {"sgd", "adam", "adamw"};
     id["optimizer"] = optimizers[static_cast<int>(rule.kind)];

@@ -4,6 +4,7 @@
 #include <promptkd/clip/checkpoint/inventory.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
+#include <promptkd/clip/preprocessing.hpp>
 #include <promptkd/evaluate/bundle.hpp>
 #include <promptkd/experiment/tower_description.hpp>
 #include <promptkd/learner/registry.hpp>
@@ -23,6 +24,8 @@ struct ModelInspection {
     std::optional<VisionConfig> vision;                   ///< of the image branch, where it is a transformer
     std::optional<TextConfig> text;                       ///< of the text branch
     nlohmann::json vision_description, text_description;  ///< sizes and policies of both, see describe(); null: absent
+    /// what the images go through; nothing where there is no image branch, or no sizes of it
+    std::optional<Preprocessing> preprocessing;
 };
 
 /// What a file of weights holds.
@@ -52,6 +55,9 @@ inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
         if (model.vision) model.vision_description = describe(map, *model.vision);
         if (schema::has_text_branch(map)) model.text = text_config(map);
         if (model.text) model.text_description = describe(map, *model.text);
+        if (model.vision) model.preprocessing = preprocessing_of(map, model.vision->resolution());
+        if (schema::image_architecture(map) == &schema::modified_resnet)
+            model.preprocessing = preprocessing_of(map, resnet_config(map).resolution());
     } catch (const Error& error) {
         out.problem = error.what();
     }

@@ -16,10 +16,11 @@ namespace promptkd {
 
 /// A CLIP model on the disk.
 struct ModelFile {
-    std::string path;         ///< weights in any form that read_weights() knows
-    std::string config;       ///< the model's JSON; empty: the one beside the weights, if any
-    std::string activation;   ///< "quick_gelu" or "gelu", where the files do not tell
-    SettingNames names = {};  ///< what messages call the two
+    std::string path;               ///< weights in any form that read_weights() knows
+    std::string config;             ///< the model's JSON; empty: the one beside the weights, if any
+    std::string activation;         ///< "quick_gelu" or "gelu", where the files do not tell
+    SettingNames names = {};        ///< what messages call the two
+    ImageInputOptions images = {};  ///< what its images go through, in place of what the files say
 };
 
 /// Class names as texts that a text encoder reads.
@@ -35,6 +36,7 @@ inline TensorMap load_weights(const ModelFile& model, Observer& observer) {
     options.activation = model.activation;
     options.config = model.config;
     options.names = model.names;
+    options.images = model.images;
     options.learner_of = &name_of_learner;
     options.warn = [&observer](const std::string& text) { observer.on_warning(text); };
     return read_weights(model.path, options);

@@ -18,7 +18,7 @@ public:
         arena_.plan([&] { student.forward_inference(arena_, nullptr, batch, features_.data()); });
     }
 
-    Index resolution() const { return student_.model().vision().resolution(); }
+    const Preprocessing& preprocessing() const { return student_.model().preprocessing(); }
     Index embed() const { return student_.config().embed; }
     /// Normalised features (n, embed) of device images, valid until the next call.
     const T* encode(const T* images, Index n) {

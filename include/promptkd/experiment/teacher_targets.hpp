@@ -10,12 +10,14 @@
 
 namespace promptkd {
 
-/// What images, views and, where they are loaded, teachers of a distillation are. `loop` knows the resolution.
+/// What images, views and, where they are loaded, teachers of a distillation are.
 template <Device D>
 Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfig& loop, const Dataset& train,
                            const TeacherSet<D>& teachers) {
     Fingerprint print;
     print["images"] = images_fingerprint(train, parse_data_spec(spec.data.source).root);
+    if (exif_rotation().applied()) print["EXIF rotation"] = "applied";
+    teachers.add_inputs(print);
     add_views(print, loop);
     teachers.add_to(print);
     return print;
@@ -29,6 +31,8 @@ TargetTable teacher_targets(D& device, const DistillationSpec& spec, const Train
     teachers.add_to(live);
     Stage stage("teacher", "images", count_views(loop) * train.size(), observer);
     TrainingLoopConfig watched = loop;
+    watched.preprocessing = teachers.model().preprocessing();
+    watched.further = live.further_inputs(watched.preprocessing);
     watched.warn = [&observer](const std::string& text) { observer.on_warning("skipped: " + text); };
     TargetTable table =
         compute_targets(device, live, train, watched, [&stage](Index done, Index) { stage.update(done); });
@@ -44,9 +48,8 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     require(spec.teacher.count() > 0, "stored targets need a teacher: give its weights");
     const DistillationImages images(spec.data, spec.loop, observer);
     const ClassTexts texts = spec.texts(images.train.class_names);
-    const TeacherSet<D> teachers(device, spec.teacher, texts, 0, observer);
+    const TeacherSet<D> teachers(device, spec.teacher, texts, observer);
     TrainingLoopConfig loop = spec.loop;
-    loop.resolution = teachers.model().vision().resolution();
     loop.batch = std::min(loop.batch, images.train.size());
     StoredTargetsFile file;
     file.features = spec.loss.kd != KdLoss::logits;

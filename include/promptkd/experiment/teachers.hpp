@@ -23,11 +23,14 @@ struct TeacherSpec {
     std::string class_vectors;         ///< file with a single teacher's class vectors instead of its text branch
     SettingNames names = {};           ///< see ModelFile
     bool int8 = false;                 ///< image encoders in 8 bits (CPU)
+    ImageInputOptions images = {};     ///< see ModelFile
 
     /// Number of teachers.
     std::size_t count() const { return weights.empty() ? 0 : std::max(weights.size(), prompts.size()); }
     /// The model of teacher `i`.
-    ModelFile model(std::size_t i) const { return {weights[weights.size() == 1 ? 0 : i], config, activation, names}; }
+    ModelFile model(std::size_t i) const {
+        return {weights[weights.size() == 1 ? 0 : i], config, activation, names, images};
+    }
     /// The prompts of teacher `i`, empty for none.
     std::string prompts_of(std::size_t i) const { return prompts.empty() ? "" : prompts[prompts.size() == 1 ? 0 : i]; }
 
@@ -41,22 +44,42 @@ struct TeacherSpec {
     }
 };
 
+/// What teachers say of images, as a FeatureEncoder (evaluate/evaluate.hpp).
+template <Device D>
+class TeacherEncoder {
+public:
+    using T = typename D::Scalar;
+
+    /// `teachers` get images as `input` makes them, and the further ones that they ask for.
+    TeacherEncoder(TeacherSource<D>& teachers, const Preprocessing& input) : teachers_(teachers), input_(input) {}
+
+    /// See FeatureEncoder.
+    const Preprocessing& preprocessing() const { return input_; }
+    /// See FeatureEncoder.
+    std::vector<Preprocessing> further_inputs() { return teachers_.further_inputs(input_); }
+    /// See FeatureEncoder.
+    void prepare(const Batch& batch) { teachers_.prepare(batch, 0); }
+    /// Values of a target.
+    Index embed() const { return teachers_.size(); }
+    /// Targets (n, embed()).
+    const T* encode(const T* images, Index n) { return teachers_.targets(images, n); }
+
+private:
+    TeacherSource<D>& teachers_;
+    Preprocessing input_;
+};
+
 /// The loaded teachers with their class vectors.
 template <Device D>
 class TeacherSet {
 public:
     using T = typename D::Scalar;
 
-    /// Teachers must see images of `resolution` pixels (0: of any size, but all of the same). Throws Error otherwise.
-    TeacherSet(D& device, const TeacherSpec& spec, const ClassTexts& texts, Index resolution, Observer& observer)
-        : int8_(spec.int8) {
+    /// Loads them all; each may take images of its own preprocessing.
+    TeacherSet(D& device, const TeacherSpec& spec, const ClassTexts& texts, Observer& observer) : int8_(spec.int8) {
         spec.check();
         for (std::size_t i = 0; i < spec.count(); ++i) {
             add(device, spec, i, observer);
-            const Index seen = model(i).vision().resolution();
-            if (resolution == 0) resolution = seen;
-            require(seen == resolution, "the teacher sees images of ", seen, " pixels and ",
-                    i == 0 ? "the student" : "another model", " of ", resolution, "; both must see the same view");
             add_class_vectors(device, spec, texts, observer);
         }
     }
@@ -73,6 +96,17 @@ public:
     /// Adds all teachers to `live`.
     void add_to(LiveTeachers<D>& live) const {
         for (const auto& t : teachers_) live.add(*t->model, t->fixed(), t->vectors);
+    }
+
+    /// What each teacher takes of an image; CLIP's preprocessing is a resolution alone.
+    void add_inputs(Fingerprint& print) const {
+        for (std::size_t i = 0; i < teachers_.size(); ++i) {
+            const Preprocessing& p = model(i).preprocessing();
+            const bool same = i > 0 && p == model(0).preprocessing();
+            const std::string which = i > 0 ? concat(" of teacher ", i + 1) : "";
+            if (!same) print["resolution" + which] = p.height;
+            if (!same && p != Preprocessing::clip(p.height)) print["preprocessing" + which] = to_json(p);
+        }
     }
 
     /// Weights, prompts and class vectors of each teacher.

@@ -34,7 +34,7 @@ public:
           model_(device, map_),
           images_(spec.data, spec.loop.seed, observer) {
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
-        spec_.loop.resolution = model_.vision().resolution();
+        spec_.loop.preprocessing = model_.preprocessing();
         spec_.loop.batch = whole_batch(spec_.loop, images_.train.size(), observer);
         warn_of_warm_up(spec_.loop, images_.train.size(), observer);
         require_blocks();
@@ -67,7 +67,7 @@ public:
         how.batch = loop.batch;
         how.micro_batches = spec_.micro_batches;
         LabelFeed<D> labels(device_, loop.batch, trainer_->classes());
-        LearnerPipeline<D> pipeline(*trainer_, labels, loop.resolution, how);
+        LearnerPipeline<D> pipeline(*trainer_, labels, loop.preprocessing, how);
         if (spec_.data.validation == 0) {
             outcome.training = TrainingLoop(pipeline, images_.train, loop).run();
         } else {
@@ -109,7 +109,7 @@ public:
     /// Results among all classes of labelled images, which need not be those of the training.
     Metrics evaluate_on(const Dataset& data) {
         const auto trainer = trainer_of(evaluation_texts(clip(), spec_.recipe, spec_.context, data.class_names));
-        return evaluate_learner(device_, *trainer, data, spec_.loop.resolution, spec_.evaluation_batch);
+        return evaluate_learner(device_, *trainer, data, spec_.loop.preprocessing, spec_.evaluation_batch);
     }
 
     /// The learned prompts under the published checkpoint's names.
@@ -135,7 +135,8 @@ private:
     }
 
     double validation_accuracy() {
-        return evaluate_learner(device_, *trainer_, images_.validation, spec_.loop.resolution, spec_.evaluation_batch)
+        return evaluate_learner(device_, *trainer_, images_.validation, spec_.loop.preprocessing,
+                                spec_.evaluation_batch)
             .accuracy;
     }
 

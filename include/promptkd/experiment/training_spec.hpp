@@ -42,7 +42,7 @@ struct TrainingSpec {
     ContextOptions context;  ///< how the texts begin; without a hand-written text that of the data set
     Index class_chunk = 0;   ///< classes whose activations are in memory at once; 0: all
     OptimizerConfig optimizer;  ///< update rule
-    /// Batch, epochs, schedule, views, seed, output folder. Callbacks, resolution and resume are the run's own.
+    /// Batch, epochs, schedule, views, seed, output folder. Callbacks, preprocessing and resume are the run's own.
     TrainingLoopConfig loop;
     Index micro_batches = 1;      ///< parts of a batch, whose gradients are added up
     Index evaluation_batch = 50;  ///< images at a time
@@ -64,6 +64,7 @@ inline nlohmann::json derived_identity(const TrainingSpec& spec) {
     id["weights"] = spec.model.path;
     id["model-config"] = spec.model.config;
     id["activation"] = spec.model.activation;
+    add_images(id, "images-of-the-model", spec.model.images);
     id["vocab"] = spec.vocabulary;
     id["data"] = spec.data.source;
     id["class-names"] = spec.data.class_names.names;

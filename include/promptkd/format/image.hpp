@@ -3,9 +3,14 @@
 
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/image.hpp>
+#include <promptkd/format/bmp.hpp>
+#include <promptkd/format/exif.hpp>
+#include <promptkd/format/gif.hpp>
 #include <promptkd/format/jpeg.hpp>
 #include <promptkd/format/png.hpp>
 #include <promptkd/format/text_file.hpp>
+#include <promptkd/format/tiff.hpp>
+#include <promptkd/format/webp.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -17,47 +22,63 @@ namespace promptkd {
 
 namespace detail {
 
-/// What a file that is neither PNG nor JPEG seems to be, and what to do about it.
+/// What a file that is no image of a known kind seems to be, and what to do about it.
 inline std::string describe_non_image(std::string_view bytes) {
     const auto starts = [&](std::string_view magic, std::size_t at = 0) {
         return bytes.size() >= at + magic.size() && bytes.substr(at, magic.size()) == magic;
     };
     if (bytes.empty()) return "the file is empty";
     if (starts("version https://git-lfs")) return "a Git LFS pointer, not the image; fetch it with 'git lfs pull'";
-    if (starts("GIF8")) return "a GIF image; convert it to PNG";
-    if (starts("RIFF") && starts("WEBP", 8)) return "a WebP image; convert it to PNG";
-    if (starts("BM")) return "a BMP image; convert it to PNG";
-    if (starts("II*") || starts(std::string_view("MM\0*", 4))) return "a TIFF image; convert it to PNG";
     if (starts("ftyp", 4)) return "a HEIC, AVIF or video file; convert it to PNG";
     if (starts("\x1f\x8b") || starts("PK\x03\x04")) return "an archive; unpack it first";
     if (starts("%PDF")) return "a PDF document, not an image";
     const std::size_t text = bytes.find_first_not_of(" \t\r\n\xef\xbb\xbf");
     if (text != std::string_view::npos && bytes[text] == '<')
         return "an HTML, XML or SVG text, not a picture; download the file itself";
-    if (bytes.size() < 8) return concat("only ", bytes.size(), " bytes, neither PNG nor JPEG");
-    return "neither PNG nor JPEG";
+    if (bytes.size() < 8) return concat("only ", bytes.size(), " bytes, none of the known kinds");
+    return "neither PNG, JPEG, WebP, GIF, BMP nor TIFF";
+}
+
+/// The pixels of a file as they are stored.
+inline Image decode_stored(const std::uint8_t* bytes, std::size_t size, const std::string& name,
+                           const ImageLimits& limits) {
+    const std::string_view file(reinterpret_cast<const char*>(bytes), size);
+    if (size >= 8 && std::memcmp(bytes, png_signature, 8) == 0) return decode_png(bytes, size, name, limits);
+    if (file.substr(0, 3) == "\xff\xd8\xff") return decode_jpeg(bytes, size, name, limits);
+    if (file.substr(0, 4) == "RIFF" && file.size() >= 12 && file.substr(8, 4) == "WEBP")
+        return decode_webp(bytes, size, name, limits);
+    if (file.substr(0, 4) == "GIF8") return GifReader(bytes, size, limits, name).decode();
+    if (file.substr(0, 2) == "BM") return BmpReader(bytes, size, limits, name).decode();
+    if (file.substr(0, 4) == std::string_view("II*\0", 4) || file.substr(0, 4) == std::string_view("MM\0*", 4))
+        return decode_tiff(bytes, size, name, limits);
+    fail(name, ": not an image this program reads: ", describe_non_image(file));
 }
 
 }  // namespace detail
 
-/// Decodes a PNG or JPEG file in memory to 8-bit RGB as Pillow's `convert("RGB")` does: alpha dropped (not composited),
-/// palette applied (transparency ignored), grey replicated; EXIF orientation is not applied. JPEG by stb_image, which
-/// differs from libjpeg by a few grey levels at most, or by libjpeg-turbo itself (use_jpeg_turbo of
-/// format/jpeg_turbo.hpp). `name` is used in messages. Throws Error for anything else: empty, truncated or damaged
-/// files, files of another kind (the message says which), 16-bit images, images of more pixels than the limit (before
-/// decoding them).
+/// Decodes a PNG, JPEG, WebP, GIF, BMP or TIFF file in memory to 8-bit RGB as Pillow's `convert("RGB")` does: alpha
+/// dropped (not composited), palette applied (transparency ignored), grey replicated, of animations the first picture.
+/// JPEG by stb_image, which differs from libjpeg by a few grey levels at most, or by libjpeg-turbo itself
+/// (use_jpeg_turbo of format/jpeg_turbo.hpp). WebP and TIFF where the build has libwebp and libtiff. An EXIF
+/// orientation is applied only after exif_rotation().apply(true). `name` is used in messages. Throws Error for anything
+/// else: empty, truncated or damaged files, files of another kind (the message says which), images of more pixels than
+/// the limit (before decoding them).
 inline Image decode_image(const std::byte* data, std::size_t size, const std::string& name,
                           const ImageLimits& limits = {}) {
     const auto* const bytes = reinterpret_cast<const std::uint8_t*>(data);
-    if (size >= 8 && std::memcmp(bytes, detail::png_signature, 8) == 0)
-        return detail::decode_png(bytes, size, name, limits);
-    if (size >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff)
-        return detail::decode_jpeg(bytes, size, name, limits);
-    fail(name, ": not an image this program reads: ",
-         detail::describe_non_image({reinterpret_cast<const char*>(data), size}));
+    Image image = detail::decode_stored(bytes, size, name, limits);
+    const int orientation = exif_orientation({reinterpret_cast<const char*>(bytes), size});
+    if (orientation == 1) return image;
+    if (exif_rotation().applied()) return oriented(image, orientation);
+    exif_rotation().left(name);
+    return image;
 }
 
-/// Reads a PNG or JPEG file as decode_image does.
+/// How files end that decode_image() reads, where the build has libwebp and libtiff.
+inline constexpr const char* image_extensions[] = {".jpg",  ".jpeg", ".jpe", ".jfif", ".png",
+                                                   ".webp", ".gif",  ".bmp", ".tif",  ".tiff"};
+
+/// Reads an image file as decode_image does.
 inline Image read_image(const std::string& path, const ImageLimits& limits = {}) {
     const std::string bytes = read_file_bytes(path, limits.max_file_bytes);
     return decode_image(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), path, limits);

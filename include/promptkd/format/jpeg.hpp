@@ -40,15 +40,34 @@ inline std::atomic<JpegDecoder>& jpeg_decoder() {
     return decoder;
 }
 
-/// Decodes a JPEG file in memory that starts with SOI. CMYK and YCCK follow Adobe's (inverted) convention, as Pillow
-/// does.
+/// A file of four components whose Adobe note is missing (libjpeg: CMYK) or says neither CMYK nor YCCK (libjpeg: YCCK),
+/// with a note that says so.
+inline std::string with_adobe_note(const std::uint8_t* bytes, std::size_t size, const JpegChecker& checker) {
+    std::string file(reinterpret_cast<const char*>(bytes), size);
+    if (checker.adobe_transform() >= 0)
+        file[checker.adobe_byte()] = 2;
+    else
+        file.insert(2, std::string("\xff\xee\0\x0e"
+                                   "Adobe\0\x64\0\0\0\0\0",
+                                   16));
+    return file;
+}
+
+/// Decodes a JPEG file in memory that starts with SOI. CMYK and YCCK follow Adobe's (inverted) convention, with or
+/// without its note, as Pillow does.
 inline Image decode_jpeg(const std::uint8_t* bytes, std::size_t size, const std::string& name,
                          const ImageLimits& limits) {
     require(size <= static_cast<std::size_t>(INT_MAX), name, ": JPEG of more than 2 GiB; refused");
     JpegChecker checker(bytes, size, limits, name);
     checker.run();
     Image image(checker.height(), checker.width());
-    jpeg_decoder().load()(bytes, size, name, image);
+    const int transform = checker.adobe_transform();
+    if (checker.components() == 4 && transform != 0 && transform != 2) {
+        const std::string noted = with_adobe_note(bytes, size, checker);
+        jpeg_decoder().load()(reinterpret_cast<const std::uint8_t*>(noted.data()), noted.size(), name, image);
+    } else {
+        jpeg_decoder().load()(bytes, size, name, image);
+    }
     return image;
 }
 

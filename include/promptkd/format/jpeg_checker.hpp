@@ -21,6 +21,10 @@ public:
 
     Index height() const { return height_; }
     Index width() const { return width_; }
+    int components() const { return components_; }
+    /// What Adobe's note says of the colours (0: as they are, 1: YCbCr, 2: YCCK), −1 without one; and where it does.
+    int adobe_transform() const { return adobe_transform_; }
+    std::size_t adobe_byte() const { return adobe_byte_; }
 
     /// Throws Error unless the file is complete and safe to decode.
     void run() {
@@ -68,7 +72,10 @@ private:
         if (marker == 0xdd) return need(n == 2, "a restart interval of odd length");
         if (marker == 0xdc) return need(n == 2, "a line count of odd length");
         if (marker >= 0xc0 && marker <= 0xcf) return frame(marker, body, n);
-        if (marker == 0xee && n >= 12 && std::memcmp(body, "Adobe", 6) == 0) adobe_transform_ = body[11];
+        if (marker == 0xee && n >= 12 && std::memcmp(body, "Adobe", 5) == 0) {
+            adobe_transform_ = body[11];
+            adobe_byte_ = static_cast<std::size_t>(body + 11 - bytes_);
+        }
         need((marker >= 0xe0 && marker <= 0xef) || marker == 0xfe, "an unknown segment");
     }
 
@@ -121,9 +128,6 @@ private:
             id_[c] = q[0];
             table_of_[c] = q[2];
         }
-        // Without Adobe's note four components may be CMYK, YCCK or anything else, inverted or not.
-        require(count != 4 || adobe_transform_ == 0 || adobe_transform_ == 2, name_,
-                ": four colour components without Adobe's CMYK or YCCK marker; convert the file to RGB first");
         components_ = count;
     }
 
@@ -172,6 +176,7 @@ private:
     const std::string& name_;
     std::size_t at_ = 2;  // after SOI
     Index height_ = 0, width_ = 0;
+    std::size_t adobe_byte_ = 0;
     int components_ = 0, scans_ = 0, adobe_transform_ = -1;
     bool progressive_ = false;
     int id_[4] = {}, table_of_[4] = {};

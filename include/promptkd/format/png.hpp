@@ -8,6 +8,7 @@
 #include <spng.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -57,6 +58,21 @@ inline void apply_palette(const PngChunks& file, const std::vector<std::uint8_t>
     }
 }
 
+/// The pixels of an image of 16 bits a sample, `samples` big-endian: the high byte, but of plain grey the value itself,
+/// 255 where it is more. Pillow does so: its mode for 16-bit grey knows no scale.
+inline void take_high_bytes(int colour, const std::vector<std::uint8_t>& samples, Image& image) {
+    const bool grey = colour == png_colour::grey || colour == png_colour::grey_alpha;
+    const std::size_t pixels = image.pixels.size() / 3, bytes = samples.size() / pixels;
+    for (std::size_t i = 0; i < pixels; ++i) {
+        const std::uint8_t* const from = samples.data() + i * bytes;
+        for (std::size_t c = 0; c < 3; ++c) {
+            std::uint8_t value = from[grey ? 0 : 2 * c];
+            if (colour == png_colour::grey) value = value == 0 ? from[1] : std::uint8_t{255};
+            image.pixels[3 * i + c] = value;
+        }
+    }
+}
+
 /// Decodes a PNG file in memory that starts with the signature, as Pillow's `convert("RGB")`: alpha and transparency
 /// ignored, palette applied, grey replicated.
 inline Image decode_png(const std::uint8_t* bytes, std::size_t size, const std::string& name,
@@ -64,6 +80,13 @@ inline Image decode_png(const std::uint8_t* bytes, std::size_t size, const std::
     const PngChunks file(bytes, size, limits, name);
     const PngHeader& header = file.header();
     Image image(header.height, header.width);
+    if (header.depth == 16) {
+        constexpr std::size_t channels[] = {1, 0, 3, 0, 2, 0, 4};
+        std::vector<std::uint8_t> samples(image.pixels.size() / 3 * 2 * channels[header.colour]);
+        decode_png_samples(file, SPNG_FMT_RAW, samples.data(), samples.size(), name);
+        take_high_bytes(header.colour, samples, image);
+        return image;
+    }
     if (header.colour != png_colour::palette) {
         decode_png_samples(file, SPNG_FMT_RGB8, image.pixels.data(), image.pixels.size(), name);
         return image;

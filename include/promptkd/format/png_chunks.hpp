@@ -27,12 +27,11 @@ inline constexpr int grey = 0, rgb = 2, palette = 3, grey_alpha = 4, rgb_alpha =
 
 struct PngHeader {
     Index width = 0, height = 0;
-    int depth = 0;   ///< bits a sample: 1, 2, 4 or 8
+    int depth = 0;   ///< bits a sample: 1, 2, 4, 8 or 16
     int colour = 0;  ///< one of png_colour
 };
 
-/// Reads the 13 bytes of an IHDR chunk. Throws Error for images that are empty or beyond the limits, have 16 bits a
-/// channel, or cannot exist.
+/// Reads the 13 bytes of an IHDR chunk. Throws Error for images that are empty or beyond the limits, or cannot exist.
 inline PngHeader read_png_header(const std::uint8_t* p, const ImageLimits& limits, const std::string& name) {
     PngHeader header;
     header.width = read_u32_be(p);
@@ -40,9 +39,8 @@ inline PngHeader read_png_header(const std::uint8_t* p, const ImageLimits& limit
     header.depth = p[8];
     header.colour = p[9];
     check_dimensions(header.height, header.width, limits, name);
-    require(header.depth != 16, name, ": 16 bits a channel; this reader takes 8-bit images, convert the file first");
-    constexpr int depths_of_colour[7] = {1 | 2 | 4 | 8, 0, 8, 1 | 2 | 4 | 8, 8, 0, 8};
-    const bool power = header.depth == 1 || header.depth == 2 || header.depth == 4 || header.depth == 8;
+    constexpr int depths_of_colour[7] = {1 | 2 | 4 | 8 | 16, 0, 8 | 16, 1 | 2 | 4 | 8, 8 | 16, 0, 8 | 16};
+    const bool power = header.depth > 0 && header.depth <= 16 && (header.depth & (header.depth - 1)) == 0;
     require(header.colour <= 6 && power && (depths_of_colour[header.colour] & header.depth) != 0, name,
             ": PNG header with colour type ", header.colour, " and ", header.depth, " bits, which does not exist");
     require(p[10] == 0 && p[11] == 0 && p[12] <= 1, name,

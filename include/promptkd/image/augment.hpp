@@ -43,9 +43,17 @@ inline CropBox random_crop_box(RandomStream& random, Index height, Index width) 
     return box;
 }
 
-/// The box's pixels resized to resolution × resolution (bicubic, as clip/preprocess.hpp).
+/// The box's pixels resized to resolution × resolution (bicubic, as image/preprocess.hpp).
 inline Image resized_crop(const Image& image, const CropBox& box, Index resolution) {
     return resized_crop(image, box.top, box.left, box.height, box.width, resolution);
+}
+
+/// The box's pixels resized to what `p` makes, with its interpolation: torchvision's `resized_crop`.
+inline Image resized_crop(const Image& image, const CropBox& box, const Preprocessing& p) {
+    const detail::Rect source{box.top, box.left, box.height, box.width};
+    detail::check_rect(image, source, "resized_crop");
+    detail::check_target(image, p.height, p.width, "resized_crop");
+    return detail::resample(image, source, p.height, p.width, {0, 0, p.height, p.width}, p.interpolation);
 }
 
 /// Mirrors the image, left to right.
@@ -81,15 +89,15 @@ inline const char* to_string(Augmentation augmentation) {
     }
 }
 
-/// The resolution × resolution image that training sees of image number `image_index` in `epoch`. A pure function of
-/// its arguments: the draws are named by (seed, image_index, epoch), so neither the number of loader threads nor the
-/// order of the images changes a pixel.
-inline Image augment_image(const Image& image, Augmentation augmentation, Index resolution, std::uint64_t seed,
+/// The image of p.height × p.width that training sees of image number `image_index` in `epoch`. A pure function of its
+/// arguments: the draws are named by (seed, image_index, epoch), so neither the number of loader threads nor the order
+/// of the images changes a pixel, and encoders of different preprocessing see the same box and the same flip.
+inline Image augment_image(const Image& image, Augmentation augmentation, const Preprocessing& p, std::uint64_t seed,
                            std::uint64_t image_index, std::uint32_t epoch) {
     RandomStream random(seed, image_index, epoch);
     Image out = augmentation == Augmentation::random_resized_crop
-                    ? resized_crop(image, random_crop_box(random, image.height, image.width), resolution)
-                    : preprocess_image(image, resolution);
+                    ? resized_crop(image, random_crop_box(random, image.height, image.width), p)
+                    : preprocess_image(image, p);
     if (augmentation != Augmentation::none && random.uniform() < 0.5) flip_horizontal(out);
     return out;
 }

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/error.hpp>
-#include <promptkd/core/image.hpp>
+#include <promptkd/image/resample.hpp>
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <vector>
+#include <string>
 
 namespace promptkd {
 
@@ -19,194 +13,70 @@ struct Normalization {
     std::array<float, 3> mean{0.48145466f, 0.4578275f, 0.40821073f};  ///< of red, green and blue, of values in [0, 1]
     /// standard deviation of red, green and blue
     std::array<float, 3> deviation{0.26862954f, 0.26130258f, 0.27577711f};
+
+    /// Whether all of both is the same.
+    friend bool operator==(const Normalization&, const Normalization&) = default;
 };
 
-namespace detail {
-
-/// A rectangle of pixels: rows top … top+height-1, columns left … left+width-1.
-struct Rect {
-    Index top = 0, left = 0, height = 0, width = 0;
+/// How an image gets the size that the resize asks for.
+enum class ResizeMode {
+    shortest,  ///< the shorter side becomes `size`, the longer keeps the proportion (its fraction cut)
+    longest,   ///< the longer side becomes `size` (sides rounded), the rest is filled
+    squash,    ///< height and width become those of the result, whatever the proportion
+    none       ///< no resize
 };
 
-/// Pillow's bicubic kernel (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981; a = −0.5).
-/// The order of the operations is Pillow's, so that the weights round alike.
-inline double bicubic(double x) {
-    constexpr double a = -0.5;
-    x = std::abs(x);
-    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-    return 0.0;
+/// "shortest", "longest", "squash" or "none".
+inline const char* name_of(ResizeMode mode) {
+    constexpr const char* names[] = {"shortest", "longest", "squash", "none"};
+    return names[static_cast<int>(mode)];
 }
 
-/// Fixed-point weights of one direction of a resize, for the outputs first … first+count-1: output i is the weighted
-/// sum of the inputs begin[i] … begin[i]+taps[i]-1, with weights at[i · stride …] scaled by 2^22.
-struct ResampleWeights {
-    static constexpr int precision_bits = 32 - 8 - 2;
-    std::vector<Index> begin, taps;
-    std::vector<std::int32_t> weights;
-    Index stride = 0;
+/// Throws Error listing the modes for an unknown name.
+inline ResizeMode parse_resize_mode(const std::string& name) {
+    for (const ResizeMode mode : {ResizeMode::shortest, ResizeMode::longest, ResizeMode::squash, ResizeMode::none})
+        if (name == name_of(mode)) return mode;
+    fail("unknown resize mode '", name, "'; known: shortest, longest, squash, none");
+}
 
-    ResampleWeights(Index in, Index out, Index first, Index count) {
-        const double scale = static_cast<double>(in) / static_cast<double>(out), filter_scale = std::max(scale, 1.0);
-        const double support = 2.0 * filter_scale, inverse = 1.0 / filter_scale;
-        stride = static_cast<Index>(std::ceil(support)) * 2 + 1;
-        weights.assign(static_cast<std::size_t>(stride * count), 0);
-        std::vector<double> exact(static_cast<std::size_t>(stride));
-        for (Index i = 0; i < count; ++i) {
-            const double center = (static_cast<double>(first + i) + 0.5) * scale;
-            const Index low = std::max<Index>(static_cast<Index>(center - support + 0.5), 0);
-            const Index n = std::min(static_cast<Index>(center + support + 0.5), in) - low;
-            double sum = 0;
-            for (Index k = 0; k < n; ++k) {
-                exact[static_cast<std::size_t>(k)] = bicubic((static_cast<double>(k + low) - center + 0.5) * inverse);
-                sum += exact[static_cast<std::size_t>(k)];
-            }
-            for (Index k = 0; k < n; ++k) {
-                const double weight = sum != 0.0 ? exact[static_cast<std::size_t>(k)] / sum : 0.0;
-                weights[static_cast<std::size_t>(i * stride + k)] =
-                    static_cast<std::int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << precision_bits));
-            }
-            begin.push_back(low);
-            taps.push_back(n);
-        }
-    }
-
-    Index first_input() const { return begin.front(); }
-    Index end_input() const { return begin.back() + taps.back(); }
-    const std::int32_t* row(Index i) const { return weights.data() + i * stride; }
+/// Where the central part begins when the surplus is odd.
+enum class CropRounding {
+    half_to_even,  ///< round(surplus/2), halves to the even integer: OpenAI's and open_clip's pipelines (torchvision)
+    floor          ///< ⌊surplus/2⌋: Hugging Face's image processors
 };
 
-inline std::uint8_t round_fixed(std::int32_t sum) {
-    return static_cast<std::uint8_t>(std::clamp(sum >> ResampleWeights::precision_bits, 0, 255));
-}
+/// Everything that turns a decoded image into an encoder's input (3, height, width): resize on bytes, central crop (or
+/// filling), value·rescale, (value − mean)/deviation. The defaults are CLIP's test preprocessing (OpenAI's `clip`).
+struct Preprocessing {
+    Index height = 224, width = 224;           ///< of the result; both 0: what the encoder takes, see at_resolution()
+    ResizeMode resize = ResizeMode::shortest;  ///< which side the resize fits
+    Index size = 0;  ///< the side that is fitted (squash: both) before the crop; 0: the result's
+    Interpolation interpolation = Interpolation::bicubic;  ///< of the resize
+    bool crop = true;  ///< cut out the centre; else the resize must give the result's size
+    CropRounding rounding = CropRounding::half_to_even;  ///< where the centre begins
+    std::uint8_t fill = 0;  ///< of what a `longest` resize leaves empty and of a crop beyond the image, in all channels
+    double rescale = 1.0 / 255;   ///< factor of a byte before the normalisation
+    Normalization normalization;  ///< mean and deviation of the scaled values
 
-inline constexpr std::int32_t half_fixed = 1 << (ResampleWeights::precision_bits - 1);
-
-/// Horizontal pass over `rows` rows. Sixteen rows at a time are turned into columns, so that the sums run over
-/// contiguous bytes with one weight for all of them and the compiler vectorises them.
-/// `in` is input column weights.first_input() of the first row, rows are `pitch` bytes apart; an output row holds
-/// weights.begin.size() pixels.
-inline void resample_columns(const std::uint8_t* in, Index pitch, Index rows, const ResampleWeights& weights,
-                             std::uint8_t* out) {
-    constexpr Index lanes = 16;
-    const Index first = weights.first_input() * 3, n = weights.end_input() * 3 - first;
-    const Index count = static_cast<Index>(weights.begin.size());
-    std::vector<std::uint8_t> turned(static_cast<std::size_t>(n * lanes));
-    for (Index y = 0; y < rows; y += lanes) {
-        const Index here = std::min(lanes, rows - y);
-        for (Index lane = 0; lane < here; ++lane) {
-            const std::uint8_t* const row = in + (y + lane) * pitch;
-            for (Index i = 0; i < n; ++i) turned[static_cast<std::size_t>(i * lanes + lane)] = row[i];
-        }
-        for (Index i = 0; i < count; ++i) {
-            const std::int32_t* const weight = weights.row(i);
-            for (Index c = 0; c < 3; ++c) {
-                std::int32_t sums[lanes];
-                std::fill_n(sums, lanes, half_fixed);
-                const std::uint8_t* column =
-                    turned.data() + (weights.begin[static_cast<std::size_t>(i)] * 3 + c - first) * lanes;
-                for (Index k = 0; k < weights.taps[static_cast<std::size_t>(i)]; ++k, column += 3 * lanes)
-                    for (Index lane = 0; lane < lanes; ++lane) sums[lane] += column[lane] * weight[k];
-                for (Index lane = 0; lane < here; ++lane)
-                    out[((y + lane) * count + i) * 3 + c] = round_fixed(sums[lane]);
-            }
-        }
+    /// CLIP's for square inputs of `resolution` pixels.
+    static Preprocessing clip(Index resolution) {
+        Preprocessing p;
+        p.height = resolution;
+        p.width = resolution;
+        return p;
     }
-}
 
-/// Vertical pass over `bytes` bytes of each row: `in` is input row weights.first_input(), rows are `pitch` bytes apart.
-inline void resample_rows(const std::uint8_t* in, Index pitch, Index bytes, const ResampleWeights& weights,
-                          std::uint8_t* out) {
-    std::vector<std::int32_t> sums(static_cast<std::size_t>(bytes));
-    for (Index i = 0; i < static_cast<Index>(weights.begin.size()); ++i) {
-        std::fill(sums.begin(), sums.end(), half_fixed);
-        const std::uint8_t* row = in + (weights.begin[static_cast<std::size_t>(i)] - weights.first_input()) * pitch;
-        for (Index k = 0; k < weights.taps[static_cast<std::size_t>(i)]; ++k, row += pitch) {
-            const std::int32_t weight = weights.row(i)[k];
-            std::int32_t* const sum = sums.data();
-            for (Index x = 0; x < bytes; ++x) sum[x] += row[x] * weight;
-        }
-        for (Index x = 0; x < bytes; ++x) out[i * bytes + x] = round_fixed(sums[static_cast<std::size_t>(x)]);
+    /// The same for an encoder of `resolution` pixels, which sets the size where none is said.
+    Preprocessing at_resolution(Index resolution) const {
+        Preprocessing p = *this;
+        if (p.height == 0) p.height = resolution;
+        if (p.width == 0) p.width = resolution;
+        return p;
     }
-}
 
-inline void check_rect(const Image& image, const Rect& rect, const char* what) {
-    require(rect.top >= 0 && rect.left >= 0 && rect.height > 0 && rect.width > 0 && rect.height <= image.height &&
-                rect.width <= image.width && rect.top <= image.height - rect.height &&
-                rect.left <= image.width - rect.width,
-            what, ": rectangle (top ", rect.top, ", left ", rect.left, ", ", rect.height, "x", rect.width,
-            ") outside an image of ", image.height, "x", image.width, " (height x width)");
-}
-
-/// Copies a height × width block of pixels; rows of `in` are `pitch` bytes apart.
-inline void copy_block(const std::uint8_t* in, Index pitch, Index height, Index width, std::uint8_t* out) {
-    for (Index y = 0; y < height; ++y)
-        std::memcpy(out + y * width * 3, in + y * pitch, static_cast<std::size_t>(width * 3));
-}
-
-/// The order of the passes shows in the last bit, because values are rounded to 8 bits between them. Pillow's rule
-/// (since version 13): the vertical pass first when it removes more than twice as many rows as columns go.
-inline bool vertical_pass_first(Index in_height, Index in_width, Index height, Index width) {
-    return in_height > height && in_height - height > 2 * (in_width - width);
-}
-
-/// The part `window` of: `source` cut out of the image, then resized to height × width. Bit for bit what Pillow makes
-/// of the cut-out image, computing only what the window shows. A direction that keeps its size is copied.
-inline Image resample(const Image& image, const Rect& source, Index height, Index width, const Rect& window) {
-    const bool keep_width = source.width == width, keep_height = source.height == height;
-    const ResampleWeights columns(source.width, width, window.left, window.width);
-    const ResampleWeights rows(source.height, height, window.top, window.height);
-    // The block of input pixels that the window depends on.
-    const Index top = keep_height ? window.top : rows.first_input();
-    const Index left = keep_width ? window.left : columns.first_input();
-    const Index high = keep_height ? window.height : rows.end_input() - top;
-    const Index wide = keep_width ? window.width : columns.end_input() - left;
-    const std::uint8_t* const in = image.row(source.top + top) + (source.left + left) * 3;
-    const Index pitch = image.width * 3;
-
-    Image out(window.height, window.width);
-    if (keep_width && keep_height) {
-        copy_block(in, pitch, high, wide, out.pixels.data());
-    } else if (keep_width) {
-        resample_rows(in, pitch, wide * 3, rows, out.pixels.data());
-    } else if (keep_height) {
-        resample_columns(in, pitch, high, columns, out.pixels.data());
-    } else if (vertical_pass_first(source.height, source.width, height, width)) {
-        Image middle(window.height, wide);
-        resample_rows(in, pitch, wide * 3, rows, middle.pixels.data());
-        resample_columns(middle.pixels.data(), wide * 3, window.height, columns, out.pixels.data());
-    } else {
-        Image middle(high, window.width);
-        resample_columns(in, pitch, high, columns, middle.pixels.data());
-        resample_rows(middle.pixels.data(), window.width * 3, window.width * 3, rows, out.pixels.data());
-    }
-    return out;
-}
-
-inline void check_target(const Image& image, Index height, Index width, const char* what) {
-    require(image.height > 0 && image.width > 0, what, ": the image is empty");
-    require(height > 0 && width > 0 && height <= 65536 && width <= 65536, what, ": cannot make an image of ", height,
-            "x", width, " (height x width)");
-}
-
-}  // namespace detail
-
-/// Pillow's `Image.resize((width, height), BICUBIC)`, bit for bit: antialiased bicubic (a = −0.5) in two passes,
-/// weights in 22-bit fixed point, 8-bit values between the passes. A direction whose size does not
-/// change is copied. Throws Error for an empty image or a size outside 1…65536.
-inline Image resize(const Image& image, Index height, Index width) {
-    detail::check_target(image, height, width, "resize");
-    return detail::resample(image, {0, 0, image.height, image.width}, height, width, {0, 0, height, width});
-}
-
-/// The rectangle's pixels. Throws Error when it is empty or leaves the image.
-inline Image crop(const Image& image, Index top, Index left, Index height, Index width) {
-    detail::check_rect(image, {top, left, height, width}, "crop");
-    Image out(height, width);
-    for (Index y = 0; y < height; ++y)
-        std::memcpy(out.row(y), image.row(top + y) + left * 3, static_cast<std::size_t>(width * 3));
-    return out;
-}
+    /// Whether all of both is the same.
+    friend bool operator==(const Preprocessing&, const Preprocessing&) = default;
+};
 
 /// The rectangle's pixels resized to resolution × resolution: torchvision's `resized_crop` with bicubic (cut first,
 /// then resized: pixels outside the rectangle have no influence).
@@ -224,34 +94,104 @@ inline Index half_to_even(Index extra) {
     return extra % 2 != 0 && half % 2 != 0 ? half + 1 : half;
 }
 
+/// Height and width of an image.
+struct ImageSize {
+    Index height = 0, width = 0;
+};
+
+/// The size of `image` after the resize. Of `longest`, sides round(side/f) with halves to even, as Python rounds.
+inline ImageSize resized_size(const Image& image, const Preprocessing& p) {
+    const Index shorter = std::min(image.height, image.width), longer = std::max(image.height, image.width);
+    if (p.resize == ResizeMode::none) return {image.height, image.width};
+    if (p.resize == ResizeMode::squash) return {p.size > 0 ? p.size : p.height, p.size > 0 ? p.size : p.width};
+    if (p.resize == ResizeMode::shortest) {
+        const Index size = p.size > 0 ? p.size : std::min(p.height, p.width);
+        return {size * image.height / shorter, size * image.width / shorter};
+    }
+    const Index size = p.size > 0 ? p.size : std::max(p.height, p.width);
+    const double factor = static_cast<double>(longer) / static_cast<double>(size);
+    const auto side = [factor](Index length) {
+        return std::max<Index>(1, static_cast<Index>(std::nearbyint(static_cast<double>(length) / factor)));
+    };
+    return {side(image.height), side(image.width)};
+}
+
+/// First row or column of the centre, `surplus` more than it being there.
+inline Index center_begin(Index surplus, CropRounding rounding) {
+    return rounding == CropRounding::floor ? surplus / 2 : half_to_even(surplus);
+}
+
+/// `inner` in the middle of a p.height × p.width image of p.fill, its centre where it is larger. Of an odd number of
+/// missing rows or columns Hugging Face's processors put one more above and left, torchvision and open_clip below and
+/// right.
+inline Image centered(const Image& inner, const Preprocessing& p) {
+    Image out(p.height, p.width);
+    std::fill(out.pixels.begin(), out.pixels.end(), p.fill);
+    const Index odd = p.rounding == CropRounding::floor ? 1 : 0;
+    const Index top = (std::max<Index>(0, p.height - inner.height) + odd) / 2;
+    const Index left = (std::max<Index>(0, p.width - inner.width) + odd) / 2;
+    const Index from_row = center_begin(std::max<Index>(0, inner.height - p.height), p.rounding);
+    const Index from_column = center_begin(std::max<Index>(0, inner.width - p.width), p.rounding);
+    const Index rows = std::min(inner.height, p.height), columns = std::min(inner.width, p.width);
+    for (Index y = 0; y < rows; ++y)
+        std::memcpy(out.row(top + y) + left * 3, inner.row(from_row + y) + from_column * 3,
+                    static_cast<std::size_t>(columns * 3));
+    return out;
+}
+
 }  // namespace detail
+
+/// Whether `image` is what preprocess_image() would make of it.
+inline bool is_preprocessed(const Image& image, const Preprocessing& p) {
+    if (image.height != p.height || image.width != p.width) return false;
+    const detail::ImageSize size = detail::resized_size(image, p);
+    return size.height == p.height && size.width == p.width;
+}
+
+/// `image` as p says, up to the 8-bit image of p.height × p.width; of the resized image only what is shown is computed.
+/// Throws Error for an empty image, and where no crop is wanted and the resize gives another size.
+inline Image preprocess_image(const Image& image, const Preprocessing& p) {
+    detail::check_target(image, p.height, p.width, "preprocess_image");
+    const detail::ImageSize size = detail::resized_size(image, p);
+    const bool fits = size.height == p.height && size.width == p.width;
+    require(fits || p.crop || p.resize == ResizeMode::longest, "an image of ", image.height, "x", image.width,
+            " becomes ", size.height, "x", size.width, " (height x width) without a crop, the encoder takes ", p.height,
+            "x", p.width);
+    if (size.height < p.height || size.width < p.width)
+        return detail::centered(resize(image, size.height, size.width, p.interpolation), p);
+    const detail::Rect window{detail::center_begin(size.height - p.height, p.rounding),
+                              detail::center_begin(size.width - p.width, p.rounding), p.height, p.width};
+    return detail::resample(image, {0, 0, image.height, image.width}, size.height, size.width, window, p.interpolation);
+}
 
 /// CLIP's test preprocessing up to the 8-bit image: shorter side to `resolution` (longer side int(resolution · long /
 /// short); no resampling when it is already right), then the central resolution × resolution square, its offset half
 /// of the surplus rounded to even. Only the square is computed. Throws Error for an empty image.
 inline Image preprocess_image(const Image& image, Index resolution) {
-    detail::check_target(image, resolution, resolution, "preprocess_image");
-    const Index shorter = std::min(image.height, image.width);
-    const Index height = resolution * image.height / shorter, width = resolution * image.width / shorter;
-    const detail::Rect window{detail::half_to_even(height - resolution), detail::half_to_even(width - resolution),
-                              resolution, resolution};
-    return detail::resample(image, {0, 0, image.height, image.width}, height, width, window);
+    return preprocess_image(image, Preprocessing::clip(resolution));
 }
 
-/// Writes (value / 255 − mean) / deviation of each pixel into `chw` (3, height, width), in the fp32 arithmetic of
-/// torchvision's ToTensor and Normalize.
-inline void normalize_image(const Image& image, float* chw, const Normalization& normalization = {}) {
+/// Writes (value·rescale − mean)/deviation of each pixel into `chw` (3, height, width), in fp32: with rescale 1/255 as
+/// torchvision's ToTensor and Normalize, which divide by 255.
+inline void normalize_image(const Image& image, float* chw, const Normalization& normalization = {},
+                            double rescale = 1.0 / 255) {
     const Index n = image.height * image.width;
     const std::uint8_t* const pixels = image.pixels.data();
     for (std::size_t c = 0; c < 3; ++c) {
         float table[256];  // a channel has only 256 values
         for (int v = 0; v < 256; ++v) {
-            const float unit = static_cast<float>(v) / 255.0f;
+            const float unit = rescale == 1.0 / 255 ? static_cast<float>(v) / 255.0f
+                                                    : static_cast<float>(static_cast<double>(v) * rescale);
             table[v] = (unit - normalization.mean[c]) / normalization.deviation[c];
         }
         float* const plane = chw + static_cast<Index>(c) * n;
         for (Index i = 0; i < n; ++i) plane[i] = table[pixels[i * 3 + static_cast<Index>(c)]];
     }
+}
+
+/// The last step of p: see above.
+inline void normalize_image(const Image& image, float* chw, const Preprocessing& p) {
+    normalize_image(image, chw, p.normalization, p.rescale);
 }
 
 }  // namespace promptkd

@@ -18,7 +18,7 @@ TrainingResult run_learner(LearnerTrainer<D>& trainer, const Dataset& data, cons
                            StepOptions steps = {}) {
     steps.batch = slice_of(config.batch, config.rank, config.ranks).count;
     LabelFeed<D> labels(trainer.device(), steps.batch, trainer.classes());
-    LearnerPipeline<D> pipeline(trainer, labels, config.resolution, steps);
+    LearnerPipeline<D> pipeline(trainer, labels, config.preprocessing, steps);
     return TrainingLoop(pipeline, data, config).run();
 }
 

@@ -14,10 +14,13 @@ class ImageFeed {
 public:
     using T = typename D::Scalar;
     /// For batches of at most `max_batch` images.
-    ImageFeed(D& device, Index max_batch, Index resolution)
-        : image_values_(3 * resolution * resolution), images_(device, max_batch * image_values_) {}
+    ImageFeed(D& device, Index max_batch, const Preprocessing& p)
+        : image_values_(3 * p.height * p.width), images_(device, max_batch * image_values_) {}
 
-    /// The batch's images (size, 3, resolution, resolution) in device memory, valid until the next call.
+    /// Values of one image.
+    Index image_values() const { return image_values_; }
+
+    /// The batch's images (size, 3, height, width) in device memory, valid until the next call.
     const T* upload(const Batch& batch) {
         const Index n = batch.size * image_values_;
         require(n <= images_.size(), "image feed: a batch of ", batch.size, " images, planned for ",

@@ -17,8 +17,10 @@ namespace promptkd {
 
 /// How a training runs over a data set.
 struct TrainingLoopConfig {
-    Index batch = 8;          ///< images a step, on all ranks together
-    Index resolution = 0;     ///< of the images
+    Index batch = 8;              ///< images a step, on all ranks together
+    Preprocessing preprocessing;  ///< what the trained encoder takes
+    /// what other encoders take of the same images, see LoaderOptions
+    std::vector<Preprocessing> further;
     Index max_steps = 0;      ///< stop after so many steps; 0: after schedule.max_epoch epochs
     ScheduleConfig schedule;  ///< learning rate by epoch, and the number of epochs
     Augmentation augmentation = Augmentation::random_resized_crop;  ///< of each image, drawn anew each epoch
@@ -121,7 +123,8 @@ private:
     LoaderOptions loader_options() const {
         LoaderOptions o;
         o.batch = slice().count;
-        o.resolution = config_.resolution;
+        o.preprocessing = config_.preprocessing;
+        o.further = config_.further;
         o.augmentation = config_.augmentation;
         o.seed = config_.view_seed.value_or(config_.seed);
         o.drop_last = data_.size() > config_.batch || config_.ranks > 1;  // a single batch may lack unreadable images

@@ -75,15 +75,14 @@ public:
     using D = typename X::DeviceType;
     using T = typename D::Scalar;
 
-    /// Images of `resolution` pixels. Trainer and supervision must outlive this. Throws Error for a batch that the
+    /// Images as `input` makes them. Trainer and supervision must outlive this. Throws Error for a batch that the
     /// micro-batches do not divide, and for steps that cannot be recorded.
-    StepPipeline(X& trainer, S& supervision, Index resolution, const StepOptions& options)
+    StepPipeline(X& trainer, S& supervision, const Preprocessing& input, const StepOptions& options)
         : device_(trainer.params().device()),
           trainer_(trainer),
           supervision_(supervision),
           parts_(options.micro_batches),
-          image_values_(3 * resolution * resolution),
-          feed_(device_, options.batch, resolution),
+          feed_(device_, options.batch, input),
           part_losses_(device_, options.micro_batches),
           losses_(device_, options.micro_batches) {
         require_parts(options.batch, options.micro_batches);
@@ -120,7 +119,7 @@ private:
             require(
                 options.micro_batches == 1 && supervision_.recordable(),
                 "a step can be recorded only with the whole batch at once and a teacher that the device runs alone");
-            recorded_ = std::make_unique<detail::RecordedStep<D>>(device_, options.batch * image_values_);
+            recorded_ = std::make_unique<detail::RecordedStep<D>>(device_, options.batch * feed_.image_values());
         } else {
             fail("steps are recorded on a GPU only");
         }
@@ -132,7 +131,8 @@ private:
         params.clear_gradients();
         const Index size = n / parts_;
         for (Index i = 0; i < parts_; ++i) {
-            trainer_.accumulate(images + i * size * image_values_, targets + i * size * supervision_.size(), size);
+            trainer_.accumulate(images + i * size * feed_.image_values(), targets + i * size * supervision_.size(),
+                                size);
             if (parts_ > 1) device_.copy(part_losses_.data() + i, trainer_.loss_on_device(), sizeof(T));
         }
         if (parts_ > 1) scale(device_, 1.0 / static_cast<double>(parts_), params.gradients(), params.size());
@@ -142,7 +142,7 @@ private:
     void recorded_step(const T* images, Index n, double rate) {
         if constexpr (GraphDevice<D>) {
             detail::RecordedStep<D>& r = *recorded_;
-            device_.copy(r.images.data(), images, static_cast<std::size_t>(n * image_values_) * sizeof(T));
+            device_.copy(r.images.data(), images, static_cast<std::size_t>(n * feed_.image_values()) * sizeof(T));
             if (rate != r.rate) {
                 r.steps = 0;
                 r.batch = 0;
@@ -167,7 +167,7 @@ private:
     D& device_;
     X& trainer_;
     S& supervision_;
-    Index parts_, image_values_, epoch_ = 0;
+    Index parts_, epoch_ = 0;
     ImageFeed<D> feed_;
     Buffer<D, T> part_losses_;
     DeferredValues<D> losses_;

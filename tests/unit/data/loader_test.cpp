@@ -80,7 +80,7 @@ Epoch drain(BatchLoader& loader) {
 LoaderOptions small_options(int threads) {
     LoaderOptions options;
     options.batch = 5;
-    options.resolution = 4;
+    options.preprocessing = Preprocessing::clip(4);
     options.threads = threads;
     return options;
 }
@@ -107,6 +107,32 @@ TEST_CASE("loader: delivers the order in batches, normalised, labelled") {
         CHECK(epoch.images[16] == doctest::Approx((3 / 255.0 - 0.4578275) / 0.26130258));   // green
         CHECK(epoch.images[48] == doctest::Approx((1 / 255.0 - 0.48145466) / 0.26862954));  // red of image 1
     }
+}
+
+TEST_CASE("loader: further inputs of the same images, also where unreadable ones are replaced") {
+    const Dataset data = make_data(std::make_shared<Colours>(14, 6, std::set<Index>{2, 5, 6, 7, 8, 9}));
+    Preprocessing other = Preprocessing::clip(3);
+    other.normalization = {{0, 0, 0}, {1, 1, 1}};
+    other.interpolation = Interpolation::nearest;
+    LoaderOptions options = small_options(2);
+    options.augmentation = Augmentation::random_resized_crop;
+    options.further = {other, options.preprocessing};
+    LoaderOptions alone = options;
+    alone.preprocessing = other;
+    alone.further.clear();
+    BatchLoader loader(data, options), single(data, alone);
+    loader.start(in_order(14), 1);
+    single.start(in_order(14), 1);
+    while (const Batch* batch = loader.next()) {
+        const Batch* want = single.next();
+        REQUIRE(want != nullptr);
+        CHECK(batch->indices == want->indices);
+        CHECK(batch->further.at(0) == want->images);
+        CHECK(batch->further.at(1) == batch->images);
+        CHECK(batch->images.size() == 5u * 48);
+        CHECK(batch->further.at(0).size() == 5u * 27);
+    }
+    CHECK(single.next() == nullptr);
 }
 
 TEST_CASE("loader: an incomplete last batch can be dropped") {
@@ -167,8 +193,8 @@ TEST_CASE("loader: images that decode but cannot be preprocessed count as unread
 TEST_CASE("loader: another normalisation can be asked for") {
     const Dataset data = make_data(std::make_shared<Colours>(3, 4));
     LoaderOptions options = small_options(0);
-    options.normalization.mean = {0, 0.5f, 0};
-    options.normalization.deviation = {1, 0.5f, 1};
+    options.preprocessing.normalization.mean = {0, 0.5f, 0};
+    options.preprocessing.normalization.deviation = {1, 0.5f, 1};
     const Epoch epoch = run(data, options, {2});
     CHECK(epoch.images[0] == doctest::Approx(2 / 255.0));
     CHECK(epoch.images[16] == doctest::Approx((2 / 255.0 - 0.5) / 0.5));
@@ -271,7 +297,7 @@ TEST_CASE("loader: senseless options and orders are refused") {
     options.batch = 0;
     CHECK_THROWS_WITH_AS(BatchLoader(data, options), doctest::Contains("batch size"), Error);
     options = small_options(1);
-    options.resolution = 0;
+    options.preprocessing = Preprocessing::clip(0);
     CHECK_THROWS_WITH_AS(BatchLoader(data, options), doctest::Contains("resolution"), Error);
     CHECK_THROWS_WITH_AS(BatchLoader(data, small_options(-1)), doctest::Contains("loader threads"), Error);
     BatchLoader loader(data, small_options(1));

@@ -86,6 +86,59 @@ TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>,
     CHECK_THROWS_AS(both.add(second, nullptr, as<T>(numbers(12, 1))), Error);
 }
 
+TEST_CASE_TEMPLATE("teachers that take another input than the student see the same view of it", D, Cpu<float>,
+                   EmulatedCuda<float>) {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    TensorMap map = tiny_clip("quick", 5);
+    Preprocessing own = Preprocessing::clip(8);
+    own.normalization = {{0.5f, 0.5f, 0.5f}, {0.25f, 0.5f, 1}};
+    own.interpolation = Interpolation::bilinear;
+    const ClipModel<D> plain(device, map);
+    set_preprocessing(map, own);
+    const ClipModel<D> other(device, map);
+    CHECK(other.preprocessing() == own);
+    LiveTeachers<D> teachers(device, TeacherGives::logits, 4), alone(device, TeacherGives::logits, 4);
+    teachers.add(plain, nullptr, some_vectors<D>(1));
+    teachers.add(other, nullptr, some_vectors<D>(1));
+    teachers.add(other, nullptr, some_vectors<D>(1));
+    alone.add(other, nullptr, some_vectors<D>(1));
+    LoaderOptions loading;
+    loading.batch = 4;
+    loading.preprocessing = Preprocessing::clip(8);
+    loading.further = teachers.further_inputs(loading.preprocessing);
+    CHECK(loading.further == std::vector<Preprocessing>{own});  // once, for both
+    CHECK(alone.further_inputs(own).empty());
+    loading.augmentation = Augmentation::random_resized_crop;
+    LoaderOptions as_own = loading;
+    as_own.preprocessing = own;
+    as_own.further.clear();
+    BatchLoader loader(patterns(), loading), own_loader(patterns(), as_own);
+    ImageFeed<D> feed(device, 4, loading.preprocessing), own_feed(device, 4, own);
+    loader.start(in_order(9), 3);
+    own_loader.start(in_order(9), 3);
+    const auto logits = [&](LiveTeachers<D>& source, const T* images, const Batch& batch) {
+        source.prepare(batch, 3);
+        std::vector<T> values(static_cast<std::size_t>(batch.size * 5));
+        device.download(values.data(), source.targets(images, batch.size), values.size() * sizeof(T));
+        return values;
+    };
+    LiveTeachers<D> first(device, TeacherGives::logits, 4);
+    first.add(plain, nullptr, some_vectors<D>(1));
+    while (const Batch* batch = loader.next()) {
+        const Batch* separately = own_loader.next();
+        REQUIRE(separately != nullptr);
+        CHECK(batch->further.at(0) == separately->images);
+        const std::vector<T> a = logits(first, feed.upload(*batch), *batch);
+        const std::vector<T> b = logits(alone, own_feed.upload(*separately), *separately);
+        Values mean;
+        for (std::size_t i = 0; i < a.size(); ++i)
+            mean.push_back((static_cast<double>(a[i]) + 2 * static_cast<double>(b[i])) / 3);
+        CHECK(difference(a, Values(b.begin(), b.end())) > 1e-3);
+        CHECK(difference(logits(teachers, feed.upload(*batch), *batch), mean) < 1e-5);
+    }
+}
+
 TEST_CASE("stored targets: written, read, and those of the batch") {
     Cpu<float> device(1);
     const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
@@ -93,7 +146,7 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
     TrainingLoopConfig config;
     config.batch = 4;
-    config.resolution = 8;
+    config.preprocessing = Preprocessing::clip(8);
     config.schedule.max_epoch = 3;
     config.augmentation = Augmentation::flip;
     CHECK(count_views(config) == 3);
@@ -115,12 +168,12 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
     // An image's target in an epoch is what the teacher says of that epoch's view of it.
     LoaderOptions loading;
     loading.batch = 4;
-    loading.resolution = 8;
+    loading.preprocessing = Preprocessing::clip(8);
     loading.augmentation = config.augmentation;
     loading.seed = config.seed;
     BatchLoader loader(patterns(), loading);
     StoredTargets<Cpu<float>> stored(device, read.table, 4);
-    ImageFeed<Cpu<float>> feed(device, 4, 8);
+    ImageFeed<Cpu<float>> feed(device, 4, Preprocessing::clip(8));
     for (const std::uint32_t epoch : {0u, 2u}) {
         loader.start(in_order(9), epoch);
         while (const Batch* batch = loader.next()) {
@@ -148,6 +201,13 @@ TEST_CASE("stored targets: the fingerprint names what differs") {
     CHECK(message(stored, now) == "");  // a run that loads no teacher compares none
     now["weights of the teacher"] = "5678";
     CHECK(message(stored, now).find("the weights of the teacher (\"1234\")") != std::string::npos);
+    Fingerprint prepared = stored, clip = now;
+    prepared["resolution"] = 8;
+    prepared["preprocessing"] = "squash";
+    CHECK(message(prepared, stored) == "");  // its teacher's images are the file's business
+    clip["weights of the teacher"] = "1234";
+    clip["resolution"] = 8;
+    CHECK(message(prepared, clip).find("the preprocessing (\"squash\") is CLIP's in this run") != std::string::npos);
     config.seed = 2;
     Fingerprint other;
     add_views(other, config);

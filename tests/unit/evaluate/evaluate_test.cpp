@@ -51,7 +51,7 @@ struct FirstValue {
     Index calls = 0;
     std::vector<Index> sizes{};
 
-    Index resolution() const { return 4; }
+    Preprocessing preprocessing() const { return Preprocessing::clip(4); }
     Index embed() const { return 2; }
     const T* encode(const T* images, Index n) {
         std::vector<T> host(static_cast<std::size_t>(n * 3 * 4 * 4));
@@ -99,7 +99,7 @@ TEST_CASE_TEMPLATE("features: every image once, in order, whatever the batch", D
     FirstValue<D> encoder{device, 3};
     EvaluationOptions options;
     options.batch = 3;
-    const auto by_function = collect_features(device, data, 4, 2, options,
+    const auto by_function = collect_features(device, data, Preprocessing::clip(4), 2, options,
                                               [&](const T* images, Index n) { return encoder.encode(images, n); });
     CHECK(encoder.sizes == std::vector<Index>{3, 3, 1});
     CHECK(by_function.values[12] == first[6]);

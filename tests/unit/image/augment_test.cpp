@@ -89,7 +89,8 @@ TEST_CASE("names of augmentations") {
 TEST_CASE("an augmented image is a function of seed, index and epoch") {
     const Image image = random_image(50, 70);
     const auto view = [&](std::uint64_t seed, std::uint64_t index, std::uint32_t epoch) {
-        return augment_image(image, Augmentation::random_resized_crop, 28, seed, index, epoch).pixels;
+        return augment_image(image, Augmentation::random_resized_crop, Preprocessing::clip(28), seed, index, epoch)
+            .pixels;
     };
     const auto first = view(1, 5, 0);
     view(1, 6, 0);
@@ -104,14 +105,14 @@ TEST_CASE("flip and none start from the test preprocessing") {
     const Image image = random_image(40, 30), plain = preprocess_image(image, 28), turned = mirrored(plain);
     int flips = 0;
     for (std::uint64_t index = 0; index < 1000; ++index) {
-        const Image view = augment_image(image, Augmentation::flip, 28, 7, index, 3);
+        const Image view = augment_image(image, Augmentation::flip, Preprocessing::clip(28), 7, index, 3);
         const bool flipped = view.pixels == turned.pixels;
         REQUIRE((flipped || view.pixels == plain.pixels));
         flips += flipped;
     }
     CHECK(flips > 430);
     CHECK(flips < 570);
-    CHECK(augment_image(image, Augmentation::none, 28, 7, 1, 3).pixels == plain.pixels);
+    CHECK(augment_image(image, Augmentation::none, Preprocessing::clip(28), 7, 1, 3).pixels == plain.pixels);
 }
 
 }  // namespace augment_test

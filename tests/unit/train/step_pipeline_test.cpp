@@ -47,7 +47,7 @@ Dataset tiles(Index labels = 3) {
 TrainingLoopConfig loop() {
     TrainingLoopConfig config;
     config.batch = 4;
-    config.resolution = 8;
+    config.preprocessing = Preprocessing::clip(8);
     config.schedule.max_epoch = 3;
     config.loader_threads = 1;
     return config;

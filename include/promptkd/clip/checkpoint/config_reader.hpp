@@ -111,6 +111,15 @@ private:
     std::string where_;
 };
 
+/// A size, or [height, width] of a square; 0 where it is not said.
+inline Index square_size(const ConfigReader& reader, const char* key) {
+    const Json* value = reader.find(key);
+    if (value == nullptr || !value->is_array()) return reader.integer(key, 0);
+    const bool square = value->size() == 2 && value->front() == value->back() && value->front().is_number_unsigned();
+    require(square, reader.where(), ": '", key, "' is ", value->dump(), ", only squares are supported");
+    return value->front().get<Index>();
+}
+
 /// Hugging Face's name of an activation in ours. Throws Error for one that no tower here has.
 inline std::string gelu_name(const std::string& activation, const std::string& where) {
     if (activation == "quick_gelu") return "quick";

@@ -3,12 +3,14 @@
 
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
+#include <promptkd/clip/preprocessing.hpp>
 #include <promptkd/format/torch_writer.hpp>
 #include <promptkd/op/norm.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -135,8 +137,61 @@ inline std::map<std::string, std::string> config_metadata(const ModelConfig& c) 
     return all;
 }
 
+/// What the images of a model go through; nothing where that is CLIP's preprocessing.
+inline std::optional<Preprocessing> own_preprocessing(const TensorMap& map) {
+    if (map.metadata.count(preprocessing_key) == 0) return std::nullopt;
+    const bool transformer = schema::has_vision_transformer(map);
+    return preprocessing_of(map, transformer ? vision_config(map).resolution() : resnet_config(map).resolution());
+}
+
+/// Whether `p` is CLIP's but for where the crop begins.
+inline bool is_clip_preprocessing(Preprocessing p) {
+    p.rounding = CropRounding::half_to_even;
+    return p == Preprocessing::clip(p.height);
+}
+
+/// What the target library has to be told of the images; an Error where it cannot. Where the crop begins when the
+/// surplus is odd is the target library's own: Hugging Face rounds down, open_clip half to even.
+inline void require_no_loss(bool kept, const TensorMap& map, const char* target, const char* what) {
+    require(kept, map.source, ": ", target, " has no place for its preprocessing; this would be lost: ", what);
+}
+
+inline Json open_clip_preprocess_json(const TensorMap& map, const Preprocessing& p) {
+    require_no_loss(p.resize != ResizeMode::none, map, "open_clip", "images that are not resized");
+    require_no_loss(p.size == 0, map, "open_clip", "a resize to another size than the crop's");
+    require_no_loss(p.rescale == 1.0 / 255, map, "open_clip", "the rescale factor");
+    require_no_loss(p.interpolation == Interpolation::bicubic || p.interpolation == Interpolation::bilinear, map,
+                    "open_clip", "the interpolation");
+    return {{"mean", p.normalization.mean},
+            {"std", p.normalization.deviation},
+            {"interpolation", name_of(p.interpolation)},
+            {"resize_mode", name_of(p.resize)},
+            {"fill_color", p.fill}};
+}
+
+inline Json processor_json(const TensorMap& map, const Preprocessing& p) {
+    constexpr int filters[] = {0, 2, 3, 1, 4, 5};  // Pillow's numbers, in the order of Interpolation
+    require_no_loss(p.resize != ResizeMode::longest, map, "Hugging Face's CLIP", "the resize of the longest side");
+    const bool squash = p.resize == ResizeMode::squash;
+    const Index side = p.size > 0 ? p.size : p.height;
+    Json size = {{"shortest_edge", side}};
+    if (squash) size = {{"height", side}, {"width", side}};
+    return {{"image_processor_type", "CLIPImageProcessor"},
+            {"do_resize", p.resize != ResizeMode::none},
+            {"size", size},
+            {"resample", filters[static_cast<int>(p.interpolation)]},
+            {"do_center_crop", p.crop},
+            {"crop_size", {{"height", p.height}, {"width", p.width}}},
+            {"do_rescale", true},
+            {"rescale_factor", p.rescale},
+            {"do_normalize", true},
+            {"image_mean", p.normalization.mean},
+            {"image_std", p.normalization.deviation},
+            {"do_convert_rgb", true}};
+}
+
 /// The published trainers build CLIP from the weights alone: width / 64 heads, QuickGELU, EOT at the largest id.
-inline void refuse_lossy_checkpoint(const ModelConfig& c) {
+inline void refuse_lossy_checkpoint(const ModelConfig& c, const std::optional<Preprocessing>& images) {
     std::string lost;
     const auto lose = [&](bool lossy, const std::string& what) {
         if (lossy) lost += (lost.empty() ? "" : "; ") + what;
@@ -147,6 +202,7 @@ inline void refuse_lossy_checkpoint(const ModelConfig& c) {
          concat("the attention heads of the text branch (", c.text_heads, " at width ", c.text_width, ")"));
     lose(c.gelu != "quick", "the activation (gelu)");
     lose(!pools_at_argmax(c), "the EOT rule (first token " + c.eot + ")");
+    lose(images && !is_clip_preprocessing(*images), "the preprocessing of the images");
     require(lost.empty(), c.source,
             ": the published checkpoints' layout implies width / 64 heads, quick_gelu and EOT at the largest id; this "
             "would be lost: ",
@@ -167,26 +223,33 @@ inline void require_plain(const TensorMap& map, WeightsTarget target) {
 inline void write_clip(const TensorMap& map, WeightsTarget target, const std::string& path) {
     const ModelConfig c = model_config_of(map);
     require_plain(map, target);
+    const std::optional<Preprocessing> images = own_preprocessing(map);
     if (target == WeightsTarget::checkpoint) {
-        refuse_lossy_checkpoint(c);
+        refuse_lossy_checkpoint(c, images);
         return write_torch_checkpoint(path, map.tensors, 0, {{"gelu", c.gelu}, {"eot", c.eot}});
     }
     TensorMap out = map;
     out.metadata = config_metadata(c);
-    if (target == WeightsTarget::openai) return write_safetensors(path, out);
+    if (target == WeightsTarget::openai) {
+        if (images) set_preprocessing(out, *images);
+        return write_safetensors(path, out);
+    }
     require_complete_vit(map, target == WeightsTarget::huggingface ? "Hugging Face's CLIP" : "open_clip's JSON");
     if (target == WeightsTarget::open_clip) {
+        Json json = open_clip_json(map, c);
+        if (images) json = {{"model_cfg", json}, {"preprocess_cfg", open_clip_preprocess_json(map, *images)}};
         write_safetensors(path, out);
-        return write_atomically(std::filesystem::path(path).replace_extension(".json").string(),
-                                open_clip_json(map, c).dump(2) + "\n");
+        return write_atomically(std::filesystem::path(path).replace_extension(".json").string(), json.dump(2) + "\n");
     }
     require(!is_file(path), path, ": is a file, but Hugging Face's layout is a folder");
     require(c.eot != "2", path,
             ": Hugging Face reads eos_token_id 2 as the largest id; this would be lost: the EOT rule (first token 2)");
+    const Json processor = images ? processor_json(map, *images) : Json();
     out = from_openai(out, schema::Layout::huggingface);
     make_directories(path);
     write_safetensors(path + "/model.safetensors", out);
     write_atomically(path + "/config.json", huggingface_json(map, c).dump(2) + "\n");
+    if (images) write_atomically(path + "/preprocessor_config.json", processor.dump(2) + "\n");
 }
 
 /// Learned parameters under the names of the published trainers' checkpoints.

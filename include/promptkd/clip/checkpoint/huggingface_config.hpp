@@ -30,7 +30,7 @@ inline ModelConfig huggingface_towers(const ConfigReader& vision, const ConfigRe
     c.vision_heads = vision.integer("num_attention_heads", 12);
     c.vision_width = vision.integer("hidden_size", 768);
     c.vision_layers = vision.integer("num_hidden_layers", 12);
-    c.image_size = vision.integer("image_size", 224);
+    c.image_size = vision.integer("image_size", 0);
     c.text_heads = text.integer("num_attention_heads", defaults.text_heads);
     c.text_width = text.integer("hidden_size", defaults.text_width);
     c.text_layers = text.integer("num_hidden_layers", 12);

@@ -14,6 +14,9 @@ namespace promptkd {
 
 namespace detail {
 
+/// Metadata that holds a configuration's image size while the model is read.
+inline constexpr const char* image_size_key = "config_image_size";
+
 inline void compare_size(const ModelConfig& config, const TensorMap& map, const char* what, Index configured,
                          Index found) {
     require(configured == 0 || found == 0 || configured == found, config.source, ": says ", what, " ", configured,
@@ -91,6 +94,7 @@ inline void apply_model_config(const ModelConfig& config, TensorMap& map) {
         compare_size(config, map, "vision layers", config.vision_layers, layers);
         const bool projects = !detail::lacks(map, schema::Role::projection);
         compare_size(config, map, "embedding size", config.embed, found[projects ? Size::embed : Size::width]);
+        if (config.image_size > 0) map.metadata[detail::image_size_key] = std::to_string(config.image_size);
         if (config.vision_heads > 0) map.metadata["vision_heads"] = std::to_string(config.vision_heads);
     }
     if (schema::has_text_branch(map)) {

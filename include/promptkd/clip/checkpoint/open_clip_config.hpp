@@ -103,7 +103,7 @@ inline ModelConfig open_clip_config(const Json& root, const std::string& path) {
     ModelConfig c;
     c.source = path;
     c.embed = top.integer("embed_dim", 0);
-    c.image_size = vision.integer("image_size", 224);
+    c.image_size = square_size(vision, "image_size");
     const std::string vision_gelu =
         vision.find("timm_model_name") ? set_timm_vision(vision, c) : set_own_vision(vision, quick, c);
     c.set_activations(vision_gelu, set_text(text, quick, c));

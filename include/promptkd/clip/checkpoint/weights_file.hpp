@@ -2,9 +2,11 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/bundle_format.hpp>
+#include <promptkd/clip/checkpoint/image_input.hpp>
 #include <promptkd/clip/checkpoint/layouts.hpp>
 #include <promptkd/clip/checkpoint/learned_parameters.hpp>
 #include <promptkd/clip/checkpoint/model_config.hpp>
+#include <promptkd/clip/checkpoint/resolution.hpp>
 #include <promptkd/clip/checkpoint/weights_folder.hpp>
 #include <promptkd/format/finite.hpp>
 #include <promptkd/format/safetensors.hpp>
@@ -29,6 +31,7 @@ struct WeightsOptions {
     std::string config;              ///< the model's JSON; empty: the one beside the file, if any
     bool require_activation = true;  ///< a CLIP model whose activation nothing tells is an error
     bool check_values = true;        ///< warn of NaN and infinity
+    ImageInputOptions images;        ///< what the user says about the images, in place of the files
     LearnerOf learner_of = nullptr;  ///< names the learner of a published checkpoint (learner/registry.hpp)
     /// something that the user should know
     std::function<void(const std::string&)> warn;
@@ -223,6 +226,9 @@ inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
     map = to_openai(map, *layout);
     map.metadata.emplace("naming", name_of(*layout));
     complete_config(map, *layout, options);
+    const std::vector<std::string> files =
+        preprocessing_candidates(map.source, options.config, is_huggingface(*layout));
+    use_image_input(options.images, *layout, files, options.warn, map);
     return map;
 }
 
@@ -239,7 +245,10 @@ inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
 /// anything damaged, hostile or undecidable.
 inline TensorMap read_weights(const std::string& path, const WeightsOptions& options = {}) {
     TensorMap map = is_folder(path) ? read_weights_folder(path, &detail::read_tensors) : detail::read_tensors(path);
-    if (!is_bundle(map)) map = detail::complete_names(detail::plain_names(std::move(map)), options);
+    if (is_bundle(map))
+        detail::use_bundle_input(options.images, map);
+    else
+        map = detail::complete_names(detail::plain_names(std::move(map)), options);
     require(!map.tensors.empty(), path, ": holds no tensors that are read here");
     detail::warn_of_values(map, options);
     return map;

@@ -89,8 +89,7 @@ private:
             return softmax_rows(host_, std::vector<double>(in.targets.begin(), in.targets.end()), classes, 1);
         LiveTeachers<D> live(device_, TeacherGives::logits, spec_.evaluation_batch);
         in.teachers.add_to(live);
-        const auto ask = [&live](const T* images, Index n) { return live.targets(images, n); };
-        FeatureFunction<decltype(ask)&> encoder(in.teachers.model().vision().resolution(), classes, ask);
+        TeacherEncoder<D> encoder(live, in.teachers.model().preprocessing());
         const FeatureSet<T> set =
             encode_images(device_, encoder, in.judged, {"ask the teacher", spec_.evaluation_batch, observer_}, ranks_);
         return softmax_rows(host_, std::vector<double>(set.values.begin(), set.values.end()), classes, 1);

@@ -5,6 +5,8 @@
 #include <promptkd/distill/teachers.hpp>
 #include <promptkd/op/copy.hpp>
 
+#include <vector>
+
 namespace promptkd {
 
 /// What a closed-form fit reads of an image, in one row: the student encoder's raw features x (e_s), then what a
@@ -26,6 +28,16 @@ public:
 
     /// Height and width of the images.
     Index resolution() const { return student_.resolution(); }
+    /// What the student's images go through, and the teacher's where it takes others; see FeatureEncoder.
+    const Preprocessing& preprocessing() const { return student_.preprocessing(); }
+    /// What the teacher takes beside them.
+    std::vector<Preprocessing> further_inputs() {
+        return teacher_ ? teacher_->further_inputs(preprocessing()) : std::vector<Preprocessing>();
+    }
+    /// Before encode() of the batch's images.
+    void prepare(const Batch& batch) {
+        if (teacher_) teacher_->prepare(batch, 0);
+    }
     /// e_s
     Index student_width() const { return student_.embed(); }
     /// Values that the teacher gives.
@@ -41,6 +53,7 @@ public:
         if (flips_) {
             const Index r = resolution();
             reverse_rows(device_, Matrix<const T>(images, n * 3 * r, r), mirrored_.matrix(n * 3 * r, r));
+            if (teacher_) teacher_->mirror();
             write(mirrored_.data(), n, embed() / 2);
         }
         return rows_.data();

@@ -19,6 +19,7 @@ struct InputFile {
     std::string path;          ///< as it was given
     std::string sha256;        ///< of its bytes
     std::string architecture;  ///< of a model, for people; empty for other files
+    std::string images;        ///< of a model: what its images go through, JSON; empty: CLIP's
 
     /// Its name without folders.
     std::string name() const { return std::filesystem::path(path).filename().string(); }
@@ -27,8 +28,7 @@ struct InputFile {
 namespace detail {
 
 /// The image encoder of a CLIP model in a few words.
-inline std::string architecture_of(const std::string& path, const WeightsOptions& options) {
-    const TensorMap map = read_weights(path, options);
+inline std::string architecture_of(const TensorMap& map) {
     if (!schema::has_vision_transformer(map)) return schema::modified_resnet.name;
     const VisionConfig v = vision_config(map);
     return concat("ViT, patch ", v.patch, ", width ", v.width, ", ", v.layers, " blocks, ", v.resolution(),
@@ -39,7 +39,7 @@ inline std::string architecture_of(const std::string& path, const WeightsOptions
 inline std::vector<InputFile> input_files(const ReproductionSpec& spec) {
     std::vector<InputFile> files;
     const auto add = [&files](const char* role, const std::string& path) {
-        if (!path.empty()) files.push_back({role, path, fingerprint(path), ""});
+        if (!path.empty()) files.push_back({role, path, fingerprint(path), "", ""});
     };
     add("model", spec.weights);
     add("teacher", spec.teacher);
@@ -51,7 +51,10 @@ inline std::vector<InputFile> input_files(const ReproductionSpec& spec) {
         options.activation = spec.activation;
         options.config = file.role == "student" ? spec.student_config : spec.teacher_config;
         options.warn = [](const std::string&) {};  // said when the model is loaded to be used
-        file.architecture = architecture_of(file.path, options);
+        options.images = spec.images_of(file.path);
+        const TensorMap map = read_weights(file.path, options);
+        file.architecture = architecture_of(map);
+        if (map.metadata.count(preprocessing_key) != 0) file.images = map.metadata.at(preprocessing_key);
     }
     return files;
 }

@@ -129,6 +129,8 @@ private:
                              {"template", stage.pattern},
                              {"seed", stage.seed},
                              {"protocol", name_of(spec_.protocol)}};
+        for (const InputFile& file : plan_.files)
+            if (!file.images.empty()) id["images of the " + file.role] = file.images;
         if (!stage.prompts.empty() && !spec_.learns() && std::filesystem::exists(stage.prompts))
             id["prompts"] = fingerprint(stage.prompts);
         return id;

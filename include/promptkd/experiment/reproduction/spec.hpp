@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/image_input.hpp>
 #include <promptkd/core/config.hpp>
 #include <promptkd/experiment/distillation_fit.hpp>
 #include <promptkd/experiment/protocols.hpp>
@@ -40,17 +41,19 @@ struct ReproducedStudent {
 /// A published experiment to be repeated: PromptKD (`teacher` and `student`), or a prompt learner alone (`weights`).
 struct ReproductionSpec {
     Protocol protocol = Protocol::base_to_novel;  ///< which experiment
-    std::vector<std::string> data;   ///< "NAME:ROOT" each; "all:ROOT" stands for those of the published table
-    std::string source;              ///< "NAME:ROOT" that prompts are learned on, where the protocol has a source
-    std::string weights;             ///< a learner alone: CLIP weights …
-    std::string teacher, student;    ///< … or PromptKD: prompts learned on the teacher, then the student
-    std::string teacher_prompts;     ///< instead of learning them; {data}, {seed}, {shots} stand for the run's
-    std::string vocabulary;          ///< BPE merges of the tokenizer
-    std::string activation;          ///< of a model whose file does not tell: "quick_gelu", "gelu"
-    std::string teacher_config;      ///< the teacher's (or `weights`') JSON, where it is not beside its file
-    std::string student_config;      ///< configuration file of the student; empty: from its tensors
-    ReproducedLearner learner;       ///< stage 1
-    ReproducedStudent distillation;  ///< stage 2
+    std::vector<std::string> data;     ///< "NAME:ROOT" each; "all:ROOT" stands for those of the published table
+    std::string source;                ///< "NAME:ROOT" that prompts are learned on, where the protocol has a source
+    std::string weights;               ///< a learner alone: CLIP weights …
+    std::string teacher, student;      ///< … or PromptKD: prompts learned on the teacher, then the student
+    std::string teacher_prompts;       ///< instead of learning them; {data}, {seed}, {shots} stand for the run's
+    std::string vocabulary;            ///< BPE merges of the tokenizer
+    std::string activation;            ///< of a model whose file does not tell: "quick_gelu", "gelu"
+    std::string teacher_config;        ///< the teacher's (or `weights`') JSON, where it is not beside its file
+    std::string student_config;        ///< configuration file of the student; empty: from its tensors
+    ImageInputOptions teacher_images;  ///< what the teacher's images go through, in place of what its files say
+    ImageInputOptions student_images;  ///< the same of the student (or of `weights`)
+    ReproducedLearner learner;         ///< stage 1
+    ReproducedStudent distillation;    ///< stage 2
     std::vector<std::uint64_t> seeds = {1, 2, 3};  ///< one run each
     std::vector<Index> shots;                      ///< images a class; empty: 16, for few-shot 1, 2, 4, 8, 16
     Index images = 0, test_images = 0;             ///< only the first so many; 0: all
@@ -60,6 +63,10 @@ struct ReproductionSpec {
     bool fresh = false;                            ///< start again, whatever `out` holds
     bool allow_incomplete = false;  ///< go on with benchmarks whose classes or images are not the published ones
 
+    /// What is said about the images of the model in `file`.
+    const ImageInputOptions& images_of(const std::string& file) const {
+        return distils() && file == teacher ? teacher_images : student_images;
+    }
     /// Whether there is a student.
     bool distils() const { return !student.empty(); }
     /// Whether prompts are learned.

@@ -37,7 +37,11 @@ private:
 
     ModelFile model_of(const ReproductionStage& stage) const {
         const bool student = stage.weights == spec_.student;
-        return {stage.weights, student ? spec_.student_config : spec_.teacher_config, spec_.activation};
+        return {stage.weights,
+                student ? spec_.student_config : spec_.teacher_config,
+                spec_.activation,
+                {},
+                spec_.images_of(stage.weights)};
     }
 
     Dataset open(const TestSet& test) const {
@@ -158,6 +162,7 @@ private:
         if (!stage.prompts.empty()) distillation.teacher.prompts = {stage.prompts};
         distillation.teacher.config = spec_.teacher_config;
         distillation.teacher.activation = spec_.activation;
+        distillation.teacher.images = spec_.teacher_images;
         distillation.student = model_of(stage);
         distillation.vocabulary = spec_.vocabulary;
         distillation.pattern = stage.pattern;

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/tensor.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+namespace promptkd {
+
+/// How position embeddings are brought to another number of patches. All sample at (i + ½)·old/new − ½.
+enum class PositionFilter {
+    bicubic_antialiased,  ///< a = −0.5, stretched where the grid shrinks, weights normalised: open_clip, timm
+    bicubic,              ///< a = −0.75, no antialiasing: Hugging Face
+    bilinear              ///< no antialiasing: Meta's Perception Encoder
+};
+
+namespace detail {
+
+/// Cubic convolution (Keys 1981) with parameter `a`.
+inline double cubic(double x, double a) {
+    x = std::abs(x);
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0;
+}
+
+/// Weights (to, from): values of a line of `to` cells as sums of one of `from`.
+inline std::vector<double> position_weights(Index from, Index to, PositionFilter filter) {
+    const double scale = static_cast<double>(from) / static_cast<double>(to);
+    const bool antialiased = filter == PositionFilter::bicubic_antialiased;
+    const double stretch = antialiased ? std::max(scale, 1.0) : 1.0;
+    const double reach = filter == PositionFilter::bilinear ? 1.0 : 2.0 * stretch;
+    std::vector<double> weights(static_cast<std::size_t>(to * from), 0.0);
+    for (Index i = 0; i < to; ++i) {
+        double* const row = weights.data() + i * from;
+        const double center = (static_cast<double>(i) + 0.5) * scale - 0.5;
+        double sum = 0;
+        const auto last = static_cast<Index>(std::floor(center + reach));
+        for (auto k = static_cast<Index>(std::ceil(center - reach)); k <= last; ++k) {
+            if (antialiased && (k < 0 || k >= from)) continue;
+            const double x = (static_cast<double>(k) - center) / stretch;
+            const double weight = filter == PositionFilter::bilinear ? std::max(0.0, 1 - std::abs(x))
+                                                                     : cubic(x, antialiased ? -0.5 : -0.75);
+            row[std::clamp<Index>(k, 0, from - 1)] += weight;  // without antialiasing the edge is repeated
+            sum += weight;
+        }
+        for (Index k = 0; k < from; ++k) row[k] /= sum;
+    }
+    return weights;
+}
+
+}  // namespace detail
+
+/// Position embeddings (`leading` + from², width) of a square of patches, row by row behind those of `leading` tokens,
+/// which stay, at to² patches: fp32. Throws Error when the shape is another.
+inline HostTensor resize_positions(const HostTensor& positions, Index leading, Index to, PositionFilter filter) {
+    require(positions.shape.size() == 2 && positions.shape[0] > leading && to > 0, "position embeddings of shape ",
+            to_string(positions.shape), " cannot be interpolated");
+    const Index width = positions.shape[1], cells = positions.shape[0] - leading;
+    const auto from = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(cells))));
+    require(from * from == cells, "position embeddings of ", cells, " patches are not those of a square");
+    const std::vector<double> in = positions.to<double>();
+    const std::vector<double> weights = detail::position_weights(from, to, filter);
+    std::vector<double> rows(static_cast<std::size_t>(to * from * width), 0.0);  // (to, from, width)
+    for (Index y = 0; y < to; ++y)
+        for (Index k = 0; k < from; ++k) {
+            const double weight = weights[static_cast<std::size_t>(y * from + k)];
+            if (weight == 0) continue;
+            const double* const source = in.data() + (leading + k * from) * width;
+            double* const sum = rows.data() + y * from * width;
+            for (Index j = 0; j < from * width; ++j) sum[j] += weight * source[j];
+        }
+    std::vector<double> all(static_cast<std::size_t>((leading + to * to) * width), 0.0);
+    std::copy_n(in.data(), leading * width, all.data());
+    for (Index cell = 0; cell < to * to; ++cell) {
+        double* const sum = all.data() + (leading + cell) * width;
+        const double* const line = rows.data() + cell / to * from * width;
+        for (Index k = 0; k < from; ++k) {
+            const double weight = weights[static_cast<std::size_t>(cell % to * from + k)];
+            for (Index j = 0; j < width; ++j) sum[j] += weight * line[k * width + j];
+        }
+    }
+    return make_tensor(std::vector<float>(all.begin(), all.end()), {leading + to * to, width});
+}
+
+}  // namespace promptkd
