@@ -4,6 +4,7 @@
 #include "launch.hpp"
 
 #include <promptkd/core/config.hpp>
+#include <promptkd/format/exif.hpp>
 #include <promptkd/core/error.hpp>
 #include <promptkd/format/file.hpp>
 

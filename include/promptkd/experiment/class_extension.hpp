@@ -74,7 +74,7 @@ std::vector<double> new_class_vectors(D& device, const ClassExtensionSpec& spec,
         return load_class_vectors(spec.teacher.class_vectors, added, embed, observer).template to<double>();
     require(spec.teacher.count() == 1,
             "the class vectors of further classes come from the student's one teacher, or from a file");
-    const TeacherSet<D> teachers(device, spec.teacher, texts, 0, observer);
+    const TeacherSet<D> teachers(device, spec.teacher, texts, observer);
     require_same_teacher(parts, teachers, spec.bundle);
     const Index found = static_cast<Index>(teachers.class_vectors().size()) / added;
     require(found == embed, spec.bundle, ": class vectors of ", embed, " values, this teacher's have ", found);
