@@ -73,8 +73,11 @@ TEST_CASE("positions: a model at another resolution, and a preprocessing of that
     TensorMap map = tiny_clip();
     detail::interpolate_positions(map, schema::Layout::openai, 16);
     CHECK(vision_config(map).resolution() == 16);
-    CHECK_THROWS_WITH_AS(detail::interpolate_positions(map, schema::Layout::openai, 15),
-                         doctest::Contains("no multiple of its patches of 4"), Error);
+    detail::interpolate_positions(map, schema::Layout::openai, 15);  // three pixels are left over at the edge
+    CHECK(vision_config(map).resolution() == 15);
+    CHECK(vision_config(map).grid == 3);
+    CHECK_THROWS_WITH_AS(detail::interpolate_positions(map, schema::Layout::openai, 3),
+                         doctest::Contains("less than a patch of 4"), Error);
     ImageInputOptions options;
     options.resolution = 12;
     detail::use_image_input(options, schema::Layout::huggingface, {}, {}, map);
@@ -94,7 +97,7 @@ TEST_CASE("positions: a configuration of another image size is followed as open_
     CHECK(map.metadata.count(detail::image_size_key) == 0);
     map.metadata[detail::image_size_key] = "18";  // two pixels are left over at the edge
     detail::use_image_input({}, schema::Layout::openai, {}, warn, map);
-    CHECK(vision_config(map).resolution() == 16);
+    CHECK(vision_config(map).resolution() == 18);
     CHECK(said.find("interpolated for the image_size 18") != std::string::npos);
     map.metadata[detail::image_size_key] = "8";
     CHECK_THROWS_WITH_AS(detail::use_image_input({}, schema::Layout::huggingface, {}, warn, map),
