@@ -4,8 +4,8 @@
 #include "launch.hpp"
 
 #include <promptkd/core/config.hpp>
-#include <promptkd/format/exif.hpp>
 #include <promptkd/core/error.hpp>
+#include <promptkd/format/exif.hpp>
 #include <promptkd/format/file.hpp>
 
 #if defined(PROMPTKD_PROGRAM_JPEG_TURBO)
