@@ -24,17 +24,19 @@ struct ModelSize {
     Index text_width, text_layers, text_heads;
 };
 
-/// The sizes of `name`; throws Error for an unknown name. Source: the CLIP paper, table 20, and a small one for tests.
+/// The sizes of `name`; throws Error for an unknown name. Source: the CLIP paper, table 20;
+/// open_clip's ViT-H-14; and a small one for tests.
 inline ModelSize model_size(const std::string& name) {
     static const ModelSize models[] = {
         {"ViT-B/32", 512, 224, 32, 768, 12, 12, 512, 12, 8},
         {"ViT-B/16", 512, 224, 16, 768, 12, 12, 512, 12, 8},
         {"ViT-L/14", 768, 224, 14, 1024, 24, 16, 768, 12, 12},
+        {"ViT-H/14", 1024, 224, 14, 1280, 32, 16, 1024, 24, 16},
         {"tiny", 64, 32, 8, 128, 4, 2, 128, 3, 2},
     };
     for (const ModelSize& model : models)
         if (name == model.name) return model;
-    fail("unknown model '", name, "': expected ViT-B/32, ViT-B/16, ViT-L/14 or tiny");
+    fail("unknown model '", name, "': expected ViT-B/32, ViT-B/16, ViT-L/14, ViT-H/14 or tiny");
 }
 
 /// Options of a whole-step benchmark, with the defaults of the PyTorch script.
@@ -67,7 +69,7 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
                                                                            : "expected a positive number";
     };
     app.add_option("--task", options.task, "what to time")->required()->check(one_of(tasks));
-    app.add_option("--model", options.model, "ViT-B/32, ViT-B/16, ViT-L/14 or tiny")->capture_default_str();
+    app.add_option("--model", options.model, "ViT-B/32, ViT-B/16, ViT-L/14, ViT-H/14 or tiny")->capture_default_str();
     app.add_option("--teacher", options.teacher, "the teacher's model")->capture_default_str();
     app.add_option("--batch", options.batch, "images a step")->check(positive)->capture_default_str();
     app.add_option("--classes", options.classes, "class names")->check(positive)->capture_default_str();

@@ -9,8 +9,9 @@
 namespace promptkd::test {
 
 /// Image towers of other kinds than CLIP's, by name; each made of tiny_clip's.
-inline const std::vector<std::string> tower_kinds = {
-    "mean", "mean of norms", "layer scale", "post-norm", "swiglu", "rotation", "pe", "siglip", "coca", "stem"};
+inline const std::vector<std::string> tower_kinds = {"mean",   "mean of norms", "layer scale", "post-norm",
+                                                     "swiglu", "rotation",      "pe",          "siglip",
+                                                     "coca",   "stem",          "wide coca"};
 
 /// Tensors of random values in a model.
 struct TowerMaker {
@@ -53,6 +54,22 @@ struct TowerMaker {
         add("visual.attn_pool.query", {3, 12}, 0.5);
         norm("visual.attn_pool.ln_q", 12);
         norm("visual.attn_pool.ln_k", 12);
+    }
+    /// With a width of its own, keys and values apart, one common bias.
+    void wide_coca() {
+        const std::string p = "visual.attn_pool.";
+        add(p + "attn.q_proj_weight", {8, 8}, 0.4);
+        add(p + "attn.k_proj_weight", {8, 12}, 0.4);
+        add(p + "attn.v_proj_weight", {8, 12}, 0.4);
+        add(p + "attn.in_proj_bias", {24}, 0.3);
+        layer(p + "attn.out_proj.weight", p + "attn.out_proj.bias", 8, 8);
+        add(p + "query", {3, 8}, 0.5);
+        norm(p + "ln_q", 8);
+        norm(p + "ln_k", 12);
+        norm("visual.ln_post", 8);
+        add("visual.proj", {8, 6}, 0.4);
+        map.metadata["vision_pool"] = "attention";
+        map.metadata["vision_pool_heads"] = "2";
     }
     void swiglu() {
         each_block([&](const std::string& block) {
@@ -116,6 +133,7 @@ inline TensorMap tiny_tower(const std::string& kind) {
     }
     if (kind == "siglip") maker.siglip();
     if (kind == "coca") maker.coca();
+    if (kind == "wide coca") maker.wide_coca();
     if (kind == "stem") maker.stem();
     return maker.map;
 }

@@ -44,17 +44,14 @@ public:
     AttentionPool() = default;
     /// Reads the pooling of an image tower of this configuration.
     AttentionPool(WeightReader<D>& reader, FrozenStore<D>& store, const VisionConfig& config)
-        : heads_(config.pool_heads) {
+        : heads_(config.pool_heads), width_(config.pooled_width) {
         using schema::Role;
         norm_.epsilon = config.blocks.epsilon;
         mlp_.gelu = config.blocks.gelu;
+        reader.sizes().set(schema::Size::pooled, width_);
         const bool several = reader.is_there(Role::pool_queries);
-        if (!several) reader.sizes().set(schema::Size::pooled, config.width);
         const std::vector<double> probe =
             several ? first_query(reader) : reader.tensor(Role::pool_probe).template to<double>();
-        width_ = static_cast<Index>(probe.size());
-        require(heads_ > 0 && width_ % heads_ == 0, "the attention pooling of width ", width_,
-                " cannot be divided into ", heads_, " heads");
         read_projections(reader, store, probe);
         reader.layer(Role::pool_out, out_);
         if (!reader.is_there(Role::pool_mlp_in)) return;
@@ -62,9 +59,6 @@ public:
         reader.layer(Role::pool_mlp_in, mlp_.c_fc);
         reader.layer(Role::pool_mlp_out, mlp_.c_proj);
     }
-
-    /// p.
-    Index width() const { return width_; }
 
     /// y (s.count, p) from x (s.rows(), d).
     void forward(const Workspace<D>& w, const Sequences& s, Matrix<const A> x, Matrix<A> y,

@@ -25,6 +25,7 @@ struct VisionConfig {
     bool projection = true;                  ///< to e; without one e is d
     Pooling pooling = Pooling::class_token;  ///< where features are taken
     Index pool_heads = 0;                    ///< of Pooling::attention
+    Index pooled_width = 0;  ///< values that the pooling makes; d unless CoCa's pooling has a width of its own
     NormPlace pool_norm = NormPlace::after;  ///< whether the last norm stands behind the pooling
     RotationDesign rotation;                 ///< of queries and keys
 
@@ -144,11 +145,20 @@ inline Index image_size_of(const TensorMap& map, const VisionConfig& c) {
     return size;
 }
 
+/// Values that the pooling makes: those of a learned query where there are several (CoCa), else d.
+inline Index pooled_width_of(const TensorMap& map, const VisionConfig& c) {
+    const auto queries = schema::find(schema::vision_transformer, schema::Role::pool_queries);
+    if (c.pooling != Pooling::attention || !map.contains(schema::name_of(*queries))) return c.width;
+    return schema::shape_of(map, *queries)[1];
+}
+
 /// Throws Error for heads that a rotation or a pooling cannot have.
 inline void check_heads(const TensorMap& map, const VisionConfig& c) {
     const Index head = c.width / c.heads;
     require(c.rotation.order == RotationOrder::none || head % 4 == 0, map.source, ": rotary positions turn heads of ",
             head, " components (width ", c.width, ", ", c.heads, " heads), expected a multiple of 4");
+    require(c.pooling != Pooling::attention || c.pooled_width % c.pool_heads == 0, map.source,
+            ": the attention pooling of width ", c.pooled_width, " cannot be divided into ", c.pool_heads, " heads");
 }
 
 }  // namespace detail
@@ -169,6 +179,8 @@ inline VisionConfig vision_config(const TensorMap& map) {
     c.embed = c.projection ? sizes[schema::Size::embed] : c.width;
     c.heads = detail::heads_of(map, "vision", c.width);
     c.pool_heads = detail::metadata_integer(map, "vision_pool_heads", c.heads);
+    c.pooled_width = detail::pooled_width_of(map, c);
+    if (!c.projection) c.embed = c.pooled_width;
     detail::check_heads(map, c);
     return c;
 }

@@ -33,19 +33,22 @@ public:
 
     /// Whether one token an image is all that is read.
     bool reads_one_token() const { return config_.reads_one_token(); }
-    /// Values of an image in front of the projection.
-    Index pooled_width() const { return config_.pooling == Pooling::attention ? pool_.width() : config_.width; }
-
     /// The last norm.
     template <class Visitor>
     void visit_norm(Visitor& visitor) {
-        if (config_.last_norm)
-            visitor.norm(schema::Role::last_norm, config_.pool_norm == NormPlace::before ? before_ : after_);
+        if (!config_.last_norm) return;
+        if (config_.pool_norm == NormPlace::before) return visitor.norm(schema::Role::last_norm, before_);
+        visitor.sizes().set(schema::Size::width, config_.pooled_width);
+        visitor.norm(schema::Role::last_norm, after_);
+        visitor.sizes().set(schema::Size::width, config_.width);
     }
     /// The projection.
     template <class Visitor>
     void visit_projection(Visitor& visitor) {
-        if (config_.projection) visitor.matrix(schema::Role::projection, projection_);
+        if (!config_.projection) return;
+        visitor.sizes().set(schema::Size::width, config_.pooled_width);
+        visitor.matrix(schema::Role::projection, projection_);
+        visitor.sizes().set(schema::Size::width, config_.width);
     }
     /// The pooling, where it has weights. CoCa's keys have a norm of their own in front.
     void read_pool(WeightReader<D>& reader, FrozenStore<D>& store) {
@@ -63,7 +66,7 @@ public:
             x = scratch<A>(w, x.rows, x.columns);
             layer_norm_forward(w.device, t.last, before_, x, t.moments_before);
         }
-        t.pooled = reads_one_token() ? x : take<A>(w, kept, s.count, pooled_width());
+        t.pooled = reads_one_token() ? x : take<A>(w, kept, s.count, config_.pooled_width);
         if (config_.pooling == Pooling::mean) mean_of_tokens(w.device, patches(s), x, t.pooled);
         if (config_.pooling == Pooling::attention)
             pool_.forward(w, s, x, t.pooled, kept == Keep::yes ? &t.pool : nullptr);
@@ -85,7 +88,7 @@ public:
         const WorkspaceScope scope(w);
         const Matrix<A> d_out = scratch<A>(w, s.count, config_.embed);
         convert(w.device, d_features, d_out);
-        const Matrix<A> d_pooled = reads_one_token() ? d_last : scratch<A>(w, s.count, pooled_width());
+        const Matrix<A> d_pooled = reads_one_token() ? d_last : scratch<A>(w, s.count, config_.pooled_width);
         projection_backward(w, t, d_out, d_pooled);
         if (after_.weight) norm_backward(w, after_, LayerNormTape<A, T>{t.pooled, t.moments_after}, d_pooled);
         if (config_.pooling == Pooling::mean) mean_of_tokens_backward(w.device, patches(s), d_pooled, d_last);

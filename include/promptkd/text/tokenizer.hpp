@@ -166,7 +166,7 @@ public:
     void require_fits(Index embedding_rows, const std::string& model_file) const {
         require(embedding_rows == vocabulary_size(), "vocabulary ", name_, " has ", vocabulary_size(),
                 " entries, but the token embedding of ", model_file, " has ", embedding_rows,
-                " rows; give the merges file that belongs to this model",
+                " rows; give the merges file that belongs to this model, or class vectors in a file",
                 embedding_rows + 1 == vocabulary_size() && ends_empty_ ? " (or remove its last, empty line)" : "");
     }
 

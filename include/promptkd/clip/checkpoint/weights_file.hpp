@@ -145,7 +145,7 @@ inline void use_config(const WeightsOptions& options, schema::Layout layout, Ten
 }
 
 /// Meta publishes PE without a configuration: what it is follows from the widths of the published models.
-inline void recognise_pe(TensorMap& map) {
+inline void recognise_pe(const WeightsOptions& options, TensorMap& map) {
     const auto probe =
         schema::find(schema::vision_transformer, schema::Role::pool_probe, schema::Part::weight, std::nullopt);
     if (!map.contains(schema::name_of(*probe))) return;
@@ -167,7 +167,7 @@ inline void recognise_pe(TensorMap& map) {
         return apply_model_config(c, map);
     }
     fail(map.source, ": a PE model of width ", width,
-         ", which is none of those that Meta publishes; give its configuration as JSON");
+         ", which is none of those that Meta publishes; give its configuration as JSON with ", options.names.config);
 }
 
 /// The activation of a model whose configuration nothing tells: OpenAI's where the weights are known to be OpenAI's.
@@ -193,7 +193,7 @@ inline void guess_activation(const WeightsOptions& options, schema::Layout layou
 /// nothing tells.
 inline void complete_config(TensorMap& map, schema::Layout layout, const WeightsOptions& options) {
     use_config(options, layout, map);
-    if (map.metadata.count("gelu") == 0) recognise_pe(map);
+    if (map.metadata.count("gelu") == 0) recognise_pe(options, map);
     const bool told = map.metadata.count("gelu") != 0;
     require(told || layout != schema::Layout::timm || !options.require_activation, map.source,
             ": no open_clip_config.json beside it, and the weights of a timm tower do not tell what it is; give the "
