@@ -152,6 +152,17 @@ inline Index pooled_width_of(const TensorMap& map, const VisionConfig& c) {
     return schema::shape_of(map, *queries)[1];
 }
 
+/// Throws Error where the weights hold a pooling by attention that the description does not use: another model's.
+inline void check_pooling(const TensorMap& map, const VisionConfig& c) {
+    for (const schema::Role role : {schema::Role::pool_probe, schema::Role::pool_queries}) {
+        const schema::Weight w = *schema::find(schema::vision_transformer, role);
+        require(c.pooling == Pooling::attention || !map.contains(schema::name_of(w)), map.source, ": holds '",
+                schema::name_of(w, schema::file_layout(map)),
+                "', a pooling by attention, but nothing says that features are taken there; give the configuration "
+                "that belongs to these weights");
+    }
+}
+
 /// Throws Error for heads that a rotation or a pooling cannot have.
 inline void check_heads(const TensorMap& map, const VisionConfig& c) {
     const Index head = c.width / c.heads;
@@ -179,6 +190,7 @@ inline VisionConfig vision_config(const TensorMap& map) {
     c.embed = c.projection ? sizes[schema::Size::embed] : c.width;
     c.heads = detail::heads_of(map, "vision", c.width);
     c.pool_heads = detail::metadata_integer(map, "vision_pool_heads", c.heads);
+    detail::check_pooling(map, c);
     c.pooled_width = detail::pooled_width_of(map, c);
     if (!c.projection) c.embed = c.pooled_width;
     detail::check_heads(map, c);

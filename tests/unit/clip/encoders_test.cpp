@@ -80,4 +80,12 @@ TEST_CASE("encoders: nothing of a file but CoCa's decoder is left over, and noth
     }
 }
 
+TEST_CASE("encoders: a pooling that the description does not use is no model to compute with") {
+    for (const char* name : {"oc_coca", "pe_oc"}) {
+        TensorMap map = read_case(name);
+        map.metadata.erase("vision_pool");
+        CHECK_THROWS_WITH_AS(vision_config(map), doctest::Contains("a pooling by attention, but nothing says"), Error);
+    }
+}
+
 }  // namespace encoders_test
