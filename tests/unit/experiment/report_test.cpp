@@ -134,6 +134,7 @@ TEST_CASE("report: cross-dataset, published averages only over their own data se
     const auto average_of = [](const std::vector<std::string>& keys) {
         Made made(Protocol::cross_dataset, keys);
         made.plan.spec.source = "imagenet:root";
+        made.plan.source.key = "imagenet";
         for (const std::string& key : keys) made.accuracy("PromptKD", 1, key, 70);
         const ReproductionReport report = made.report();
         CHECK(report.tables.size() == 1);
