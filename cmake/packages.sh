@@ -5,7 +5,7 @@
 
 # What each purpose needs. A word is a package, or program:package where any program of that name will do.
 PACKAGES_BUILD="c++:g++ cmake:cmake ninja:ninja-build libeigen3-dev libstb-dev nlohmann-json3-dev libcli11-dev
-zlib1g-dev libzip-dev libspng-dev libdeflate-dev libssl-dev libutf8proc-dev libxtensor-dev"
+zlib1g-dev libzip-dev libspng-dev libdeflate-dev libssl-dev libutf8proc-dev libxtensor-dev libxxhash-dev"
 PACKAGES_DEMO="dataset-fashion-mnist"
 # MPI: several processes that train one student; promptkd works without it. Doxygen: the reference, a test of its own.
 PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin doxygen:doxygen"

@@ -63,6 +63,7 @@ macro(promptkd_find_component name result)
         promptkd_find_plain(promptkd_dependency::stb stb/stb_image.h)
         promptkd_find_plain(promptkd_dependency::spng spng.h spng)
         promptkd_find_plain(promptkd_dependency::deflate libdeflate.h deflate)
+        promptkd_find_plain(promptkd_dependency::xxhash xxhash.h)
         # Debian keeps the configuration of OpenSSL's headers in the folder of the architecture.
         promptkd_find_plain(promptkd_dependency::crypto "openssl/evp.h;openssl/opensslconf.h" crypto)
         set(promptkd_wanted_ "ZLIB::ZLIB|zlib (Debian: zlib1g-dev)"
@@ -72,6 +73,7 @@ macro(promptkd_find_component name result)
             "promptkd_dependency::stb|stb_image (Debian: libstb-dev)"
             "promptkd_dependency::spng|libspng (Debian: libspng-dev)"
             "promptkd_dependency::deflate|libdeflate (Debian: libdeflate-dev)"
+            "promptkd_dependency::xxhash|xxHash (Debian: libxxhash-dev)"
             "promptkd_dependency::crypto|OpenSSL's libcrypto (Debian: libssl-dev)")
     elseif("${name}" STREQUAL "xtensor")
         promptkd_find_target(xtl xtl CONFIG)

@@ -37,7 +37,7 @@ cd "$root" || exit 1
 # --- pack ------------------------------------------------------------------------------------------------------------
 # Headers, libraries and CMake files of the packages, in the folders they have on this machine.
 pack_packages="libeigen3-dev doctest-dev nlohmann-json3-dev libcli11-dev libstb-dev zlib1g-dev zlib1g libzip-dev libzip4
-libspng-dev libspng0 libdeflate-dev libdeflate0 libutf8proc-dev libutf8proc2 libbz2-1.0 liblzma5 libzstd1 libssl-dev libssl3 dataset-fashion-mnist"
+libspng-dev libspng0 libdeflate-dev libdeflate0 libxxhash-dev libutf8proc-dev libutf8proc2 libbz2-1.0 liblzma5 libzstd1 libssl-dev libssl3 dataset-fashion-mnist"
 if [ -n "$pack" ]; then
     mkdir -p "$pack/promptkd" "$pack/packages" || exit 1
     tar -cf - --exclude=./build --exclude=./.git . | tar -xf - -C "$pack/promptkd" || exit 1

@@ -16,6 +16,10 @@ struct Convert {
     std::string target;
 
     int run() const {
+        if (target == "huggingface")
+            make_directories(common.out);
+        else
+            require_writable(common.out);
         const TensorMap map = load_weights(common);
         for (const std::string& lost : lost_features(map))
             std::cerr << "warning: " << map.source << ": this layout has no place for the " << lost
@@ -89,12 +93,15 @@ struct Inspect {
             return 0;
         }
         common.weights_options.require_activation = false;
+        common.weights_options.check_values = false;  // a problem among others, see inspect_weights()
         const TensorMap map = load_weights(common);
-        const nlohmann::json info = to_json(inspect_weights(map), map.source);
+        const WeightsInspection found = inspect_weights(map);
+        const nlohmann::json info = to_json(found, map.source);
         if (common.output.json != "-")
             for (const auto& [key, value] : info.items())
-                std::cout << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+                std::cout << key << ": " << (value.is_string() ? value.get<std::string>() : json_text(value)) << "\n";
         common.output.write(info);
+        require(found.problem.find("NaN") == std::string::npos, map.source, ": ", found.problem);
         return 0;
     }
 };

@@ -82,7 +82,7 @@ struct Demo {
 
     int run() {
         common.out = common.out.empty() ? "promptkd-demo" : common.out;
-        make_directories(common.out);
+        const auto lock = lock_output(common);
         with_device(common, [&](auto& device) { demonstrate(device); });
         return 0;
     }
@@ -174,7 +174,7 @@ struct Demo {
         run.write_bundle(common.out + "/bundle.safetensors");
         observer.write(common.out + "/curves.svg", "training progress, " + std::to_string(epochs) + " epochs");
         write_pictures(device, test);
-        write_atomically(common.out + "/report.json", report.dump(2) + "\n");
+        write_atomically(common.out + "/report.json", json_text(report, 2) + "\n");
         common.output.write(report);
         print_files(trained.training.progress);
     }
@@ -255,17 +255,18 @@ void add_demo(CLI::App& app, Action& action) {
                "both stages: first learn the teacher's prompts (" + teacher_learner() +
                    ") from 16 labelled images of each base class");
     c.add_option("--out", o->common.out, "folder for the results (default: promptkd-demo)");
+    add_wait(c, o->common);
     c.add_option("--data", o->common.data, "the images (Debian package dataset-fashion-mnist)")->capture_default_str();
     c.add_option("--assets", o->assets, "folder with the demo's CLIP models")->capture_default_str();
-    c.add_option("--images", o->images, "unlabelled training images")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    c.add_option("--epochs", o->epochs, "passes over them")->check(CLI::PositiveNumber)->capture_default_str();
-    c.add_option("--batch", o->batch, "images a step")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--images", o->images, "unlabelled training images")->check(whole_from(1))->capture_default_str();
+    c.add_option("--epochs", o->epochs, "passes over them")->check(whole_from(1))->capture_default_str();
+    c.add_option("--batch", o->batch, "images a step")->check(whole_from(1))->capture_default_str();
     c.add_option("--test-images", o->test_images, "only the first so many test images; 0: all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
-    c.add_option("--seed", o->common.seed, "of initial values, order and augmentation")->capture_default_str();
+    c.add_option("--seed", o->common.seed, "of initial values, order and augmentation")
+        ->check(seed_number())
+        ->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {

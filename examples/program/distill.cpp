@@ -34,6 +34,8 @@ struct Distill : DistillOptions {
 
     int run_command() {
         finish();
+        const auto lock = lock_output(common);
+        hold_signals();
         const std::vector<std::uint64_t> seeds = run.seed_list(common.seed);
         SeedResults results(common, seeds);
         with_device<CpuPrecisions::all>(common, [&](auto& device) {
@@ -48,6 +50,7 @@ struct Distill : DistillOptions {
                 });
             });
         });
+        stop_if_interrupted(common.out);
         results.finish(nlohmann::json::object());
         return 0;
     }
@@ -85,14 +88,14 @@ struct Distill : DistillOptions {
 
 void add_loss_options(CLI::App& c, Distill& o) {
     c.add_option("--temperature", o.spec.loss.temperature, "of both distributions")
-        ->check(CLI::PositiveNumber)
+        ->check(positive())
         ->capture_default_str();
     c.add_option("--kd-weight", o.spec.loss.kd_weight, "factor of the loss (200: FGVCAircraft, OxfordFlowers, DTD)")
-        ->check(CLI::PositiveNumber)
+        ->check(positive())
         ->capture_default_str();
     c.add_option("--stay-close", o.spec.loss.stay_close,
                  "weight of a loss that keeps the student close to its frozen self; 0: none (published)")
-        ->check(CLI::NonNegativeNumber)
+        ->check(not_negative())
         ->capture_default_str();
     c.add_option("--stay-close-to", o.stay_close_to,
                  "the frozen student's encoder features (mean absolute difference) or its zero-shot logits (KL)")
@@ -167,7 +170,7 @@ void add_fit_options(CLI::App& c, Distill& o) {
     c.add_option("--width", o.width,
                  "of the projector's hidden layer; 0: sgd the size of the class vectors (published), closed-form "
                  "min(4096, max(2048, 8 times the size of the student's features))")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     CLI::Option* mix = c.add_flag("--mix", o.mix,
                                   "weigh the student against its zero-shot self, as far as it is significantly closer "
@@ -206,13 +209,13 @@ void add_student_options(CLI::App& c, Distill& o) {
     c.add_option("--init", o.spec.init,
                  "initial prompts and projector instead of random ones: tensors, or a PromptKD student's checkpoint");
     c.add_option("--prompts", o.spec.shape.prompts, "visual prompts; 0: projector only")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--depth", o.spec.shape.depth, "blocks with prompts, the input counted")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--projector-layers", o.spec.shape.projector_layers, "1, 2 or 3")
-        ->check(CLI::Range(1, 3))
+        ->check(whole_from(1, 3))
         ->capture_default_str();
     c.add_option("--train", o.train, "prompts (and projector), or full: also every weight of the image encoder")
         ->check(CLI::IsMember({"prompts", "full"}))
@@ -238,9 +241,9 @@ void add_distill(CLI::App& app, Action& action) {
     add_loss_options(c, *o);
     add_view_options(c, *o);
     c.add_option("--steps", o->spec.loop.max_steps, "stop after so many steps; 0: after the epochs")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
-    c.add_option("--lr", o->lr, "learning rate")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--lr", o->lr, "learning rate")->check(positive())->capture_default_str();
     add_run_options(c, o->run);
     c.add_option("--out", o->common.out,
                  "folder for log.jsonl, log.csv, bundle.safetensors, checkpoint/ and result.json")
@@ -248,6 +251,7 @@ void add_distill(CLI::App& app, Action& action) {
     CLI::Option* resume =
         c.add_flag("--resume", o->resume, "continue the run that --out holds with the same settings (the default)");
     c.add_flag("--fresh", o->spec.fresh, "start again, whatever --out holds")->excludes(resume);
+    add_wait(c, o->common);
     add_machine_options(c, *o);
     add_device(c, o->common);
     add_json(c, o->common);
@@ -255,6 +259,7 @@ void add_distill(CLI::App& app, Action& action) {
         if (o->spec.teacher.weights.empty() && o->spec.stored_targets.empty()) throw CLI::RequiredError("--teacher");
         o->config = resolved(c);
         check_fit_options(c, *o);
+        o->run.check();
         action = [o] { return o->run_command(); };
     });
 }

@@ -39,7 +39,7 @@ struct DistillOptions {
         spec.teacher.activation = spec.student.activation;
         for (std::string& file : spec.teacher.prompts)
             if (file == "none") file.clear();
-        if (!class_names.empty()) spec.data.class_names = read_class_names_file(class_names);
+        if (!class_names.empty()) spec.data.class_names = names_of_option("--class-names", class_names);
         spec.data.source = common.data;
         spec.data.classes = parse_class_subset(classes);
         spec.data.validation = run.protocol == "clean" ? validation : 0;
@@ -48,7 +48,8 @@ struct DistillOptions {
         config["template"] = spec.pattern;
         spec.settings = config;
         spec.loop.identity = config;
-        for (const char* key : {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds"})
+        for (const char* key :
+             {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds", "verify-data"})
             spec.loop.identity.erase(key);
     }
 
@@ -70,6 +71,7 @@ private:
         loop.schedule.lr = lr;
         loop.schedule.max_epoch = epochs;
         run.apply(loop, spec.loss.optimizer);
+        loop.loader_threads = sane_threads(loop.loader_threads, "--loader-threads");
         loop.shuffle = order == "shuffled";
         loop.fixed_views = views == "fixed";
         loop.view_seed = view_seed;
@@ -105,32 +107,34 @@ inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
 }
 
 inline void add_image_options(CLI::App& c, DistillOptions& o) {
+    c.add_flag("--verify-data", o.spec.data.verify,
+               "an interrupted run goes on only with images of the same bytes, whatever their modification times");
     c.add_option("--data", o.common.data, "unlabelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--class-names", o.class_names, class_names_files);
     c.add_option("--template", o.spec.pattern,
                  "prompt text with {} for the class name (default: the published one of the data set)");
     c.add_option("--images", o.spec.data.images, std::string("so many training images alone: ") + images_drawn)
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--holdout", o.spec.data.holdout, std::string("test images: ") + holdout_meaning)
-        ->check(CLI::NonNegativeNumber)
+        ->check(not_negative())
         ->configurable(false);
     c.add_option("--images-per-class", o.spec.data.images_per_class,
                  "so many images of each class, drawn by the seed of the views (labelled images); 0: all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--distil-classes", o.classes, "see images of base, new or all classes (labelled images)")
         ->check(CLI::IsMember({"base", "new", "all"}))
         ->capture_default_str();
     c.add_option("--validation", o.validation, "protocol clean: images of each class that are held out")
-        ->check(CLI::PositiveNumber)
+        ->check(whole_from(1))
         ->capture_default_str();
 }
 
 /// What decides which views are seen, in which batches.
 inline void add_view_options(CLI::App& c, DistillOptions& o) {
-    c.add_option("--epochs", o.epochs, "passes over the images")->check(CLI::PositiveNumber)->capture_default_str();
-    c.add_option("--batch", o.spec.loop.batch, "images a step")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--epochs", o.epochs, "passes over the images")->check(whole_from(1))->capture_default_str();
+    c.add_option("--batch", o.spec.loop.batch, "images a step")->check(whole_from(1))->capture_default_str();
     c.add_option("--order", o.order, "shuffled or file")
         ->check(CLI::IsMember({"shuffled", "file"}))
         ->capture_default_str();
@@ -138,11 +142,13 @@ inline void add_view_options(CLI::App& c, DistillOptions& o) {
                  "epochs: each epoch augments anew; fixed: each image has one view for the whole run")
         ->check(CLI::IsMember({"epochs", "fixed"}))
         ->capture_default_str();
-    c.add_option("--view-seed", o.view_seed, "of the augmentation (default: --seed)");
+    c.add_option("--view-seed", o.view_seed, "of the augmentation (default: --seed)")->check(seed_number());
     c.add_option("--loader-threads", o.spec.loop.loader_threads, "threads that decode and augment")
-        ->check(CLI::NonNegativeNumber)
+        ->check(thread_count())
         ->capture_default_str();
-    c.add_option("--seed", o.common.seed, "of initial values, order and augmentation")->capture_default_str();
+    c.add_option("--seed", o.common.seed, "of initial values, order and augmentation")
+        ->check(seed_number())
+        ->capture_default_str();
 }
 
 }  // namespace promptkd::cli

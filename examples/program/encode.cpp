@@ -7,6 +7,9 @@
 #include <promptkd/format/xtensor.hpp>
 #include <promptkd/text/class_names.hpp>
 
+#include <filesystem>
+#include <system_error>
+
 namespace promptkd::cli {
 
 namespace {
@@ -25,6 +28,8 @@ struct Encode {
             spec.texts = read_class_names(texts);
             spec.vocabulary = vocabulary_path(common);
         }
+        require_writable(common.out);
+        if (is_npy()) require_writable(common.out + ".names");
         ProgramObserver observer(common.output);
         TensorMap features;
         with_device(common, [&](auto& device) { features = promptkd::run(device, spec, observer); });
@@ -32,14 +37,32 @@ struct Encode {
         return 0;
     }
 
+    bool is_npy() const { return common.out.size() > 4 && common.out.compare(common.out.size() - 4, 4, ".npy") == 0; }
+
+    /// What an array cannot hold: the name of each row, one a line, beside it.
+    void write_names(const TensorMap& out) const {
+        const std::string path = common.out + ".names";
+        for (const char* key : {"images", "texts"}) {
+            const auto list = out.metadata.find(key);
+            if (list == out.metadata.end()) continue;
+            std::string lines;
+            for (const auto& name : nlohmann::json::parse(list->second))
+                lines += printable(name.get<std::string>()) + "\n";
+            return write_atomically(path, lines);
+        }
+        std::error_code code;
+        std::filesystem::remove(path, code);  // of another result under this name
+    }
+
     void write(const TensorMap& out) const {
-        const bool npy = common.out.size() > 4 && common.out.compare(common.out.size() - 4, 4, ".npy") == 0;
+        const bool npy = is_npy();
         if (!npy) {
             write_safetensors(common.out, out);
         } else {
             require(out.tensors.size() == 1, "encode: a .npy file holds one array, this result has ",
                     out.tensors.size(), "; write .safetensors");
             write_npy(common.out, out.tensors.begin()->second);
+            write_names(out);
         }
         for (const auto& [name, tensor] : out.tensors)
             common.output.text() << common.out << ": " << name << " " << to_string(tensor.shape) << std::endl;
@@ -62,7 +85,7 @@ void add_encode(CLI::App& app, Action& action) {
     add_vocabulary(c, o->common);
     c.add_option("--out", o->common.out, "result, .safetensors or .npy")->required();
     c.add_flag("--normalize", o->spec.normalize, "scale features to unit length (--data, --texts)");
-    c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     add_device(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });
 }

@@ -74,13 +74,22 @@ struct Classify {
                 answers.push_back(std::move(answer));
                 print(file, found);
             } catch (const Error& error) {  // the other files are still answered
-                std::cerr << "promptkd: " << error.what() << std::endl;
-                answers.push_back({{"file", file}, {"error", error.what()}});
+                answers.push_back(refused(file, error.what()));
+                status = 1;
+            } catch (const std::bad_alloc&) {
+                answers.push_back(refused(file, concat(file, ": this image is too large for the memory there is")));
                 status = 1;
             }
         }
         common.output.write(answers);
         return status;
+    }
+
+    /// The answer for an image that has none.
+    static nlohmann::json refused(const std::string& file, const std::string& what) {
+        std::cerr << "promptkd: " << printable(what) << std::endl;
+        skipped_images().insert(what);
+        return {{"file", file}, {"error", what}};
     }
 
     static nlohmann::json to_json(const std::vector<ClassProbability>& best) {
@@ -92,7 +101,7 @@ struct Classify {
 
     void print(const std::string& file, const Classification& found) const {
         if (common.output.json == "-") return;
-        std::cout << file;
+        std::cout << printable(file);
         char text[32];
         for (const ClassProbability& one : found.top) {
             std::snprintf(text, sizeof text, " %.1f%%", 100 * one.probability);
@@ -120,7 +129,7 @@ void add_evaluate(CLI::App& app, Action& action) {
     add_weights_options(c, o->common.weights_options);
     add_exif_rotate(c);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
-    c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     c.add_flag("--per-image", o->spec.per_image,
                "also write of each image what it is taken for, how far the distilled student is trusted there, and how "
                "far the image is from those of the distillation (above 1: unfamiliar)");
@@ -142,7 +151,7 @@ void add_classify(CLI::App& app, Action& action) {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     add_image_input(c, o->input);
     add_exif_rotate(c);
-    c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--top", o->top, "classes printed for each image")->check(whole_from(1))->capture_default_str();
     c.add_flag("--flag-unfamiliar", o->flag_unfamiliar,
                "mark images unlike those of the distillation (a student with a guard): about one of twenty of those "
                "themselves, more of everything else");

@@ -17,13 +17,14 @@ inline void add_evaluation_data(CLI::App& c, Common& common, EvaluationData& dat
     c.add_option("--classes", common.classes, "base, new or all (default: the three and their harmonic mean)")
         ->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--images", data.images, std::string("so many images alone: ") + images_drawn)
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--holdout", data.holdout,
                  std::string("test on what a training with this option and seed holds out: ") + holdout_meaning)
-        ->check(CLI::NonNegativeNumber)
+        ->check(not_negative())
         ->configurable(false);
     c.add_option("--seed", data.seed, "of the draws of --images and --holdout")
+        ->check(seed_number())
         ->configurable(false)
         ->capture_default_str();
 }
@@ -33,7 +34,7 @@ inline void finish_data(EvaluationData& data, const Common& common, const std::s
                         const std::string& class_names) {
     data.source = common.data;
     data.part = split == "train" ? Split::train : Split::test;
-    if (!class_names.empty()) data.class_names = read_class_names_file(class_names);
+    if (!class_names.empty()) data.class_names = names_of_option("--class-names", class_names);
     if (!common.classes.empty()) data.subset = parse_class_subset(common.classes);
 }
 

@@ -57,7 +57,7 @@ inline void inspect_data(const std::string& source, const ClassNames& class_name
     const nlohmann::json info = data_json(data);
     for (const auto& [key, value] : info.items())
         if (key != "problems" && key != "warnings" && key != "notes")
-            output.text() << key << ": " << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+            output.text() << key << ": " << (value.is_string() ? value.get<std::string>() : json_text(value)) << "\n";
     const std::vector<std::string>& problems = data.problems();
     for (const std::string& text : data.notes) output.text() << "note: " << text << "\n";
     for (const std::string& text : data.warnings) output.text() << "warning: " << text << "\n";

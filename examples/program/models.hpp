@@ -13,7 +13,7 @@ namespace promptkd::cli {
 /// Weights, prompts or checkpoints in any format that the library reads; warnings go to standard error.
 inline TensorMap load_weights(const Common& c) {
     WeightsOptions options = c.weights_options;
-    options.warn = [](const std::string& text) { std::fprintf(stderr, "warning: %s\n", text.c_str()); };
+    options.warn = [](const std::string& text) { std::fprintf(stderr, "warning: %s\n", printable(text).c_str()); };
     options.names = {"--activation", "--model-config FILE"};
     options.learner_of = &name_of_learner;
     return read_weights(c.weights, options);

@@ -9,19 +9,28 @@
 #include <promptkd/experiment/models.hpp>
 #include <promptkd/format/exif.hpp>
 #include <promptkd/format/file.hpp>
+#include <promptkd/format/folder_lock.hpp>
+#include <promptkd/format/json_text.hpp>
+#include <promptkd/text/class_names.hpp>
 
 #if defined(PROMPTKD_PROGRAM_CUDA)  // then every source of the program is compiled by nvcc
 #include <promptkd/cuda.hpp>
 #endif
 
+#include "config_file.hpp"
 #include "launch.hpp"
+#include "numbers.hpp"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace promptkd::cli {
@@ -37,13 +46,18 @@ struct Output {
         return json == "-" ? std::cerr : std::cout;
     }
 
+    /// Throws Error where the file of --json could not be written: before the work, not after it.
+    void check() const {
+        if (!json.empty() && json != "-" && launch().is_root()) require_writable(json);
+    }
+
     /// Writes `value` to the file named by --json (or to standard output for "-"); nothing when the option is absent.
     void write(const nlohmann::json& value) const {
         if (json.empty() || !launch().is_root()) return;
         if (json == "-")
-            std::cout << value.dump(2) << std::endl;
+            std::cout << json_text(value, 2) << std::endl;
         else
-            write_atomically(json, value.dump(2) + "\n");
+            write_atomically(json, json_text(value, 2) + "\n");
     }
 };
 
@@ -51,6 +65,7 @@ struct Output {
 struct Common {
     std::string weights, vocab, data, classes, device = "cpu", precision = "fp32", out;
     int threads = 0;
+    bool wait = false;  ///< for another run in the output folder, instead of an error
     std::uint64_t seed = 1;
     WeightsOptions weights_options;  ///< what weight files do not tell
     Output output;
@@ -80,10 +95,10 @@ inline void add_image_input(CLI::App& app, ImageInputOptions& o, const std::stri
         "shortest (then the centre is cut out), longest (the rest is filled), squash (the sides do not keep their "
         "proportion), none (the centre is cut out)")
         ->check(CLI::IsMember({"shortest", "longest", "squash", "none"}));
-    add("resize-to", o.resize_to, "pixels of the side that is resized, before the crop")->check(CLI::PositiveNumber);
-    add("image-fill", o.fill, "0 to 255: colour of what longest leaves empty")->check(CLI::Range(0, 255));
+    add("resize-to", o.resize_to, "pixels of the side that is resized, before the crop")->check(whole_from(1));
+    add("image-fill", o.fill, "0 to 255: colour of what longest leaves empty")->check(whole_from(0, 255));
     add("resolution", o.resolution, "pixels a side; the positions of a vision transformer are interpolated")
-        ->check(CLI::PositiveNumber);
+        ->check(whole_from(1));
     add("preprocessing", o.file,
         "JSON that says all this (preprocessor_config.json, open_clip_config.json), in place of the one beside the "
         "weights");
@@ -96,6 +111,27 @@ inline void add_exif_rotate(CLI::App& app) {
            "turn photos as their EXIF orientation says (the published loaders do not)")
         ->group(image_group)
         ->configurable(false);
+}
+
+/// The class names in the file of an option. A file with NUL bytes is bad usage: it is no text.
+inline ClassNames names_of_option(const char* option, const std::string& path) {
+    try {
+        return read_class_names_file(path);
+    } catch (const Error& error) {
+        const bool text = read_file(path).find('\0') == std::string::npos;
+        if (text) throw;
+        throw CLI::ValidationError(option, std::string("must be a file of text, one name a line: ") + error.what());
+    }
+}
+
+inline void add_wait(CLI::App& app, Common& c) {
+    app.add_flag("--wait", c.wait, "where another run is at work in the output folder, wait for its end");
+}
+
+/// Keeps other runs out of the output folder as long as the result lives. Of several processes the first one holds it.
+inline std::shared_ptr<const FolderLock> lock_output(const Common& c) {
+    if (!launch().is_root()) return nullptr;
+    return FolderLock::acquire(c.out, c.wait ? FolderLock::Busy::wait : FolderLock::Busy::fail, " with --wait");
 }
 
 /// What a weight file may leave open.
@@ -145,9 +181,7 @@ inline void add_device(CLI::App& app, Common& c) {
            "distill and evaluate)")
         ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
-    app.add_option("--threads", c.threads, "CPU threads; 0: all cores")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
+    app.add_option("--threads", c.threads, "CPU threads; 0: all cores")->check(thread_count())->capture_default_str();
 }
 
 inline void add_vocabulary(CLI::App& app, Common& c) {
@@ -162,6 +196,15 @@ inline std::string vocabulary_path(const Common& c) {
     require(path && *path,
             "no vocabulary: give the BPE merges file with --vocab FILE or in the environment variable PROMPTKD_VOCAB");
     return path;
+}
+
+/// At most eight threads for each processor: more take memory and make nothing faster. Says so once where it is less
+/// than was asked for.
+inline int sane_threads(int asked, const char* option) {
+    const int most = 8 * static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    if (asked <= most) return asked;
+    std::fprintf(stderr, "warning: %s %d: %d threads are taken, eight for each processor\n", option, asked, most);
+    return most;
 }
 
 #if defined(PROMPTKD_PROGRAM_CUDA)
@@ -189,30 +232,33 @@ template <CpuPrecisions Offered = CpuPrecisions::fp32, class F>
 void with_device(const Common& c, F&& f) {
     if (c.device == "cuda") return with_gpu(c, f);
     require(c.precision != "tf32", "--precision tf32 needs --device cuda");
+    const int threads = sane_threads(c.threads, "--threads");
     if constexpr (Offered == CpuPrecisions::all) {
         const auto run = [&](auto&& device) { f(device); };
-        if (c.precision == "bf16") return run(Cpu<float, bf16>(c.threads));
-        if (c.precision == "fp16") return run(Cpu<float, half>(c.threads));
+        if (c.precision == "bf16") return run(Cpu<float, bf16>(threads));
+        if (c.precision == "fp16") return run(Cpu<float, half>(threads));
     }
     require(c.precision == "fp32", "--precision ", c.precision,
             " needs --device cuda here; on the CPU this command computes in fp32");
-    Cpu<float> device(c.threads);
+    Cpu<float> device(threads);
     f(device);
 }
 
-/// Every option of a command with the value it has: what is written beside a result. Options that are not configurable
-/// are left out where they were not given.
+/// Every option of a command that has a value, with it: what is written beside a result, and --config reads again.
+/// Options that are not configurable are left out where they were not given.
 inline nlohmann::json resolved(const CLI::App& app) {
     nlohmann::json all = nlohmann::json::object();
     all["command"] = app.get_name();
     for (const CLI::Option* option : app.get_options()) {
         const std::string name = option->get_single_name();
-        if (name == "help" || name == "json") continue;
+        if (name == "help" || name == "json" || name == "wait") continue;
         if (option->count() == 0 && !option->get_configurable()) continue;  // so that earlier results keep their bytes
         std::string value = option->get_default_str();
         if (option->count() > 0) {
             value.clear();
             for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
+        } else if (value.empty()) {
+            continue;  // not given, and without a default
         }
         all[name] = value;
         if (option->results().size() > 1 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll &&

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "options.hpp"
+#include "signals.hpp"
 
+#include <promptkd/core/utf8.hpp>
 #include <promptkd/experiment/observer.hpp>
 
 #include <unistd.h>
@@ -10,6 +12,7 @@
 #include <cstdio>
 #include <map>
 #include <ostream>
+#include <set>
 #include <string>
 
 namespace promptkd::cli {
@@ -75,23 +78,43 @@ private:
     Clock::time_point start_, shown_;
 };
 
+/// The images that this process could not read so far, and why: each is told once.
+inline std::set<std::string>& skipped_images() {
+    static std::set<std::string> all;
+    return all;
+}
+
+/// Ends a command's output with the number of images that were skipped.
+inline void print_skipped(std::ostream& out) {
+    const std::size_t n = skipped_images().size();
+    if (n > 0)
+        out << n << (n == 1 ? " image" : " images")
+            << (n == 1 ? " could not be read and was skipped" : " could not be read and were skipped") << std::endl;
+}
+
 /// Shows a run to a person: progress and warnings on standard error, decisions as text.
 class ProgramObserver : public Observer {
 public:
     explicit ProgramObserver(const Output& output) : output_(output) {}
 
     void on_progress(const StageProgress& now) override {
+        if (now.unit != "steps")
+            stop_if_interrupted("its output folder");  // a training stops itself, with a checkpoint
         for (auto& [stage, line] : lines_)
             if (stage != now.stage) line.finish();
         lines_.try_emplace(now.stage, now.stage, now.unit, now.total)
             .first->second.update(now.done, now.note, now.resumed);
     }
     void on_stage_end(const std::string& stage) override { lines_.erase(stage); }
+    bool is_interrupted() override { return cli::is_interrupted(); }
     void on_warning(const std::string& text) override {
         for (auto& entry : lines_) entry.second.finish();
-        std::fprintf(stderr, "warning: %s\n", text.c_str());
+        std::fprintf(stderr, "warning: %s\n", printable(text).c_str());
     }
-    void on_note(const std::string& text) override { say() << text << std::endl; }
+    void on_skipped(const std::string& text) override {
+        if (skipped_images().insert(text).second) on_warning("skipped: " + text);
+    }
+    void on_note(const std::string& text) override { say() << printable(text) << std::endl; }
     void on_resume(const Resumption& r) override {
         if (r.complete)
             say() << "already trained for " << r.at.step << " steps; --fresh trains again" << std::endl;

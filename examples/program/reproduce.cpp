@@ -7,28 +7,11 @@
 #include <promptkd/experiment/reproduction.hpp>
 
 #include <algorithm>
-#include <sstream>
+#include <limits>
 
 namespace promptkd::cli {
 
 namespace {
-
-/// "a,b,…": different positive numbers. Anything else is bad usage.
-template <class N>
-std::vector<N> positive_numbers(const std::string& list, const std::string& option) {
-    std::vector<N> out;
-    std::istringstream in(list);
-    for (std::string part; std::getline(in, part, ',');) {
-        const bool digits = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
-        if (!digits || part.size() > 9 || std::stoull(part) == 0)
-            throw CLI::ValidationError(option + " '" + list + "': '" + part + "' is not a positive number");
-        out.push_back(static_cast<N>(std::stoull(part)));
-        if (std::count(out.begin(), out.end(), out.back()) > 1)
-            throw CLI::ValidationError(option + " '" + list + "': " + part + " stands there twice");
-    }
-    if (out.empty()) throw CLI::ValidationError(option + " is empty");
-    return out;
-}
 
 /// "base 80.00   new 70.00   harmonic mean 74.67", or the accuracy.
 std::string figures_line(const TestFigures& figures) {
@@ -56,6 +39,9 @@ public:
     void on_progress(const StageProgress& at) override { progress_.on_progress(at); }
     void on_stage_end(const std::string& stage) override { progress_.on_stage_end(stage); }
     void on_warning(const std::string& text) override { progress_.on_warning(text); }
+    void on_skipped(const std::string& text) override { progress_.on_skipped(text); }
+    bool is_interrupted() override { return progress_.is_interrupted(); }
+    bool wants_stop() override { return progress_.is_interrupted(); }
     void on_note(const std::string& text) override { progress_.on_note(text); }
 
 private:
@@ -79,12 +65,14 @@ struct Reproduce {
             common.output.write(plan_json(reproduction));
             return 0;
         }
-        make_directories(spec.out);
+        const auto lock = lock_output(common);
+        hold_signals();
         config["data"] = reproduction.spec.data;
-        write_atomically(spec.out + "/config.json", config.dump(2) + "\n");
+        write_atomically(spec.out + "/config.json", json_text(config, 2) + "\n");
         PrintedReproduction observer(common.output);
         ReproductionReport report;
         with_device(common, [&](auto& device) { report = promptkd::run(device, reproduction, observer).report; });
+        stop_if_interrupted(spec.out);
         common.output.write(to_json(report));
         common.output.text() << "\n"
                              << markdown_tables(report) << "\nreport: " << spec.out
@@ -98,6 +86,7 @@ struct Reproduce {
         spec.distillation.augmentation = parse_augmentation(augment);
         spec.vocabulary = vocabulary_path(common);
         spec.out = common.out;
+        spec.loader_threads = sane_threads(spec.loader_threads, "--loader-threads");
         const bool all = std::any_of(spec.data.begin(), spec.data.end(),
                                      [](const std::string& data) { return data.rfind("all:", 0) == 0; });
         require(!has_source(spec.protocol) || !spec.source.empty() || all, protocol,
@@ -174,8 +163,8 @@ struct Reproduce {
         refuse(pair && !none && !find_learner(spec.learner.name).fixed_prompts,
                "--learner " + spec.learner.name +
                    ": its class vectors depend on the image and cannot be shared with a student");
-        spec.seeds = positive_numbers<std::uint64_t>(seeds, "--seeds");
-        if (!shots.empty()) spec.shots = positive_numbers<Index>(shots, "--shots");
+        spec.seeds = number_list<std::uint64_t>(seeds, "--seeds", 1, std::numeric_limits<std::uint64_t>::max());
+        if (!shots.empty()) spec.shots = number_list<Index>(shots, "--shots", 1, 1000000000);
         refuse(spec.shots.size() > 1 && protocol != "few-shot", "--shots: only few-shot takes several numbers");
         refuse(protocol != "cross-dataset" && protocol != "domain-generalization" && !spec.source.empty(),
                "--source belongs to cross-dataset and domain-generalization");
@@ -198,15 +187,17 @@ void add_data_options(CLI::App& c, Reproduce& r) {
         ->required()
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     c.add_option("--source", s.source, "cross-dataset, domain-generalization: NAME:ROOT that prompts are learned on");
-    c.add_option("--seeds", r.seeds, "of draw, initial values, order and augmentation")->capture_default_str();
-    c.add_option("--shots", r.shots, "labelled images a class to learn from (default: 16; few-shot: 1,2,4,8,16)");
+    comma_list(c.add_option("--seeds", r.seeds, "of draw, initial values, order and augmentation"))
+        ->capture_default_str();
+    comma_list(
+        c.add_option("--shots", r.shots, "labelled images a class to learn from (default: 16; few-shot: 1,2,4,8,16)"));
     c.add_flag("--allow-incomplete", s.allow_incomplete,
                "go on with benchmarks whose classes or images are not the published ones; the tables mark them");
     c.add_option("--images", s.images, std::string("so many training images alone: ") + images_drawn)
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--test-images", s.test_images, std::string("so many test images alone: ") + images_drawn)
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
 }
 
@@ -242,26 +233,26 @@ CLI::Option* add_augmentation(CLI::App& c, const char* name, std::string& value,
 void add_learner_options(CLI::App& c, Reproduce& r) {
     ReproducedLearner& l = r.spec.learner;
     const std::string p = published;
-    c.add_option("--learner-lr", l.lr, "learning rate of the learner" + p)->check(CLI::PositiveNumber);
-    c.add_option("--learner-epochs", l.epochs, "its epochs" + p)->check(CLI::PositiveNumber);
-    c.add_option("--learner-batch", l.batch, "its images a step" + p)->check(CLI::PositiveNumber);
-    c.add_option("--learner-depth", l.depth, "its prompted blocks" + p)->check(CLI::PositiveNumber);
-    c.add_option("--learner-prompts", l.prompts, "its prompt vectors in each branch" + p)->check(CLI::PositiveNumber);
+    c.add_option("--learner-lr", l.lr, "learning rate of the learner" + p)->check(positive());
+    c.add_option("--learner-epochs", l.epochs, "its epochs" + p)->check(whole_from(1));
+    c.add_option("--learner-batch", l.batch, "its images a step" + p)->check(whole_from(1));
+    c.add_option("--learner-depth", l.depth, "its prompted blocks" + p)->check(whole_from(1));
+    c.add_option("--learner-prompts", l.prompts, "its prompt vectors in each branch" + p)->check(whole_from(1));
     add_augmentation(c, "--learner-augment", r.learner_augment, "rrc, flip or none");
-    c.add_option("--context-words", l.context_words, "words that the learner's context starts from")
+    may_be_empty(c.add_option("--context-words", l.context_words, "words that the learner's context starts from"))
         ->capture_default_str();
 }
 
 void add_student_options(CLI::App& c, Reproduce& r) {
     ReproducedStudent& s = r.spec.distillation;
     const std::string p = published;
-    c.add_option("--lr", s.lr, "learning rate of the student" + p)->check(CLI::PositiveNumber);
-    c.add_option("--epochs", s.epochs, "its epochs" + p)->check(CLI::PositiveNumber);
-    c.add_option("--batch", s.batch, "its images a step" + p)->check(CLI::PositiveNumber);
-    c.add_option("--depth", s.depth, "its prompted blocks" + p)->check(CLI::PositiveNumber);
-    c.add_option("--prompts", s.prompts, "its visual prompts" + p)->check(CLI::NonNegativeNumber);
-    c.add_option("--kd-weight", s.kd_weight, "factor of the distillation loss" + p)->check(CLI::PositiveNumber);
-    c.add_option("--temperature", s.temperature, "of both distributions" + p)->check(CLI::PositiveNumber);
+    c.add_option("--lr", s.lr, "learning rate of the student" + p)->check(positive());
+    c.add_option("--epochs", s.epochs, "its epochs" + p)->check(whole_from(1));
+    c.add_option("--batch", s.batch, "its images a step" + p)->check(whole_from(1));
+    c.add_option("--depth", s.depth, "its prompted blocks" + p)->check(whole_from(1));
+    c.add_option("--prompts", s.prompts, "its visual prompts" + p)->check(whole_from(0));
+    c.add_option("--kd-weight", s.kd_weight, "factor of the distillation loss" + p)->check(positive());
+    c.add_option("--temperature", s.temperature, "of both distributions" + p)->check(positive());
     c.add_option("--fit", r.fit, "sgd (published), or closed-form: see distill --fit")
         ->check(CLI::IsMember({"sgd", "closed-form"}))
         ->capture_default_str();
@@ -269,7 +260,7 @@ void add_student_options(CLI::App& c, Reproduce& r) {
     c.add_flag("--guard", s.guard, "see distill --guard");
     add_augmentation(c, "--augment", r.augment, "of the student's images: rrc, flip or none");
     c.add_option("--loader-threads", r.spec.loader_threads, "threads that decode and augment")
-        ->check(CLI::NonNegativeNumber)
+        ->check(thread_count())
         ->capture_default_str();
 }
 
@@ -290,6 +281,7 @@ void add_reproduce(CLI::App& app, Action& action) {
     c.add_option("--out", r->common.out, "folder for the runs and report.html, report.md, report.json")->required();
     c.add_flag("--dry-run", r->dry_run, "print the plan and touch nothing");
     c.add_flag("--fresh", r->spec.fresh, "start again, whatever --out holds");
+    add_wait(c, r->common);
     add_device(c, r->common);
     add_json(c, r->common);
     c.callback([r, &c, &action] {

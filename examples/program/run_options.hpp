@@ -6,7 +6,9 @@
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/loop.hpp>
 
-#include <sstream>
+#include <algorithm>
+#include <functional>
+#include <limits>
 
 namespace promptkd::cli {
 
@@ -36,15 +38,19 @@ struct RunOptions {
     /// The seeds of --seeds, or `seed` alone.
     std::vector<std::uint64_t> seed_list(std::uint64_t seed) const {
         if (seeds.empty()) return {seed};
-        std::vector<std::uint64_t> list;
-        std::istringstream in(seeds);
-        for (std::string part; std::getline(in, part, ',');) {
-            require(!part.empty() && part.find_first_not_of("0123456789") == std::string::npos && part.size() < 19,
-                    "--seeds '", seeds, "': '", part, "' is not a number");
-            list.push_back(std::stoull(part));
-        }
-        require(!list.empty(), "--seeds is empty");
-        return list;
+        return number_list<std::uint64_t>(seeds, "--seeds", 0, std::numeric_limits<std::uint64_t>::max());
+    }
+
+    /// What does not fit together is bad usage.
+    void check() const {
+        (void)seed_list(0);
+        const auto refuse = [](bool wrong, const char* what) {
+            if (wrong) throw CLI::ValidationError("--milestones", what);
+        };
+        refuse(schedule == "step" && milestones.size() > 1, "--schedule step takes one step length");
+        refuse(schedule == "multi_step" && milestones.empty(), "--schedule multi_step needs them: epochs, e.g. 5,10");
+        refuse(std::adjacent_find(milestones.begin(), milestones.end(), std::greater_equal<>()) != milestones.end(),
+               "must be epochs in ascending order, each once");
     }
 };
 
@@ -60,29 +66,34 @@ inline void add_protocol(CLI::App& c, RunOptions& o) {
 inline void add_run_options(CLI::App& c, RunOptions& o) {
     c.add_option("--accumulate", o.micro_batches,
                  "work a batch through in so many parts (a BatchNorm then sees one part at a time)")
-        ->check(CLI::PositiveNumber)
+        ->check(whole_from(1))
         ->capture_default_str();
     c.add_option("--optimizer", o.optimizer, "sgd, adam or adamw")
         ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
         ->capture_default_str();
-    c.add_option("--momentum", o.momentum, "of SGD")->capture_default_str();
-    c.add_option("--weight-decay", o.weight_decay, "of every learnable tensor")->capture_default_str();
+    c.add_option("--momentum", o.momentum, "of SGD")->check(not_negative())->capture_default_str();
+    c.add_option("--weight-decay", o.weight_decay, "of every learnable tensor")
+        ->check(not_negative())
+        ->capture_default_str();
     c.add_option("--schedule", o.schedule, "cosine, step, multi_step or constant")
         ->check(CLI::IsMember({"cosine", "step", "multi_step", "constant"}))
         ->capture_default_str();
     c.add_option("--milestones", o.milestones, "step length or milestones in epochs")
+        ->check(whole_from(1))
         ->delimiter(',')
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    c.add_option("--gamma", o.gamma, "factor of step and multi_step")->capture_default_str();
+    c.add_option("--gamma", o.gamma, "factor of step and multi_step")->check(positive())->capture_default_str();
     c.add_option("--warmup", o.warmup, "none, constant or linear (default: constant; none with a constant schedule)")
         ->check(CLI::IsMember({"none", "constant", "linear"}));
-    c.add_option("--warmup-epochs", o.warmup_epochs, "epochs of warm-up")->capture_default_str();
+    c.add_option("--warmup-epochs", o.warmup_epochs, "epochs of warm-up")->check(whole_from(0))->capture_default_str();
     c.add_option("--warmup-lr", o.warmup_lr, "learning rate of a constant warm-up, first of a linear one")
+        ->check(not_negative())
         ->capture_default_str();
     c.add_option("--augment", o.augment, "rrc (random resized crop and flip), flip or none")
         ->check(CLI::IsMember({"rrc", "flip", "none"}))
         ->capture_default_str();
-    c.add_option("--seeds", o.seeds, "several seeds, e.g. 1,2,3: all are run; mean and standard deviation printed");
+    comma_list(c.add_option("--seeds", o.seeds,
+                            "several seeds, e.g. 1,2,3: all are run; mean and standard deviation printed"));
     add_protocol(c, o);
 }
 

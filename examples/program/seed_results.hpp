@@ -61,7 +61,7 @@ public:
 
 private:
     static void write(const std::string& out, const nlohmann::json& result) {
-        if (launch().is_root()) write_atomically(out + "/result.json", result.dump(2) + "\n");
+        if (launch().is_root()) write_atomically(out + "/result.json", json_text(result, 2) + "\n");
     }
 
     const Common& common_;

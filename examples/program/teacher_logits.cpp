@@ -13,7 +13,8 @@ namespace {
 struct TeacherLogits : DistillOptions {
     int run_command() {
         finish();
-        with_device(common, [&](auto& device) { write(device); });
+        hold_signals();
+        with_device<CpuPrecisions::all>(common, [&](auto& device) { write(device); });
         return 0;
     }
 

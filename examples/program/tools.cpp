@@ -19,7 +19,7 @@ struct Tokenize {
             if (!line.empty() && line.back() == '\r') line.pop_back();
             all.push_back(tokenizer.encode(line));
         }
-        std::cout << all.dump() << std::endl;
+        std::cout << json_text(all) << std::endl;
         if (common.output.json != "-") common.output.write(all);
         return 0;
     }

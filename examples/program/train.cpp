@@ -42,6 +42,8 @@ struct Train {
 
     int run() {
         finish();
+        const auto lock = lock_output(common);
+        hold_signals();
         const std::vector<std::uint64_t> seeds = options.seed_list(common.seed);
         SeedResults results(common, seeds);
         with_device(common, [&](auto& device) {
@@ -52,6 +54,7 @@ struct Train {
                 results.add(found.out, result(found));
             });
         });
+        stop_if_interrupted(common.out);
         results.finish({{"learner", spec.learner}});
         return 0;
     }
@@ -84,7 +87,7 @@ struct Train {
         spec.vocabulary = vocabulary_path(common);
         spec.context.position = parse_context_position(position);
         spec.data.source = common.data;
-        if (!class_names.empty()) spec.data.class_names = read_class_names_file(class_names);
+        if (!class_names.empty()) spec.data.class_names = names_of_option("--class-names", class_names);
         if (!common.classes.empty()) spec.data.classes = parse_class_subset(common.classes);
         spec.data.validation = options.protocol == "clean" ? 4 : 0;
         spec.loop.out = common.out;
@@ -112,6 +115,7 @@ private:
         spec.loop.schedule.lr = spec.recipe.lr;
         spec.loop.schedule.max_epoch = spec.recipe.epochs;
         options.apply(spec.loop, spec.optimizer);
+        spec.loop.loader_threads = sane_threads(spec.loop.loader_threads, "--loader-threads");
         spec.micro_batches = options.micro_batches;
     }
 
@@ -124,7 +128,8 @@ private:
         id["context"] = spec.recipe.text;
         id["visual-prompts"] = spec.recipe.visual;
         id["depth"] = spec.recipe.depth;
-        for (const char* key : {"out", "threads", "fresh", "evaluate", "loader-threads", "seeds"}) id.erase(key);
+        for (const char* key : {"out", "threads", "fresh", "evaluate", "loader-threads", "seeds", "verify-data"})
+            id.erase(key);
         id["seed"] = common.seed;
         for (const LearnerInfo& info : learners())
             for (const LearnerOption& option : info.options)
@@ -140,55 +145,57 @@ void add_learner_option(CLI::App& c, Train& o, const std::string& title, const L
     CLI::Option* added = c.add_option("--" + option.name, o.own[option.name],
                                       concat(title, ": ", option.help, " (default: ", published, ")"));
     if (option.recorded) added->default_str(*option.recorded);
-    if (option.positive) added->check(CLI::PositiveNumber);
+    added->check(option.positive ? positive() : finite());
 }
 
 void add_recipe_options(CLI::App& c, Train& o) {
     const std::string positioned = learner_titles([](const LearnerInfo& info) { return info.takes_position; });
     const std::string specific = learner_titles([](const LearnerInfo& info) { return info.takes_class_specific; });
     c.add_option("--shots", o.spec.data.shots, "labelled images of each class; 0: all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
+    c.add_flag("--verify-data", o.spec.data.verify,
+               "an interrupted run goes on only with images of the same bytes, whatever their modification times");
     c.add_flag("--allow-fewer", o.spec.data.allow_fewer,
                "take what there is where a class has fewer images than --shots");
     c.add_option("--images", o.spec.data.images,
                  std::string("draw from so many training images alone: ") + images_drawn)
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--holdout", o.spec.data.holdout, std::string("test images: ") + holdout_meaning)
-        ->check(CLI::NonNegativeNumber)
+        ->check(not_negative())
         ->configurable(false);
     c.add_option("--classes", o.common.classes,
                  "train on base, new or all classes (default: base; all where a half would hold one class)")
         ->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--context", o.context, "context vectors of the text branch (default: the learner's published number)")
-        ->check(CLI::PositiveNumber);
-    c.add_option("--context-words", o.spec.context.words, "words the context starts from; \"\": random")
+        ->check(whole_from(1));
+    may_be_empty(c.add_option("--context-words", o.spec.context.words, "words the context starts from; \"\": random"))
         ->capture_default_str();
     c.add_option("--position", o.position, positioned + ": class name at the end, in the middle or in front")
         ->check(CLI::IsMember({"end", "middle", "front"}))
         ->capture_default_str();
     c.add_flag("--class-specific", o.spec.context.class_specific, specific + ": contexts of their own for each class");
-    c.add_option("--visual-prompts", o.visual, "visual prompt vectors (default: published)")
-        ->check(CLI::PositiveNumber);
-    c.add_option("--depth", o.depth, "prompted blocks, the input counted (default: published)")
-        ->check(CLI::PositiveNumber);
+    c.add_option("--visual-prompts", o.visual, "visual prompt vectors (default: published)")->check(whole_from(1));
+    c.add_option("--depth", o.depth, "prompted blocks, the input counted (default: published)")->check(whole_from(1));
     for (const LearnerInfo& info : learners())
         for (const LearnerOption& option : info.options) add_learner_option(c, o, info.title, option);
     c.add_option("--class-chunk", o.spec.class_chunk, "classes whose activations are in memory at once; 0: all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(whole_from(0))
         ->capture_default_str();
 }
 
 void add_optimizer_options(CLI::App& c, Train& o) {
-    c.add_option("--epochs", o.epochs, "(default: published)")->check(CLI::PositiveNumber);
-    c.add_option("--batch", o.batch, "images a step (default: published)")->check(CLI::PositiveNumber);
-    c.add_option("--lr", o.lr, "learning rate (default: published)")->check(CLI::PositiveNumber);
+    c.add_option("--epochs", o.epochs, "(default: published)")->check(whole_from(1));
+    c.add_option("--batch", o.batch, "images a step (default: published)")->check(whole_from(1));
+    c.add_option("--lr", o.lr, "learning rate (default: published)")->check(positive());
     add_run_options(c, o.options);
     c.add_option("--loader-threads", o.spec.loop.loader_threads, "threads that decode and augment")
-        ->check(CLI::NonNegativeNumber)
+        ->check(thread_count())
         ->capture_default_str();
-    c.add_option("--seed", o.common.seed, "of the draw, initial values, order and augmentation")->capture_default_str();
+    c.add_option("--seed", o.common.seed, "of the draw, initial values, order and augmentation")
+        ->check(seed_number())
+        ->capture_default_str();
 }
 
 }  // namespace
@@ -212,10 +219,12 @@ void add_train(CLI::App& app, Action& action) {
     c.add_option("--out", o->common.out, "folder for prompts.safetensors, log.jsonl, checkpoint/ and result.json")
         ->required();
     c.add_flag("--fresh", o->spec.fresh, "start again, whatever --out holds");
+    add_wait(c, o->common);
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
         o->config = resolved(c);
+        o->options.check();
         action = [o] { return o->run(); };
     });
 }

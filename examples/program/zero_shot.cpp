@@ -43,7 +43,7 @@ void add_zero_shot(CLI::App& app, Action& action) {
     c.add_option("--class-names", o->class_names, class_names_files);
     c.add_option("--template", o->spec.pattern,
                  "prompt text with {} for the class name (default: the published one of the data set)");
-    c.add_option("--batch", o->spec.batch, "images at a time")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {

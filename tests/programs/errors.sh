@@ -94,6 +94,9 @@ refuse 1 'the teacher sees images of 32' distill --teacher "$data_dir/golden/mod
     --images 64 --class-vectors "$assets/trajectory.safetensors" --depth 3 --out out
 distill 'sees one image alone' --batch 1
 distill 'sees one image alone' --batch 8 --accumulate 8
+# shellcheck disable=SC2086  # a list of options
+run 0 distill $models --data "$fashion" --images 64 --epochs 1 --depth 3 --fresh --out out --batch 1000000000
+check "a batch of all images is told" grep -q 'each epoch is one batch of all 64' stdout
 
 refuse 1 "unknown data set 'fashion'; known: " zero-shot --weights "$student" --data fashion:/tmp
 refuse 1 'must have the form NAME:ROOT' zero-shot --weights "$student" --data /tmp

@@ -125,9 +125,9 @@ refuse 2 'belong to a student' reproduce few-shot --weights a --epochs 3 --data 
 # shellcheck disable=SC2086
 refuse 2 'cocoop' reproduce base-to-novel $models --learner cocoop --data "$fashion" --out out
 # shellcheck disable=SC2086
-refuse 2 "'x' is not a positive number" reproduce base-to-novel $models --seeds 1,x --data "$fashion" --out out
+refuse 2 "found 'x' in '1,x'" reproduce base-to-novel $models --seeds 1,x --data "$fashion" --out out
 # shellcheck disable=SC2086
-refuse 2 'stands there twice' reproduce base-to-novel $models --seeds 1,1 --data "$fashion" --out out
+refuse 2 'stands twice in' reproduce base-to-novel $models --seeds 1,1 --data "$fashion" --out out
 # shellcheck disable=SC2086
 refuse 2 'only few-shot' reproduce base-to-novel $models --shots 1,2 --data "$fashion" --out out
 # shellcheck disable=SC2086

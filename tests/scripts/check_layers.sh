@@ -33,6 +33,7 @@ BEGIN {
     home["xtensor"] = "promptkd/format/xtensor.hpp"
     home["spng"] = "promptkd/format/png.hpp"
     home["libdeflate"] = "promptkd/format/crc32.hpp"
+    home["xxhash"] = "promptkd/format/digest.hpp"
     home["openssl"] = "promptkd/format/sha256.hpp"
     home["stb"] = "promptkd/format/stb_image.hpp"
     home["webp"] = "promptkd/format/webp.hpp"
@@ -65,7 +66,7 @@ FNR == 1 {
     else if (target ~ /^mpi\.h/) kind = "MPI"
     else if (target ~ /^(xtensor|xtl)\//) kind = "xtensor"
     else if (target ~ /^(zlib\.h|nlohmann\/)/) kind = "io"
-    else if (target ~ /^(spng|libdeflate|turbojpeg|tiffio|zip|utf8proc)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
+    else if (target ~ /^(spng|libdeflate|turbojpeg|tiffio|zip|utf8proc|xxhash)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
     else if (target ~ /^(openssl|stb|webp)\//) { kind = target; sub(/\/.*$/, "", kind) }
     else if (target ~ /^(doctest\/|benchmark\/|CLI\/|gtest\/)/) kind = "program"
     if (kind == "Eigen") uses_eigen[FILENAME] = 1

@@ -3,6 +3,10 @@
 
 #include <promptkd/core/tensor.hpp>
 
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -58,9 +62,42 @@ struct PromptDesign {
     Index tokens = 0, depth = 0;  ///< vectors of a block, prompted blocks
 };
 
+namespace detail {
+
+/// The depth that the metadata of a prompts file gives for a branch: of the published trainers' design, or of the
+/// settings that this library writes. 0 where nothing tells.
+inline Index recorded_depth(const TensorMap& map, const char* key) {
+    const auto design = map.metadata.find("design");
+    if (design == map.metadata.end()) return 0;
+    const auto json = nlohmann::json::parse(design->second, nullptr, false);
+    return json.is_object() && json.contains(key) && json.at(key).is_number_integer() ? json.at(key).get<Index>() : 0;
+}
+
+/// Throws Error naming a tensor that a branch lacks: one in front of others, or up to the recorded depth.
+inline void require_complete(const TensorMap& map, const std::string& shallow, const std::string& encoder,
+                             Index recorded) {
+    Index deepest = 0;
+    const std::string first = deep_name(encoder, 0);
+    const std::size_t number = first.find('0');
+    for (auto it = map.tensors.lower_bound(encoder); it != map.tensors.end() && it->first.starts_with(encoder); ++it)
+        if (it->first.ends_with(first.substr(number + 1)))
+            deepest = std::max(deepest, static_cast<Index>(std::atoll(it->first.c_str() + number)));
+    const bool any = deepest > 0 || map.contains(shallow);
+    const Index depth = std::max(deepest + (any ? 1 : 0), recorded);
+    require(depth == 0 || map.contains(shallow), map.source, ": incomplete prompts: tensor '", shallow, "' is missing");
+    for (Index block = 1; block < depth; ++block)
+        require(map.contains(deep_name(encoder, block)), map.source, ": incomplete prompts: tensor '",
+                deep_name(encoder, block), "' is missing");
+}
+
+}  // namespace detail
+
 /// Of the branch whose first prompts are called `shallow`, the deeper ones below `encoder`. Throws Error for another
-/// shape.
+/// shape, and naming the tensor where one in front of others, or of the depth that the file records, is missing.
 inline PromptDesign prompt_design(const TensorMap& map, const std::string& shallow, const std::string& encoder) {
+    const bool visual = shallow == visual_prompt_name;
+    detail::require_complete(map, shallow, encoder,
+                             detail::recorded_depth(map, visual ? "vision_depth" : "language_depth"));
     if (!map.contains(shallow)) return {};
     const Shape& shape = map.at(shallow).shape;
     require(shape.size() == 2, map.source, ": '", shallow, "' has shape ", to_string(shape),

@@ -14,6 +14,8 @@ PromptLayers<typename D::Scalar> register_prompts(ParamSet<D>& params, const std
                                                   const std::string& encoder, Index tokens, Index depth, Index width) {
     PromptLayers<typename D::Scalar> prompts;
     if (tokens <= 0 || depth <= 0) return prompts;
+    constexpr Index most = 10000;  // attention over so many positions is hopeless already
+    require(tokens <= most, tokens, " prompt vectors in a block: at most ", most, " are possible");
     prompts.tokens = tokens;
     prompts.layers.push_back(&params.add(shallow, {tokens, width}));
     for (Index i = 1; i < depth; ++i) prompts.layers.push_back(&params.add(deep_name(encoder, i), {tokens, width}));

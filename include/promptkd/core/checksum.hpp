@@ -28,6 +28,9 @@ public:
     /// Adds the bytes of a text and their number.
     void add(const std::string& text) { add(text.data(), text.size()); }
 
+    /// As a number.
+    std::uint64_t value() const { return state_; }
+
     /// 16 hexadecimal digits.
     std::string text() const {
         char digits[17];

@@ -5,6 +5,7 @@
 #include <promptkd/core/image.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,6 +19,12 @@ enum class Split { train, test };
 /// "train" or "test".
 inline const char* name_of(Split split) { return split == Split::train ? "train" : "test"; }
 
+/// What tells one state of an image from another without reading it.
+struct ImageVersion {
+    std::int64_t size = 0;      ///< bytes
+    std::int64_t modified = 0;  ///< of a file the modification time in nanoseconds; of bytes in memory their checksum
+};
+
 /// Where images come from: files, or arrays in memory. All members may be called from several threads at once.
 class ImageSource {
 public:
@@ -28,6 +35,18 @@ public:
     virtual void load(Index i, Image& out) const = 0;
     /// What to call image `i` in messages and results: its path, or its place in an array file.
     virtual std::string name(Index i) const = 0;
+    /// The state of image `i`; zeros where nothing is known, or it cannot be found.
+    virtual ImageVersion version(Index /*i*/) const { return {}; }
+    /// The bytes of image `i` as they are stored, or its pixels; empty where it cannot be read.
+    virtual std::string contents(Index i) const {
+        Image image;
+        try {
+            load(i, image);
+        } catch (const Error&) {  // whoever asks wants to tell states apart: unreadable is one of them
+            return {};
+        }
+        return {image.pixels.begin(), image.pixels.end()};
+    }
 };
 
 /// One image of a data set: where it is in the source, and its class (−1: unlabelled).
@@ -52,6 +71,10 @@ struct Dataset {
     Index label(Index i) const { return item(i).label; }
     /// Path or display name of item `i`.
     std::string item_name(Index i) const { return source->name(item(i).source); }
+    /// The state of item `i`, see ImageSource.
+    ImageVersion version(Index i) const { return source->version(item(i).source); }
+    /// The bytes of item `i`, see ImageSource.
+    std::string contents(Index i) const { return source->contents(item(i).source); }
     /// Image of item `i` into `out`, whose memory is reused. Throws Error naming the image when it cannot be read.
     void load(Index i, Image& out) const { source->load(item(i).source, out); }
     /// Image of item `i`. Throws Error naming the image when it cannot be read.

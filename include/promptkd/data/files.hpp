@@ -5,6 +5,8 @@
 #include <promptkd/format/file.hpp>
 #include <promptkd/format/image.hpp>
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
@@ -24,6 +26,19 @@ public:
 
     Index size() const override { return static_cast<Index>(paths_.size()); }
     std::string name(Index i) const override { return paths_.at(static_cast<std::size_t>(i)); }
+    ImageVersion version(Index i) const override {
+        struct stat status {};
+        if (::stat(paths_.at(static_cast<std::size_t>(i)).c_str(), &status) != 0) return {};
+        constexpr std::int64_t second = 1000000000;
+        return {static_cast<std::int64_t>(status.st_size), status.st_mtim.tv_sec * second + status.st_mtim.tv_nsec};
+    }
+    std::string contents(Index i) const override {
+        try {
+            return read_file(paths_.at(static_cast<std::size_t>(i)));
+        } catch (const Error&) {  // see ImageSource
+            return {};
+        }
+    }
     void load(Index i, Image& out) const override { out = read_image(paths_.at(static_cast<std::size_t>(i))); }
 
 private:

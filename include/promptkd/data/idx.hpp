@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/checksum.hpp>
 #include <promptkd/data/dataset.hpp>
 #include <promptkd/format/file.hpp>
 
@@ -107,6 +108,14 @@ public:
 
     Index size() const override { return array_.shape[0]; }
     std::string name(Index i) const override { return name_ + "#" + std::to_string(i); }
+
+    /// The pixels are in memory: their checksum stands for the time.
+    ImageVersion version(Index i) const override {
+        const Index n = array_.shape[1] * array_.shape[2];
+        Checksum sum;
+        sum.add(array_.bytes.data() + i * n, static_cast<std::size_t>(n));
+        return {n, static_cast<std::int64_t>(sum.value())};
+    }
 
     void load(Index i, Image& out) const override {
         require(i >= 0 && i < size(), name_, ": image ", i, " does not exist, there are ", size());

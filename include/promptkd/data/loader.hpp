@@ -13,6 +13,7 @@
 #include <functional>
 #include <limits>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <string>
 #include <system_error>
@@ -223,6 +224,10 @@ private:
             }
         } catch (const Error& error) {
             slot.errors.push_back(decoded ? data_.item_name(i) + ": " + error.what() : error.what());
+            return;
+        } catch (const std::bad_alloc&) {  // a single huge image; the others go on
+            slot.scratch = Image();
+            slot.errors.push_back(data_.item_name(i) + ": this image is too large for the memory there is");
             return;
         }
         slot.batch.labels.push_back(data_.label(i));

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <promptkd/core/checksum.hpp>
+#include <promptkd/distill/target_parts.hpp>
 #include <promptkd/distill/teachers.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/train/image_feed.hpp>
 #include <promptkd/train/label_feed.hpp>
@@ -10,6 +12,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace promptkd {
@@ -50,6 +54,8 @@ public:
             const float* row = table_.row(view, image);
             require(row[0] == row[0], "image ", image,
                     " has no stored target; it could not be read when they were made");
+            require(std::all_of(row, row + table_.size, [](float x) { return std::isfinite(x); }), "image ", image,
+                    ": its stored target holds NaN or infinity");
             std::copy_n(row, table_.size, staged + i * table_.size);
         }
         targets_.upload(batch.size * table_.size);
@@ -112,8 +118,8 @@ inline void require_same_fingerprint(const Fingerprint& stored, const Fingerprin
     for (const auto& [part, value] : now.items()) {
         const bool known = stored.is_object() && stored.contains(part);
         require(known && stored.at(part) == value, path, ": these targets were made for something else: the ", part,
-                known ? concat(" (", stored.at(part).dump(), ") are not those of this run (", value.dump(), ")")
-                      : concat(" (", value.dump(), " here) are not in the file"),
+                known ? concat(" (", json_text(stored.at(part)), ") are not those of this run (", json_text(value), ")")
+                      : concat(" (", json_text(value), " here) are not in the file"),
                 "; write them again");
     }
 }
@@ -123,50 +129,124 @@ inline Index count_views(const TrainingLoopConfig& config) {
     return config.fixed_views || config.augmentation == Augmentation::none ? 1 : config.schedule.max_epoch;
 }
 
+namespace detail {
+
+/// Throws Error naming the image whose target, one of (batch, size) values, holds NaN or infinity.
+template <class T>
+void require_finite_targets(const T* values, Index size, const Batch& batch, const Dataset& data) {
+    for (Index k = 0; k < batch.size * size; ++k)
+        require(std::isfinite(static_cast<double>(values[k])),
+                data.item_name(batch.indices[static_cast<std::size_t>(k / size)]),
+                ": the teacher makes NaN or infinity of this image");
+}
+
+/// Computes a TargetTable view by view.
+template <Device D>
+class TargetComputation {
+public:
+    using T = typename D::Scalar;
+
+    /// See compute_targets(). All references must outlive this.
+    TargetComputation(D& device, TeacherSource<D>& teacher, const Dataset& data, const TrainingLoopConfig& config)
+        : device_(device),
+          teacher_(teacher),
+          data_(data),
+          config_(config),
+          views_(count_views(config)),
+          size_(teacher.size()),
+          values_(static_cast<std::size_t>(views_ * data.size() * size_), std::numeric_limits<float>::quiet_NaN()),
+          host_(static_cast<std::size_t>(config.batch * size_)),
+          loader_(data, loading()),
+          feed_(device, config.batch, config.preprocessing) {}
+
+    /// All views, from where `parts` (may be null) stand.
+    TargetTable run(const std::function<void(Index, Index)>& progress, TargetParts* parts) {
+        TargetParts::Position at;
+        if (parts)
+            at = parts->restore(size_, [this](Index view, Index image, const float* row) { keep(view, image, row); });
+        done_ = at.view * data_.size() + at.images;
+        for (Index view = at.view; view < views_; ++view) {
+            start(view, view == at.view ? at : TargetParts::Position());
+            while (const Batch* batch = loader_.next()) {
+                compute(*batch, view);
+                if (parts) parts->add(*batch, host_.data(), size_, skipped_ || loader_.unreadable() > 0);
+                if (progress) progress(done_, views_ * data_.size());
+            }
+            if (parts) parts->end_view();
+        }
+        TargetTable table;
+        table.views = views_;
+        table.images = data_.size();
+        table.size = size_;
+        table.values = make_tensor(std::move(values_), {views_, data_.size(), size_});
+        return table;
+    }
+
+private:
+    LoaderOptions loading() const {
+        LoaderOptions o;
+        o.batch = config_.batch;
+        o.preprocessing = config_.preprocessing;
+        o.further = config_.further;
+        o.augmentation = config_.augmentation;
+        o.seed = config_.view_seed.value_or(config_.seed);
+        o.threads = config_.loader_threads;
+        o.warn = config_.warn;
+        return o;
+    }
+
+    /// Behind the batches that were done before. Where every image of theirs was readable, they are the first ones of
+    /// the order; else what they were is found by reading them again.
+    void start(Index view, const TargetParts::Position& at) {
+        const auto epoch = static_cast<std::uint32_t>(view);
+        std::vector<Index> order =
+            config_.shuffle ? shuffled(data_.size(), config_.seed, epoch) : in_order(data_.size());
+        skipped_ = at.skipped;
+        if (!at.skipped) order.erase(order.begin(), order.begin() + std::min(at.images, data_.size()));
+        loader_.start(std::move(order), epoch);
+        for (Index i = 0; at.skipped && i < at.batches; ++i) loader_.next();
+    }
+
+    void compute(const Batch& batch, Index view) {
+        const T* images = feed_.upload(batch);
+        teacher_.prepare(batch, view);
+        const T* targets = teacher_.targets(images, batch.size);
+        device_.download(host_.data(), targets, static_cast<std::size_t>(batch.size * size_) * sizeof(T));
+        require_finite_targets(host_.data(), size_, batch, data_);
+        for (Index i = 0; i < batch.size; ++i)
+            keep(view, batch.indices[static_cast<std::size_t>(i)], host_.data() + i * size_);
+        done_ += batch.size;
+    }
+
+    template <class V>
+    void keep(Index view, Index image, const V* row) {
+        require(view < views_ && image >= 0 && image < data_.size(), data_.name, ": a kept target of image ", image,
+                " in view ", view, ", which there is not");
+        float* to = values_.data() + (view * data_.size() + image) * size_;
+        for (Index j = 0; j < size_; ++j) to[j] = static_cast<float>(row[j]);
+    }
+
+    D& device_;
+    TeacherSource<D>& teacher_;
+    const Dataset& data_;
+    const TrainingLoopConfig& config_;
+    Index views_, size_, done_ = 0;
+    bool skipped_ = false;  ///< an image of the view at hand could not be read in an earlier run
+    std::vector<float> values_;
+    std::vector<T> host_;
+    BatchLoader loader_;
+    ImageFeed<D> feed_;
+};
+
+}  // namespace detail
+
 /// The targets of every image of `data` in all the views that a run of `config` sees, computed in the batches of that
-/// run, so that training from them repeats training with the teacher bit for bit. `progress(done, all)` may be empty.
+/// run, so that training from them repeats training with the teacher bit for bit. `progress(done, all)` may be empty;
+/// `parts`, where there are any, keep what is done on the disk, and what they hold is not computed again.
 template <Device D>
 TargetTable compute_targets(D& device, TeacherSource<D>& teacher, const Dataset& data, const TrainingLoopConfig& config,
-                            const std::function<void(Index, Index)>& progress) {
-    using T = typename D::Scalar;
-    TargetTable table;
-    table.views = count_views(config);
-    table.images = data.size();
-    table.size = teacher.size();
-    const Index row = table.size;
-    std::vector<float> values(static_cast<std::size_t>(table.views * table.images * row),
-                              std::numeric_limits<float>::quiet_NaN());
-    LoaderOptions loading;
-    loading.batch = config.batch;
-    loading.preprocessing = config.preprocessing;
-    loading.further = config.further;
-    loading.augmentation = config.augmentation;
-    loading.seed = config.view_seed.value_or(config.seed);
-    loading.threads = config.loader_threads;
-    loading.warn = config.warn;
-    BatchLoader loader(data, loading);
-    ImageFeed<D> feed(device, config.batch, config.preprocessing);
-    std::vector<T> host(static_cast<std::size_t>(config.batch * row));
-    Index done = 0;
-    for (Index view = 0; view < table.views; ++view) {
-        const auto epoch = static_cast<std::uint32_t>(view);
-        loader.start(config.shuffle ? shuffled(data.size(), config.seed, epoch) : in_order(data.size()), epoch);
-        while (const Batch* batch = loader.next()) {
-            const T* images = feed.upload(*batch);
-            teacher.prepare(*batch, view);
-            const T* targets = teacher.targets(images, batch->size);
-            device.download(host.data(), targets, static_cast<std::size_t>(batch->size * row) * sizeof(T));
-            for (Index i = 0; i < batch->size; ++i)
-                for (Index j = 0; j < row; ++j)
-                    values[static_cast<std::size_t>(
-                        (view * table.images + batch->indices[static_cast<std::size_t>(i)]) * row + j)] =
-                        static_cast<float>(host[static_cast<std::size_t>(i * row + j)]);
-            done += batch->size;
-            if (progress) progress(done, table.views * table.images);
-        }
-    }
-    table.values = make_tensor(std::move(values), {table.views, table.images, row});
-    return table;
+                            const std::function<void(Index, Index)>& progress, TargetParts* parts = nullptr) {
+    return detail::TargetComputation<D>(device, teacher, data, config).run(progress, parts);
 }
 
 }  // namespace promptkd

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/distill/stored_targets.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
@@ -26,8 +27,8 @@ inline void write_targets(const std::string& path, const StoredTargetsFile& file
     map.tensors["class_vectors"] = file.class_vectors;
     map.metadata["format"] = "promptkd.targets";
     map.metadata["kind"] = file.features ? "features" : "logits";
-    map.metadata["class_names"] = nlohmann::json(file.class_names).dump();
-    map.metadata["fingerprint"] = file.fingerprint.dump();
+    map.metadata["class_names"] = json_text(nlohmann::json(file.class_names));
+    map.metadata["fingerprint"] = json_text(file.fingerprint);
     write_safetensors(path, map);
 }
 

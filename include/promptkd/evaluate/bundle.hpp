@@ -5,6 +5,7 @@
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/evaluate/mixture_tensors.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
@@ -182,7 +183,7 @@ inline TensorMap make_bundle(const BundleParts& parts) {
     bundle.metadata = branch.metadata;
     bundle.metadata["format"] = bundle_format;
     bundle.metadata["format_version"] = std::to_string(bundle_version);
-    bundle.metadata["class_names"] = nlohmann::json(parts.class_names).dump();
+    bundle.metadata["class_names"] = json_text(nlohmann::json(parts.class_names));
     std::vector<std::string> required = parts.required;
     if (parts.mixture) {
         save_mixture(*parts.mixture, bundle);
@@ -193,8 +194,8 @@ inline TensorMap make_bundle(const BundleParts& parts) {
         required.push_back("tower");
     const bool listed = std::find(required.begin(), required.end(), "preprocessing") != required.end();
     if (branch.metadata.count(preprocessing_key) != 0 && !listed) required.push_back("preprocessing");
-    if (!required.empty()) bundle.metadata["requires"] = nlohmann::json(required).dump();
-    for (const auto& [key, note] : parts.notes) bundle.metadata[key] = note.dump();
+    if (!required.empty()) bundle.metadata["requires"] = json_text(nlohmann::json(required));
+    for (const auto& [key, note] : parts.notes) bundle.metadata[key] = json_text(note);
     return bundle;
 }
 

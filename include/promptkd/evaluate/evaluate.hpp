@@ -8,6 +8,7 @@
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/train/image_feed.hpp>
 
+#include <cmath>
 #include <concepts>
 #include <functional>
 #include <string>
@@ -72,6 +73,21 @@ private:
     F function_;
 };
 
+namespace detail {
+
+/// Throws Error naming the image whose row of `rows` (batch, …) holds NaN or infinity, and where a file that they were
+/// made of was cut short.
+template <class T>
+void require_finite_rows(const std::vector<T>& rows, const Batch& batch, const Dataset& data) {
+    require_intact_mappings();
+    const auto width = rows.size() / static_cast<std::size_t>(batch.size);
+    for (std::size_t k = 0; k < rows.size(); ++k)
+        require(std::isfinite(static_cast<double>(rows[k])), data.item_name(batch.indices[k / width]),
+                ": the model makes NaN or infinity of this image");
+}
+
+}  // namespace detail
+
 /// What `encoder` makes of every image of `data`, in its order. Throws Error when there is no image.
 template <Device D, FeatureEncoder<D> Encoder>
 FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, const Dataset& data,
@@ -97,6 +113,7 @@ FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, con
         const T* features = encoder.encode(feed.upload(*batch), batch->size);
         host.resize(static_cast<std::size_t>(batch->size * embed));
         device.download(host.data(), features, host.size() * sizeof(T));
+        detail::require_finite_rows(host, *batch, data);
         set.values.insert(set.values.end(), host.begin(), host.end());
         set.labels.insert(set.labels.end(), batch->labels.begin(), batch->labels.end());
         set.indices.insert(set.indices.end(), batch->indices.begin(), batch->indices.end());

@@ -6,6 +6,7 @@
 #include <promptkd/image/preprocess.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -66,6 +67,8 @@ public:
             const std::vector<T> plain = student_.probabilities(images_.data(), 1);
             p.assign(plain.begin(), plain.end());
         }
+        require_intact_mappings();
+        for (const double value : p) require(std::isfinite(value), "the student makes NaN or infinity of this image");
         std::vector<std::size_t> order(p.size());
         std::iota(order.begin(), order.end(), std::size_t{0});
         std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });

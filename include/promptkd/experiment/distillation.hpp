@@ -6,6 +6,8 @@
 #include <promptkd/experiment/closed_form/mixture_stage.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/student_encoder.hpp>
+#include <promptkd/format/folder_lock.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/train/selection.hpp>
 
 #include <algorithm>
@@ -30,6 +32,7 @@ public:
                     const Ranks<D>& ranks = {})
         : setup_(device, spec, observer, ranks), mixture_(setup_) {
         build_student();
+        if (!spec.loop.out.empty()) setup_.spec.loop.inputs = setup_.inputs();
     }
 
     DistillationRun(const DistillationRun&) = delete;
@@ -60,7 +63,7 @@ public:
         const Index steps = count_steps(setup_.spec.loop, outcome.images);
         setup_.observer.on_start({outcome.images, outcome.classes, student_->params().size(), steps});
         TrainingStage stage("distil", steps, setup_.observer);
-        TrainingLoopConfig loop = stage.connect(setup_.spec.loop, setup_.spec.fresh);
+        TrainingLoopConfig loop = stage.connect(setup_.spec.loop, outcome.images, setup_.spec.fresh);
         write_settings();
         loop.rank = setup_.ranks.rank();
         loop.ranks = setup_.ranks.size();
@@ -79,11 +82,13 @@ public:
         } else {
             BestEpoch best(pipeline, [this] { return validation_accuracy(); });
             outcome.training = TrainingLoop(best, setup_.images.train, loop).run();
+            if (outcome.training.interrupted) return outcome;
             best.select();
             outcome.selection = EpochSelection{best.best_epoch() + 1, loop.schedule.max_epoch, best.best_score(),
                                                setup_.images.validation.size()};
         }
         stage.end();
+        if (outcome.training.interrupted) return outcome;
         if (setup_.spec.is_mixed()) mixture_.add(*student_);
         return outcome;
     }
@@ -163,7 +168,7 @@ private:
             return std::make_unique<StoredTargets<D>>(
                 setup_.device,
                 teacher_targets(setup_.device, setup_.spec, setup_.spec.loop, setup_.images.train, setup_.teachers,
-                                setup_.observer),
+                                {setup_.observer}),
                 batch);
         auto live = std::make_unique<LiveTeachers<D>>(setup_.device, given_by_teachers(setup_.spec.loss.kd), batch);
         setup_.teachers.add_to(*live);
@@ -200,7 +205,7 @@ private:
     void write_settings() const {
         if (setup_.spec.loop.out.empty() || !setup_.ranks.is_root()) return;
         make_directories(setup_.spec.loop.out);
-        write_atomically(setup_.spec.loop.out + "/config.json", setup_.spec.settings.dump(2) + "\n");
+        write_atomically(setup_.spec.loop.out + "/config.json", json_text(setup_.spec.settings, 2) + "\n");
     }
 
     DistillationSetup<D> setup_;
@@ -210,15 +215,17 @@ private:
 };
 
 /// Distils as `spec` says: into its output folder log.jsonl, log.csv, checkpoint/, config.json and bundle.safetensors,
-/// and results where there are labelled images to test on.
+/// and results where there are labelled images to test on. An interrupted run leaves log and checkpoint alone.
 template <Device D>
 DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& observer = silent_observer(),
                         const Ranks<D>& ranks = {}) {
     const std::string& out = spec.loop.out;
-    if (!out.empty()) make_directories(out);  // before the long part: a folder that cannot be written is an early error
+    std::shared_ptr<const FolderLock> lock;  // before the long part: a folder that cannot be written is an early error
+    if (!out.empty() && ranks.is_root()) lock = FolderLock::acquire(out);
     DistillationRun<D> session(device, spec, observer, ranks);
     DistillationOutcome outcome;
     static_cast<TrainingOutcome&>(outcome) = session.train();
+    if (outcome.training.interrupted) return outcome;
     outcome.closed_form = session.closed_form();
     outcome.mixture = session.mixture();
     if (!out.empty()) {

@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -58,6 +59,25 @@ public:
         return load_class_vectors(file, classes(), student_model.vision().embed(), observer).template to<T>();
     }
 
+    /// Fingerprints of everything that the result is made of.
+    nlohmann::json inputs() const {
+        nlohmann::json all = images_identity(images.train, parse_data_spec(spec.data.source).root, spec.data.verify);
+        teachers.add_inputs(all);
+        all["weights of the student"] = weights_identity(student_map);
+        const std::pair<const char*, std::string> files[] = {
+            {"vocabulary", spec.needs_vocabulary() ? spec.vocabulary : ""},
+            {"stored targets", spec.stored_targets},
+            {"initial prompts and projector", spec.init},
+            {"class vectors", spec.teacher.class_vectors},
+            {"class vectors of the student", spec.mixture.student_text}};
+        for (const auto& [name, path] : files)
+            if (!path.empty()) all[name] = fingerprint_of_file(path);
+        if (images.validation.size() > 0)
+            all["validation images"] =
+                detail::sha256_of_images(images.validation, [this](Index i) { return images.validation.item_name(i); });
+        return all;
+    }
+
     D& device;                                ///< where it computes
     Observer& observer;                       ///< whom it tells
     Ranks<D> ranks;                           ///< who computes
@@ -88,6 +108,7 @@ private:
         }
         stored = read_targets(path);
         require_same_names(*stored, class_names(), path);
+        warn_of_precision();
         require_same_fingerprint(stored->fingerprint, fingerprint, path);
         const bool features = spec.loss.kd != KdLoss::logits;
         require(stored->features == features, path, ": holds the teacher's ", stored->features ? "features" : "logits",
@@ -95,6 +116,23 @@ private:
         require(stored->table.views >= count_views(spec.loop), path, ": holds the views of ", stored->table.views,
                 " epochs, this run has ", count_views(spec.loop));
         fingerprint = stored->fingerprint;
+    }
+
+    static std::string fingerprint_of_file(const std::string& path) { return promptkd::fingerprint(path); }
+
+    /// Targets of another precision are of use, but they do not make the live teacher's student.
+    void warn_of_precision() {
+        const auto precision = [](const Fingerprint& print) {
+            const bool told = print.contains("precision") && print["precision"].is_string();
+            return told ? print["precision"].template get<std::string>() : std::string("f32");
+        };
+        const std::string then = precision(stored->fingerprint);
+        const std::string now = precision(fingerprint);
+        if (then != now)
+            observer.on_warning(concat(spec.stored_targets, ": these targets were computed in ", then,
+                                       ", this run computes in ", now,
+                                       ": the student is not, to the last bit, that of a live teacher"));
+        fingerprint.erase("precision");
     }
 
     /// Decides what the student is compared with.

@@ -6,6 +6,7 @@
 #include <promptkd/experiment/data.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/models.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/op/cosine.hpp>
 
@@ -118,21 +119,22 @@ TensorMap encode_lines(D& device, const ClipModel<D>& model, const EncodingSpec&
     if (spec.normalize) normalize_rows(features, model.text().embed());
     TensorMap out;
     out.tensors["text_features"] = make_tensor(std::move(features), {rows.count, model.text().embed()});
-    out.metadata["texts"] = nlohmann::json(spec.texts).dump();
+    out.metadata["texts"] = json_text(nlohmann::json(spec.texts));
     return out;
 }
 
 template <Device D>
 TensorMap encode_dataset(D& device, const ClipModel<D>& model, const EncodingSpec& spec, Observer& observer) {
     const Dataset data = open_dataset(spec.data, Split::test, {}, FolderLabels::none, teller(observer));
-    FrozenImageTower<D> tower(device, model, nullptr, spec.batch);
+    const Index batch = fitting_batch(spec.batch, data);
+    FrozenImageTower<D> tower(device, model, nullptr, batch);
     TowerEncoder<D> encoder{tower, spec.normalize};
-    auto set = encode_images(device, encoder, data, {"encode", spec.batch, observer});
+    auto set = encode_images(device, encoder, data, {"encode", batch, observer});
     nlohmann::json files = nlohmann::json::array();
     for (const Index i : set.indices) files.push_back(data.item_name(i));
     TensorMap out;
     out.tensors["image_features"] = make_tensor(std::move(set.values), {set.size(), tower.embed()});
-    out.metadata["images"] = files.dump();
+    out.metadata["images"] = json_text(files);
     return out;
 }
 

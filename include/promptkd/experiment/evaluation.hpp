@@ -22,6 +22,9 @@ struct EncodingStage {
     Observer& observer;  ///< whom it tells
 };
 
+/// `batch`, or the number of images where that is less: memory is planned for what there is.
+inline Index fitting_batch(Index batch, const Dataset& data) { return std::clamp<Index>(data.size(), 1, batch); }
+
 /// Features of all images through `encoder` (encode(device images, n), preprocessing(), embed()), the images divided
 /// among the ranks.
 template <Device D, class Encoder>
@@ -32,7 +35,7 @@ FeatureSet<typename D::Scalar> encode_images(D& device, Encoder& encoder, const 
     EvaluationOptions options;
     options.batch = how.batch;
     options.progress = [&](Index done, Index) { stage.update(done); };
-    options.warn = [&](const std::string& text) { how.observer.on_warning(text); };
+    options.warn = [&](const std::string& text) { how.observer.on_skipped(text); };
     FeatureSet<T> set = collect_features(device, ranks, encoder, data, options);
     stage.end();
     return set;

@@ -23,6 +23,7 @@ struct DistillationData {
     ClassSubset classes = ClassSubset::all;  ///< whose images are seen (labelled images)
     Index validation = 0;                    ///< images of each class held out to choose the best epoch on; 0: none,
                                              ///< the student is the one after the last epoch
+    bool verify = false;                     ///< the identity of a run counts the bytes of the images too
     std::string evaluation;                  ///< labelled images to test on; empty: the test part of `source`
     double holdout = 0;  ///< images of each class (below 1: that share) that are tested on instead; 0: none
 };

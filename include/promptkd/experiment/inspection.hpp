@@ -118,6 +118,9 @@ inline WeightsInspection inspect_weights(const TensorMap& map) {
     }
     for (const char* key : {"file_format", "naming", "learner", "epoch"})
         if (map.metadata.count(key) != 0) out.origin[key] = map.metadata.at(key);
+    for (const auto& [name, tensor] : map.tensors)
+        if (out.problem.empty() && !name.ends_with("attn_mask") && !all_finite(tensor))
+            out.problem = concat("tensor '", name, "' holds NaN or infinity");
     if (out.kind == WeightsKind::clip) detail::inspect_model(map, out);
     if (out.kind == WeightsKind::bundle) detail::inspect_bundle(map, out);
     if (out.kind == WeightsKind::learner || out.kind == WeightsKind::bundle) detail::inspect_learned(map, out);

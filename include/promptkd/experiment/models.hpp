@@ -84,7 +84,12 @@ std::vector<typename D::Scalar> text_features(D& device, const ClipModel<D>& mod
     const Tokenizer tokenizer = load_tokenizer(texts.vocabulary);
     const TokenRows tokens =
         tokenize_classes(tokenizer, model.text().config(), model.source(), texts.names, texts.pattern);
-    return class_vectors(device, model, tokens, prompts);
+    auto vectors = class_vectors(device, model, tokens, prompts);
+    const std::size_t width = vectors.size() / texts.names.size();
+    for (std::size_t k = 0; k < vectors.size(); ++k)
+        require(std::isfinite(static_cast<double>(vectors[k])), model.source(),
+                ": the text branch makes NaN or infinity of the class '", texts.names[k / width], "'");
+    return vectors;
 }
 
 }  // namespace promptkd

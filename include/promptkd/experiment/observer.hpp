@@ -51,13 +51,18 @@ public:
     virtual void on_step(const StepRecord&) {}
     /// After each epoch, its checkpoint written.
     virtual void on_epoch(const Progress&) {}
-    /// Something the user should know and that does not end the run: an image that cannot be read, say.
+    /// An image cannot be read and is left out, which one and why; said again whenever it is asked for.
+    virtual void on_skipped(const std::string& text) { on_warning("skipped: " + text); }
+    /// Something the user should know and that does not end the run.
     virtual void on_warning(const std::string&) {}
     /// What the run has decided where the specification left it open.
     virtual void on_note(const std::string&) {}
     /// Asked after each epoch; true ends the training as if it had been the last one. Of several processes the first
     /// decides for all.
     virtual bool wants_stop() { return false; }
+    /// Asked after each training step of a single process; true ends the run there, with a checkpoint from which the
+    /// same run goes on. Nothing else is written.
+    virtual bool is_interrupted() { return false; }
 };
 
 /// The observer that keeps silent.

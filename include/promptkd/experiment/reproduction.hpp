@@ -7,6 +7,8 @@
 #include <promptkd/experiment/report/make.hpp>
 #include <promptkd/experiment/report/markdown.hpp>
 #include <promptkd/experiment/reproduction/stage_runner.hpp>
+#include <promptkd/format/folder_lock.hpp>
+#include <promptkd/format/json_text.hpp>
 
 #include <string>
 #include <vector>
@@ -33,7 +35,7 @@ inline ReproductionResult read_reproduction(const ReproductionPlan& plan) {
 /// Writes report.json, report.md and report.html into a folder.
 inline void write_report(const std::string& folder, const ReproductionReport& report) {
     make_directories(folder);
-    write_atomically(folder + "/report.json", to_json(report).dump(2) + "\n");
+    write_atomically(folder + "/report.json", json_text(to_json(report), 2) + "\n");
     write_atomically(folder + "/report.md", to_markdown(report));
     write_atomically(folder + "/report.html", to_html(report));
 }
@@ -60,12 +62,14 @@ template <Device D>
 ReproductionResult run(D& device, const ReproductionPlan& plan, ReproductionObserver& observer) {
     const ReproductionSpec& spec = plan.spec;
     require(!spec.out.empty(), "reproduction: there is no output folder");
-    make_directories(spec.out);
+    const auto lock = FolderLock::acquire(spec.out);
     if (spec.fresh) detail::forget_results(plan);
     const Index total = static_cast<Index>(plan.stages.size());
     for (Index i = 0; i < total; ++i) {
         const ReproductionStage& stage = plan.stages[static_cast<std::size_t>(i)];
-        if (StageResultFile(spec.out, stage).state() == StageState::done) continue;
+        const StageResultFile file(spec.out, stage);
+        file.verify();
+        if (file.state() == StageState::done) continue;
         observer.on_stage(stage, i + 1, total);
         const bool done = detail::StageRunner<D>(device, spec, observer).run(stage);
         write_report(spec.out, read_reproduction(plan).report);

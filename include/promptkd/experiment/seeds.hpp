@@ -33,7 +33,8 @@ Spec with_seed(Spec spec, std::uint64_t seed) {
 }
 
 /// Runs `spec` once for each seed: run(spec) → outcome, then done(SeedRun) before the next one begins. One seed keeps
-/// the output folder OUT, several have OUT/seedN each. Throws Error when there is no seed or one is given twice.
+/// the output folder OUT, several have OUT/seedN each. An interrupted run is the last one. Throws Error when there is
+/// no seed or one is given twice.
 template <class Spec, class Run, class Done>
 auto run_over_seeds(const Spec& spec, const std::vector<std::uint64_t>& seeds, const Run& run, const Done& done) {
     using Outcome = decltype(run(spec));
@@ -47,6 +48,8 @@ auto run_over_seeds(const Spec& spec, const std::vector<std::uint64_t>& seeds, c
         Spec one = with_seed(spec, seed);
         if (seeds.size() > 1 && !spec.loop.out.empty()) one.loop.out = spec.loop.out + "/seed" + std::to_string(seed);
         runs.push_back({seed, one.loop.out, run(one)});
+        if constexpr (requires { runs.back().outcome.training.interrupted; })
+            if (runs.back().outcome.training.interrupted) return runs;
         done(runs.back());
     }
     return runs;

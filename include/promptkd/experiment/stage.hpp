@@ -72,13 +72,15 @@ public:
     TrainingStage(const std::string& name, Index steps, Observer& observer)
         : steps_(steps), observer_(observer), stage_(name, "steps", steps, observer) {}
 
-    /// `loop` with callbacks into this, which must outlive it. A checkpoint of the same run in the output folder is
-    /// continued unless `fresh`; of another run, it is an Error.
-    TrainingLoopConfig connect(TrainingLoopConfig loop, bool fresh) {
-        loop.resume = !fresh && finds_checkpoint(loop);
+    /// `loop` over `images` images with callbacks into this, which must outlive it. A checkpoint of the same run in the
+    /// output folder is continued unless `fresh`; of another run, it is an Error.
+    TrainingLoopConfig connect(TrainingLoopConfig loop, Index images, bool fresh) {
+        loop.resume = !fresh && finds_checkpoint(loop, images);
         loop.on_step = [this](const StepRecord& record) { step(record); };
         loop.on_epoch = [this](const Progress& at) { observer_.on_epoch(at); };
-        loop.warn = [this](const std::string& text) { observer_.on_warning("skipped: " + text); };
+        loop.warn = [this](const std::string& text) { observer_.on_skipped(text); };
+        loop.note = [this](const std::string& text) { observer_.on_warning(text); };
+        loop.interrupted = [this] { return observer_.is_interrupted(); };
         loop.should_stop = [this](const Progress&) { return observer_.wants_stop(); };
         return loop;
     }
@@ -87,10 +89,10 @@ public:
     void end() { stage_.end(); }
 
 private:
-    bool finds_checkpoint(const TrainingLoopConfig& loop) {
+    bool finds_checkpoint(const TrainingLoopConfig& loop, Index images) {
         if (loop.out.empty() || !has_checkpoint(loop.out)) return false;
         Resumption found;
-        read_checkpoint(loop.out, loop.identity, found.at);
+        read_checkpoint(loop.out, run_identity(loop, images), found.at);
         found.steps = steps_;
         found.complete = found.at.step >= steps_ || found.at.epoch >= loop.schedule.max_epoch;
         observer_.on_resume(found);

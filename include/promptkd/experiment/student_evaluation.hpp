@@ -47,10 +47,13 @@ inline TensorMap load_student(const StudentEvaluationSpec& spec, Observer& obser
 template <Device D>
 EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& observer = silent_observer(),
                      const Ranks<D>& ranks = {}) {
-    Classifier<D> student(device, load_student(spec, observer), spec.batch, WeightStorage::packed);
-    const Dataset data = spec.data.open(observer, student.class_names());
+    const TensorMap bundle = load_student(spec, observer);
+    const BundleParts parts = read_bundle(bundle);
+    const Dataset data = spec.data.open(observer, parts.class_names);
+    const Index batch = fitting_batch(spec.batch, data);
+    Classifier<D> student(device, parts, batch, WeightStorage::packed);
     const std::vector<std::string> names = distinct_names(data.class_names, data.class_ids);
-    const EncodingStage stage{"evaluate", spec.batch, observer};
+    const EncodingStage stage{"evaluate", batch, observer};
     if (student.is_mixed()) {
         const auto rows = encode_images(device, student.mixture_encoder(), data, stage, ranks);
         EvaluationResult found = evaluate_mixture(student.mixed(), rows, names, spec.data.subset);

@@ -3,10 +3,16 @@
 
 #include <promptkd/distill/target_file.hpp>
 #include <promptkd/experiment/distillation_spec.hpp>
+#include <promptkd/experiment/inputs.hpp>
 #include <promptkd/experiment/stage.hpp>
+#include <promptkd/format/folder_lock.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
 
 namespace promptkd {
 
@@ -15,6 +21,8 @@ template <Device D>
 Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfig& loop, const Dataset& train,
                            const TeacherSet<D>& teachers) {
     Fingerprint print;
+    if (!std::is_same_v<typename D::Scalar, typename D::Activation>)
+        print["precision"] = name_of(dtype_of<typename D::Activation>);
     print["images"] = images_fingerprint(train, parse_data_spec(spec.data.source).root);
     if (exif_rotation().applied()) print["EXIF rotation"] = "applied";
     teachers.add_inputs(print);
@@ -23,29 +31,53 @@ Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfi
     return print;
 }
 
+/// Whom a computation of targets tells, and where it keeps what is done.
+struct TargetWatch {
+    Observer& observer;            ///< whom it tells
+    TargetParts* parts = nullptr;  ///< null: nothing is kept
+};
+
 /// The targets of all views of a distillation over `train`.
 template <Device D>
 TargetTable teacher_targets(D& device, const DistillationSpec& spec, const TrainingLoopConfig& loop,
-                            const Dataset& train, const TeacherSet<D>& teachers, Observer& observer) {
+                            const Dataset& train, const TeacherSet<D>& teachers, const TargetWatch& watch) {
     LiveTeachers<D> live(device, given_by_teachers(spec.loss.kd), loop.batch);
     teachers.add_to(live);
+    Observer& observer = watch.observer;
     Stage stage("teacher", "images", count_views(loop) * train.size(), observer);
     TrainingLoopConfig watched = loop;
     watched.preprocessing = teachers.model().preprocessing();
     watched.further = live.further_inputs(watched.preprocessing);
-    watched.warn = [&observer](const std::string& text) { observer.on_warning("skipped: " + text); };
-    TargetTable table =
-        compute_targets(device, live, train, watched, [&stage](Index done, Index) { stage.update(done); });
+    watched.warn = [&observer](const std::string& text) { observer.on_skipped(text); };
+    TargetTable table = compute_targets(
+        device, live, train, watched, [&stage](Index done, Index) { stage.update(done); }, watch.parts);
     stage.end();
     return table;
 }
 
+namespace detail {
+
+struct RemoveEmptyFolder {
+    std::string path;
+    ~RemoveEmptyFolder() {
+        std::error_code code;
+        std::filesystem::remove(path, code);
+    }
+};
+
+}  // namespace detail
+
 /// Writes what the teachers of `spec` say of all views of its images to `path`, for DistillationSpec::stored_targets of
-/// a run with the same images and views; returns it. Of the student nothing is looked at.
+/// a run with the same images and views; returns it. Of the student nothing is looked at. What is done is kept in the
+/// folder `path`.parts until the file is there: an interrupted computation goes on.
 template <Device D>
 StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec, const std::string& path,
                                         Observer& observer = silent_observer()) {
     require(spec.teacher.count() > 0, "stored targets need a teacher: give its weights");
+    require_writable(path);
+    const std::string kept = path + ".parts";
+    const detail::RemoveEmptyFolder at_end{kept};  // where nothing was kept, after the lock is gone
+    const auto lock = FolderLock::acquire(kept);
     const DistillationImages images(spec.data, spec.loop, observer);
     const ClassTexts texts = spec.texts(images.train.class_names);
     const TeacherSet<D> teachers(device, spec.teacher, texts, observer);
@@ -58,8 +90,14 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     const Index classes = images.train.classes();
     const Index embed = static_cast<Index>(teachers.class_vectors().size()) / classes;
     file.class_vectors = make_tensor(teachers.class_vectors(), {classes, embed});
-    file.table = teacher_targets(device, spec, loop, images.train, teachers, observer);
+    nlohmann::json identity = images_identity(images.train, parse_data_spec(spec.data.source).root, spec.data.verify);
+    identity["fingerprint"] = file.fingerprint;
+    identity["kind"] = file.features ? "features" : "logits";
+    identity["order"] = {loop.batch, loop.shuffle, loop.seed, count_views(loop)};
+    TargetParts parts(kept, std::move(identity));
+    file.table = teacher_targets(device, spec, loop, images.train, teachers, {observer, &parts});
     write_targets(path, file);
+    parts.remove();
     return file;
 }
 

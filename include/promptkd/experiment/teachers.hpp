@@ -4,6 +4,7 @@
 #include <promptkd/core/checksum.hpp>
 #include <promptkd/distill/stored_targets.hpp>
 #include <promptkd/distill/teachers.hpp>
+#include <promptkd/experiment/inputs.hpp>
 #include <promptkd/experiment/models.hpp>
 
 #include <algorithm>
@@ -120,6 +121,15 @@ public:
             Checksum sum;
             sum.add(t.vectors.data(), t.vectors.size() * sizeof(T));
             print["class vectors" + which] = sum.text();
+        }
+    }
+
+    /// SHA-256 of weights and prompts of each teacher, for the identity of a run.
+    void add_inputs(nlohmann::json& inputs) const {
+        for (std::size_t i = 0; i < teachers_.size(); ++i) {
+            const std::string which = teachers_.size() > 1 ? concat(" of teacher ", i + 1) : " of the teacher";
+            inputs["weights" + which] = weights_identity(teachers_[i]->weights);
+            if (teachers_[i]->prompts) inputs["prompts" + which] = weights_identity(*teachers_[i]->prompts);
         }
     }
 

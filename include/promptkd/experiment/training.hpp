@@ -4,7 +4,10 @@
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/evaluate/learner.hpp>
 #include <promptkd/experiment/few_shot_images.hpp>
+#include <promptkd/experiment/inputs.hpp>
 #include <promptkd/experiment/stage.hpp>
+#include <promptkd/format/folder_lock.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/learner/run.hpp>
 #include <promptkd/train/selection.hpp>
 
@@ -45,6 +48,7 @@ public:
         learner_ = make_learner(spec_.learner, clip(), recipe, spec_.context, train.classes());
         learner_->initialize(spec_.loop.seed, initial_context(clip(), recipe.text, spec_.context));
         trainer_ = trainer_of(training_texts(spec_.learner, clip(), recipe, spec_.context, train.class_names));
+        if (!spec.loop.out.empty()) spec_.loop.inputs = inputs();
     }
 
     /// What the learner learns from.
@@ -62,7 +66,7 @@ public:
         const Index steps = count_steps(spec_.loop, outcome.images);
         observer_.on_start({outcome.images, outcome.classes, learner_->params().size(), steps});
         TrainingStage stage(spec_.learner, steps, observer_);
-        const TrainingLoopConfig loop = stage.connect(spec_.loop, spec_.fresh);
+        const TrainingLoopConfig loop = stage.connect(spec_.loop, outcome.images, spec_.fresh);
         StepOptions how;
         how.batch = loop.batch;
         how.micro_batches = spec_.micro_batches;
@@ -73,6 +77,7 @@ public:
         } else {
             BestEpoch best(pipeline, [this] { return validation_accuracy(); });
             outcome.training = TrainingLoop(best, images_.train, loop).run();
+            if (outcome.training.interrupted) return outcome;
             const bool back = best.select();
             outcome.selection = EpochSelection{back ? best.best_epoch() + 1 : loop.schedule.max_epoch,
                                                loop.schedule.max_epoch, best.best_score(), images_.validation.size()};
@@ -119,7 +124,7 @@ public:
         out.metadata["format"] = "promptkd.prompts";
         out.metadata["learner"] = spec_.learner;
         out.metadata["ctx_init"] = spec_.context.words;
-        out.metadata["config"] = spec_.loop.identity.dump();
+        out.metadata["config"] = json_text(spec_.loop.identity);
         write_safetensors(path, out);
     }
 
@@ -132,6 +137,15 @@ private:
             if (info.published(16).visual == 0) fitting += (fitting.empty() ? "" : ", ") + info.name;
         fail(model_.source(), ": a ModifiedResNet has no transformer blocks for the visual prompts of ",
              find_learner(spec_.learner).title, "; learners that prompt the text branch alone: ", fitting);
+    }
+
+    /// Fingerprints of everything that the result is made of.
+    nlohmann::json inputs() const {
+        const std::string root = parse_data_spec(spec_.data.source).root;
+        nlohmann::json all = images_identity(images_.train, root, spec_.data.verify);
+        all["weights"] = weights_identity(map_);
+        all["vocabulary"] = fingerprint(spec_.vocabulary);
+        return all;
     }
 
     double validation_accuracy() {
@@ -162,14 +176,16 @@ private:
 };
 
 /// Trains as `spec` says: into its output folder log.jsonl, log.csv, checkpoint/ and prompts.safetensors, and results
-/// on the test images.
+/// on the test images. An interrupted run leaves log and checkpoint alone.
 template <Device D>
 LearnerOutcome run(D& device, const TrainingSpec& spec, Observer& observer = silent_observer()) {
     const std::string& out = spec.loop.out;
-    if (!out.empty()) make_directories(out);  // before the long part: a folder that cannot be written is an early error
+    std::shared_ptr<const FolderLock> lock;  // before the long part: a folder that cannot be written is an early error
+    if (!out.empty()) lock = FolderLock::acquire(out);
     TrainingRun<D> session(device, spec, observer);
     LearnerOutcome outcome;
     static_cast<TrainingOutcome&>(outcome) = session.train();
+    if (outcome.training.interrupted) return outcome;
     if (!out.empty()) {
         outcome.prompts = out + "/prompts.safetensors";
         session.write_prompts(outcome.prompts);

@@ -29,6 +29,7 @@ struct FewShotData {
                                ///< epoch on; 0: none, the prompts are those after the last epoch
     std::string evaluation;    ///< labelled images to test on; empty: the test part of `source`
     double holdout = 0;        ///< images of each class (below 1: that share) that are tested on instead; 0: none
+    bool verify = false;       ///< the identity of a run counts the bytes of the images too
 };
 
 /// A whole training of a prompt learner: files in; prompts, log, checkpoint and results out. See run() in

@@ -88,7 +88,8 @@ EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = s
     if (!spec.prompts.empty()) prompts = load_prompts(spec.prompts, observer);
     const Dataset data = spec.data.open(observer);
     const Tokenizer tokenizer = load_tokenizer(spec.vocabulary);
-    ZeroShot<D> clip(device, model, prompts ? &*prompts : nullptr, {"zero-shot", spec.batch, observer});
+    ZeroShot<D> clip(device, model, prompts ? &*prompts : nullptr,
+                     {"zero-shot", fitting_batch(spec.batch, data), observer});
     const std::string pattern = spec.pattern.empty() ? default_template(spec.data.source) : spec.pattern;
     return clip.evaluate(data, tokenizer, pattern, spec.data.subset);
 }

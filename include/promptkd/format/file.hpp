@@ -2,6 +2,8 @@
 #pragma once
 
 #include <promptkd/core/error.hpp>
+#include <promptkd/format/mapping_guard.hpp>
+#include <promptkd/format/temporaries.hpp>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -9,7 +11,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cctype>
 #include <cerrno>
 #include <cstddef>
@@ -80,7 +81,8 @@ inline bool starts_with_ignoring_case(std::string_view text, std::string_view pr
 }  // namespace detail
 
 /// A regular file mapped read-only into memory for as long as the object lives. Nothing is read until it is touched.
-/// Files that this library replaces (see write_atomically) stay readable through existing mappings.
+/// Files that this library replaces (see write_atomically) stay readable through existing mappings; of one that another
+/// program cuts short see require_intact_mappings().
 class MappedFile {
 public:
     /// Maps `path`. Throws Error when it cannot be opened or is not a regular file.
@@ -91,7 +93,9 @@ public:
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
     ~MappedFile() {
-        if (size_ > 0) ::munmap(address_, size_);
+        if (size_ == 0) return;
+        detail::MappingGuard::instance().forget(address_);
+        ::munmap(address_, size_);
     }
 
     /// The first byte; null for an empty file.
@@ -114,6 +118,7 @@ private:
         if (address == MAP_FAILED) detail::fail_errno("cannot map", path, errno);
         address_ = address;
         size_ = size;
+        detail::MappingGuard::instance().add(address_, size_, path_.c_str());
     }
 
     std::string path_;
@@ -204,15 +209,16 @@ public:
     /// Appends. Throws Error when the disk is full.
     void write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
-    /// Makes the file permanent under its name.
+    /// Makes the file permanent under its name. Throws Error when that fails, and where its contents may have been made
+    /// of a mapped file that was cut short.
     void commit() {
+        require_intact_mappings();
         detail::synchronize(file_.get(), path_);
         if (const int code = file_.close()) detail::fail_errno("cannot write", path_, code);
         if (temporary_.empty()) return;
         if (::rename(temporary_.c_str(), target_.c_str()) != 0) detail::fail_errno("cannot write", path_, errno);
         temporary_.clear();
-        const std::string folder = std::filesystem::path(target_).parent_path().string();
-        const detail::Descriptor directory(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC));
+        const detail::Descriptor directory(::open(folder_of(target_).c_str(), O_RDONLY | O_CLOEXEC));
         if (directory.valid()) detail::synchronize(directory.get(), path_);
     }
 
@@ -223,17 +229,23 @@ private:
     }
 
     void create_temporary() {
-        static std::atomic<unsigned> serial{0};
-        for (int attempt = 0; attempt < 1000; ++attempt) {
-            const std::string name = concat(target_, ".tmp-", ::getpid(), "-", serial++);
+        const std::string folder = folder_of(target_);
+        detail::remove_left_behind(folder);
+        for (int attempt = 0; attempt < 100; ++attempt) {
+            const std::string name = detail::temporary_name(target_);
             file_ = detail::Descriptor(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
             if (file_.valid()) {
                 temporary_ = name;
                 return;
             }
-            if (errno != EEXIST) break;  // a temporary of a killed process with our number may lie there
+            if (errno != EEXIST) break;
         }
         detail::fail_errno("cannot write", path_, errno);
+    }
+
+    static std::string folder_of(const std::string& path) {
+        const std::string folder = std::filesystem::path(path).parent_path().string();
+        return folder.empty() ? "." : folder;
     }
 
     std::string path_, target_, temporary_;
@@ -248,6 +260,10 @@ void write_atomically(const std::string& path, F&& write) {
     write(file);
     file.commit();
 }
+
+/// Throws Error naming the reason where `path` could not be written now: asked before long work whose result goes
+/// there.
+inline void require_writable(const std::string& path) { AtomicFile{path}; }
 
 /// Replaces `path` with `bytes`, all or nothing. Throws Error naming the path and the reason.
 inline void write_atomically(const std::string& path, std::string_view bytes) {

@@ -60,6 +60,13 @@ inline bool all_finite(const HostTensor& tensor) {
     return true;
 }
 
+/// Throws Error naming the first tensor that holds NaN or infinity.
+inline void require_finite(const TensorMap& map) {
+    for (const auto& [name, tensor] : map.tensors)
+        require(all_finite(tensor), map.source, ": tensor '", name,
+                "' holds NaN or infinity; nothing can be computed with it");
+}
+
 /// Whether every value is one that binary16 holds exactly.
 inline bool all_half_exact(const HostTensor& tensor) {
     if (tensor.dtype == DType::f16) return true;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <promptkd/core/tensor.hpp>
+#include <promptkd/format/digest.hpp>
 #include <promptkd/format/file.hpp>
+#include <promptkd/format/json_text.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -221,15 +223,45 @@ inline void check_coverage(const std::map<std::string, Entry>& entries, std::uin
             position, ", the file holds ", data_size, ")");
 }
 
-inline std::string quoted(const std::string& text, const std::string& path) {
-    try {
-        return nlohmann::json(text).dump();
-    } catch (const nlohmann::json::exception&) {
-        fail("cannot write '", path, "': a tensor name or metadata text is not valid UTF-8");
-    }
+/// A tensor's name. Throws Error for one that is not UTF-8: another reader could not find the tensor.
+inline std::string quoted_name(const std::string& name, const std::string& path) {
+    require(is_utf8(name), "cannot write '", path, "': a tensor name is not valid UTF-8");
+    return json_text(nlohmann::json(name));
 }
 
 using Named = std::pair<const std::string, HostTensor>;
+
+// Every file written here says that it has a digest, and which: a single damaged bit cannot hide both.
+inline constexpr const char* digest_key = "promptkd.digest";
+inline constexpr const char* digest_mark = "promptkd.has_digest";
+
+/// Throws Error where the file says what its contents were when it was written, and they are others now. Files of other
+/// programs say nothing. The entries about the digest are taken out of the metadata.
+inline void check_digest(TensorMap& map) {
+    const auto digest = map.metadata.find(digest_key);
+    const auto mark = map.metadata.find(digest_mark);
+    if (digest == map.metadata.end() && mark == map.metadata.end()) return;
+    require(digest != map.metadata.end() && mark != map.metadata.end() && mark->second == "yes", map.source,
+            ": damaged: one of the two entries about its digest is missing; copy or make the file again");
+    const std::string stored = digest->second;
+    map.metadata.erase(digest);
+    map.metadata.erase(digest_mark);
+    const std::string now = digest_of(map);
+    require(stored == now, map.source, ": damaged or changed since it was written: its contents have the digest ", now,
+            ", the file says ", stored, "; copy or make it again");
+}
+
+/// `map` with its digest in the metadata.
+inline TensorMap with_digest(const TensorMap& map) {
+    TensorMap written;
+    written.tensors = map.tensors;
+    for (const auto& [key, value] : map.metadata)
+        if (key != digest_key && key != digest_mark) written.metadata[escape_bytes(key)] = escape_bytes(value);
+    const std::string digest = digest_of(written);
+    written.metadata[digest_key] = digest;
+    written.metadata[digest_mark] = "yes";
+    return written;
+}
 
 /// The header for `order`, padded with spaces so that the data starts at a multiple of 8.
 inline std::string make_header(const std::vector<const Named*>& order, const TensorMap& map, const std::string& path) {
@@ -238,7 +270,7 @@ inline std::string make_header(const std::vector<const Named*>& order, const Ten
         header += "\"__metadata__\":{";
         const char* separator = "";
         for (const auto& [key, value] : map.metadata) {
-            header += separator + quoted(key, path) + ":" + quoted(value, path);
+            header += separator + json_text(nlohmann::json(key)) + ":" + json_text(nlohmann::json(value));
             separator = ",";
         }
         header += "}";
@@ -247,7 +279,7 @@ inline std::string make_header(const std::vector<const Named*>& order, const Ten
     for (const Named* named : order) {
         const HostTensor& tensor = named->second;
         if (header.size() > 1) header += ",";
-        header += quoted(named->first, path) + ":{\"dtype\":\"" + stored_name(tensor.dtype) + "\",\"shape\":[";
+        header += quoted_name(named->first, path) + ":{\"dtype\":\"" + stored_name(tensor.dtype) + "\",\"shape\":[";
         for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
             if (i > 0) header += ',';
             header += std::to_string(tensor.shape[i]);
@@ -266,7 +298,8 @@ inline std::string make_header(const std::vector<const Named*>& order, const Ten
 /// Opens a safetensors file. The tensors point into the mapped file (kept alive by HostTensor::owner): nothing is
 /// copied or converted, and pages are read when touched. Types F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL. Throws Error
 /// naming file, tensor and numbers when the file is truncated or malformed, when tensors overlap or leave holes, when
-/// shape and size disagree, and when the file is a Git LFS pointer or a saved web page. Format:
+/// shape and size disagree, when the file is a Git LFS pointer or a saved web page, and when a file that this library
+/// wrote holds anything else than it wrote (a digest in its metadata tells). Format:
 /// https://github.com/huggingface/safetensors#format
 inline TensorMap read_safetensors(const std::string& path) {
     namespace st = detail::safetensors;
@@ -274,6 +307,8 @@ inline TensorMap read_safetensors(const std::string& path) {
     const std::uint64_t length = st::header_length(*file);
     st::HeaderReader header(path);
     const std::string_view text = file->text().substr(8, length);
+    require(text.find('\0') == std::string_view::npos, path,
+            ": the header holds a NUL byte");  // ends JSON for a parser
     nlohmann::json::sax_parse(text.begin(), text.end(), &header);
 
     const std::uint64_t data_size = file->size() - 8 - length;
@@ -288,23 +323,27 @@ inline TensorMap read_safetensors(const std::string& path) {
     }
     st::check_coverage(header.entries, data_size, path);
     map.metadata = std::move(header.metadata);
+    st::check_digest(map);
+    require_intact_mappings();
     return map;
 }
 
 /// Writes a safetensors file, all or nothing (see write_atomically). The same tensors and metadata give the same bytes:
-/// tensors are laid out by descending element size, then by name, so that every one is aligned to its element.
+/// tensors are laid out by descending element size, then by name, so that every one is aligned to its element. The
+/// metadata gets two entries more, the digest of all contents and that there is one, see read_safetensors().
 /// Throws Error when the file cannot be written; an existing one is then left as it was.
 inline void write_safetensors(const std::string& path, const TensorMap& map) {
     namespace st = detail::safetensors;
+    const TensorMap written = st::with_digest(map);
     std::vector<const st::Named*> order;
-    for (const st::Named& named : map.tensors) {
+    for (const st::Named& named : written.tensors) {
         require(named.first != "__metadata__", "cannot write '", path, "': a tensor may not be called '__metadata__'");
         order.push_back(&named);
     }
     std::stable_sort(order.begin(), order.end(), [](const st::Named* a, const st::Named* b) {
         return size_of(a->second.dtype) > size_of(b->second.dtype);
     });
-    const std::string header = st::make_header(order, map, path);
+    const std::string header = st::make_header(order, written, path);
     write_atomically(path, [&](AtomicFile& file) {
         unsigned char length[8];
         for (int i = 0; i < 8; ++i) length[i] = static_cast<unsigned char>(header.size() >> (8 * i));

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace promptkd {
@@ -24,6 +26,13 @@ public:
 
     /// Appends `size` bytes.
     void add(const void* bytes, std::size_t size) { check(EVP_DigestUpdate(context_.get(), bytes, size) == 1); }
+
+    /// Appends a text and its length, so that "ab", "c" differ from "a", "bc".
+    void add_text(std::string_view text) {
+        const std::uint64_t size = text.size();
+        add(&size, sizeof size);
+        add(text.data(), text.size());
+    }
 
     /// The digest, 64 hexadecimal digits; nothing may be added after it.
     std::string finish() {

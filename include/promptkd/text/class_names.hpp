@@ -3,6 +3,7 @@
 
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/error.hpp>
+#include <promptkd/core/utf8.hpp>
 #include <promptkd/format/file.hpp>
 
 #include <algorithm>
@@ -14,30 +15,6 @@
 namespace promptkd {
 
 namespace detail {
-
-/// Bytes of the UTF-8 sequence at the start of `text`; 0 when it is not valid (overlong, surrogate, cut, > U+10FFFF).
-inline std::size_t utf8_length(std::string_view text) {
-    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-    const unsigned first = byte(0);
-    if (first < 0x80) return 1;
-    const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4 || text.size() < length) return 0;
-    const unsigned low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    if (byte(1) < low || byte(1) > high) return 0;
-    for (std::size_t i = 2; i < length; ++i)
-        if (byte(i) < 0x80 || byte(i) > 0xbf) return 0;
-    return length;
-}
-
-inline bool is_utf8(std::string_view text) {
-    while (!text.empty()) {
-        const std::size_t length = utf8_length(text);
-        if (length == 0) return false;
-        text.remove_prefix(length);
-    }
-    return true;
-}
 
 inline std::string_view trimmed(std::string_view text) {
     const std::size_t first = text.find_first_not_of(" \t\r\n");
@@ -83,10 +60,21 @@ inline std::string prompt_text(const std::string& pattern, const std::string& cl
     return text + pattern.substr(begin);
 }
 
+/// What stands between lines where it is neither LF nor CRLF: such a text looks like a single line. Empty: nothing.
+inline std::string foreign_line_end(std::string_view text) {
+    if (text.find('\0') != std::string_view::npos) return "NUL bytes";
+    for (std::size_t at = 0; (at = text.find('\r', at)) != std::string_view::npos; ++at)
+        if (at + 1 < text.size() && text[at + 1] != '\n') return "carriage returns alone";
+    return text.ends_with('\r') ? "carriage returns alone" : "";
+}
+
 /// Reads class names: UTF-8, one a line, in label order. Blank lines, a byte order mark and CRLF are tolerated.
-/// Throws Error naming file and lines when there is no name, a name twice (underscores equal spaces), or bad UTF-8.
+/// Throws Error naming file and lines when there is no name, a name twice (underscores equal spaces), other line ends,
+/// or bad UTF-8.
 inline std::vector<std::string> read_class_names(const std::string& path) {
     const std::string text = read_file(path, std::size_t{64} << 20);
+    const std::string ends = foreign_line_end(text);
+    require(ends.empty(), path, ": the names are separated by ", ends, "; write one a line (LF or CRLF)");
     std::vector<std::string> names;
     std::map<std::string, Index> line_of;
     detail::for_each_line(detail::without_mark(text), [&](std::string_view line, Index number) {

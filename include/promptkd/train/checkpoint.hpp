@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
+#include <cstdint>
 #include <filesystem>
+#include <iterator>
+#include <limits>
 #include <string>
+#include <vector>
 
 namespace promptkd {
 
@@ -14,6 +20,7 @@ namespace promptkd {
 struct Progress {
     Index epoch = 0;                       ///< epochs done
     Index step = 0;                        ///< steps done
+    Index step_of_epoch = 0;               ///< of these, so many in an epoch that was interrupted
     Index unreadable = 0;                  ///< images skipped in the epoch that skipped most
     double first_loss = 0, last_loss = 0;  ///< of the first and of the last step so far
     double seconds = 0;                    ///< spent so far; the one thing here that differs between two equal runs
@@ -25,13 +32,13 @@ namespace detail {
 inline std::string first_difference(const nlohmann::json& a, const nlohmann::json& b) {
     for (const char* key : {"command", "learner", "weights", "student"})
         if (a.contains(key) && b.contains(key) && a.at(key) != b.at(key))
-            return concat("'", key, "' was ", a.at(key).dump(), " and is now ", b.at(key).dump());
+            return concat("'", key, "' was ", json_text(a.at(key)), " and is now ", json_text(b.at(key)));
     for (const auto& [key, value] : a.items())
         if (!b.contains(key) || b.at(key) != value)
-            return concat("'", key, "' was ", value.dump(), " and is now ",
-                          b.contains(key) ? b.at(key).dump() : "not set");
+            return concat("'", key, "' was ", json_text(value), " and is now ",
+                          b.contains(key) ? json_text(b.at(key)) : "not set");
     for (const auto& [key, value] : b.items())
-        if (!a.contains(key)) return concat("'", key, "' was not set and is now ", value.dump());
+        if (!a.contains(key)) return concat("'", key, "' was not set and is now ", json_text(value));
     return "nothing";
 }
 
@@ -47,55 +54,135 @@ inline double elapsed_seconds(const std::string& out) {
 
 }  // namespace detail
 
+/// What a run depends on, and how far it can come.
+struct RunIdentity {
+    nlohmann::json config = nlohmann::json::object();  ///< its settings
+    nlohmann::json inputs = nlohmann::json::object();  ///< fingerprints of what it is made of, by name
+    Index epochs = 0;                                  ///< in all
+    Index steps_an_epoch = 0;                          ///< at most: unreadable images make an epoch shorter
+};
+
+/// Throws Error naming the first input that is not what it was. Data whose contents were read both times may have other
+/// modification times.
+inline void require_same_inputs(const nlohmann::json& stored, const nlohmann::json& now, const std::string& source) {
+    constexpr const char* times = "modification times of the images";
+    constexpr const char* contents = "contents of the images";
+    std::vector<std::string> names = {"number of images", "class names", "names of the images",
+                                      "sizes of the images"};  // what says most comes first
+    for (const auto& named : now.items()) names.push_back(named.key());
+    for (const std::string& name : names) {
+        if (!now.contains(name)) continue;
+        const nlohmann::json& value = now.at(name);
+        if (name == times && stored.contains(contents) && now.contains(contents)) continue;
+        if (name == contents && !stored.contains(contents)) continue;
+        const bool same = stored.contains(name) && stored.at(name) == value;
+        require(same, source, ": the ", name, " changed since this checkpoint was written",
+                stored.contains(name) ? concat(" (", json_text(stored.at(name)), ", now ", json_text(value), ")") : "",
+                "; put back what it was, use another output folder, or start again");
+    }
+    for (const auto& [name, value] : stored.items())
+        require(now.contains(name) || name == contents, source, ": the ", name, " (", json_text(value),
+                ") of this checkpoint's run is missing now; use another output folder, or start again");
+}
+
 /// The file of a run's checkpoint inside its output folder.
 inline std::string checkpoint_path(const std::string& out) { return out + "/checkpoint/state.safetensors"; }
 
-/// Writes `state` (parameters, statistics, optimizer) with the run's configuration and progress, all or nothing: a run
-/// that is killed while writing keeps the checkpoint before.
-inline void write_checkpoint(const std::string& out, TensorMap state, const nlohmann::json& config,
+/// Writes `state` (parameters, statistics, optimizer) with what the run is and its progress, all or nothing: a run that
+/// is killed while writing keeps the checkpoint before.
+inline void write_checkpoint(const std::string& out, TensorMap state, const RunIdentity& run,
                              const Progress& progress) {
     make_directories(out + "/checkpoint");
     state.metadata["format"] = "promptkd.checkpoint";
-    state.metadata["config"] = config.dump();
-    state.metadata["progress"] = nlohmann::json{
-        {"epoch", progress.epoch},
-        {"step", progress.step},
-        {"unreadable", progress.unreadable},
-        {"first_loss", progress.first_loss},
-        {"last_loss",
-         progress.last_loss}}.dump();
+    state.metadata["config"] = json_text(run.config);
+    if (!run.inputs.empty()) state.metadata["inputs"] = json_text(run.inputs);
+    nlohmann::json at = {{"epoch", progress.epoch},
+                         {"step", progress.step},
+                         {"unreadable", progress.unreadable},
+                         {"first_loss", progress.first_loss},
+                         {"last_loss", progress.last_loss}};
+    if (progress.step_of_epoch > 0) at["step_of_epoch"] = progress.step_of_epoch;
+    state.metadata["progress"] = json_text(at);
     write_safetensors(checkpoint_path(out), state);
     // Beside the checkpoint, so that equal runs write equal checkpoints.
     write_atomically(out + "/checkpoint/elapsed.json",
-                     nlohmann::json{{"epoch", progress.epoch}, {"seconds", progress.seconds}}.dump() + "\n");
+                     json_text(nlohmann::json{{"epoch", progress.epoch}, {"seconds", progress.seconds}}) + "\n");
 }
 
 /// Whether `out` holds a checkpoint.
 inline bool has_checkpoint(const std::string& out) { return std::filesystem::exists(checkpoint_path(out)); }
 
-/// The checkpoint in `out`. Throws Error when it belongs to a run with another configuration, naming the first
-/// difference.
-inline TensorMap read_checkpoint(const std::string& out, const nlohmann::json& config, Progress& progress) {
+namespace detail {
+
+/// An entry of a checkpoint's metadata. Throws Error when it is not a JSON object.
+inline nlohmann::json checkpoint_object(const TensorMap& state, const char* key) {
+    const auto it = state.metadata.find(key);
+    require(it != state.metadata.end(), state.source, ": not a checkpoint of promptkd");
+    auto object = nlohmann::json::parse(it->second, nullptr, false);
+    require(object.is_object(), state.source, ": damaged checkpoint metadata");
+    return object;
+}
+
+/// A count in the progress of a checkpoint. Throws Error for anything else.
+inline Index count_of_progress(const nlohmann::json& at, const char* key, const std::string& source) {
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+    const bool good = at.contains(key) && at.at(key).is_number_unsigned() && at.at(key).get<std::uint64_t>() <= most;
+    require(good, source, ": damaged checkpoint metadata: no '", key, "'");
+    return at.at(key).get<Index>();
+}
+
+/// A loss in the progress of a checkpoint: a finite number. Throws Error for anything else.
+inline double loss_of_progress(const nlohmann::json& at, const char* key, const std::string& source) {
+    const bool good = at.contains(key) && at.at(key).is_number() && std::isfinite(at.at(key).get<double>());
+    require(good, source, ": damaged checkpoint metadata: no '", key, "'");
+    return at.at(key).get<double>();
+}
+
+/// Throws Error where the numbers contradict each other, or `run`.
+inline void check_progress(const Progress& at, const RunIdentity& run, const std::string& source) {
+    const Index whole = run.steps_an_epoch;
+    const bool within = at.epoch <= run.epochs && at.step_of_epoch <= whole && (at.step_of_epoch == 0 || whole > 0);
+    const bool enough = at.step >= at.step_of_epoch && at.step - at.step_of_epoch >= at.epoch;  // one an epoch at least
+    const bool few = within && at.step - at.step_of_epoch <= at.epoch * whole;
+    require(within && enough && few && at.step > 0, source, ": damaged checkpoint: ", at.step, " steps in ", at.epoch,
+            " epochs", at.step_of_epoch > 0 ? " and a part of another" : "", ", where ", run.epochs, " epochs of ",
+            whole, " steps are the whole run");
+}
+
+inline Progress progress_in(const TensorMap& state, const RunIdentity& run) {
+    const nlohmann::json at = checkpoint_object(state, "progress");
+    Progress progress;
+    progress.epoch = count_of_progress(at, "epoch", state.source);
+    progress.step = count_of_progress(at, "step", state.source);
+    progress.unreadable = count_of_progress(at, "unreadable", state.source);
+    if (at.contains("step_of_epoch")) progress.step_of_epoch = count_of_progress(at, "step_of_epoch", state.source);
+    progress.first_loss = loss_of_progress(at, "first_loss", state.source);
+    progress.last_loss = loss_of_progress(at, "last_loss", state.source);
+    check_progress(progress, run, state.source);
+    return progress;
+}
+
+/// Settings as they are compared: texts as they are written, those without a value left out.
+inline nlohmann::json comparable(const nlohmann::json& config) {
+    nlohmann::json plain = nlohmann::json::parse(json_text(config));
+    for (auto it = plain.begin(); it != plain.end();) it = *it == "" ? plain.erase(it) : std::next(it);
+    return plain;
+}
+
+}  // namespace detail
+
+/// The checkpoint in `out`. Throws Error when it is damaged, or belongs to a run with other settings or made of
+/// something else, naming the first difference.
+inline TensorMap read_checkpoint(const std::string& out, const RunIdentity& run, Progress& progress) {
     TensorMap state = read_safetensors(checkpoint_path(out));
-    require(state.metadata.count("config") && state.metadata.count("progress"), state.source,
-            ": not a checkpoint of promptkd");
-    const auto stored = nlohmann::json::parse(state.metadata.at("config"), nullptr, false);
-    const auto at = nlohmann::json::parse(state.metadata.at("progress"), nullptr, false);
-    require(stored.is_object() && at.is_object(), state.source, ": damaged checkpoint metadata");
-    for (const char* key : {"epoch", "step", "unreadable"})
-        require(at.contains(key) && at.at(key).is_number_unsigned(), state.source,
-                ": damaged checkpoint metadata: no '", key, "'");
-    for (const char* key : {"first_loss", "last_loss"})
-        require(at.contains(key) && at.at(key).is_number(), state.source, ": damaged checkpoint metadata: no '", key,
-                "'");
+    const auto stored = detail::comparable(detail::checkpoint_object(state, "config"));
+    const auto config = detail::comparable(run.config);
     require(stored == config, state.source,
             ": this checkpoint belongs to a run with other settings: ", detail::first_difference(stored, config),
             "; use another output folder or the same settings");
-    progress.epoch = at.at("epoch").get<Index>();
-    progress.step = at.at("step").get<Index>();
-    progress.unreadable = at.at("unreadable").get<Index>();
-    progress.first_loss = at.at("first_loss").get<double>();
-    progress.last_loss = at.at("last_loss").get<double>();
+    if (state.metadata.count("inputs") != 0)  // earlier versions did not write them
+        require_same_inputs(detail::checkpoint_object(state, "inputs"), run.inputs, state.source);
+    progress = detail::progress_in(state, run);
     progress.seconds = detail::elapsed_seconds(out);
     return state;
 }

@@ -8,10 +8,13 @@
 #include <promptkd/train/log.hpp>
 #include <promptkd/train/trainable.hpp>
 
+#include <sys/stat.h>
+
 #include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <utility>
 
 namespace promptkd {
 
@@ -35,27 +38,50 @@ struct TrainingLoopConfig {
     std::string out;                  ///< output folder; empty: keep no log and no checkpoint
     bool resume = false;              ///< continue from the checkpoint in `out`, where there is one
     nlohmann::json identity =
-        nlohmann::json::object();  ///< everything the result depends on; a checkpoint of another is refused
+        nlohmann::json::object();  ///< every setting the result depends on; a checkpoint of another run is refused
+    nlohmann::json inputs =
+        nlohmann::json::object();  ///< fingerprints of what it is made of; a checkpoint of something else is refused
     /// after each step, once its loss is known
     std::function<void(const StepRecord&)> on_step;
     std::function<void(const Progress&)> on_epoch;     ///< after each epoch, its checkpoint written
     std::function<bool(const Progress&)> should_stop;  ///< asked after that: true ends the run here (on every rank)
+    std::function<bool()> interrupted;  ///< asked after each step of a single process: true ends the run there, with a
+                                        ///< checkpoint from which it goes on
     /// an image cannot be read
     std::function<void(const std::string&)> warn;
+    std::function<void(const std::string&)> note;  ///< something else that the user should know
 };
+
+/// What a checkpoint of a run over `images` images belongs to.
+inline RunIdentity run_identity(const TrainingLoopConfig& config, Index images) {
+    return {config.identity, config.inputs, config.schedule.max_epoch, images / std::max<Index>(1, config.batch)};
+}
+
+namespace detail {
+
+/// Which folder stands under this name: device and number; zeros where there is none.
+inline std::pair<std::uint64_t, std::uint64_t> identify(const std::string& folder) {
+    struct stat status {};
+    if (::stat(folder.c_str(), &status) != 0) return {};
+    return {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino)};
+}
+
+}  // namespace detail
 
 /// What a run did.
 struct TrainingResult {
-    Progress progress;        ///< where it stands
-    double wait_seconds = 0;  ///< of the time, spent waiting for the loader
-    bool stopped = false;     ///< should_stop ended it
+    Progress progress;         ///< where it stands
+    double wait_seconds = 0;   ///< of the time, spent waiting for the loader
+    bool stopped = false;      ///< should_stop ended it
+    bool interrupted = false;  ///< `interrupted` did; the run is to be continued
 };
 
 /// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
 /// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
-/// step; the last checkpoint stays. With several ranks every rank sees the images and views that one process would, its
-/// slice of each batch; an unreadable image is then replaced by a later one of the same rank, and the epoch keeps its
-/// length. A run that is not ended early is finished: see Trainable.
+/// step (the last checkpoint stays), and when the output folder is removed under it. With several ranks every rank sees
+/// the images and views that one process would, its slice of each batch; an unreadable image is then replaced by a
+/// later one of the same rank, and the epoch keeps its length. A run that is not ended early is finished: see
+/// Trainable.
 class TrainingLoop {
 public:
     /// `trained` must outlive this. Throws Error for settings that cannot be run.
@@ -74,12 +100,14 @@ public:
         TrainingResult result;
         Progress& at = result.progress;
         if (config_.resume && !config_.out.empty() && has_checkpoint(config_.out))
-            trained_.load(read_checkpoint(config_.out, config_.identity, at));
+            trained_.load(read_checkpoint(config_.out, run_identity(config_, data_.size()), at));
         if (config_.meet) config_.meet(at.step);
         std::unique_ptr<StepLog> log;
         if (writes()) {
             make_directories(config_.out);
+            folder_ = detail::identify(config_.out);
             log = std::make_unique<StepLog>(config_.out, at.step);
+            if (!log->complete()) tell("the log lacks steps before the checkpoint; it goes on from there");
         }
         BatchLoader loader(data_, loader_options());
         const auto start = Clock::now();
@@ -87,8 +115,8 @@ public:
         while (at.epoch < config_.schedule.max_epoch && !finished(at)) {
             epoch(loader, log.get(), result);
             at.seconds = before + seconds_since(start);
-            if (log) log->flush();
-            if (writes()) save(at);
+            if (log) save(*log, at);
+            if (result.interrupted) return result;
             if (config_.on_epoch) config_.on_epoch(at);
             result.stopped = config_.should_stop && config_.should_stop(at);
             if (result.stopped) return result;
@@ -140,9 +168,11 @@ private:
         const std::vector<Index> order = positions(number);
         const std::uint32_t views = config_.fixed_views ? 0 : number;
         loader.start(order, views);
+        skip(loader, at.step_of_epoch);
         trained_.begin_epoch(at.epoch);
         const Index whole = data_.size() / config_.batch;
-        Index steps = 0, unreadable = 0;
+        Index steps = at.step_of_epoch, unreadable = 0;
+        Index open = 0;  // steps that are queued and not reported yet: one at most
         while (!finished(at) && (config_.ranks == 1 || steps < whole)) {
             const auto asked = Clock::now();
             const Batch* batch = loader.next();
@@ -154,11 +184,16 @@ private:
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
             trained_.begin_step(*batch, rate);
-            if (steps > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
+            if (open > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
+            open = 1;
             ++at.step;
             ++steps;
+            result.interrupted = config_.ranks == 1 && !finished(at) && config_.interrupted && config_.interrupted();
+            if (result.interrupted) break;
         }
-        if (steps > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
+        if (open > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
+        at.step_of_epoch = result.interrupted ? steps : 0;
+        if (result.interrupted) return;
         require(steps > 0, data_.name, ": no full batch of ", config_.batch, " readable images");
         trained_.end_epoch(at.epoch);
         at.unreadable = std::max(at.unreadable, unreadable);
@@ -167,23 +202,40 @@ private:
 
     /// A finished step: its loss is known once the step behind it is queued.
     void report_step(const StepRecord& record, Progress& at, StepLog* log) {
+        const std::string kept = config_.out.empty() ? ""
+                                 : at.epoch > 0 ? ", the last good checkpoint is kept in " + config_.out + "/checkpoint"
+                                                : ", before its first checkpoint; a lower learning rate may help";
         require(std::isfinite(record.loss), "step ", record.step, ": the loss is ", record.loss, "; training stopped",
-                config_.out.empty() ? "" : ", the last good checkpoint is kept in " + config_.out + "/checkpoint");
+                kept);
         if (record.step == 0) at.first_loss = record.loss;
         at.last_loss = record.loss;
         if (log) log->write(record);
         if (config_.on_step) config_.on_step(record);
     }
 
-    void save(const Progress& at) {
+    /// The batches of an epoch that an interrupted run has trained on.
+    static void skip(BatchLoader& loader, Index batches) {
+        for (Index i = 0; i < batches; ++i) loader.next();
+    }
+
+    void tell(const std::string& what) const {
+        if (config_.note) config_.note(config_.out + ": " + what);
+    }
+
+    /// First the log, then the checkpoint that counts its steps.
+    void save(StepLog& log, const Progress& at) {
+        require(detail::identify(config_.out) == folder_, config_.out,
+                ": the output folder was removed or replaced during the run; training stopped after epoch ", at.epoch);
+        if (!log.save()) tell("the log was removed during the run; it goes on in a new file");
         TensorMap state;
         trained_.save(state);
-        write_checkpoint(config_.out, std::move(state), config_.identity, at);
+        write_checkpoint(config_.out, std::move(state), run_identity(config_, data_.size()), at);
     }
 
     Trainable& trained_;
     Dataset data_;
     TrainingLoopConfig config_;
+    std::pair<std::uint64_t, std::uint64_t> folder_;  ///< which one `out` is
 };
 
 }  // namespace promptkd

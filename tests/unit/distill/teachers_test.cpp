@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/temporary_folder.hpp"
 #include "support/tiny_clip.hpp"
 
 #include <promptkd/clip/class_vectors.hpp>
@@ -190,6 +191,66 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
     CHECK_THROWS_AS(stored.prepare(unreadable, 0), Error);
     config.fixed_views = true;
     CHECK(count_views(config) == 1);
+}
+
+/// Logits of all views of the patterns, kept in `parts`; fails behind so many batches (0: never).
+TargetTable compute_in_parts(Cpu<float>& device, TargetParts& parts, Index fail_after) {
+    const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
+    LiveTeachers<Cpu<float>> teachers(device, TeacherGives::logits, 4);
+    teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
+    TrainingLoopConfig config;
+    config.batch = 4;
+    config.resolution = 8;
+    config.schedule.max_epoch = 3;
+    config.augmentation = Augmentation::flip;
+    const auto progress = [&](Index, Index) { require(--fail_after != 0, "interrupted"); };
+    return compute_targets(device, teachers, patterns(), config, progress, &parts);
+}
+
+std::string bytes_of(const HostTensor& tensor) {
+    return {reinterpret_cast<const char*>(tensor.bytes), tensor.size_bytes()};
+}
+
+TEST_CASE("stored targets: a computation that ends early goes on where it stood, to the same bits") {
+    Cpu<float> device(1);
+    const TemporaryFolder folder;
+    TargetParts none(folder / "none", {});
+    const std::string whole = bytes_of(compute_in_parts(device, none, 0).values);
+    for (Index first = 1; first <= 5; ++first) {
+        const std::string kept = folder / ("kept" + std::to_string(first));
+        for (const Index more : {first, Index{1}}) {  // interrupted twice
+            TargetParts parts(kept, {{"of", "this"}});
+            CHECK_THROWS_WITH_AS(compute_in_parts(device, parts, more), "interrupted", Error);
+        }
+        TargetParts parts(kept, {{"of", "this"}});
+        CHECK(bytes_of(compute_in_parts(device, parts, 0).values) == whole);
+        parts.remove();
+        CHECK(!std::filesystem::exists(kept));
+    }
+}
+
+TEST_CASE("stored targets: kept parts of something else, and damaged ones, are computed again") {
+    Cpu<float> device(1);
+    const TemporaryFolder folder;
+    const auto begin = [&](const char* what) {
+        TargetParts parts(folder / "kept", {{"of", what}}, 0);  // a part for each batch
+        CHECK_THROWS_AS(compute_in_parts(device, parts, 4), Error);
+    };
+    const auto rows_kept = [&](const char* what) {
+        TargetParts parts(folder / "kept", {{"of", what}});
+        Index rows = 0;
+        parts.restore(5, [&](Index, Index, const float*) { ++rows; });
+        return rows;
+    };
+    begin("this");
+    CHECK(rows_kept("this") == 16);
+    CHECK(rows_kept("that") == 0);
+    begin("this");
+    std::string bytes = read_file(folder / "kept/part-1.safetensors");
+    bytes.back() ^= 1;
+    write_atomically(folder / "kept/part-1.safetensors", bytes);
+    CHECK(rows_kept("this") == 4);
+    CHECK(!std::filesystem::exists(folder / "kept/part-2.safetensors"));
 }
 
 TEST_CASE("stored targets: the fingerprint names what differs") {

@@ -252,7 +252,7 @@ TEST_CASE("a training stage tells steps, notes and its end") {
     loop.max_steps = 5;
     CHECK(count_steps(loop, 10) == 5);
     TrainingStage stage("distil", 5, listener);
-    const TrainingLoopConfig connected = stage.connect(loop, false);
+    const TrainingLoopConfig connected = stage.connect(loop, 10, false);
     CHECK(!connected.resume);
     connected.on_step(StepRecord{2, 1, 0.1, 1.5});
     connected.warn("broken.png");

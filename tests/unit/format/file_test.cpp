@@ -2,7 +2,11 @@
 #include <promptkd/format/file.hpp>
 
 #include <doctest/doctest.h>
+
+#include <sys/wait.h>
+
 #include <sys/resource.h>
+#include <fstream>
 
 #include <csignal>
 #include <iterator>
@@ -144,13 +148,35 @@ TEST_CASE("file: permissions and symbolic links survive replacement; devices are
     CHECK_THROWS_WITH_AS(write_atomically(folder / "full", "x"), doctest::Contains("No space left"), Error);
 }
 
-TEST_CASE("file: a temporary left by a killed process is no obstacle") {
+TEST_CASE("file: temporaries of processes that are no more are removed by the next one that writes there") {
     const TemporaryFolder folder;
-    for (int serial = 0; serial < 50; ++serial)
-        write_atomically(concat(folder / "f", ".tmp-", ::getpid(), "-", 100 + serial), "left over");
-    for (int i = 0; i < 200; ++i) write_atomically(folder / "f", std::to_string(i));
-    CHECK(read_file(folder / "f") == "199");
-    CHECK(folder.entries() == 51);
+    const pid_t process = ::fork();  // a number that belongs to nobody once it is waited for
+    if (process == 0) ::_exit(0);
+    ::waitpid(process, nullptr, 0);
+    const std::string machine = detail::machine_mark();
+    const auto leave = [&](const std::string& mark, pid_t number) {
+        std::ofstream(concat(folder / "f", ".tmp-", mark, "-", number, "-7")) << "left over";
+    };
+    leave(machine, process);
+    leave(machine, ::getpid());  // of an earlier process of our number
+    leave(machine, 1);           // lives
+    leave("0a0b0c0d", process);  // of another machine
+    std::ofstream(folder / "f.tmp-notes") << "a user's";
+    write_atomically(folder / "f", "new");
+    CHECK(folder.entries() == 4);
+    CHECK(std::filesystem::exists(concat(folder / "f", ".tmp-", machine, "-1-7")));
+    CHECK(std::filesystem::exists(folder / "f.tmp-notes"));
+}
+
+TEST_CASE("file: whether a result could be written is asked beforehand, and leaves nothing") {
+    const TemporaryFolder folder;
+    require_writable(folder / "f");
+    CHECK(folder.entries() == 0);
+    write_atomically(folder / "f", "old");
+    require_writable(folder / "f");
+    CHECK(read_file(folder / "f") == "old");
+    CHECK_THROWS_WITH_AS(require_writable(folder / "none/f"), doctest::Contains("No such file or directory"), Error);
+    CHECK_THROWS_WITH_AS(require_writable(folder / "."), doctest::Contains("it is a folder"), Error);
 }
 
 TEST_CASE("file: Git LFS pointers and web pages are recognised, other text is not") {

@@ -106,9 +106,12 @@ TEST_CASE("safetensors: output is deterministic and padded to 8 bytes") {
     write_safetensors(folder / "2", read_safetensors(folder / "1"));
     const std::string first = read_file(folder / "1");
     CHECK(first == read_file(folder / "2"));
-    const auto length = static_cast<unsigned char>(first[0]);
+    const auto length = static_cast<std::size_t>(static_cast<unsigned char>(first[0])) +
+                        256 * static_cast<std::size_t>(static_cast<unsigned char>(first[1]));
     CHECK(length % 8 == 0);
-    const std::string header = R"({"__metadata__":{"k":"v"},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+    const std::string header = R"({"__metadata__":{"k":"v","promptkd.digest":")" + digest_of(map) +
+                               R"(","promptkd.has_digest":"yes"},)"
+                               R"("b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                                R"("a":{"dtype":"U8","shape":[3],"data_offsets":[8,11]}})";
     CHECK(first.substr(8, header.size()) == header);
     CHECK(first.substr(8 + header.size(), length - header.size()).find_first_not_of(' ') == std::string::npos);
@@ -186,6 +189,57 @@ TEST_CASE("safetensors: every truncation of a valid file is refused") {
         CAPTURE(n);
         CHECK_THROWS_AS(read_safetensors(folder / "cut"), Error);
     }
+}
+
+/// A small file of ours: two tensors, names and metadata that are not ASCII.
+std::string written(const std::string& path) {
+    TensorMap map;
+    map.tensors["a"] = make_tensor(std::vector<float>{1, -2.5f, 0}, {3});
+    map.tensors["b.caf\xc3\xa9"] = make_tensor(std::vector<std::uint8_t>{0, 255}, {1, 2});
+    map.metadata["format"] = "test";
+    map.metadata["note"] = "a \"quoted\" \xc3\xa9";
+    write_safetensors(path, map);
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST_CASE("safetensors: any flipped bit in a file of ours is found") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "ours.safetensors", bytes = written(path);
+    CHECK(error_of(path) == "no error");
+    for (std::size_t i = 0; i < 8 * bytes.size(); ++i) {
+        std::string damaged = bytes;
+        damaged[i / 8] = static_cast<char>(damaged[i / 8] ^ (1 << i % 8));
+        std::ofstream(path, std::ios::binary) << damaged;
+        const std::string message = error_of(path);
+        CHECK_MESSAGE(message.find(path) != std::string::npos, "bit ", i, ": ", message);
+    }
+}
+
+TEST_CASE("safetensors: a digest says whether the contents are those that were written") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "ours.safetensors";
+    std::string bytes = written(path);
+    const TensorMap map = read_safetensors(path);
+    CHECK(map.metadata == std::map<std::string, std::string>{{"format", "test"}, {"note", "a \"quoted\" \xc3\xa9"}});
+    bytes[bytes.size() - 1] = 3;
+    std::ofstream(path, std::ios::binary) << bytes;
+    CHECK(error_of(path).find(
+              path + ": damaged or changed since it was written: its contents have the digest xxh3-128:") == 0);
+    for (const char* key : {"promptkd.digest", "promptkd.has_digest"}) {
+        std::string other = bytes;
+        other.replace(other.find(concat("\"", key, "\"")) + 1, 1, "q");
+        std::ofstream(path, std::ios::binary) << other;
+        CHECK(error_of(path).find("one of the two entries about its digest is missing") != std::string::npos);
+    }
+}
+
+TEST_CASE("safetensors: metadata that is not UTF-8 is escaped") {
+    const TemporaryFolder folder;
+    TensorMap map;
+    map.metadata["file"] = "x\xff.png";
+    write_safetensors(folder / "m", map);
+    CHECK(read_safetensors(folder / "m").metadata.at("file") == "x\\xff.png");
 }
 
 TEST_CASE("safetensors: malformed headers are refused with file, tensor and numbers") {

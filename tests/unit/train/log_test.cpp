@@ -25,7 +25,7 @@ StepRecord record(Index step, double loss) {
 void write_steps(const TemporaryFolder& folder, Index first, Index last) {
     StepLog log(folder.path(), first);
     for (Index step = first; step < last; ++step) log.write(record(step, 1.0 / static_cast<double>(1 + step)));
-    log.flush();
+    log.save();
 }
 
 std::string json_of(const TemporaryFolder& folder) { return read_file(folder / "log.jsonl"); }
@@ -68,14 +68,45 @@ TEST_CASE("step log: half a line at the end, from a run that was killed while wr
     CHECK(json_of(killed) == json_of(unbroken));
 }
 
-TEST_CASE("step log: fewer lines than the checkpoint has steps are refused") {
+TEST_CASE("step log: lines that are missing before a checkpoint are no obstacle, and are told") {
     const TemporaryFolder folder;
     write_steps(folder, 0, 2);
-    const std::string message = error_of([&] { StepLog(folder.path(), 3); });
-    CHECK(message.find("log.jsonl: holds fewer than the 3 steps of the checkpoint; delete the output folder") !=
-          std::string::npos);
+    {
+        StepLog log(folder.path(), 5);  // three steps of a checkpoint have no line
+        CHECK(!log.complete());
+        log.write(record(5, 0.5));
+        log.save();
+    }
+    CHECK(csv_of(folder) == "step,epoch,lr,loss\n0,0,0.005,1\n1,0,0.005,0.5\n5,2,0.005,0.5\n");
+    StepLog again(folder.path(), 6);  // the gap stays, no line stands twice
+    CHECK(!again.complete());
+    CHECK(csv_of(folder) == "step,epoch,lr,loss\n0,0,0.005,1\n1,0,0.005,0.5\n5,2,0.005,0.5\n");
     std::filesystem::remove(folder / "log.csv");
-    CHECK(error_of([&] { StepLog(folder.path(), 2); }).find("log.csv") != std::string::npos);
+    write_steps(folder, 2, 3);
+    CHECK(csv_of(folder) == "step,epoch,lr,loss\n2,1,0.005,0.333333333\n");
+}
+
+TEST_CASE("step log: lines of something else are dropped") {
+    const TemporaryFolder folder;
+    write_steps(folder, 0, 2);
+    write_atomically(folder / "log.jsonl", json_of(folder) + "{\"step\": 1, \"epoch\": 0}\nprogress 12\n");
+    CHECK(!StepLog(folder.path(), 3).complete());
+    CHECK(json_of(folder) ==
+          "{\"step\": 0, \"epoch\": 0, \"lr\": 0.005, \"loss\": 1}\n"
+          "{\"step\": 1, \"epoch\": 0, \"lr\": 0.005, \"loss\": 0.5}\n");
+}
+
+TEST_CASE("step log: a log that is removed during the run goes on in a new file") {
+    const TemporaryFolder folder;
+    StepLog log(folder.path(), 0);
+    log.write(record(0, 1));
+    CHECK(log.save());
+    std::filesystem::remove(folder / "log.csv");
+    log.write(record(1, 0.5));
+    CHECK(!log.save());
+    log.write(record(2, 0.25));
+    CHECK(log.save());
+    CHECK(csv_of(folder) == "step,epoch,lr,loss\n2,1,0.005,0.25\n");
 }
 
 TEST_CASE("step log: a folder that is not there is an error") {

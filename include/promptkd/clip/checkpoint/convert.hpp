@@ -4,6 +4,7 @@
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
 #include <promptkd/clip/preprocessing.hpp>
+#include <promptkd/format/json_text.hpp>
 #include <promptkd/format/torch_writer.hpp>
 #include <promptkd/op/norm.hpp>
 
@@ -239,7 +240,8 @@ inline void write_clip(const TensorMap& map, WeightsTarget target, const std::st
         Json json = open_clip_json(map, c);
         if (images) json = {{"model_cfg", json}, {"preprocess_cfg", open_clip_preprocess_json(map, *images)}};
         write_safetensors(path, out);
-        return write_atomically(std::filesystem::path(path).replace_extension(".json").string(), json.dump(2) + "\n");
+        return write_atomically(std::filesystem::path(path).replace_extension(".json").string(),
+                                json_text(json, 2) + "\n");
     }
     require(!is_file(path), path, ": is a file, but Hugging Face's layout is a folder");
     require(c.eot != "2", path,
@@ -248,8 +250,8 @@ inline void write_clip(const TensorMap& map, WeightsTarget target, const std::st
     out = from_openai(out, schema::Layout::huggingface);
     make_directories(path);
     write_safetensors(path + "/model.safetensors", out);
-    write_atomically(path + "/config.json", huggingface_json(map, c).dump(2) + "\n");
-    if (images) write_atomically(path + "/preprocessor_config.json", processor.dump(2) + "\n");
+    write_atomically(path + "/config.json", json_text(huggingface_json(map, c), 2) + "\n");
+    if (images) write_atomically(path + "/preprocessor_config.json", json_text(processor, 2) + "\n");
 }
 
 /// Learned parameters under the names of the published trainers' checkpoints.

@@ -13,6 +13,7 @@
 #include <promptkd/format/torch_archive.hpp>
 
 #include <functional>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,7 +31,7 @@ struct WeightsOptions {
     std::string activation;          ///< "quick_gelu" or "gelu"; empty: from the configuration
     std::string config;              ///< the model's JSON; empty: the one beside the file, if any
     bool require_activation = true;  ///< a CLIP model whose activation nothing tells is an error
-    bool check_values = true;        ///< warn of NaN and infinity
+    bool check_values = true;        ///< NaN and infinity are an error
     ImageInputOptions images;        ///< what the user says about the images, in place of the files
     LearnerOf learner_of = nullptr;  ///< names the learner of a published checkpoint (learner/registry.hpp)
     /// something that the user should know
@@ -207,15 +208,12 @@ inline void complete_config(TensorMap& map, schema::Layout layout, const Weights
     if (map.metadata.count("gelu") == 0) guess_activation(options, layout, map);
 }
 
-inline void warn_of_values(const TensorMap& map, const WeightsOptions& options) {
-    if (!options.check_values || !options.warn) return;
-    std::string first;
-    std::size_t bad = 0;
-    for (const auto& [name, tensor] : map.tensors)
-        if (!all_finite(tensor) && ++bad == 1) first = name;
-    if (bad > 0)
-        options.warn(concat(map.source, ": ", bad, bad == 1 ? " tensor holds" : " tensors hold",
-                            " NaN or infinity, first '", first, "'"));
+/// Throws Error naming a tensor with NaN or infinity. The mask of a text transformer, which some files hold, is made of
+/// −∞ and is not read.
+inline void check_values(TensorMap map) {
+    for (auto it = map.tensors.begin(); it != map.tensors.end();)
+        it = it->first.ends_with("attn_mask") ? map.tensors.erase(it) : std::next(it);
+    require_finite(map);
 }
 
 /// Tensors under the names of this library: OpenAI's for models, the published trainers' for what was learned.
@@ -242,7 +240,7 @@ inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
 /// "exact") and `eot` ("argmax" or a token id), which vision_config, text_config and ClipModel read. A published
 /// checkpoint comes back as its learned parameters with the metadata `learner` (see learned_parameters). Metadata for
 /// people: `file_format`, `naming`, `epoch`. Tensors stay in the mapped file. Throws Error naming file and reason for
-/// anything damaged, hostile or undecidable.
+/// anything damaged, hostile or undecidable, and for NaN and infinity.
 inline TensorMap read_weights(const std::string& path, const WeightsOptions& options = {}) {
     TensorMap map = is_folder(path) ? read_weights_folder(path, &detail::read_tensors) : detail::read_tensors(path);
     if (is_bundle(map))
@@ -250,7 +248,8 @@ inline TensorMap read_weights(const std::string& path, const WeightsOptions& opt
     else
         map = detail::complete_names(detail::plain_names(std::move(map)), options);
     require(!map.tensors.empty(), path, ": holds no tensors that are read here");
-    detail::warn_of_values(map, options);
+    if (options.check_values) detail::check_values(map);
+    require_intact_mappings();
     return map;
 }
 

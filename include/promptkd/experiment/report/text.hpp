@@ -4,6 +4,7 @@
 #include <promptkd/experiment/report/report.hpp>
 
 #include <promptkd/core/error.hpp>
+#include <promptkd/format/json_text.hpp>
 
 #include <cstdio>
 
@@ -92,7 +93,7 @@ inline std::string printed_settings(const ReportRecipe& recipe) {
         if (optional && value == 0) continue;
         const std::string shown = value.is_string()         ? value.template get<std::string>()
                                   : value.is_number_float() ? printed(value.template get<double>(), "%g")
-                                                            : value.dump();
+                                                            : json_text(value);
         out += (out.empty() ? "" : ", ") + key + " " + shown;
     }
     return out;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <promptkd/experiment/reproduction/stage.hpp>
+#include <promptkd/format/json_text.hpp>
+#include <promptkd/format/sha256.hpp>
 #include <promptkd/train/checkpoint.hpp>
 #include <promptkd/train/loop.hpp>
 
@@ -40,6 +42,8 @@ struct StageTraining {
 struct StageResult {
     std::optional<StageTraining> training;     ///< empty: nothing was trained
     std::map<std::string, TestFigures> tests;  ///< by TestSet::key
+    std::map<std::string, std::string> made;   ///< SHA-256 of the files that it left in its folder, by name
+    std::map<std::string, std::string> used;   ///< SHA-256 of files that an earlier stage left for it, by path
 };
 
 namespace detail {
@@ -134,16 +138,35 @@ public:
         try {
             if (file.contains("training")) result.training = detail::training_from(file["training"]);
             for (const auto& [key, figures] : file["tests"].items()) result.tests[key] = detail::figures_from(figures);
+            result.made = file.value("made", result.made);
+            result.used = file.value("used", result.used);
         } catch (const nlohmann::json::exception& error) {
             fail(path_, ": a damaged result (", error.what(), "); delete it");
         }
         return result;
     }
 
-    /// Whether everything of the stage is done, or a part of it. Throws as read().
+    /// Whether everything of the stage is done, or a part of it; a stage whose files are missing is not. Throws as
+    /// read().
     StageState state() const {
-        if (is_done(stage_, read())) return StageState::done;
+        const StageResult result = read();
+        const bool there = std::all_of(result.made.begin(), result.made.end(), [this](const auto& file) {
+            return std::filesystem::exists(folder_ + "/" + file.first);
+        });
+        if (is_done(stage_, result) && there) return StageState::done;
         return exists() || has_checkpoint(folder_) ? StageState::interrupted : StageState::missing;
+    }
+
+    /// Throws Error where a file that the stage used or made holds something else now.
+    void verify() const {
+        const StageResult result = read();
+        const auto check = [this](const std::string& path, const std::string& sum) {
+            const bool same = !std::filesystem::exists(path) || fingerprint(path) == sum;
+            require(same, path, ": not the file that the result in ", path_,
+                    " belongs to; put it back, or delete the folder of that result to make it again");
+        };
+        for (const auto& [name, sum] : result.made) check(folder_ + "/" + name, sum);
+        for (const auto& [path, sum] : result.used) check(path, sum);
     }
 
     /// Writes the result, all or nothing.
@@ -151,9 +174,11 @@ public:
         nlohmann::json tests = nlohmann::json::object();
         for (const auto& [key, figures] : result.tests) tests[key] = detail::to_json(figures);
         nlohmann::json file = {{"identity", stage_.identity}, {"tests", std::move(tests)}};
+        if (!result.made.empty()) file["made"] = result.made;
+        if (!result.used.empty()) file["used"] = result.used;
         if (result.training) file["training"] = detail::to_json(*result.training);
         make_directories(folder_);
-        write_atomically(path_, file.dump(2) + "\n");
+        write_atomically(path_, json_text(file, 2) + "\n");
     }
 
 private:

@@ -143,7 +143,9 @@ private:
         const TrainingOutcome outcome = training.train();
         if (outcome.training.progress.epoch < stage.learner.epochs) return false;
         training.write_prompts(file.folder() + "/prompts.safetensors");
+        result.made["prompts.safetensors"] = fingerprint(file.folder() + "/prompts.safetensors");
         result.training = StageTraining{outcome.training, outcome.images};
+        file.write(result);
         return test(stage, result, file, [&](const Dataset& data) {
             if (!has_halves()) return figures_of(training.evaluate_on(data));
             const Metrics base = training.evaluate_on(select_subset(data, ClassSubset::base));
@@ -188,7 +190,10 @@ private:
         const bool descends = !spec_.distillation.in_closed_form();
         if (descends && outcome.training.progress.epoch < stage.student.epochs) return false;
         distillation.write_bundle(file.folder() + "/bundle.safetensors");
+        result.made["bundle.safetensors"] = fingerprint(file.folder() + "/bundle.safetensors");
+        if (!stage.prompts.empty()) result.used[stage.prompts] = fingerprint(stage.prompts);
         result.training = StageTraining{outcome.training, outcome.images};
+        file.write(result);
         return test(stage, result, file,
                     [&](const Dataset& data) { return figures_of(distillation.evaluate(data, stage.row, subset())); });
     }
