@@ -1,24 +1,27 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs its tests.
-usage="usage: sh tests/run.sh [--all] [--exhaustive] [--clang] [--asan] [--cuda] [--offline]
-  --all         what continuous integration runs: also --exhaustive, --clang and --asan
+usage="usage: sh tests/run.sh [--all] [--exhaustive] [--clang] [--asan] [--tsan] [--cuda] [--offline]
+  --all         what continuous integration runs: also --exhaustive, --clang, --asan and --tsan
   --exhaustive  also what takes minutes: each header alone, every way into a host project, the benchmarks built
   --clang       also clang++: the program, unit and golden tests built; both tests run
   --asan        also the sanitizers: unit, golden and fuzz tests
+  --tsan        also the thread sanitizer: thread pool, loader, training
   --cuda        also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
   --offline     fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
 clang=no
 asan=no
+tsan=no
 cuda=no
 exhaustive=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) clang=yes asan=yes exhaustive=yes ;;
+    --all) clang=yes asan=yes tsan=yes exhaustive=yes ;;
     --exhaustive) exhaustive=yes ;;
     --clang) clang=yes ;;
     --asan) asan=yes ;;
+    --tsan) tsan=yes ;;
     --cuda) cuda=yes ;;
     --offline) offline=yes ;;
     -h | --help) echo "$usage" && exit 0 ;;
@@ -66,7 +69,7 @@ have_vocab() {
 install_packages() {
     words="$PACKAGES_BUILD $PACKAGES_DEMO $PACKAGES_TEST"
     have_vocab || [ "$offline" = yes ] || words="$words $PACKAGES_FETCH"
-    [ "$clang$asan" = nono ] || words="$words $PACKAGES_CLANG"
+    [ "$clang$asan$tsan" = nonono ] || words="$words $PACKAGES_CLANG"
     # shellcheck disable=SC2086  # a list of words
     packages_ensure build/packages.log $words && echo "all there"
 }
@@ -128,6 +131,7 @@ else
 fi
 [ "$clang" = no ] || preset clang --label-regex '^(unit|golden)$'
 [ "$asan" = no ] || preset asan --label-regex '^(unit|golden|fuzz)$'
+[ "$tsan" = no ] || preset tsan --label-regex '^threads$'
 if [ "$cuda" = yes ]; then
     CUDACXX=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || { echo "run.sh: --cuda needs nvcc" >&2 && exit 1; }
     export CUDACXX

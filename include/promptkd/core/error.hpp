@@ -15,6 +15,13 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+/// The machine lacks something for now: open files, memory, a disk that answers. No input is to blame, so none may be
+/// passed over for it.
+class ResourceError : public Error {
+public:
+    using Error::Error;
+};
+
 /// Joins the arguments with operator<< into one string.
 template <class... Args>
 std::string concat(const Args&... args) {

@@ -35,6 +35,8 @@ public:
     std::string contents(Index i) const override {
         try {
             return read_file(paths_.at(static_cast<std::size_t>(i)));
+        } catch (const ResourceError&) {
+            throw;
         } catch (const Error&) {  // see ImageSource
             return {};
         }

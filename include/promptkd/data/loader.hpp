@@ -216,12 +216,14 @@ private:
     void load(Slot& slot, Index i) const {
         bool decoded = false;
         try {
-            data_.load(i, slot.scratch);
-            decoded = true;
-            for (std::size_t k = 0; k <= options_.further.size(); ++k) {
-                const auto at = static_cast<std::size_t>(slot.batch.size) * image_floats(k);
-                prepare(slot.scratch, i, preprocessing(k), images(slot.batch, k).data() + at);
+            try {
+                read(slot, i, decoded);
+            } catch (const std::bad_alloc&) {  // once more, when what the last image took is given back
+                slot.scratch = Image();
+                read(slot, i, decoded);
             }
+        } catch (const ResourceError&) {  // not the image's fault: to leave it out would change the result
+            throw;
         } catch (const Error& error) {
             slot.errors.push_back(decoded ? data_.item_name(i) + ": " + error.what() : error.what());
             return;
@@ -233,6 +235,16 @@ private:
         slot.batch.labels.push_back(data_.label(i));
         slot.batch.indices.push_back(i);
         ++slot.batch.size;
+    }
+
+    /// Image `i` behind the last one of the slot's batch.
+    void read(Slot& slot, Index i, bool& decoded) const {
+        data_.load(i, slot.scratch);
+        decoded = true;
+        for (std::size_t k = 0; k <= options_.further.size(); ++k) {
+            const auto at = static_cast<std::size_t>(slot.batch.size) * image_floats(k);
+            prepare(slot.scratch, i, preprocessing(k), images(slot.batch, k).data() + at);
+        }
     }
 
     /// Image `i`, augmented or preprocessed, normalised into `out` (3, p.height, p.width).

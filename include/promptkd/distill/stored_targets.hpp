@@ -83,6 +83,8 @@ inline std::string images_fingerprint(const Dataset& data, const std::string& ro
         try {
             data.load(k * data.size() / 8 % data.size(), image);
             sum.add(image.pixels.data(), image.pixels.size());
+        } catch (const ResourceError&) {
+            throw;
         } catch (const Error&) {  // training skips it too
         }
     }

@@ -30,7 +30,9 @@ namespace detail {
 
 /// "what 'path': strerror(code)" as an Error.
 [[noreturn]] inline void fail_errno(const char* what, const std::string& path, int code) {
-    fail(what, " '", path, "': ", std::generic_category().message(code));
+    const std::string text = concat(what, " '", path, "': ", std::generic_category().message(code));
+    if (code == EMFILE || code == ENFILE || code == ENOMEM || code == EIO) throw ResourceError(text);
+    throw Error(text);
 }
 
 /// A POSIX file descriptor, closed on destruction.
