@@ -31,7 +31,7 @@ void add_tokenize(CLI::App& app, Action& action) {
     auto o = std::make_shared<Tokenize>();
     CLI::App& c = *app.add_subcommand(
         "tokenize", "token ids of texts (or of the lines of standard input), without start and end tokens");
-    c.add_option("texts", o->texts, "texts")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    may_be_empty(c.add_option("texts", o->texts, "texts"))->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     add_vocabulary(c, o->common);
     add_json(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });

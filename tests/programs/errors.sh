@@ -69,7 +69,12 @@ one_error 'PROMPTKD_VOCAB' 'tokenize without a vocabulary'
 
 # --- class vectors, names and images ---------------------------------------------------------------------------------
 # shellcheck disable=SC2086  # a list of options
-distill() { rm -rf out && refuse 1 "$1" distill $models --data "$fashion" --images 64 --steps 2 --depth 3 --out out "$2" "$3" ${4+"$4"} ${5+"$5"} ${6+"$6"}; }
+distill() {
+    rm -rf out
+    text=$1
+    shift
+    refuse 1 "$text" distill $models --data "$fashion" --images 64 $(without '--steps 2 --depth 3 --out out' "$@") "$@"
+}
 safetensors '{"class_vectors":{"dtype":"F32","shape":[10,32],"data_offsets":[0,1280]}}' 1280 >vectors.safetensors
 distill 'has shape (10, 32), expected (10, 64)' --class-vectors vectors.safetensors
 safetensors '{"class_vectors":{"dtype":"F32","shape":[3,64],"data_offsets":[0,768]}}' 768 >vectors.safetensors
@@ -96,7 +101,8 @@ distill 'sees one image alone' --batch 1
 distill 'sees one image alone' --batch 8 --accumulate 8
 # shellcheck disable=SC2086  # a list of options
 run 0 distill $models --data "$fashion" --images 64 --epochs 1 --depth 3 --fresh --out out --batch 1000000000
-check "a batch of all images is told" grep -q 'each epoch is one batch of all 64' stdout
+check "a batch of all images is told" grep -q 'each epoch is one batch of all' stdout
+rm -rf out
 
 refuse 1 "unknown data set 'fashion'; known: " zero-shot --weights "$student" --data fashion:/tmp
 refuse 1 'must have the form NAME:ROOT' zero-shot --weights "$student" --data /tmp

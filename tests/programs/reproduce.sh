@@ -63,12 +63,14 @@ check "and trains nothing" test ! -s stderr
 check "its report stays" same whole/report.json killed/report.json
 
 # One more seed: only that is run.
-run 0 "$@" --seeds 1,2,3 --out killed --dry-run
+# shellcheck disable=SC2086
+run 0 reproduce base-to-novel $models --data "$fashion" --seeds 1,2,3 --shots 8 $small --out killed --dry-run
 check "a further seed" grep -q '^base-to-novel: 8 stages on 1 data set(s), 2 to do: 215 training steps' stdout
 
 # Other settings are refused and change nothing.
 refuse 1 "killed/fashion-mnist/seed1/student/result.json: .*other settings: 'lr' was 0.005 and is now 0.01" "$@" --lr 0.01 --out killed
-refuse 1 "'shots' was 8 and is now 4" "$@" --shots 4 --out killed
+# shellcheck disable=SC2086
+refuse 1 "'shots' was 8 and is now 4" reproduce base-to-novel $models --data "$fashion" --seeds 1,2 --shots 4 $small --out killed
 check "the report stays" same whole/report.json killed/report.json
 rm -rf whole killed
 

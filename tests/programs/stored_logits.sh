@@ -48,7 +48,7 @@ check "fixed views are stored once" test "$(wc -c <fixed.safetensors)" -lt "$(wc
     run 0 distill --config live/config.json --teacher-prompts none --epochs 1 --out again
     check "the command line replaces repeated options" grep -q '"teacher-prompts": "none"' again/config.json
     # A run of fewer epochs sees a part of the views; a teacher beside the file is compared.
-    run 0 distill --teacher-logits epochs.safetensors --teacher "$teacher" --teacher-prompts "$prompts" $views --epochs 1 "$@" --out again
+    run 0 distill --teacher-logits epochs.safetensors --teacher "$teacher" --teacher-prompts "$prompts" $(without "$views" --epochs) --epochs 1 "$@" --out again
 }
 
 # A teacher in 8 bits: live and stored the same, close to the teacher as it is.
@@ -70,7 +70,7 @@ refuse_stored() {
     text=$1
     shift
     # shellcheck disable=SC2086
-    refuse 1 "$text" distill --teacher-logits epochs.safetensors $views --student "$student" --depth 3 --fresh --out again "$@"
+    refuse 1 "$text" distill $(without "--teacher-logits epochs.safetensors $views" "$@") --student "$student" --depth 3 --fresh --out again "$@"
 }
 refuse_stored 'the images (.200 images .* are not those of this run (.150 images' --images 150
 refuse_stored 'the images (' --order file --distil-classes base

@@ -47,6 +47,22 @@ refuse() {
     one_error "$text" "promptkd $*"
 }
 
+# without VALUES ARGUMENT…: VALUES, a list of options and values, without the options that are among the arguments
+# (an option may be given once)
+without() {
+    kept=
+    left=$1
+    shift
+    while [ -n "$left" ]; do
+        name=${left%% *}
+        left=${left#* }
+        value=${left%% *}
+        case $left in *' '*) left=${left#* } ;; *) left= ;; esac
+        case " $* " in *" $name "*) ;; *) kept="$kept $name $value" ;; esac
+    done
+    echo "$kept"
+}
+
 # one_error TEXT WHAT: the last run wrote one line beginning with "promptkd", and it contains the text
 one_error() {
     checks=$((checks + 1))
