@@ -115,7 +115,7 @@ inline void add_views(Fingerprint& print, const TrainingLoopConfig& config) {
 inline void require_same_fingerprint(const Fingerprint& stored, const Fingerprint& now, const std::string& path) {
     for (const auto& [part, value] : stored.items())
         require(part.rfind("preprocessing", 0) != 0 || !now.contains("resolution") || now.contains(part), path,
-                ": these targets were made for something else: the ", part, " (", value.dump(),
+                ": these targets were made for something else: the ", part, " (", json_text(value),
                 ") is CLIP's in this run; write them again");
     for (const auto& [part, value] : now.items()) {
         const bool known = stored.is_object() && stored.contains(part);
