@@ -50,6 +50,23 @@ inline void explain(const MixtureSummary& mixture, Index images, Observer& obser
         like.student.divergence, like.student.agreement, like.mixture.divergence, like.mixture.agreement,
         like.zero_shot.divergence, like.zero_shot.agreement);
     observer.on_note(text);
+    if (like.student.divergence <= like.zero_shot.divergence) return;
+    std::snprintf(
+        text, sizeof text,
+        "the distilled part is farther from the teacher than the zero-shot student (KL %.4f, %.4f): give more "
+        "images%s",
+        like.student.divergence, like.zero_shot.divergence,
+        a < 1 ? "; the mixture trusts it no further than it helps" : ", or mix it with the zero-shot student");
+    observer.on_warning(text);
+}
+
+/// Warns before gradient descent on few images without anything that keeps the student from harm.
+inline void warn_of_few_images(Index images, Observer& observer) {
+    constexpr Index few = 1000;
+    if (images >= few) return;
+    observer.on_warning(concat(images,
+                               " images are few for gradient descent, which can leave a student worse than it was "
+                               "without them: fit it in closed form, or give it a mixture and a guard"));
 }
 
 }  // namespace promptkd
