@@ -200,7 +200,7 @@ TargetTable compute_in_parts(Cpu<float>& device, TargetParts& parts, Index fail_
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
     TrainingLoopConfig config;
     config.batch = 4;
-    config.resolution = 8;
+    config.preprocessing = Preprocessing::clip(8);
     config.schedule.max_epoch = 3;
     config.augmentation = Augmentation::flip;
     const auto progress = [&](Index, Index) { require(--fail_after != 0, "interrupted"); };
