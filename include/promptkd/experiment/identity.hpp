@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/image_input.hpp>
+#include <promptkd/format/exif.hpp>
 #include <promptkd/optim/optimizer.hpp>
 #include <promptkd/train/loop.hpp>
 
