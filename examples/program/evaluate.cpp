@@ -59,7 +59,7 @@ struct Classify {
     template <class D>
     int classify(D& device) const {
         ProgramObserver observer(common.output);
-        ImageClassifier<D> student(device, promptkd::load_weights({bundle, "", "", {}, input}, observer));
+        ImageClassifier<D> student(device, load_bundle(bundle, input, observer));
         require(!flag_unfamiliar || student.has_guard(), bundle,
                 ": --flag-unfamiliar needs a student with a guard; distil with --guard or --fit closed-form");
         nlohmann::json answers = nlohmann::json::array();

@@ -91,7 +91,7 @@ std::vector<double> new_student_text(D& device, const ClassExtensionSpec& spec, 
     require(!spec.student.path.empty(), spec.bundle,
             ": mixes the student with its zero-shot self, which needs the "
             "student's own class vectors: give its CLIP weights, or a file with them");
-    const TensorMap weights = load_weights(spec.student, observer);
+    const TensorMap weights = load_model(spec.student, observer);
     const auto features = text_features(device, ClipModel<D>(device, weights), texts, nullptr);
     const Index found = static_cast<Index>(features.size()) / added;
     require(found == mixture.width, spec.bundle, ": text features of ", mixture.width, " values, those of ",
@@ -105,7 +105,7 @@ std::vector<double> new_student_text(D& device, const ClassExtensionSpec& spec, 
 /// of a mixture those of the student's. Throws Error for names that are there already and vectors that do not fit.
 template <Device D>
 void run(D& device, const ClassExtensionSpec& spec, Observer& observer = silent_observer()) {
-    BundleParts parts = read_bundle(load_tensors(spec.bundle, observer));
+    BundleParts parts = read_bundle(load_bundle(spec.bundle, {}, observer));
     require(!spec.class_names.empty(), "there is no class to add");
     for (const std::string& name : spec.class_names)
         require(std::find(parts.class_names.begin(), parts.class_names.end(), name) == parts.class_names.end(),

@@ -158,6 +158,8 @@ private:
     void initialize_student() {
         if (setup_.spec.init.empty()) return student_->initialize(setup_.spec.loop.seed);
         const TensorMap start = load_tensors(setup_.spec.init, setup_.observer);
+        require(classify_weights(start) != WeightsKind::clip, start.source,
+                ": a CLIP model, not initial prompts and projector of a student");
         student_->load(start, start.contains("init." + projector_name(0, "weight")) ? "init." : "");
     }
 

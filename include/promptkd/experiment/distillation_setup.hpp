@@ -27,7 +27,7 @@ public:
           spec(checked(spec)),
           images(spec.data, spec.loop, observer),
           texts(spec.texts(images.train.class_names)),
-          student_map(load_weights(spec.student, observer)),
+          student_map(load_model(spec.student, observer)),
           student_model(device, detail::image_branch(student_map)),
           teachers(device, spec.teacher, texts, observer) {
         if (this->spec.loop.identity.empty()) this->spec.loop.identity = derived_identity(spec);

@@ -144,7 +144,7 @@ namespace detail {
 
 /// The model; of given images of another size with its positions interpolated for them, which is said.
 inline TensorMap load_for_tensors(const EncodingSpec& spec, Observer& observer) {
-    TensorMap weights = load_weights(spec.model, observer);
+    TensorMap weights = load_model(spec.model, observer);
     if (spec.tensors.empty() || spec.model.images.resolution > 0 || !schema::has_vision_transformer(weights))
         return weights;
     const TensorMap in = read_safetensors(spec.tensors);
@@ -156,7 +156,7 @@ inline TensorMap load_for_tensors(const EncodingSpec& spec, Observer& observer) 
     resized.images.resolution = shape[2];
     observer.on_warning(concat(spec.tensors, ": images of ", shape[2], " pixels; the positions of the model for ", own,
                                " pixels are interpolated"));
-    return load_weights(resized, observer);
+    return load_model(resized, observer);
 }
 
 }  // namespace detail

@@ -116,7 +116,7 @@ inline WeightsInspection inspect_weights(const TensorMap& map) {
         out.dtypes[name_of(tensor.dtype)] += tensor.count();
         out.parameters += tensor.count();
     }
-    for (const char* key : {"file_format", "naming", "learner", "epoch"})
+    for (const char* key : {"file_format", "naming", "state_key", "name_prefix", "learner", "epoch"})
         if (map.metadata.count(key) != 0) out.origin[key] = map.metadata.at(key);
     for (const auto& [name, tensor] : map.tensors)
         if (out.problem.empty() && !name.ends_with("attn_mask") && !all_finite(tensor))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/explain.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/class_texts.hpp>
 #include <promptkd/clip/class_vectors.hpp>
@@ -42,14 +43,50 @@ inline TensorMap load_weights(const ModelFile& model, Observer& observer) {
     return read_weights(model.path, options);
 }
 
+/// Throws Error unless `map` is of the kind that is needed, saying what it is instead.
+inline void require_kind(const TensorMap& map, WeightsKind kind, const char* expected) {
+    const WeightsKind found = classify_weights(map);
+    if (found == kind) return;
+    if (found == WeightsKind::tensors) fail(map.source, ": not ", expected, ": ", describe_tensors(map));
+    const auto learner = map.metadata.find("learner");
+    const char* const what = found == WeightsKind::clip     ? "a CLIP model"
+                             : found == WeightsKind::bundle ? "a student bundle, which evaluate and classify take"
+                                                            : "learned parameters";
+    fail(map.source, ": ", what,
+         found == WeightsKind::learner && learner != map.metadata.end() ? " (" + learner->second + ")" : std::string(),
+         ", not ", expected);
+}
+
+/// The weights of a CLIP model. Throws Error for any other file, saying what it is, and for tensors of the model that
+/// would not be used.
+inline TensorMap load_model(const ModelFile& model, Observer& observer) {
+    TensorMap map = load_weights(model, observer);
+    require_kind(map, WeightsKind::clip, "a CLIP model");
+    require_all_used(map);
+    return map;
+}
+
+/// A student bundle. Throws Error for any other file, saying what it is.
+inline TensorMap load_bundle(const std::string& path, const ImageInputOptions& images, Observer& observer) {
+    TensorMap map = load_weights({path, "", "", {}, images}, observer);
+    require_kind(map, WeightsKind::bundle, "a student bundle");
+    return map;
+}
+
 /// Tensors in any format that the library reads: prompts, a checkpoint, a bundle.
 inline TensorMap load_tensors(const std::string& path, Observer& observer) {
     return load_weights(ModelFile{path, "", ""}, observer);
 }
 
-/// Learned prompts of any published method as fixed prompts of the two branches.
+/// Learned prompts of any published method as fixed prompts of the two branches. Throws Error for another kind of file,
+/// saying what it is.
 inline TensorMap load_prompts(const std::string& path, Observer& observer) {
-    return fixed_prompts(load_tensors(path, observer));
+    const TensorMap map = load_tensors(path, observer);
+    if (classify_weights(map) != WeightsKind::tensors) require_kind(map, WeightsKind::learner, "learned prompts");
+    require(!detail::holds_any(map, projector_prefix), map.source,
+            ": a PromptKD student, not learned prompts: its projector and class vectors would be missing; evaluate "
+            "tests it");
+    return fixed_prompts(map);
 }
 
 /// The tokenizer with the merges in `path`. Throws Error when none is given.
@@ -62,6 +99,7 @@ inline Tokenizer load_tokenizer(const std::string& path) {
 /// belong to these classes or are not normalised.
 inline HostTensor load_class_vectors(const std::string& path, Index classes, Index embed, Observer& observer) {
     const TensorMap map = load_tensors(path, observer);
+    require(map.contains("class_vectors"), map.source, ": no class vectors: ", describe_tensors(map));
     const HostTensor& vectors = map.at("class_vectors");
     const Index size = embed > 0 || vectors.shape.size() != 2 ? embed : vectors.shape[1];
     require(vectors.shape == Shape{classes, size}, path, ": 'class_vectors' has shape ", to_string(vectors.shape),

@@ -29,7 +29,7 @@ inline TensorMap load_student(const StudentEvaluationSpec& spec, Observer& obser
     require(spec.in_parts() != !spec.bundle.empty(),
             "a student is a bundle, or a model with learned parameters and "
             "class vectors: give one of the two");
-    if (!spec.in_parts()) return load_weights({spec.bundle, "", "", {}, spec.model.images}, observer);
+    if (!spec.in_parts()) return load_bundle(spec.bundle, spec.model.images, observer);
     require(!spec.model.path.empty() && !spec.learned.empty() && !spec.class_vectors.empty(),
             "a student in parts needs all of its model, its learned parameters and its class vectors");
     const std::vector<std::string> names =
@@ -40,7 +40,7 @@ inline TensorMap load_student(const StudentEvaluationSpec& spec, Observer& obser
     const Index embed = learned.at(projector_name(last, "bias")).count();
     const HostTensor vectors =
         load_class_vectors(spec.class_vectors, static_cast<Index>(names.size()), embed, observer);
-    return assemble_bundle(load_weights(spec.model, observer), learned, vectors, names);
+    return assemble_bundle(load_model(spec.model, observer), learned, vectors, names);
 }
 
 /// Evaluates as `spec` says, the images divided among the ranks.

@@ -33,7 +33,7 @@ public:
           observer_(observer),
           spec_(spec),
           tokenizer_(load_tokenizer(spec.vocabulary)),
-          map_(load_weights(spec.model, observer)),
+          map_(load_model(spec.model, observer)),
           model_(device, map_),
           images_(spec.data, spec.loop.seed, observer) {
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);

@@ -82,7 +82,7 @@ private:
 /// Evaluates as `spec` says.
 template <Device D>
 EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = silent_observer()) {
-    const TensorMap weights = load_weights(spec.model, observer);
+    const TensorMap weights = load_model(spec.model, observer);
     const ClipModel<D> model(device, weights, WeightStorage::packed);
     std::optional<TensorMap> prompts;
     if (!spec.prompts.empty()) prompts = load_prompts(spec.prompts, observer);

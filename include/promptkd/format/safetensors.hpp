@@ -54,7 +54,11 @@ public:
     std::map<std::string, Entry> entries;
     std::map<std::string, std::string> metadata;
 
-    bool null() override { unexpected("null"); }
+    /// The library of the format takes null for metadata that are not there.
+    bool null() override {
+        if (level_ == Level::top && name_ == "__metadata__") return true;
+        unexpected("null");
+    }
     bool boolean(bool) override { unexpected("a boolean"); }
     bool number_integer(number_integer_t value) override { unexpected(concat("the negative number ", value)); }
     bool number_float(number_float_t, const string_t& text) override { unexpected(concat("the number ", text)); }

@@ -3,14 +3,18 @@
 
 #include <promptkd/format/torch_tensors.hpp>
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace promptkd::detail {
 
-/// Collects the named tensors of a pickle that torch wrote: a dictionary of tensors, a checkpoint {"state_dict": …,
-/// "epoch": …}, or a tree of module objects (TorchScript; pickled modules), whose attribute names are joined with ".".
+/// Collects the named tensors of a pickle that torch wrote: a dictionary of tensors, a checkpoint around one under any
+/// key ({"state_dict": …, "epoch": …}, {"model": …, "optimizer": …}), or a tree of module objects (TorchScript; pickled
+/// modules), whose attribute names are joined with ".". Of several dictionaries the one with the most tensors is taken;
+/// metadata `state_key` names it, `state_copies` those with the same names (averages of the weights), which are not
+/// read.
 class TorchTree {
 public:
     using Ref = Pickle::Ref;
@@ -24,11 +28,18 @@ public:
         if (pickle_[root].kind == Kind::object) return collect_modules(root);
         require(pickle_[root].kind == Kind::dict, out_.source, ": holds neither a dictionary of tensors nor a module");
         const Ref inner = pickle_.find(root, "state_dict");
-        if (inner == 0) return collect_dictionary(root);
-        collect_notes(root);
-        if (pickle_[inner].kind == Kind::object) return collect_modules(inner);
-        require(pickle_[inner].kind == Kind::dict, out_.source, ": its 'state_dict' is not a dictionary");
-        collect_dictionary(inner);
+        require(inner == 0 || pickle_[inner].kind == Kind::object || pickle_[inner].kind == Kind::dict, out_.source,
+                ": its 'state_dict' is not a dictionary");
+        if (inner != 0 && pickle_[inner].kind == Kind::object) {
+            collect_notes(root);
+            return collect_modules(inner);
+        }
+        const std::vector<State> states = find_states(root);
+        if (states.empty()) return collect_module_of(root);
+        const State& best = choose(states);
+        if (best.ref != root) collect_notes(root);
+        if (!best.key.empty() && best.key != "state_dict") out_.metadata["state_key"] = best.key;
+        collect_dictionary(best.ref);
     }
 
 private:
@@ -39,6 +50,87 @@ private:
         std::string prefix;
         std::size_t depth;
     };
+
+    /// A dictionary of tensors: where it stands, and the names in it.
+    struct State {
+        Ref ref;
+        std::string key;
+        std::size_t depth;
+        std::set<std::string> names;
+    };
+
+    static bool is_average(const std::string& key) {
+        for (const char* word : {"ema", "EMA", "average", "swa", "shadow"})
+            if (key.find(word) != std::string::npos) return true;
+        return false;
+    }
+
+    /// The dictionaries at most four keys deep that hold tensors themselves.
+    std::vector<State> find_states(Ref root) const {
+        std::vector<State> found, pending{{root, "", 0, {}}};
+        std::set<Ref> seen;
+        for (std::size_t at = 0; at < pending.size(); ++at) {
+            State state = pending[at];
+            if (!seen.insert(state.ref).second) continue;
+            const std::vector<Ref>& items = pickle_[state.ref].items;
+            for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+                if (pickle_[items[i]].kind != Kind::text) continue;
+                const std::string key(pickle_[items[i]].text);
+                const Ref value = items[i + 1];
+                if (tensors_.is_tensor(value) || tensors_.is_foreign_tensor(value))
+                    state.names.insert(key);
+                else if (pickle_[value].kind == Kind::dict && state.depth < 4)
+                    pending.push_back({value, state.key.empty() ? key : state.key + "." + key, state.depth + 1, {}});
+            }
+            require(pending.size() < visit_limit, out_.source, ": more than ", visit_limit, " dictionaries");
+            if (!state.names.empty()) found.push_back(std::move(state));
+        }
+        return found;
+    }
+
+    /// The one with the most tensors; of copies the one that is no average, else the first. Throws Error where another
+    /// with other names is nearly as large: nobody can tell which is meant.
+    const State& choose(const std::vector<State>& states) {
+        const State* best = &states.front();
+        bool named = false;  // the usual key decides, whatever is beside it
+        for (const State& state : states)
+            if (state.key == "state_dict") {
+                best = &state;
+                named = true;
+            }
+        for (const State& state : states) {
+            if (named) break;
+            const bool larger = state.names.size() > best->names.size();
+            const bool plainer =
+                state.names.size() == best->names.size() && is_average(best->key) && !is_average(state.key);
+            if (larger || plainer) best = &state;
+        }
+        std::string copies;
+        for (const State& state : states) {
+            if (&state == best) continue;
+            if (state.names == best->names) {
+                copies += (copies.empty() ? "" : ", ") + state.key;
+                continue;
+            }
+            require(named || states.front().key.empty() || 2 * state.names.size() < best->names.size(), out_.source,
+                    ": holds several sets of tensors, '", best->key, "' (", best->names.size(), ") and '", state.key,
+                    "' (", state.names.size(), "); save the one that is meant alone");
+        }
+        if (!copies.empty()) out_.metadata["state_copies"] = copies;
+        return *best;
+    }
+
+    /// A pickled module under a key of the checkpoint.
+    void collect_module_of(Ref root) {
+        const std::vector<Ref>& items = pickle_[root].items;
+        for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+            if (pickle_[items[i]].kind != Kind::text || pickle_[items[i + 1]].kind != Kind::object) continue;
+            collect_modules(items[i + 1]);
+            if (out_.tensors.empty()) continue;
+            out_.metadata["state_key"] = std::string(pickle_[items[i]].text);
+            return collect_notes(root);
+        }
+    }
 
     void add(const std::string& name, Ref ref) {
         require(!tensors_.is_foreign_tensor(ref), out_.source, ": tensor '", name,

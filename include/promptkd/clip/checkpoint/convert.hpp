@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/explain.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
 #include <promptkd/clip/preprocessing.hpp>
@@ -296,7 +297,8 @@ inline void convert_weights(const TensorMap& map, WeightsTarget target, const st
                     "what was learned)");
             return detail::write_learned(learned_parameters(map), target, path);
         default:
-            fail(map.source, ": neither a CLIP model nor learned parameters; there is nothing to convert");
+            fail(map.source,
+                 ": neither a CLIP model nor learned parameters; there is nothing to convert: ", describe_tensors(map));
     }
 }
 

@@ -68,6 +68,11 @@ inline ModelConfig huggingface_siglip(const ConfigReader& vision, const ConfigRe
 }
 
 inline ModelConfig huggingface_config(const Json& root, const std::string& path) {
+    if (root.value("model_type", Json()) == "clip_vision_model") {  // the image branch alone, described at the top
+        Json whole = {{"vision_config", root}, {"projection_dim", root.value("projection_dim", 512)}};
+        whole["text_config"]["hidden_act"] = root.value("hidden_act", "quick_gelu");
+        return huggingface_config(whole, path);
+    }
     const std::string type = ConfigReader(root, path).text("model_type", "clip");
     require(type == "clip" || type == "metaclip_2" || type == "siglip", path, ": model_type '", type,
             "' is not supported, only clip, metaclip_2 and siglip");

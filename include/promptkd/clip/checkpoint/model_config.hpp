@@ -65,7 +65,8 @@ inline std::optional<ModelConfig> parse_model_config(const std::string& text, co
     const detail::Json& model = inner != root.end() && inner->is_object() ? *inner : root;
     if (detail::is_pe_config(model)) return detail::pe_config(model, path);
     if (model.contains("vision_cfg")) return detail::open_clip_config(model, path);
-    if (model.contains("vision_config") || model.contains("text_config"))
+    if (model.contains("vision_config") || model.contains("text_config") ||
+        model.value("model_type", detail::Json()) == "clip_vision_model")
         return detail::huggingface_config(model, path);
     return std::nullopt;
 }

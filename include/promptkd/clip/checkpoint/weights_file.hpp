@@ -6,12 +6,14 @@
 #include <promptkd/clip/checkpoint/layouts.hpp>
 #include <promptkd/clip/checkpoint/learned_parameters.hpp>
 #include <promptkd/clip/checkpoint/model_config.hpp>
+#include <promptkd/clip/checkpoint/prefixes.hpp>
 #include <promptkd/clip/checkpoint/resolution.hpp>
 #include <promptkd/clip/checkpoint/weights_folder.hpp>
 #include <promptkd/format/finite.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/format/torch_archive.hpp>
 
+#include <cmath>
 #include <functional>
 #include <iterator>
 #include <string>
@@ -72,33 +74,6 @@ inline TensorMap read_tensors(const std::string& path) {
     TensorMap map = read_safetensors(path);
     map.metadata["file_format"] = "safetensors";
     return map;
-}
-
-/// `name` without the prefixes by which libraries keep branches of a model apart: TinyCLIP's, with DataParallel's
-/// behind them or not.
-inline std::string without_branch(const std::string& name) {
-    for (const std::string prefix : {"_image_encoder.", "_text_encoder.", "_logit_scale."}) {
-        if (!name.starts_with(prefix)) continue;
-        const std::string rest = name.substr(prefix.size());
-        return rest.starts_with("module.") ? rest.substr(7) : rest;
-    }
-    return name;
-}
-
-/// Without the prefix that DataParallel gives every name, and without TinyCLIP's of the branches.
-inline TensorMap plain_names(TensorMap in) {
-    constexpr std::string_view prefix = "module.";
-    const bool parallel = std::all_of(in.tensors.begin(), in.tensors.end(),
-                                      [&](const auto& named) { return named.first.starts_with(prefix); });
-    TensorMap out;
-    out.metadata = std::move(in.metadata);
-    out.source = std::move(in.source);
-    for (auto& [name, tensor] : in.tensors) {
-        const std::string plain = without_branch(parallel ? name.substr(prefix.size()) : name);
-        require(out.tensors.emplace(plain, std::move(tensor)).second, out.source, ": tensor '", plain,
-                "' is there twice, with and without a prefix");
-    }
-    return out;
 }
 
 /// Whether the matrices hold half-precision values only, as OpenAI's released models do, and the widths are those of 64
@@ -216,6 +191,32 @@ inline void check_values(TensorMap map) {
     require_finite(map);
 }
 
+/// An image branch alone has no logit scale: that of CLIP's trained models, ln 100.
+inline void complete_logit_scale(TensorMap& map, const WeightsOptions& options) {
+    const std::string name = schema::name_of(schema::model, schema::Role::logit_scale);
+    if (map.contains(name) || schema::has_text_branch(map) || schema::image_architecture(map) == nullptr) return;
+    map.tensors[name] = make_tensor(std::vector<float>{std::log(100.0f)}, {});
+    if (options.warn)
+        options.warn(concat(map.source, ": the image branch alone; its logits are scaled by 100, as CLIP's are"));
+}
+
+/// Says where in the file the model was found.
+inline void say_where(const TensorMap& map, const WeightsOptions& options) {
+    const auto note = [&](const char* key) {
+        const auto found = map.metadata.find(key);
+        return found == map.metadata.end() ? std::string() : found->second;
+    };
+    if (!options.warn) return;
+    const std::string key = note("state_key"), copies = note("state_copies");
+    const std::string prefix = note("name_prefix"), skipped = note("skipped_prefix");
+    if (!copies.empty())
+        options.warn(concat(map.source, ": the tensors under '", key.empty() ? "state_dict" : key,
+                            "' are read, those under '", copies, "' are not"));
+    if (!skipped.empty())
+        options.warn(
+            concat(map.source, ": the model under '", prefix, "' is read, the one under '", skipped, "' is not"));
+}
+
 /// Tensors under the names of this library: OpenAI's for models, the published trainers' for what was learned.
 inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
     if (is_learner_checkpoint(map)) return learned_parameters(map, options.learner_of);
@@ -223,6 +224,7 @@ inline TensorMap complete_names(TensorMap map, const WeightsOptions& options) {
     if (!layout) return map;
     map = to_openai(map, *layout);
     map.metadata.emplace("naming", name_of(*layout));
+    complete_logit_scale(map, options);
     complete_config(map, *layout, options);
     const std::vector<std::string> files =
         preprocessing_candidates(map.source, options.config, is_huggingface(*layout));
@@ -247,6 +249,7 @@ inline TensorMap read_weights(const std::string& path, const WeightsOptions& opt
         detail::use_bundle_input(options.images, map);
     else
         map = detail::complete_names(detail::plain_names(std::move(map)), options);
+    detail::say_where(map, options);
     require(!map.tensors.empty(), path, ": holds no tensors that are read here");
     if (options.check_values) detail::check_values(map);
     require_intact_mappings();

@@ -76,10 +76,61 @@ TensorMap read_shards(const std::string& folder, const std::string& index, const
     return all;
 }
 
+/// The number behind the last '-' of "model.pth.tar-50", −1 where there is none.
+inline long epoch_in_name(const std::string& name) {
+    const std::size_t dash = name.rfind('-');
+    const std::string digits = dash == std::string::npos ? "" : name.substr(dash + 1);
+    const bool number =
+        !digits.empty() && digits.size() < 9 && digits.find_first_not_of("0123456789") == std::string::npos;
+    return number ? std::stol(digits) : -1;
+}
+
+/// The checkpoint of the highest epoch in a folder of the published trainers ("model.pth.tar-50"), else its best one;
+/// empty where it holds none.
+inline std::string best_checkpoint(const std::filesystem::path& folder) {
+    std::string best;
+    long epoch = -2;
+    std::error_code code;
+    for (std::filesystem::directory_iterator it(folder, code); !code && it != std::filesystem::directory_iterator();
+         it.increment(code)) {
+        const std::string name = it->path().filename().string();
+        const bool model = name.rfind("model.pth.tar", 0) == 0 || name == "model-best.pth.tar";
+        if (!model || !is_file(it->path().string()) || epoch_in_name(name) <= epoch) continue;
+        epoch = epoch_in_name(name);
+        best = it->path().string();
+    }
+    return best;
+}
+
+/// The file that holds what a run left in `folder`: a student's bundle, learned prompts, or a published trainer's
+/// checkpoint, in the folder itself or in one folder below it. Throws Error where several fit, naming them.
+inline std::string run_file(const std::string& folder) {
+    const std::filesystem::path root(folder);
+    for (const char* name : {"bundle.safetensors", "prompts.safetensors"})
+        if (is_file((root / name).string())) return (root / name).string();
+    const std::string own = best_checkpoint(root);
+    if (!own.empty()) return own;
+    std::set<std::string> below;
+    std::error_code code;
+    for (std::filesystem::directory_iterator it(root, code); !code && it != std::filesystem::directory_iterator();
+         it.increment(code)) {
+        if (!is_folder(it->path().string())) continue;
+        for (const char* name : {"bundle.safetensors", "prompts.safetensors"})
+            if (is_file((it->path() / name).string())) below.insert((it->path() / name).string());
+        const std::string checkpoint = best_checkpoint(it->path());
+        if (!checkpoint.empty()) below.insert(checkpoint);
+    }
+    std::string all;
+    for (const std::string& file : below) all += (all.empty() ? "" : ", ") + file;
+    require(below.size() <= 1, folder, ": several runs in this folder; give one of ", all);
+    return below.empty() ? "" : *below.begin();
+}
+
 }  // namespace detail
 
 /// The tensors of a folder as Hugging Face's and open_clip's libraries write it, each file through `read(path)`: one
-/// file of weights, or shards with their index. Throws Error when there is none, a shard is missing, or its names leave
+/// file of weights, or shards with their index; or of the folder of a run: its bundle, its prompts, or the checkpoint
+/// of the highest epoch of a published trainer. Throws Error when there is none, a shard is missing, or its names leave
 /// the folder.
 template <class Read>
 TensorMap read_weights_folder(const std::string& folder, const Read& read) {
@@ -96,7 +147,13 @@ TensorMap read_weights_folder(const std::string& folder, const Read& read) {
         map.source = folder;
         return map;
     }
-    fail(folder, ": no weights in this folder (model.safetensors, pytorch_model.bin, or an index of shards)");
+    const std::string file = detail::run_file(folder);
+    if (!file.empty()) return read(file);
+    require(!is_folder(folder + "/checkpoint"), folder,
+            ": the folder of a run that has not ended (no bundle.safetensors, no prompts.safetensors); call it again");
+    fail(folder,
+         ": no weights in this folder (model.safetensors, pytorch_model.bin, an index of shards), and no run "
+         "(bundle.safetensors, prompts.safetensors, model.pth.tar-N)");
 }
 
 }  // namespace promptkd

@@ -90,7 +90,7 @@ private:
     }
 
     bool zero_shot(const ReproductionStage& stage, StageResult& result, const StageResultFile& file) {
-        const TensorMap weights = load_weights(model_of(stage), observer_);
+        const TensorMap weights = load_model(model_of(stage), observer_);
         const ClipModel<D> model(device_, weights);
         std::optional<TensorMap> prompts;
         if (!stage.prompts.empty()) prompts = load_prompts(stage.prompts, observer_);
