@@ -31,16 +31,25 @@ struct ClassTexts {
     std::string vocabulary;          ///< file of the tokenizer's BPE merges
 };
 
-/// The weights of a model. Throws Error as read_weights() does.
-inline TensorMap load_weights(const ModelFile& model, Observer& observer) {
+namespace detail {
+
+inline TensorMap load_file(const ModelFile& model, bool require_activation, Observer& observer) {
     WeightsOptions options;
     options.activation = model.activation;
     options.config = model.config;
     options.names = model.names;
     options.images = model.images;
+    options.require_activation = require_activation;
     options.learner_of = &name_of_learner;
     options.warn = [&observer](const std::string& text) { observer.on_warning(text); };
     return read_weights(model.path, options);
+}
+
+}  // namespace detail
+
+/// The weights of a model. Throws Error as read_weights() does.
+inline TensorMap load_weights(const ModelFile& model, Observer& observer) {
+    return detail::load_file(model, true, observer);
 }
 
 /// Throws Error unless `map` is of the kind that is needed, saying what it is instead.
@@ -68,14 +77,14 @@ inline TensorMap load_model(const ModelFile& model, Observer& observer) {
 
 /// A student bundle. Throws Error for any other file, saying what it is.
 inline TensorMap load_bundle(const std::string& path, const ImageInputOptions& images, Observer& observer) {
-    TensorMap map = load_weights({path, "", "", {}, images}, observer);
+    TensorMap map = detail::load_file({path, "", "", {}, images}, false, observer);
     require_kind(map, WeightsKind::bundle, "a student bundle");
     return map;
 }
 
 /// Tensors in any format that the library reads: prompts, a checkpoint, a bundle.
 inline TensorMap load_tensors(const std::string& path, Observer& observer) {
-    return load_weights(ModelFile{path, "", ""}, observer);
+    return detail::load_file(ModelFile{path, "", ""}, false, observer);
 }
 
 /// Learned prompts of any published method as fixed prompts of the two branches. Throws Error for another kind of file,
