@@ -85,7 +85,7 @@ check "the checkpoint before is kept" same before out/checkpoint/state.safetenso
     refuse 1 "expected (5, 64)" distill $models --init "$assets/trajectory.safetensors" --prompts 5 "$@"
     run 0 train cocoop --weights "$student" --data $data --epochs 1 --batch 8 --shots 2 --out again/cocoop
     refuse 1 "CoCoOp's context depends on each image" distill $models --teacher-prompts again/cocoop/prompts.safetensors "$@"
-    refuse 1 'holds no learned prompts' distill $models --teacher-prompts "$student" "$@"
+    refuse 1 'not learned prompts' distill $models --teacher-prompts "$student" "$@"
     mkdir -p photos
     cp "$data_dir"/golden/images/02_RGB_40x40.png photos/a.png
     cp photos/a.png photos/b.png

@@ -103,7 +103,8 @@ inline std::string best_checkpoint(const std::filesystem::path& folder) {
 }
 
 /// The file that holds what a run left in `folder`: a student's bundle, learned prompts, or a published trainer's
-/// checkpoint, in the folder itself or in one folder below it. Throws Error where several fit, naming them.
+/// checkpoint, in the folder itself or in one folder below it (ours: in that of a seed). Throws Error where several
+/// fit, naming them.
 inline std::string run_file(const std::string& folder) {
     const std::filesystem::path root(folder);
     for (const char* name : {"bundle.safetensors", "prompts.safetensors"})
@@ -115,8 +116,9 @@ inline std::string run_file(const std::string& folder) {
     for (std::filesystem::directory_iterator it(root, code); !code && it != std::filesystem::directory_iterator();
          it.increment(code)) {
         if (!is_folder(it->path().string())) continue;
+        const bool of_a_seed = it->path().filename().string().rfind("seed", 0) == 0;
         for (const char* name : {"bundle.safetensors", "prompts.safetensors"})
-            if (is_file((it->path() / name).string())) below.insert((it->path() / name).string());
+            if (of_a_seed && is_file((it->path() / name).string())) below.insert((it->path() / name).string());
         const std::string checkpoint = best_checkpoint(it->path());
         if (!checkpoint.empty()) below.insert(checkpoint);
     }
