@@ -86,7 +86,8 @@ check "and is the same resolution" same large.safetensors wider.safetensors
 
 # --- teacher and student apart; the bundle carries the student's ---------------------------------------------------------
 tiny_fashion tiny 64 32
-base="--data fashion-mnist:tiny --batch 8 --epochs 1 --depth 3 --threads 1"
+views="--data fashion-mnist:tiny --batch 8 --epochs 2"
+base="$views --depth 3 --threads 1"
 # shellcheck disable=SC2086  # lists of options
 {
     run 0 distill $models $base --out out_plain
@@ -106,7 +107,7 @@ run 0 inspect out_plain/bundle.safetensors
 check "a student of CLIP's preprocessing requires nothing new" test -z "$(strings out_plain/bundle.safetensors | grep image_preprocessing)"
 # shellcheck disable=SC2086
 {
-    run 0 teacher-logits --teacher "$teacher" $base --depth 3 --teacher-image-mean 0.5 --teacher-image-std 0.5 --out targets.safetensors
+    run 0 teacher-logits --teacher "$teacher" $views --teacher-image-mean 0.5 --teacher-image-std 0.5 --out targets.safetensors
     refuse 1 'the preprocessing' distill $models $base --teacher-logits targets.safetensors --out out_x
     run 0 distill --student "$student" $base --teacher-logits targets.safetensors --out out_stored
 }
