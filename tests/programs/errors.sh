@@ -81,7 +81,7 @@ safetensors '{"class_vectors":{"dtype":"F32","shape":[3,64],"data_offsets":[0,76
 distill "has shape (3, 64), expected (10, " --class-vectors vectors.safetensors
 safetensors '{"class_vectors":{"dtype":"F32","shape":[10,64],"data_offsets":[0,2560]}}' 2560 >vectors.safetensors
 distill 'row 0 .* length' --class-vectors vectors.safetensors
-distill "'class_vectors' is missing" --class-vectors "$prompts"
+distill 'no class vectors: it holds' --class-vectors "$prompts"
 distill 'expected (5, 64)' --init "$assets/trajectory.safetensors" --prompts 5
 distill 'is missing' --init "$prompts"
 distill 'depth' --depth 9
@@ -95,8 +95,8 @@ printf 'one\n\377two\n' >names.txt
 distill 'line 2: the class name is not valid UTF-8' --class-names names.txt
 printf 'one\ntwo\n' >names.txt
 distill '10 classes, but 2 class names' --class-names names.txt
-refuse 1 'the teacher sees images of 32' distill --teacher "$data_dir/golden/model.teacher.safetensors" --student "$student" --data "$fashion" \
-    --images 64 --class-vectors "$assets/trajectory.safetensors" --depth 3 --out out
+refuse 1 'no class vectors: it holds 12 tensors' distill --teacher "$data_dir/golden/model.teacher.safetensors" --student "$student" \
+    --data "$fashion" --images 64 --class-vectors "$assets/trajectory.safetensors" --depth 3 --out out
 distill 'sees one image alone' --batch 1
 distill 'sees one image alone' --batch 8 --accumulate 8
 # shellcheck disable=SC2086  # a list of options

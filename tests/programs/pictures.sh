@@ -6,7 +6,7 @@ formats=$data_dir/formats
 photos=$data_dir/preprocess/photos
 teacher=$assets/fashion_clip_teacher.safetensors
 student=$assets/fashion_clip_student.safetensors
-rm -rf oc hf plain turned kinds photos classes ./*.safetensors ./*.json ./*.npy out*
+rm -rf oc hf newer plain turned kinds tiny ./*.safetensors ./*.json ./*.npy out*
 
 # features OUT ARGUMENT…: of the photos
 features() {

@@ -13,6 +13,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <iterator>
 #include <optional>
 #include <string>
 
@@ -152,9 +153,9 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
 /// The identity without the files that the targets came through: they do not change a student. It stands in the
 /// student's bundle.
 inline nlohmann::json student_recipe(nlohmann::json identity) {
-    for (const char* key : {"teacher", "teacher-prompts", "teacher-config", "teacher-logits", "class-vectors",
-                            "int8-teacher", "vocab", "teacher-images"})
-        identity.erase(key);
+    for (const char* key : {"class-vectors", "int8-teacher", "vocab"}) identity.erase(key);
+    for (auto it = identity.begin(); it != identity.end();)
+        it = it.key().rfind("teacher", 0) == 0 ? identity.erase(it) : std::next(it);
     return identity;
 }
 

@@ -77,8 +77,10 @@ inline std::string describe_tensors(const TensorMap& map) {
 /// Throws Error for tensors of a model's branches that no computation here reads: its results would be others than
 /// those of the model (LayerScale, adapters, biases). What stands outside the branches is no part of the model.
 inline void require_all_used(const TensorMap& map) {
+    const Inventory inventory = clip_inventory(map);
+    if (!inventory.missing.empty()) return;  // who reads the model says so
     std::vector<std::string> unused;
-    for (const std::string& name : clip_inventory(map).unknown)
+    for (const std::string& name : inventory.unknown)
         if (detail::is_inside_branch(name)) unused.push_back(name);
     if (unused.empty()) return;
     std::string shown;
