@@ -56,7 +56,7 @@ sed 's/"visual\.proj":{"dtype":"F16","shape":\[64,32\]/"visual.proj":{"dtype":"F
 refuse 1 "'visual.proj' has shape (32, 64), expected (64, 64)" zero-shot --weights misshapen.safetensors --data "$fashion"
 sed 's/"visual\.proj":{"dtype":"F16"/"visual.proj":{"dtype":"I16"/' "$student" >integers.safetensors
 refuse 1 "'visual.proj' has dtype [iI]16, expected a floating-point type" zero-shot --weights integers.safetensors --data "$fashion"
-refuse 1 "no transformer blocks\|is missing" zero-shot --weights "$prompts" --data "$fashion"
+refuse 1 "not a CLIP model" zero-shot --weights "$prompts" --data "$fashion"
 refuse 1 'no text branch' zero-shot --weights "$data_dir/golden/model.student.safetensors" --data "$fashion"
 refuse 1 'prompt' zero-shot --weights "$student" --prompts "$prompts" --data "$fashion"
 zcat "$PROMPTKD_VOCAB" | head -n 100 >few.txt
