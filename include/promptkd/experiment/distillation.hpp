@@ -58,6 +58,7 @@ public:
             return mixture_.fit(*student_);
         }
         TrainingOutcome outcome;
+        if (!setup_.spec.is_mixed()) warn_of_few_images(setup_.images.train.size(), setup_.observer);
         outcome.images = setup_.images.train.size();
         outcome.classes = setup_.images.train.classes();
         const Index steps = count_steps(setup_.spec.loop, outcome.images);
