@@ -200,7 +200,7 @@ TEST_CASE("report: names from outside cannot leave their place in the page") {
     const std::string hostile = "<script>alert('1')</script> & \"x\" | y\n" + std::string(600, '<');
     Made made(Protocol::base_to_novel, {hostile});
     made.plan.spec.learner.name = hostile;
-    made.plan.files.push_back({"teacher", "folder/<img src='x'>.pt", "00", "<b>"});
+    made.plan.files.push_back({"teacher", "folder/<img src='x'>.pt", "00", "<b>", ""});
     made.halves(hostile, 1, hostile, 80, 70);
     made.plan.stages.back().kind = StageKind::learner;
     made.plan.stages.back().identity = {{"template", hostile}};

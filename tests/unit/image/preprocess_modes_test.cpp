@@ -7,7 +7,9 @@
 #include <promptkd/format/image.hpp>
 #include <promptkd/format/safetensors.hpp>
 
-namespace promptkd::test::preprocess_modes_test {
+namespace preprocess_modes_test {
+
+using namespace promptkd;
 
 namespace {
 
@@ -171,4 +173,4 @@ TEST_CASE("preprocessing: CLIP's is the default of both") {
     CHECK(b.rounding == CropRounding::floor);
 }
 
-}  // namespace promptkd::test::preprocess_modes_test
+}  // namespace preprocess_modes_test
