@@ -17,7 +17,7 @@ struct Convert {
 
     int run() const {
         if (target == "huggingface")
-            make_directories(common.out);
+            require_creatable(common.out);
         else
             require_writable(common.out);
         const TensorMap map = load_weights(common);

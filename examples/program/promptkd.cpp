@@ -62,7 +62,7 @@ std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& error) {
 void check_given(const CLI::App& command) {
     for (const CLI::Option* option : command.get_options()) {
         const auto given = option->results();
-        if (given.size() > 1 && !promptkd::cli::is_list(*option))
+        if (given.size() > 1 && !promptkd::cli::is_list(*option) && !promptkd::cli::is_comma_list(*option))
             throw CLI::ValidationError(option->get_name(),
                                        "given " + std::to_string(given.size()) + " times; give it once");
         if (std::count(given.begin(), given.end(), "") > 0 && !promptkd::cli::is_allowed_empty(*option))

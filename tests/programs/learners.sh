@@ -36,14 +36,16 @@ resume ivlp train ivlp "$@" --depth 2 --accumulate 2
 resume maple train maple "$@" --depth 2
 resume promptsrc train promptsrc "$@" --depth 2 --gaussian-mean 2
 
-# shellcheck disable=SC2086  # a list of options
+# shellcheck disable=SC2086,SC2046  # lists of options
 {
     result=bundle.safetensors
-    set -- distill $models --teacher-prompts "$prompts" --data $data --batch 8 --epochs 3 --augment flip --depth 3
+    options="$models --teacher-prompts $prompts --data $data --batch 8 --epochs 3 --augment flip --depth 3"
+    set -- distill $options
     resume 'distill with Adam' "$@" --optimizer adam --lr 0.001 --schedule multi_step --milestones 1,2
     resume 'distill, clean, full' "$@" --train full --prompts 0 --protocol clean --validation 4 --optimizer adamw --lr 0.0005
     check "the clean protocol says so" grep -q 'protocol clean: epoch [1-3] of 3, [0-9.]* % on 40 validation images' stdout
     resume 'distill, staying close' "$@" --stay-close 100 --stay-close-to logits --kd mse --accumulate 4
+    set -- distill $(without "$options" --epochs)
     # Several seeds: each is the run of that seed, and the mean is printed.
     run 0 "$@" --seeds 1,2 --epochs 1 --out again --fresh
     check "mean over seeds" grep -q '^harmonic_mean: [0-9.]* ± [0-9.]* over 2 seeds' stdout
@@ -65,7 +67,7 @@ refuse 1 'tokens' train coop "$@" --context 40 --context-words ''
 refuse 1 'text prompts of depth 9 do not fit an encoder of 2 blocks\|visual prompts of depth 9 do not fit an encoder of 3 blocks' train maple "$@" --depth 9
 refuse 1 'step [0-9]*: the loss is ' train ivlp "$@" --depth 2 --lr 1e30 --warmup none
 refuse 1 'cannot be worked through in 3 equal parts' train coop "$@" --accumulate 3
-refuse 1 'multi_step needs milestones' train coop "$@" --schedule multi_step
+refuse 2 '--milestones: --schedule multi_step needs them: epochs, e.g. 5,10' train coop "$@" --schedule multi_step
 refuse 1 'fewer words\|fewer than the 6' train coop "$@" --context 6
 
 # A folder that holds another run is left as it is: both are named.

@@ -30,8 +30,9 @@ agree() {
     checks=$((checks + 1))
 }
 
+options="$models --teacher-prompts $assets/fashion_teacher_prompts.safetensors --data $fashion --images 640 --batch 16 --depth 3 --threads 1"
 # shellcheck disable=SC2086  # a list of options
-set -- distill $models --teacher-prompts "$assets/fashion_teacher_prompts.safetensors" --data "$fashion" --images 640 --batch 16 --depth 3 --threads 1
+set -- distill $options
 rm -rf one two three local killed dead
 run 0 "$@" --steps 50 --epochs 2 --out one
 ranks 2 0 "$@" --steps 50 --epochs 2 --out two
@@ -86,9 +87,11 @@ run 0 "$@" --epochs 2 --out whole
 agree whole killed 1e-5
 
 # Errors: one line of ours, every process ends.
-ranks 2 1 "$@" --data folder:nowhere --out dead
+# shellcheck disable=SC2046  # a list of options
+ranks 2 1 distill $(without "$options" --data) --data folder:nowhere --out dead
 one_error 'nowhere' 'mpirun, a missing folder'
-ranks 2 1 "$@" --batch 1 --out dead
+# shellcheck disable=SC2046  # a list of options
+ranks 2 1 distill $(without "$options" --batch) --batch 1 --out dead
 one_error 'too small for 2 processes' 'mpirun, --batch 1'
 ranks 2 1 zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --data "$fashion"
 one_error 'start it without mpirun' 'mpirun zero-shot'

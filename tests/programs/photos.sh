@@ -21,8 +21,9 @@ head -c 200 "$images/00_RGB_128x96.png" >photos/broken.png
 printf 'T-shirt/top\r\n\r\nankle_boot\r\nwool coat\r\n' >names.txt
 total=$((i + 1))
 
+options="$models --teacher-prompts $assets/fashion_teacher_prompts.safetensors --batch 4 --depth 3 --out run"
 # shellcheck disable=SC2086  # a list of options
-set -- distill $models --teacher-prompts "$assets/fashion_teacher_prompts.safetensors" --batch 4 --depth 3 --out run --fresh
+set -- distill $options --fresh
 run 0 "$@" --data folder:photos --class-names names.txt --epochs 2 --json -
 check "a warning names the broken image" grep -q '^warning: skipped: photos/broken.png' stderr
 check "the broken image is counted" test "$(number run/result.json unreadable)" = 1
@@ -56,7 +57,8 @@ check "one image of each class is held out" test "$(number run/result.json n)" =
 check "the others are learned from" grep -q '^8 images, 4 classes' stdout
 run 0 evaluate run/bundle.safetensors --data folder:labelled --holdout 1 --json evaluated.json
 check "evaluate draws the same" test "$(number evaluated.json n)" = 4
-run 0 "$@" --data folder:labelled --epochs 1 --batch 1000000000
+# shellcheck disable=SC2046  # a list of options
+run 0 distill $(without "$options" --batch) --fresh --data folder:labelled --epochs 1 --batch 1000000000
 check "a set smaller than a batch is one batch" grep -q '12 images are fewer than a batch of 1000000000' stdout
 check "a training that is all warm-up" grep -q '^warning: all of the training is warm-up (1 of 1 epochs)' stderr
 mkdir labelled/empty

@@ -94,8 +94,9 @@ public:
     ~BatchLoader() { stop(); }
 
     /// Begins an epoch over the images `order` (positions in the data set); what is left of the last one is dropped.
-    /// Throws Error when a position is out of range.
-    void start(std::vector<Index> order, std::uint32_t epoch = 0) {
+    /// `before`: images of this epoch that were read by another loader, and are not among `order`. Throws Error when a
+    /// position is out of range.
+    void start(std::vector<Index> order, std::uint32_t epoch = 0, Index before = 0) {
         for (const Index i : order)
             require(i >= 0 && i < data_.size(), data_.name, ": image ", i, " does not exist, there are ", data_.size());
         std::unique_lock lock(mutex_);
@@ -110,6 +111,7 @@ public:
         current_ = nullptr;
         cursor_ = 0;
         unreadable_ = 0;
+        before_ = before;
         work_.notify_all();
     }
 
@@ -324,8 +326,8 @@ private:
     }
 
     const Batch* finish() const {
-        require(unreadable_ == 0 || unreadable_ < static_cast<Index>(order_.size()), data_.name, ": not one of ",
-                order_.size(), " images could be read");
+        require(unreadable_ == 0 || before_ > 0 || unreadable_ < static_cast<Index>(order_.size()), data_.name,
+                ": not one of ", order_.size(), " images could be read");
         return nullptr;
     }
 
@@ -335,6 +337,7 @@ private:
     // Written by start() while no worker is busy.
     std::vector<Index> order_;
     std::uint32_t epoch_ = 0;
+    Index before_ = 0;
 
     // Guarded by mutex_. Chunk c lives in slot c mod slots; claimed, opened and released only grow.
     std::mutex mutex_;

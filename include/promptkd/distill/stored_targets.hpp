@@ -205,7 +205,7 @@ private:
             config_.shuffle ? shuffled(data_.size(), config_.seed, epoch) : in_order(data_.size());
         skipped_ = at.skipped;
         if (!at.skipped) order.erase(order.begin(), order.begin() + std::min(at.images, data_.size()));
-        loader_.start(std::move(order), epoch);
+        loader_.start(std::move(order), epoch, at.skipped ? 0 : at.images);
         for (Index i = 0; at.skipped && i < at.batches; ++i) loader_.next();
     }
 

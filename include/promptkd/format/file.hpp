@@ -23,6 +23,7 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace promptkd {
 
@@ -168,6 +169,17 @@ inline void make_directories(const std::string& path) {
     if (!code && !std::filesystem::is_directory(path, code) && !code)
         code = std::make_error_code(std::errc::not_a_directory);
     require(!code, "cannot create folder '", path, "': ", code.message());
+}
+
+/// Throws Error when the folder `path` cannot be made. Leaves nothing behind that was not there.
+inline void require_creatable(const std::string& path) {
+    std::vector<std::filesystem::path> missing;
+    std::error_code code;
+    for (std::filesystem::path at = std::filesystem::path(path).lexically_normal();
+         !at.empty() && !std::filesystem::exists(at, code); at = at.parent_path())
+        missing.push_back(at);
+    make_directories(path);
+    for (const std::filesystem::path& made : missing) std::filesystem::remove(made, code);
 }
 
 /// A file that appears under its name only when complete: bytes go to a temporary name in the same folder; commit()

@@ -17,6 +17,7 @@ namespace promptkd {
 /// Pillow's resampling filters. All but `nearest` are antialiased: stretched by the scale when they shrink an image.
 enum class Interpolation { nearest, bilinear, bicubic, lanczos, box, hamming };
 
+/// "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming".
 inline const char* name_of(Interpolation interpolation) {
     constexpr const char* names[] = {"nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"};
     return names[static_cast<int>(interpolation)];

@@ -40,7 +40,7 @@ template <Device D>
 struct SelfAttention {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    using Tape = SelfAttentionTape<D>;
+    using Tape = SelfAttentionTape<D>;  ///< What a forward pass leaves for the backward pass.
 
     Linear<T> in_proj, out_proj;  ///< (3d, d): queries, keys, values below each other; (d, d)
     Norm<T> norm;                 ///< without a weight: none

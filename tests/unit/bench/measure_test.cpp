@@ -81,7 +81,7 @@ TEST_CASE("bench: wrong options are refused") {
         add_step_options(app, options, {"promptkd"});
         CHECK_THROWS_AS(app.parse(line), CLI::ParseError);
     }
-    CHECK_THROWS_AS(model_size("ViT-H/14"), promptkd::Error);
+    CHECK_THROWS_AS(model_size("ViT-H/15"), promptkd::Error);
     CHECK(model_size("ViT-L/14").vision_layers == 24);
 }
 

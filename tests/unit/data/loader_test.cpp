@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <set>
+#include <stdexcept>
 
 namespace loader_test {
 
@@ -23,7 +24,8 @@ public:
         ++loads;
         if (delay) std::this_thread::sleep_for(std::chrono::microseconds((i * 7919) % 300));
         require(bad_.count(i) == 0, name(i), ": damaged");
-        if (i == disaster) throw std::bad_alloc();
+        if (i == disaster) throw std::logic_error("a fault of the source");
+        if (i == huge) throw std::bad_alloc();
         if (i == empty) {
             out = Image();
             return;
@@ -33,7 +35,7 @@ public:
     }
 
     bool delay = false;
-    Index disaster = -1, empty = -1;
+    Index disaster = -1, empty = -1, huge = -1;
     mutable std::atomic<int> loads{0};
 
 private:
@@ -228,8 +230,18 @@ TEST_CASE("loader: other exceptions of the threads reach the caller") {
         BatchLoader loader(data, small_options(threads));
         loader.start(in_order(30));
         for (int i = 0; i < 3; ++i) CHECK(loader.next() != nullptr);
-        CHECK_THROWS_AS(loader.next(), std::bad_alloc);
+        CHECK_THROWS_AS(loader.next(), std::logic_error);
     }
+}
+
+TEST_CASE("loader: an image too large for the memory costs that image alone") {
+    const auto source = std::make_shared<Colours>(30, 4);
+    source->huge = 17;
+    const Epoch epoch = run(make_data(source), small_options(2), in_order(30));
+    CHECK(epoch.unreadable == 1);
+    CHECK(epoch.indices.size() == 29);
+    REQUIRE(epoch.warnings.size() == 1);
+    CHECK(epoch.warnings[0].find("colour 17: this image is too large") == 0);
 }
 
 TEST_CASE("loader: ends and restarts in the middle of an epoch") {

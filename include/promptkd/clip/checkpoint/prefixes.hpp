@@ -146,14 +146,16 @@ inline TensorMap unwrapped(TensorMap in) {
     return in;
 }
 
-/// What stands in front of the names by which a learner's checkpoint is known; empty where nothing does.
+/// What stands in front of the names by which a learner's checkpoint is known; empty where nothing does, and where
+/// several learners stand beside each other (a first and a last state, say), none of which is the one.
 inline std::string learner_prefix(const TensorMap& map) {
+    std::set<std::string> found;
     std::string front;
     for (const std::string& anchor :
-         {std::string(context_name), std::string(visual_prompt_name), std::string(projector_layer_prefix) + "0.weight"})
+         {std::string(context_name), std::string(visual_prompt_name), projector_name(0, "weight")})
         for (const auto& named : map.tensors)
-            if (take_ending(named.first, anchor, front)) return front;
-    return "";
+            if (take_ending(named.first, anchor, front)) found.insert(front);
+    return found.size() == 1 ? *found.begin() : "";
 }
 
 /// The tensors without those prefixes; names that begin otherwise stay as they are.

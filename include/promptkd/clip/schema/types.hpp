@@ -137,8 +137,10 @@ struct Cell {
     constexpr Cell(const char* n, Form f = Form::plain) : name(n), form(f) {}
 };
 
-/// A cell with OpenAI's name and form, and one without a place for the tensor.
-inline constexpr Cell as_openai{nullptr}, nowhere{""};
+/// A cell with OpenAI's name and form.
+inline constexpr Cell as_openai{nullptr};
+/// A cell without a place for the tensor.
+inline constexpr Cell nowhere{""};
 
 /// Whether a file must hold the tensor.
 enum class Presence {
