@@ -95,7 +95,7 @@ printf 'one\n\377two\n' >names.txt
 distill 'line 2: the class name is not valid UTF-8' --class-names names.txt
 printf 'one\ntwo\n' >names.txt
 distill '10 classes, but 2 class names' --class-names names.txt
-refuse 1 'no class vectors: it holds 12 tensors' distill --teacher "$data_dir/golden/model.teacher.safetensors" --student "$student" \
+refuse 1 'class_vectors. has shape (10, 64), expected (10, 80)' distill --teacher "$data_dir/golden/model.teacher.safetensors" --student "$student" \
     --data "$fashion" --images 64 --class-vectors "$assets/trajectory.safetensors" --depth 3 --out out
 distill 'sees one image alone' --batch 1
 distill 'sees one image alone' --batch 8 --accumulate 8

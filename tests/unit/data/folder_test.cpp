@@ -148,7 +148,8 @@ TEST_CASE("folder: parts under every usual name") {
                                                                  {"trainset", "testset"},
                                                                  {"seg_train", "seg_test"}};
     for (const auto& [train, test] : pairs) {
-        CAPTURE(train);
+        const auto& shown_train = train;  // clang 14 captures no structured binding
+        CAPTURE(shown_train);
         const ImageTree folder;
         folder.fill({train + "/cat", train + "/dog"}, 3);
         folder.fill({test + "/cat", test + "/dog"}, 1);

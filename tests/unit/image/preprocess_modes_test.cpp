@@ -25,7 +25,8 @@ TEST_CASE("resize: every filter of Pillow, byte for byte") {
     const TensorMap expected = read_safetensors(folder + "resize.safetensors");
     REQUIRE(expected.tensors.size() == 4 * 6 * 3);
     for (const auto& [name, tensor] : expected.tensors) {
-        CAPTURE(name);
+        const auto& shown_name = name;  // clang 14 captures no structured binding
+        CAPTURE(shown_name);
         const std::size_t dot = name.find('.');
         const Interpolation filter = parse_interpolation(name.substr(dot + 1, name.rfind('.') - dot - 1));
         const Image out = resize(photo(std::stoi(name)), tensor.shape[0], tensor.shape[1], filter);
@@ -64,7 +65,8 @@ TEST_CASE("preprocessing: every mode with every interpolation, byte for byte") {
     const TensorMap expected = read_safetensors(folder + "modes.safetensors");
     REQUIRE(expected.tensors.size() == 4 * 5 * 4);
     for (const auto& [name, tensor] : expected.tensors) {
-        CAPTURE(name);
+        const auto& shown_name = name;  // clang 14 captures no structured binding
+        CAPTURE(shown_name);
         const std::size_t dot = name.rfind('.');
         const std::string mode = name.substr(2, dot - 2);
         Preprocessing p = Preprocessing::clip(25);

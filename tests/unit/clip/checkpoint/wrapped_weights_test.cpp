@@ -80,7 +80,8 @@ void check_whole(const TensorMap& map) {
     const TensorMap want = model();
     CHECK(map.tensors.size() == want.tensors.size());
     for (const auto& [name, tensor] : want.tensors) {
-        CAPTURE(name);
+        const auto& shown_name = name;  // clang 14 captures no structured binding
+        CAPTURE(shown_name);
         REQUIRE(map.contains(name));
         CHECK(map.at(name).to<float>() == tensor.to<float>());
     }
