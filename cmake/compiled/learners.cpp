@@ -11,6 +11,7 @@ template std::unique_ptr<LearnerTrainer<Cpu<float>>> make_trainer(const std::str
                                                                   PromptLearner<Cpu<float>>&,
                                                                   const LearnerTexts<float>&, const Recipe&,
                                                                   const TrainerOptions<Cpu<float>>&);
-template Metrics evaluate_learner(Cpu<float>&, LearnerTrainer<Cpu<float>>&, const Dataset&, Index, Index);
+template Metrics evaluate_learner(Cpu<float>&, LearnerTrainer<Cpu<float>>&, const Dataset&, const Preprocessing&,
+                                  Index);
 
 }  // namespace promptkd

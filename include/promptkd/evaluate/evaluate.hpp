@@ -5,6 +5,7 @@
 #include <promptkd/data/loader.hpp>
 #include <promptkd/device/memory.hpp>
 #include <promptkd/evaluate/metrics.hpp>
+#include <promptkd/format/mapping_guard.hpp>
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/train/image_feed.hpp>
 
