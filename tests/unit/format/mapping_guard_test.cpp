@@ -78,6 +78,12 @@ TEST_CASE("a bus error of anything else ends the process as before") {
         const auto file = MappedFile::open(folder / "other");  // the guard is there
         return std::raise(SIGBUS);
     };
+#if defined(__has_feature)  // of clang
+#if __has_feature(address_sanitizer)
+    CHECK(status_of(fault) != 0);  // the sanitizer's handler was there before: it reports, and exits
+    return;
+#endif
+#endif
     CHECK(status_of(fault) == 1000 + SIGBUS);
 }
 
