@@ -27,6 +27,15 @@ struct TargetTable {
     const float* row(Index view, Index image) const {
         return reinterpret_cast<const float*>(values.bytes) + (view * images + image) * size;
     }
+    /// The same. Throws Error where the image could not be read, or the target is not finite.
+    const float* target(Index view, Index image) const {
+        const float* found = row(view, image);
+        require(found[0] == found[0], "image ", image,
+                " has no stored target; it could not be read when they were made");
+        require(std::all_of(found, found + size, [](float x) { return std::isfinite(x); }), "image ", image,
+                ": its stored target holds NaN or infinity");
+        return found;
+    }
 };
 
 /// Targets out of a TargetTable: no teacher is needed any more.
@@ -51,12 +60,7 @@ public:
         T* staged = targets_.next();
         for (Index i = 0; i < batch.size; ++i) {
             const Index image = batch.indices[static_cast<std::size_t>(i)];
-            const float* row = table_.row(view, image);
-            require(row[0] == row[0], "image ", image,
-                    " has no stored target; it could not be read when they were made");
-            require(std::all_of(row, row + table_.size, [](float x) { return std::isfinite(x); }), "image ", image,
-                    ": its stored target holds NaN or infinity");
-            std::copy_n(row, table_.size, staged + i * table_.size);
+            std::copy_n(table_.target(view, image), table_.size, staged + i * table_.size);
         }
         targets_.upload(batch.size * table_.size);
     }

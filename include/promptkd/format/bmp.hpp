@@ -3,6 +3,7 @@
 
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/image.hpp>
+#include <promptkd/format/bytes.hpp>
 #include <promptkd/format/image_limits.hpp>
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace promptkd::detail {
@@ -51,9 +53,8 @@ private:
     /// A little-endian number of `n` bytes.
     std::uint32_t number(std::size_t at, std::size_t n) const {
         need(at, n);
-        std::uint32_t value = 0;
-        for (std::size_t i = 0; i < n; ++i) value |= static_cast<std::uint32_t>(bytes_[at + i]) << (8 * i);
-        return value;
+        const std::string_view file(reinterpret_cast<const char*>(bytes_), size_);
+        return static_cast<std::uint32_t>(read_le(file, at, n));
     }
 
     void read_short_header() {

@@ -39,13 +39,15 @@ struct Rect {
 
 /// Pillow's bicubic kernel (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981; a = −0.5).
 /// The order of the operations is Pillow's, so that the weights round alike.
-inline double bicubic(double x) {
-    constexpr double a = -0.5;
+/// Cubic convolution (Keys 1981) with parameter `a`.
+inline double cubic(double x, double a) {
     x = std::abs(x);
     if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
     if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
     return 0.0;
 }
+
+inline double bicubic(double x) { return cubic(x, -0.5); }
 
 /// sin(πx)/(πx)
 inline double sinc(double x) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/core/tensor.hpp>
+#include <promptkd/image/resample.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -18,14 +19,6 @@ enum class PositionFilter {
 };
 
 namespace detail {
-
-/// Cubic convolution (Keys 1981) with parameter `a`.
-inline double cubic(double x, double a) {
-    x = std::abs(x);
-    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-    if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
-    return 0;
-}
 
 /// Weights (to, from): values of a line of `to` cells as sums of one of `from`.
 inline std::vector<double> position_weights(Index from, Index to, PositionFilter filter) {

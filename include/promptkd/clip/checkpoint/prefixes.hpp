@@ -68,10 +68,9 @@ inline bool names_an_average(const std::string& prefix) {
 }
 
 /// The prefixes of the model in `map`; nothing where its names are as they should be, or there is none. Throws Error
-/// where several models stand beside each other and nobody can tell which is meant.
-inline NamePrefixes find_prefixes(const TensorMap& map) {
+/// where several models stand beside each other and nobody can tell which is meant. `found`: see anchored_prefixes().
+inline NamePrefixes find_prefixes(const TensorMap& map, const std::map<std::string, std::set<std::string>>& found) {
     NamePrefixes out;
-    const auto found = anchored_prefixes(map, anchor_names());
     if (found.empty() || found.count("") != 0) return out;
     std::map<std::string, std::string> owner;  // anchor -> prefix
     for (const auto& [prefix, anchors] : found) {
@@ -185,8 +184,9 @@ inline TensorMap without_prefixes(TensorMap in, const NamePrefixes& prefixes) {
 inline TensorMap plain_names(TensorMap in) {
     in = without_branches(unwrapped(std::move(in)));
     if (is_learner_checkpoint(in)) return in;
-    NamePrefixes prefixes = find_prefixes(in);
-    if (prefixes.used.empty() && anchored_prefixes(in, anchor_names()).empty()) {
+    const auto found = anchored_prefixes(in, anchor_names());
+    NamePrefixes prefixes = find_prefixes(in, found);
+    if (found.empty()) {
         std::string prefix = learner_prefix(in);
         prefixes.add_visual = prefix.empty() && find_bare_image_branch(in, prefix);
         if (!prefix.empty() || prefixes.add_visual) prefixes.used.push_back(prefix);

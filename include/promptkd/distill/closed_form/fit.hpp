@@ -82,6 +82,28 @@ inline Likeness likeness(Cpu<double>& host, const std::vector<double>& p, const 
     return {detail::mean_of(loss) - detail::mean_of(entropy_rows(p, classes)), 100 * same / static_cast<double>(n)};
 }
 
+/// How far a distilled student is trusted, and how close it, the zero-shot student and their mixture are to the
+/// teacher.
+struct MixtureChoice {
+    MixingWeight weight{1, 1};             ///< a and a_min
+    Likeness student, mixture, zero_shot;  ///< of p_kd, of a·p_kd + (1 − a)·p_zs, of p_zs
+};
+
+/// Weighs the distilled student's probabilities `student` against the zero-shot student's, all (n, K), by the teacher's
+/// p: with `mix` by fit_mixing_weight(), else a = 1.
+inline MixtureChoice choose_mixture(Cpu<double>& host, const std::vector<double>& p, const std::vector<double>& student,
+                                    const std::vector<double>& zero_shot, Index classes, bool mix) {
+    MixtureChoice out;
+    if (mix) out.weight = fit_mixing_weight(host, p, student, zero_shot, classes);
+    const double a = out.weight.chosen;
+    std::vector<double> mixed = student;
+    for (std::size_t i = 0; i < mixed.size(); ++i) mixed[i] = a * student[i] + (1 - a) * zero_shot[i];
+    out.student = likeness(host, p, student, classes);
+    out.mixture = likeness(host, p, mixed, classes);
+    out.zero_shot = likeness(host, p, zero_shot, classes);
+    return out;
+}
+
 /// Solves a closed-form fit from the sums of its passes, in this order: begin() with those of pass 1, solve_ridge()
 /// with those of pass 2, step() with those of pass 4 or not at all, finish(). The sums may come from several machines.
 template <Device D>
@@ -145,7 +167,7 @@ public:
 
     /// Temperature, mixing weight and guard; the fit.
     ClosedFormFit finish() {
-        choose_mixture();
+        weigh_student();
         if (spec_.guard) fit_.guard = fit_guard(moments_, subset_->student(), host_);
         return std::move(fit_);
     }
@@ -173,7 +195,7 @@ private:
     }
 
     /// On leave-one-out predictions of the ridge.
-    void choose_mixture() {
+    void weigh_student() {
         const Index classes = geometry_.classes;
         const std::vector<double>& p = subset_->probabilities();
         const std::vector<double> z = subset_->zero_shot_logits();
@@ -181,13 +203,11 @@ private:
         const std::vector<double> zero_shot = softmax_rows(host_, z, classes, fit_.temperature);
         const std::vector<double> student = softmax_rows(
             host_, subset_->cosines(subset_->leave_one_out(basis_, fit_.lambda)), classes, geometry_.teacher_scale);
-        if (spec_.mix) fit_.weight = fit_mixing_weight(host_, p, student, zero_shot, classes);
-        const double a = fit_.weight.chosen;
-        std::vector<double> mixed = student;
-        for (std::size_t i = 0; i < mixed.size(); ++i) mixed[i] = a * student[i] + (1 - a) * zero_shot[i];
-        fit_.student = likeness(host_, p, student, classes);
-        fit_.zero_shot = likeness(host_, p, zero_shot, classes);
-        fit_.mixture = likeness(host_, p, mixed, classes);
+        const MixtureChoice choice = choose_mixture(host_, p, student, zero_shot, classes, spec_.mix);
+        fit_.weight = choice.weight;
+        fit_.student = choice.student;
+        fit_.mixture = choice.mixture;
+        fit_.zero_shot = choice.zero_shot;
     }
 
     D& device_;

@@ -53,15 +53,11 @@ public:
             classes);
         summary.temperature = mixture.temperature;
         MixedStudent mixed(mixture, std::vector<double>(vectors.begin(), vectors.end()));
-        MixturePrediction q = mixed.predict(rows.values.data(), rows.size());
-        summary.weight = {1, 1};
-        if (spec_.mixes()) summary.weight = fit_mixing_weight(host_, p, q.student, q.zero_shot, classes);
-        mixture.weight = summary.weight.chosen;
-        std::vector<double> blend = q.student;
-        for (std::size_t i = 0; i < blend.size(); ++i)
-            blend[i] = mixture.weight * q.student[i] + (1 - mixture.weight) * q.zero_shot[i];
-        summary.likeness = {likeness(host_, p, q.student, classes), likeness(host_, p, blend, classes),
-                            likeness(host_, p, q.zero_shot, classes), rows.size(), in.seen};
+        const MixturePrediction q = mixed.predict(rows.values.data(), rows.size());
+        const MixtureChoice choice = choose_mixture(host_, p, q.student, q.zero_shot, classes, spec_.mixes());
+        summary.weight = choice.weight;
+        mixture.weight = choice.weight.chosen;
+        summary.likeness = {choice.student, choice.mixture, choice.zero_shot, rows.size(), in.seen};
         if (!spec_.guards()) return summary;
         mixture.guard = fit_guard_of(student, mixture, in.images);
         summary.cutoff = mixture.guard->cutoff;
