@@ -46,6 +46,16 @@ Dataset patterns() {
     return data;
 }
 
+/// Three views of each of the patterns.
+TrainingLoopConfig three_views() {
+    TrainingLoopConfig config;
+    config.batch = 4;
+    config.preprocessing = Preprocessing::clip(8);
+    config.schedule.max_epoch = 3;
+    config.augmentation = Augmentation::flip;
+    return config;
+}
+
 std::string message(const Fingerprint& stored, const Fingerprint& now) {
     try {
         require_same_fingerprint(stored, now, "file");
@@ -145,11 +155,7 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
     const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
     LiveTeachers<Cpu<float>> teachers(device, TeacherGives::logits, 4);
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
-    TrainingLoopConfig config;
-    config.batch = 4;
-    config.preprocessing = Preprocessing::clip(8);
-    config.schedule.max_epoch = 3;
-    config.augmentation = Augmentation::flip;
+    TrainingLoopConfig config = three_views();
     CHECK(count_views(config) == 3);
     StoredTargetsFile file;
     file.table = compute_targets(device, teachers, patterns(), config, {});
@@ -198,11 +204,7 @@ TargetTable compute_in_parts(Cpu<float>& device, TargetParts& parts, Index fail_
     const ClipModel<Cpu<float>> model(device, tiny_clip("quick", 5));
     LiveTeachers<Cpu<float>> teachers(device, TeacherGives::logits, 4);
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
-    TrainingLoopConfig config;
-    config.batch = 4;
-    config.preprocessing = Preprocessing::clip(8);
-    config.schedule.max_epoch = 3;
-    config.augmentation = Augmentation::flip;
+    const TrainingLoopConfig config = three_views();
     const auto progress = [&](Index, Index) { require(--fail_after != 0, "interrupted"); };
     return compute_targets(device, teachers, patterns(), config, progress, &parts);
 }

@@ -110,14 +110,25 @@ TEST_CASE("model config: Meta's PE") {
               .find("pool_type 'avg' is not supported") != std::string::npos);
 }
 
-TEST_CASE("model config: a description that the weights contradict is refused") {
+/// Two tensors of an image branch of width 60.
+TensorMap weights_of_60() {
     TensorMap map;
     map.source = "w";
     map.tensors["visual.class_embedding"] = make_tensor<float>(std::vector<float>(60), {60});
     map.tensors["visual.conv1.weight"] = make_tensor<float>(std::vector<float>(60), {60, 1, 1, 1});
+    return map;
+}
+
+ModelConfig config_of_quick_gelu() {
     ModelConfig c;
     c.source = "j";
     c.gelu = "quick";
+    return c;
+}
+
+TEST_CASE("model config: a description that the weights contradict is refused") {
+    TensorMap map = weights_of_60();
+    ModelConfig c = config_of_quick_gelu();
     c.lacks("class_token");
     CHECK(error_of([&] { apply_model_config(c, map); }).find("without 'visual.class_embedding'") != std::string::npos);
     c.description.clear();
@@ -135,13 +146,8 @@ TEST_CASE("model config: other JSON is none") {
 }
 
 TEST_CASE("model config: one of another model is refused") {
-    TensorMap map;
-    map.source = "w";
-    map.tensors["visual.class_embedding"] = make_tensor<float>(std::vector<float>(60), {60});
-    map.tensors["visual.conv1.weight"] = make_tensor<float>(std::vector<float>(60), {60, 1, 1, 1});
-    ModelConfig c;
-    c.source = "j";
-    c.gelu = "quick";
+    TensorMap map = weights_of_60();
+    ModelConfig c = config_of_quick_gelu();
     c.vision_width = 64;
     c.vision_heads = 3;
     CHECK(error_of([&] { apply_model_config(c, map); }).find("says vision width 64, but the weights in w have 60") !=
