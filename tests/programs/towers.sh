@@ -34,4 +34,35 @@ sed 's/"num_heads": 2/"num_heads": 20/' "$encoders/pe_oc/open_clip_config.json" 
 cp "$encoders/pe_oc/open_clip_model.safetensors" fast/
 refuse 1 'rotary positions turn heads of 2 components' encode --weights fast --tensors "$encoders/pe_oc.expected.safetensors" --out x.safetensors
 
+# class_vectors FILE CLASSES EMBED: class vectors that are rows of the identity
+class_vectors() {
+    size=$((4 * $2 * $3))
+    {
+        safetensors '{"class_vectors":{"dtype":"F32","shape":['"$2,$3"'],"data_offsets":[0,'"$size"']}}' 0
+        row=0
+        while [ "$row" -lt "$2" ]; do
+            head -c $((4 * row)) /dev/zero
+            printf '\000\000\200\077'
+            head -c $((4 * ($3 - row - 1))) /dev/zero
+            row=$((row + 1))
+        done
+    } >"$1"
+}
+
+# teachers of other kinds, with class vectors from a file, and a student of another kind, which its bundle describes
+tiny_fashion fashion 32 16
+fashion=fashion-mnist:fashion
+class_vectors pe_vectors.safetensors 10 40
+class_vectors siglip_vectors.safetensors 10 36
+settings="--data $fashion --epochs 1 --batch 8 --prompts 2 --depth 2 --seed 1"
+for teacher in pe:pe_oc siglip:siglip_oc; do
+    run 0 distill --teacher "$encoders/${teacher#*:}" --class-vectors "${teacher%:*}_vectors.safetensors" \
+        --student "$assets/fashion_clip_student.safetensors" $settings --out "${teacher%:*}"
+    run 0 classify "${teacher%:*}/bundle.safetensors" "$data_dir/golden/images/02_RGB_40x40.png"
+done
+run 0 distill --teacher "$assets/fashion_clip_teacher.safetensors" --student "$encoders/eva02_oc" $settings --out eva_student
+run 0 evaluate eva_student/bundle.safetensors --data "$fashion"
+check "the bundle of a student of another kind says so" grep -q '"requires":.*tower' eva_student/bundle.safetensors
+refuse 1 'class vectors' distill --teacher "$encoders/siglip_oc" --student "$assets/fashion_clip_student.safetensors" $settings --out none
+
 finish
