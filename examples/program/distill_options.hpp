@@ -3,6 +3,7 @@
 
 #include "progress.hpp"
 #include "run_options.hpp"
+#include "text_options.hpp"
 
 #include <promptkd/experiment/distillation_spec.hpp>
 
@@ -15,6 +16,7 @@ struct DistillOptions {
     Common common;
     DistillationSpec spec;
     RunOptions run;
+    TextFlags texts;
     std::string order = "shuffled", kd = "logits", stay_close_to = "features", train = "prompts",
                 text_features = "teacher", views = "epochs", bn = "global", classes = "all", class_names, fit = "sgd",
                 mixture_features = "plain";
@@ -43,9 +45,8 @@ struct DistillOptions {
         spec.data.source = common.data;
         spec.data.classes = parse_class_subset(classes);
         spec.data.validation = run.protocol == "clean" ? validation : 0;
-        spec.vocabulary = spec.needs_vocabulary() ? vocabulary_path(common) : common.vocab;
-        if (spec.pattern.empty()) spec.pattern = default_template(common.data);
-        config["template"] = spec.pattern;
+        spec.vocabulary = spec.needs_vocabulary() ? vocabulary_path(common, first_model()) : common.vocab;
+        texts.apply(common.data, spec.pattern, spec.text, config);
         spec.settings = config;
         spec.loop.identity = config;
         for (const char* key :
@@ -66,6 +67,11 @@ private:
         spec.mixture.features = mixture_features == "plain" ? MixtureFeatures::plain : MixtureFeatures::prompted;
     }
 
+    /// The model whose texts are made.
+    std::string first_model() const {
+        return spec.teacher.weights.empty() ? spec.student.path : spec.teacher.weights.front();
+    }
+
     void finish_loop() {
         TrainingLoopConfig& loop = spec.loop;
         loop.schedule.lr = lr;
@@ -79,10 +85,6 @@ private:
         loop.out = common.out;
     }
 };
-
-inline CLI::Option* repeatable(CLI::Option* option) {
-    return option->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-}
 
 inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
     repeatable(c.add_option("--teacher", o.spec.teacher.weights,
@@ -111,8 +113,7 @@ inline void add_image_options(CLI::App& c, DistillOptions& o) {
                "an interrupted run goes on only with images of the same bytes, whatever their modification times");
     c.add_option("--data", o.common.data, "unlabelled images: folder:ROOT, list:FILE, fashion-mnist:ROOT")->required();
     c.add_option("--class-names", o.class_names, class_names_files);
-    c.add_option("--template", o.spec.pattern,
-                 "prompt text with {} for the class name (default: the published one of the data set)");
+    add_text_options(c, o.texts);
     c.add_option("--images", o.spec.data.images, std::string("so many training images alone: ") + images_drawn)
         ->check(whole_from(0))
         ->capture_default_str();

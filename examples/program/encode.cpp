@@ -26,7 +26,7 @@ struct Encode {
         spec.data = common.data;
         if (!texts.empty()) {
             spec.texts = read_class_names(texts);
-            spec.vocabulary = vocabulary_path(common);
+            spec.vocabulary = vocabulary_path(common, common.weights);
         }
         require_writable(common.out);
         if (is_npy()) require_writable(common.out + ".names");
@@ -82,6 +82,7 @@ void add_encode(CLI::App& app, Action& action) {
     c.add_option("--texts", o->texts, "file with one text a line");
     c.add_option("--template", o->spec.pattern, "with --texts: prompt text with {} for the line");
     add_exif_rotate(c);
+    c.add_flag("--truncate", o->spec.truncate, "with --texts: cut those that are longer than the model's context");
     add_vocabulary(c, o->common);
     c.add_option("--out", o->common.out, "result, .safetensors or .npy")->required();
     c.add_flag("--normalize", o->spec.normalize, "scale features to unit length (--data, --texts)");

@@ -161,7 +161,8 @@ inline std::string prompt_files() {
 
 /// What a file of class names may be, what --images takes and what --holdout means, for the help of options.
 inline constexpr const char* class_names_files =
-    "class names: one a line, or a CSV or JSON map from the names of folders to them (default: those of --data)";
+    "class names: one a line, or a CSV or JSON map from the names of folders to them, or imagenet: OpenAI's names "
+    "(default: those of --data)";
 inline constexpr const char* images_drawn =
     "of folder: and list: drawn evenly over the classes by the seed, of other sets the first; 0: all";
 inline constexpr const char* holdout_meaning =
@@ -186,15 +187,19 @@ inline void add_device(CLI::App& app, Common& c) {
 
 inline void add_vocabulary(CLI::App& app, Common& c) {
     app.add_option("--vocab", c.vocab,
-                   "BPE merges of the model's tokenizer, .gz or plain (default: environment PROMPTKD_VOCAB)");
+                   "the model's tokenizer: BPE merges, .gz or plain, tokenizer.json, or a folder with one of them "
+                   "(default: beside the weights, else environment PROMPTKD_VOCAB)");
 }
 
-/// The merges file: --vocab, else PROMPTKD_VOCAB. Throws Error when there is neither.
-inline std::string vocabulary_path(const Common& c) {
-    if (!c.vocab.empty()) return c.vocab;
+/// The tokenizer's file: --vocab, else the one beside the weights `model`, else PROMPTKD_VOCAB. Throws Error when there
+/// is none.
+inline std::string vocabulary_path(const Common& c, const std::string& model = "") {
+    const std::string found = tokenizer_file(c.vocab, model);
+    if (!found.empty()) return found;
     const char* path = std::getenv("PROMPTKD_VOCAB");
     require(path && *path,
-            "no vocabulary: give the BPE merges file with --vocab FILE or in the environment variable PROMPTKD_VOCAB");
+            "no vocabulary: give the tokenizer's file with --vocab FILE (merges or tokenizer.json), in the environment "
+            "variable PROMPTKD_VOCAB, or put it beside the weights");
     return path;
 }
 

@@ -84,7 +84,7 @@ struct Train {
         finish_recipe();
         finish_loop();
         spec.model = model_file(common);
-        spec.vocabulary = vocabulary_path(common);
+        spec.vocabulary = vocabulary_path(common, common.weights);
         spec.context.position = parse_context_position(position);
         spec.data.source = common.data;
         if (!class_names.empty()) spec.data.class_names = names_of_option("--class-names", class_names);
@@ -214,6 +214,8 @@ void add_train(CLI::App& app, Action& action) {
     c.add_option("--evaluate", o->spec.data.evaluation,
                  "labelled images to test on (default: the test part of --data)");
     c.add_option("--class-names", o->class_names, class_names_files);
+    c.add_flag("--truncate", o->spec.truncate, "cut class texts that are longer than the model's context")
+        ->configurable(false);
     add_recipe_options(c, *o);
     add_optimizer_options(c, *o);
     c.add_option("--out", o->common.out, "folder for prompts.safetensors, log.jsonl, checkpoint/ and result.json")

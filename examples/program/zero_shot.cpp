@@ -2,6 +2,7 @@
 // `promptkd zero-shot`: CLIP's accuracy from class names alone, with or without learned prompts.
 #include "commands.hpp"
 #include "evaluation_options.hpp"
+#include "text_options.hpp"
 
 #include <promptkd/experiment/zero_shot.hpp>
 
@@ -12,14 +13,14 @@ namespace {
 struct ZeroShotCommand {
     Common common;
     ZeroShotSpec spec;
+    TextFlags texts;
     std::string class_names, split = "test";
     nlohmann::json config;
 
     int run() {
-        if (spec.pattern.empty()) spec.pattern = default_template(common.data);
-        config["template"] = spec.pattern;
+        texts.apply(common.data, spec.pattern, spec.text, config);
         spec.model = model_file(common);
-        spec.vocabulary = vocabulary_path(common);
+        spec.vocabulary = vocabulary_path(common, common.weights);
         finish_data(spec.data, common, split, class_names);
         ProgramObserver observer(common.output);
         EvaluationResult found;
@@ -41,8 +42,7 @@ void add_zero_shot(CLI::App& app, Action& action) {
     add_vocabulary(c, o->common);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
     c.add_option("--class-names", o->class_names, class_names_files);
-    c.add_option("--template", o->spec.pattern,
-                 "prompt text with {} for the class name (default: the published one of the data set)");
+    add_text_options(c, o->texts);
     c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);

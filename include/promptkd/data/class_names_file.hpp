@@ -3,8 +3,10 @@
 
 #include <promptkd/data/class_names.hpp>
 #include <promptkd/data/table.hpp>
+#include <promptkd/text/imagenet_classes.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -178,8 +180,10 @@ inline bool has_class_header(const std::string& line) {
 /// whose synonyms the first counts); a CSV or TSV table with a header; a JSON list of names or records, an object
 /// {"id": "name"} or {"name": number}, JSON lines. Ids are WordNet numbers or the numbers 0 … N−1 or 1 … N, which give
 /// the order of the labels; anything else in front of a name belongs to the name. Names may repeat: see
-/// distinct_names(). Throws Error naming the file and line of what is no class name.
+/// distinct_names(). The name "imagenet" stands for OpenAI's names of ImageNet's classes, with their WordNet numbers.
+/// Throws Error naming the file and line of what is no class name.
 inline ClassNames read_class_names_file(const std::string& path) {
+    if (path == "imagenet" && !std::filesystem::exists(path)) return {imagenet_class_names(), imagenet_class_ids()};
     const std::string bytes = detail::utf16_as_utf8(read_file(path, std::size_t{64} << 20));
     const std::string_view text = detail::without_mark(bytes);
     const std::string_view begin = detail::trimmed(text).substr(0, 1);

@@ -39,6 +39,7 @@ struct DistillationSpec {
     std::string init;            ///< initial prompts and projector (tensors, or a student's checkpoint); empty: random
     std::string vocabulary;      ///< see needs_vocabulary()
     std::string pattern;         ///< of the class texts, "{}" standing for the name; empty: the data set's own
+    TextOptions text;            ///< what else the texts are
     DistillationData data;       ///< images and classes
     StudentConfig shape;         ///< how the student is built
     DistillationConfig loss;     ///< what is minimised
@@ -94,7 +95,7 @@ struct DistillationSpec {
 
     /// The class names of its images as texts.
     ClassTexts texts(const std::vector<std::string>& names) const {
-        return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary};
+        return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary, text};
     }
 };
 
@@ -126,6 +127,9 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["init"] = spec.init;
     id["vocab"] = spec.vocabulary;
     id["template"] = spec.pattern;
+    if (!spec.text.templates.empty()) id["templates"] = spec.text.templates;
+    if (!spec.text.descriptions.empty()) id["descriptions"] = spec.text.descriptions;
+    if (spec.text.truncate) id["truncate"] = true;
     id["data"] = spec.data.source;
     id["part"] = spec.data.part == Split::train ? "train" : "test";
     id["class-names"] = spec.data.class_names.names;

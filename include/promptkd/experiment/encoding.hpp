@@ -26,7 +26,8 @@ struct EncodingSpec {
     std::vector<std::string> texts;  ///< to be encoded
     std::string data;                ///< "NAME:ROOT", see open_dataset()
     std::string pattern;             ///< with texts: "{}" stands for the text; empty: the text alone
-    std::string vocabulary;          ///< with texts: file of the tokenizer's BPE merges
+    std::string vocabulary;          ///< with texts: the tokenizer's file; empty: the one beside the weights
+    bool truncate = false;           ///< with texts: those longer than the model's context are cut, not refused
     bool normalize = false;          ///< features of texts and of a data set to unit length
     Index batch = 32;                ///< images at a time
 };
@@ -112,7 +113,7 @@ TensorMap encode_tensors(D& device, const ClipModel<D>& model, const EncodingSpe
 
 template <Device D>
 TensorMap encode_lines(D& device, const ClipModel<D>& model, const EncodingSpec& spec) {
-    const Tokenizer tokenizer = load_tokenizer(spec.vocabulary);
+    const Tokenizer tokenizer = load_tokenizer(spec.vocabulary, spec.model.path, spec.truncate);
     const TokenRows rows = tokenize_classes(tokenizer, model.text().config(), model.source(), spec.texts,
                                             spec.pattern.empty() ? "{}" : spec.pattern);
     auto features = encode_texts(device, model, rows);

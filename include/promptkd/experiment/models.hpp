@@ -5,9 +5,10 @@
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/class_texts.hpp>
 #include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/data/descriptions.hpp>
 #include <promptkd/experiment/observer.hpp>
 #include <promptkd/learner/registry.hpp>
-#include <promptkd/text/tokenizer.hpp>
+#include <promptkd/text/tokenizer_files.hpp>
 
 #include <cmath>
 #include <string>
@@ -24,11 +25,24 @@ struct ModelFile {
     ImageInputOptions images = {};  ///< what its images go through, in place of what the files say
 };
 
+/// How texts are made of class names, beside a single prompt.
+struct TextOptions {
+    /// Prompts of an ensemble, "{}" standing for the name; empty: the single prompt.
+    std::vector<std::string> templates;
+    std::string descriptions;  ///< JSON file {"class": ["a sentence", …]}: sentences that stand in place of the prompt,
+                               ///< or join the templates where there are some; empty: none
+    bool truncate = false;  ///< texts longer than the model's context are cut, not refused
+};
+
 /// Class names as texts that a text encoder reads.
 struct ClassTexts {
     std::vector<std::string> names;  ///< of the classes, in label order
     std::string pattern;             ///< the prompt, "{}" standing for the name
     std::string vocabulary;          ///< file of the tokenizer's BPE merges
+    TextOptions options = {};        ///< what else the texts are
+
+    /// Whether each class has one text.
+    bool single() const { return options.templates.empty() && options.descriptions.empty(); }
 };
 
 namespace detail {
@@ -98,10 +112,14 @@ inline TensorMap load_prompts(const std::string& path, Observer& observer) {
     return fixed_prompts(map);
 }
 
-/// The tokenizer with the merges in `path`. Throws Error when none is given.
-inline Tokenizer load_tokenizer(const std::string& path) {
-    require(!path.empty(), "no vocabulary: texts need the file of BPE merges of the model's tokenizer");
-    return Tokenizer::from_file(path);
+/// The tokenizer in `path`, else the one beside the weights `model`. Throws Error when there is none, and when the
+/// model's files name one of another kind.
+inline Tokenizer load_tokenizer(const std::string& path, const std::string& model = "", bool truncate = false) {
+    const std::string file = tokenizer_file(path, model);
+    require(!file.empty(), "no vocabulary: texts need the file of BPE merges of the model's tokenizer");
+    Tokenizer tokenizer = read_tokenizer(file);
+    if (truncate) tokenizer.cut_long_texts();
+    return tokenizer;
 }
 
 /// Class vectors (classes, embed; 0: any size) from a file (tensor `class_vectors`). Throws Error when they do not
@@ -124,14 +142,58 @@ inline HostTensor load_class_vectors(const std::string& path, Index classes, Ind
     return vectors;
 }
 
-/// Normalised text features (classes, e) of class names; `prompts` may be null.
+/// The texts of each class: those of the ensemble and its descriptions. Throws Error naming classes without any.
+inline std::vector<std::vector<std::string>> texts_of_classes(const ClassTexts& texts) {
+    std::vector<std::vector<std::string>> all(texts.names.size());
+    for (std::size_t c = 0; c < all.size(); ++c)
+        for (const std::string& pattern : texts.options.templates)
+            all[c].push_back(prompt_text(pattern, texts.names[c]));
+    if (texts.options.descriptions.empty()) return all;
+    const auto sentences = read_descriptions(texts.options.descriptions, texts.names);
+    for (std::size_t c = 0; c < all.size(); ++c) all[c].insert(all[c].end(), sentences[c].begin(), sentences[c].end());
+    return all;
+}
+
+/// Class vectors (classes, e) of several texts a class: w = Σ u_t/‖u_t‖, scaled to unit length, u_t being the features
+/// of the class's text t (CLIP, section 3.1.4: ensembles of prompts, averaged in the space of the features).
+template <Device D>
+std::vector<typename D::Scalar> ensemble_vectors(D& device, const ClipModel<D>& model, const Tokenizer& tokenizer,
+                                                 const std::vector<std::vector<std::string>>& texts) {
+    using T = typename D::Scalar;
+    const Index embed = model.text().embed();
+    std::vector<T> vectors;
+    for (const std::vector<std::string>& of_class : texts) {
+        const TokenRows rows = tokenize_classes(tokenizer, model.text().config(), model.source(), of_class);
+        std::vector<T> features = encode_texts(device, model, rows);
+        normalize_rows(features, embed);
+        const std::vector<T> mean = average_rows(features, rows.count, embed);
+        vectors.insert(vectors.end(), mean.begin(), mean.end());
+    }
+    normalize_rows(vectors, embed);
+    return vectors;
+}
+
+/// Normalised text features (classes, e) of class names by a tokenizer; `prompts` may be null. Throws Error for several
+/// texts a class and learned text prompts, which stand in the place of one prompt's words.
+template <Device D>
+std::vector<typename D::Scalar> text_features(D& device, const ClipModel<D>& model, const Tokenizer& tokenizer,
+                                              const ClassTexts& texts, const TensorMap* prompts) {
+    if (texts.single()) {
+        const TokenRows tokens =
+            tokenize_classes(tokenizer, model.text().config(), model.source(), texts.names, texts.pattern);
+        return class_vectors(device, model, tokens, prompts);
+    }
+    require(prompts == nullptr || text_prompt_design(*prompts).tokens == 0,
+            "several texts a class do not go with learned text prompts, which were learned for one prompt");
+    return ensemble_vectors(device, model, tokenizer, texts_of_classes(texts));
+}
+
+/// The same with the tokenizer of `texts`, else the one beside the model.
 template <Device D>
 std::vector<typename D::Scalar> text_features(D& device, const ClipModel<D>& model, const ClassTexts& texts,
                                               const TensorMap* prompts) {
-    const Tokenizer tokenizer = load_tokenizer(texts.vocabulary);
-    const TokenRows tokens =
-        tokenize_classes(tokenizer, model.text().config(), model.source(), texts.names, texts.pattern);
-    auto vectors = class_vectors(device, model, tokens, prompts);
+    const Tokenizer tokenizer = load_tokenizer(texts.vocabulary, model.source(), texts.options.truncate);
+    auto vectors = text_features(device, model, tokenizer, texts, prompts);
     const std::size_t width = vectors.size() / texts.names.size();
     for (std::size_t k = 0; k < vectors.size(); ++k)
         require(std::isfinite(static_cast<double>(vectors[k])), model.source(),

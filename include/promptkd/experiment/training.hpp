@@ -32,7 +32,7 @@ public:
         : device_(device),
           observer_(observer),
           spec_(spec),
-          tokenizer_(load_tokenizer(spec.vocabulary)),
+          tokenizer_(load_tokenizer(spec.vocabulary, spec.model.path, spec.truncate)),
           map_(load_model(spec.model, observer)),
           model_(device, map_),
           images_(spec.data, spec.loop.seed, observer) {
@@ -86,22 +86,23 @@ public:
         return outcome;
     }
 
-    /// Results on the test images (see FewShotImages::open_test()): of all classes and both halves; of the learned
-    /// classes alone where contexts belong to classes. Nothing where there are no test images.
-    std::optional<EvaluationResult> evaluate() {
-        const std::optional<Dataset> test = images_.open_test(spec_.data, observer_);
-        if (!test) return std::nullopt;
+    /// The images to test on, see FewShotImages::open_test(). Before the training: what is missing is then said early.
+    std::optional<Dataset> open_test() { return images_.open_test(spec_.data, observer_); }
+
+    /// Results on labelled images of the classes of spec.data: of all classes and both halves; of the learned classes
+    /// alone where contexts belong to classes.
+    EvaluationResult evaluate(const Dataset& test) {
         EvaluationResult result;
         if (spec_.context.class_specific) {
-            const Dataset own = select_subset(*test, images_.classes);
+            const Dataset own = select_subset(test, images_.classes);
             result.metrics = evaluate_on(own);
             result.class_names = distinct_names(own.class_names, own.class_ids);
             result.subset = images_.classes;
             return result;
         }
-        result.metrics = evaluate_on(*test);
-        result.class_names = distinct_names(test->class_names, test->class_ids);
-        if (has_both_halves(*test)) result.halves = evaluate_halves(*test);
+        result.metrics = evaluate_on(test);
+        result.class_names = distinct_names(test.class_names, test.class_ids);
+        if (has_both_halves(test)) result.halves = evaluate_halves(test);
         return result;
     }
 
@@ -183,6 +184,7 @@ LearnerOutcome run(D& device, const TrainingSpec& spec, Observer& observer = sil
     std::shared_ptr<const FolderLock> lock;  // before the long part: a folder that cannot be written is an early error
     if (!out.empty()) lock = FolderLock::acquire(out);
     TrainingRun<D> session(device, spec, observer);
+    const std::optional<Dataset> test = session.open_test();
     LearnerOutcome outcome;
     static_cast<TrainingOutcome&>(outcome) = session.train();
     if (outcome.training.interrupted) return outcome;
@@ -190,7 +192,7 @@ LearnerOutcome run(D& device, const TrainingSpec& spec, Observer& observer = sil
         outcome.prompts = out + "/prompts.safetensors";
         session.write_prompts(outcome.prompts);
     }
-    outcome.evaluation = session.evaluate();
+    if (test) outcome.evaluation = session.evaluate(*test);
     return outcome;
 }
 

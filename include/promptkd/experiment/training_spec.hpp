@@ -37,7 +37,8 @@ struct FewShotData {
 struct TrainingSpec {
     std::string learner = "promptsrc";  ///< one of learners()
     ModelFile model;                    ///< the CLIP model that prompts are learned for
-    std::string vocabulary;             ///< file of the tokenizer's BPE merges
+    std::string vocabulary;             ///< the tokenizer's file; empty: the one beside the weights
+    bool truncate = false;              ///< class texts longer than the model's context are cut, not refused
     FewShotData data;                   ///< images and classes
     Recipe recipe;           ///< see published_recipe(); learning rate, epochs and batch of `loop` count, not of this
     ContextOptions context;  ///< how the texts begin; without a hand-written text that of the data set
@@ -67,6 +68,7 @@ inline nlohmann::json derived_identity(const TrainingSpec& spec) {
     id["activation"] = spec.model.activation;
     add_images(id, "images-of-the-model", spec.model.images);
     id["vocab"] = spec.vocabulary;
+    if (spec.truncate) id["truncate"] = true;
     id["data"] = spec.data.source;
     id["class-names"] = spec.data.class_names.names;
     id["classes"] = name_of(spec.data.classes.value_or(ClassSubset::base));

@@ -43,6 +43,7 @@ struct ZeroShotSpec {
     std::string prompts;     ///< file of learned prompts; empty: none
     std::string vocabulary;  ///< file of the tokenizer's BPE merges
     std::string pattern;     ///< of the class texts, "{}" standing for the name; empty: the data set's own
+    TextOptions text;        ///< what else the texts are
     EvaluationData data;     ///< images and classes
     Index batch = 64;        ///< images at a time
 };
@@ -61,12 +62,11 @@ public:
           stage_(stage),
           tower_(device, model, prompts, stage.batch) {}
 
-    /// Results on `data`, whose class names `pattern` makes texts of.
+    /// Results on `data`, whose class names `pattern` and `text` make texts of.
     EvaluationResult evaluate(const Dataset& data, const Tokenizer& tokenizer, const std::string& pattern,
-                              std::optional<ClassSubset> subset = {}) {
-        const TokenRows tokens =
-            tokenize_classes(tokenizer, model_.text().config(), model_.source(), data.class_names, pattern);
-        const std::vector<T> vectors = class_vectors(device_, model_, tokens, prompts_);
+                              std::optional<ClassSubset> subset = {}, const TextOptions& text = {}) {
+        const ClassTexts texts{data.class_names, pattern, "", text};
+        const std::vector<T> vectors = text_features(device_, model_, tokenizer, texts, prompts_);
         const FeatureSet<T> features = encode_images(device_, tower_, data, stage_);
         return evaluate_features(device_, features, vectors, distinct_names(data.class_names, data.class_ids), subset);
     }
@@ -87,11 +87,11 @@ EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = s
     std::optional<TensorMap> prompts;
     if (!spec.prompts.empty()) prompts = load_prompts(spec.prompts, observer);
     const Dataset data = spec.data.open(observer);
-    const Tokenizer tokenizer = load_tokenizer(spec.vocabulary);
+    const Tokenizer tokenizer = load_tokenizer(spec.vocabulary, spec.model.path, spec.text.truncate);
     ZeroShot<D> clip(device, model, prompts ? &*prompts : nullptr,
                      {"zero-shot", fitting_batch(spec.batch, data), observer});
     const std::string pattern = spec.pattern.empty() ? default_template(spec.data.source) : spec.pattern;
-    return clip.evaluate(data, tokenizer, pattern, spec.data.subset);
+    return clip.evaluate(data, tokenizer, pattern, spec.data.subset, spec.text);
 }
 
 PROMPTKD_COMPILED_FUNCTION(EvaluationResult run(Cpu<float>&, const ZeroShotSpec&, Observer&));

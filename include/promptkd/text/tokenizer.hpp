@@ -120,9 +120,13 @@ public:
         return ids;
     }
 
+    /// From now on cuts every text that is too long, as tokenize() with `truncate` does.
+    void cut_long_texts() { cuts_ = true; }
+
     /// One row of a text encoder's input: SOT, ids, EOT, zeros up to `context_length`. A text that is too long is an
     /// Error that names it and both lengths, or with `truncate` is cut, the last id then being EOT.
     std::vector<std::int32_t> tokenize(std::string_view text, Index context_length, bool truncate = false) const {
+        truncate = truncate || cuts_;
         require(context_length >= 2, "tokenize: a context of ", context_length, " leaves no room for SOT and EOT");
         std::vector<std::int32_t> row = encode(text);
         row.insert(row.begin(), sot());
@@ -270,7 +274,7 @@ private:
 
     detail::MergeTable table_;
     std::string name_;
-    bool ends_empty_ = false;
+    bool ends_empty_ = false, cuts_ = false;
     std::unordered_map<std::string, std::int32_t> symbols_;
     std::vector<std::int32_t> id_of_symbol_;
     std::vector<std::string> bytes_of_id_;

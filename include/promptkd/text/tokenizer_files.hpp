@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/format/file.hpp>
+#include <promptkd/text/tokenizer.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace promptkd {
+
+namespace detail {
+
+inline nlohmann::json read_tokenizer_json(const std::string& path) {
+    nlohmann::json json = nlohmann::json::parse(read_text_file(path), nullptr, false);
+    require(json.is_object(), path, ": not a JSON object");
+    return json;
+}
+
+/// One entry of a tokenizer.json's merges: "left right", or ["left", "right"] in newer files.
+inline std::pair<std::string, std::string> merge_of_json(const nlohmann::json& merge, const std::string& path) {
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string())
+        return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    require(merge.is_string(), path, ": a merge is neither a text nor a pair of texts");
+    const std::string text = merge.get<std::string>();
+    const std::size_t space = text.find(' ');
+    require(space != std::string::npos, path, ": the merge '", text, "' is not two words");
+    return {text.substr(0, space), text.substr(space + 1)};
+}
+
+/// Hugging Face's tokenizer.json of a CLIP model as the merges file that it was made from. Throws Error for another
+/// kind of tokenizer, and for ids that are not in CLIP's order.
+inline std::string merges_of_tokenizer_json(const std::string& path) {
+    const nlohmann::json json = read_tokenizer_json(path);
+    require(json.contains("model") && json["model"].is_object(), path, ": has no \"model\"; this is no tokenizer.json");
+    const nlohmann::json& model = json["model"];
+    const std::string kind = model.value("type", "BPE");
+    require(kind == "BPE" && model.contains("merges") && model.contains("vocab"), path, ": a tokenizer of the kind '",
+            kind, "'; CLIP's is byte-level BPE, and texts for another one are not made here");
+    require(model.value("end_of_word_suffix", "") == "</w>", path,
+            ": its words do not end in '</w>'; this is not the tokenizer of a CLIP model");
+    const auto vocabulary = model["vocab"].get<std::map<std::string, std::int64_t>>();
+    std::map<std::string, std::int64_t> last;  // of equal entries the last counts
+    std::vector<std::string> lines;
+    for (const nlohmann::json& merge : model["merges"]) {
+        const auto [left, right] = merge_of_json(merge, path);
+        last[left + right] = 512 + static_cast<std::int64_t>(lines.size());
+        lines.push_back(left + " " + right);
+    }
+    for (const auto& [entry, id] : last) {
+        const auto found = vocabulary.find(entry);
+        require(found != vocabulary.end() && found->second == id, path, ": '", entry, "' has not the id ", id,
+                " that CLIP's order of merges gives it");
+    }
+    std::string text = "#version: 0.2";
+    for (const std::string& line : lines) text += "\n" + line;
+    return vocabulary.count("") != 0 ? text + "\n" : text;  // an empty last line is an entry too
+}
+
+/// Throws Error when the files of a model's folder name another tokenizer than CLIP's.
+inline void require_clip_tokenizer(const std::string& folder) {
+    const std::string config = folder + "/tokenizer_config.json", open_clip = folder + "/open_clip_config.json";
+    if (std::filesystem::exists(config)) {
+        const std::string kind = read_tokenizer_json(config).value("tokenizer_class", "CLIPTokenizer");
+        require(kind.rfind("CLIPTokenizer", 0) == 0, config, ": the model's tokenizer is a '", kind,
+                "', which is not read; texts for it cannot be made here");
+    }
+    if (!std::filesystem::exists(open_clip)) return;
+    const nlohmann::json json = read_tokenizer_json(open_clip);
+    const nlohmann::json text =
+        json.value("model_cfg", nlohmann::json::object()).value("text_cfg", nlohmann::json::object());
+    const std::string name =
+        text.is_object() && text.contains("hf_tokenizer_name") && text["hf_tokenizer_name"].is_string()
+            ? text["hf_tokenizer_name"].get<std::string>()
+            : "";
+    require(name.empty() || name.rfind("openai/clip", 0) == 0, open_clip, ": the model's tokenizer is '", name,
+            "', which is not read; texts for it cannot be made here");
+    const bool changed = text.is_object() && text.contains("tokenizer_kwargs") && !text["tokenizer_kwargs"].empty();
+    require(!changed, open_clip, ": the model's tokenizer has settings of its own (tokenizer_kwargs ",
+            changed ? text["tokenizer_kwargs"].dump() : "",
+            "), which are not followed; texts for it cannot be made here");
+}
+
+}  // namespace detail
+
+/// The tokenizer's file in a folder: merges.txt, tokenizer.json or OpenAI's merges; empty where there is none.
+inline std::string find_tokenizer(const std::string& folder) {
+    for (const char* name : {"merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "tokenizer/merges.txt",
+                             "tokenizer/tokenizer.json"}) {
+        const std::string path = folder + "/" + name;
+        if (std::filesystem::is_regular_file(path)) return path;
+    }
+    return "";
+}
+
+/// Reads a tokenizer: a merges file (see Tokenizer::from_file()), Hugging Face's tokenizer.json, or a folder with one
+/// of them. Throws Error when it is none, or another model's.
+inline Tokenizer read_tokenizer(const std::string& path) {
+    if (std::filesystem::is_directory(path)) {
+        detail::require_clip_tokenizer(path);
+        const std::string file = find_tokenizer(path);
+        require(!file.empty(), path, ": this folder has no tokenizer (merges.txt, tokenizer.json)");
+        return read_tokenizer(file);
+    }
+    const std::string extension = std::filesystem::path(path).extension().string();
+    if (extension != ".json") return Tokenizer::from_file(path);
+    return Tokenizer::from_merges(detail::merges_of_tokenizer_json(path), path);
+}
+
+/// The tokenizer of a model: `given`, else what lies beside the weights `model` (a file or a folder); empty where there
+/// is none. Throws Error when the model's files name another kind of tokenizer.
+inline std::string tokenizer_file(const std::string& given, const std::string& model) {
+    const bool folder = std::filesystem::is_directory(model);
+    const std::filesystem::path beside =
+        folder ? std::filesystem::path(model) : std::filesystem::path(model).parent_path();
+    const std::string place = beside.empty() ? "." : beside.string();
+    if (!std::filesystem::exists(model)) return given;
+    detail::require_clip_tokenizer(place);
+    return given.empty() ? find_tokenizer(place) : given;
+}
+
+}  // namespace promptkd

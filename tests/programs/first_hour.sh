@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# Twenty folders and lists as people have them, from an unpacked archive to the CSV of a data frame: what each holds
+# (inspect), a model's accuracy on it (zero-shot), a student of its images (distill) and the classes of its files
+# (classify).
+. "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
+pictures=$data_dir/pictures
+student=$assets/fashion_clip_student.safetensors
+kinds='bag shirt sneaker trouser'
+rm -rf work
+mkdir work
+cd work || exit 1
+
+# class_folders FOLDER FIRST LAST: FOLDER/{bag,shirt,sneaker,trouser}/N.png
+class_folders() {
+    for kind in $kinds; do
+        mkdir -p "$1/$kind"
+        for n in $(seq "$2" "$3"); do cp "$pictures/$kind/$n.png" "$1/$kind/"; done
+    done
+}
+
+# flat FOLDER: FOLDER/KIND_N.png of all pictures
+flat() {
+    mkdir -p "$1"
+    for kind in $kinds; do
+        for n in 0 1 2 3 4 5; do cp "$pictures/$kind/$n.png" "$1/${kind}_$n.png"; done
+    done
+}
+
+# rows HEADER FORMAT: a table of flat's pictures on standard output; FORMAT is printf's, for name and class
+rows() {
+    [ -z "$1" ] || printf '%b' "$1"
+    for kind in $kinds; do
+        # shellcheck disable=SC2059  # the format is the point
+        for n in 0 1 2 3 4 5; do printf "$2" "${kind}_$n" "$kind"; done
+    done
+}
+
+# found KEY: a count of inspect's
+found() { sed -n 's/^  "'"$1"'": \([0-9]*\),\{0,1\}$/\1/p' inspected.json; }
+
+# understood NAME DATA CLASSES TRAIN TEST [OPTION…]: every command sees so many classes and images. TRAIN and TEST are
+# what inspect says; of a set without parts the student learns from a half of each class and is tested on the other.
+understood() {
+    name=$1 data=$2 classes=$3 train=$4 test=$5
+    shift 5
+    run 0 inspect --data "$data" "$@" --json inspected.json
+    check "$name: inspect finds $classes classes, $train and $test images" \
+        test "$(found classes) $(found train) $(found test)" = "$classes $train $test"
+    run 0 zero-shot --weights "$student" --data "$data" "$@" --json zero_shot.json
+    check "$name: zero-shot tests $test images" test "$(number zero_shot.json n)" = "$test"
+    check "$name: among the right classes" awk -v a="$(number zero_shot.json accuracy)" 'BEGIN { exit !(a >= 70) }'
+    learned=$train tested=$test half=
+    if grep -q '"all": {' inspected.json; then
+        learned=$((train / 2)) tested=$((train - train / 2)) half='--holdout 0.5'
+    fi
+    # shellcheck disable=SC2086  # lists of options
+    run 0 distill $models --data "$data" "$@" $half --epochs 1 --warmup none --batch 4 --depth 3 --out run --fresh --json distilled.json
+    check "$name: distill learns from $learned images of $classes classes" grep -q "^$learned images, $classes classes" stdout
+    check "$name: and tests on $tested" test "$(number distilled.json n)" = "$tested"
+    run 0 classify run/bundle.safetensors "$pictures"/bag/*.png --top 1
+    check "$name: classify answers for each file" test "$(grep -c '%$' stdout)" -eq 6
+    rm -rf run
+}
+
+# 1-4: class folders, alone, in parts under several names
+class_folders plain 0 5
+understood 'class folders' folder:plain 4 24 24
+class_folders parts/train 0 3
+class_folders parts/test 4 5
+understood 'train and test' folder:parts 4 16 8
+mkdir kaggle hub upper
+cp -r parts/train kaggle/train
+cp -r parts/test kaggle/valid
+understood 'train and valid' folder:kaggle 4 16 8
+run 0 zero-shot --weights "$student" --data folder:kaggle
+check "valid serves as the test, and the run says so" grep -q 'serve as the test' stdout
+cp -r parts/train upper/Training
+cp -r parts/test upper/Testing
+understood 'Training and Testing' folder:upper 4 16 8
+
+# 5-8: an unpacked archive, images/ inside, twice the same folder, parts inside the classes
+mkdir -p archive/dataset-v2/data archive/__MACOSX inside twice/training_set twice/test_set
+cp -r parts/train parts/test archive/dataset-v2/data/
+echo readme >archive/dataset-v2/README.md
+: >archive/__MACOSX/._train
+understood 'an unpacked archive' folder:archive 4 16 8
+mkdir -p inside/train inside/test
+cp -r parts/train inside/train/images
+cp -r parts/test inside/test/images
+understood 'images inside the parts' folder:inside 4 16 8
+cp -r parts/train twice/training_set/training_set
+cp -r parts/test twice/test_set/test_set
+understood 'a part in a folder of its name' folder:twice 4 16 8
+for kind in $kinds; do
+    mkdir -p "by_class/$kind"
+    cp -r "parts/train/$kind" "by_class/$kind/train"
+    cp -r "parts/test/$kind" "by_class/$kind/test"
+done
+understood 'parts inside the classes' folder:by_class 4 16 8
+
+# 9-10: folders called by WordNet numbers and by numbers, with names beside them
+mkdir numbered wordnet
+n=0
+for kind in $kinds; do
+    cp -r "plain/$kind" "numbered/$n"
+    cp -r "plain/$kind" "wordnet/n0200000$n"
+    printf '%s\n' "$kind" >>names.txt
+    printf 'n0200000%s %s, a synonym\n' "$n" "$kind" >>synsets.txt
+    n=$((n + 1))
+done
+understood 'numbers and a list of names' folder:numbered 4 24 24 --class-names names.txt
+understood 'WordNet numbers and a map' folder:wordnet 4 24 24 --class-names synsets.txt
+
+# 11: other files among the images
+cp -r plain mixed
+echo notes >mixed/notes.txt
+mkdir mixed/annotations
+echo '<xml/>' >mixed/annotations/0.xml
+printf 'no image' >mixed/bag/photo.heic
+mv mixed/bag/0.png mixed/bag/0.PNG
+understood 'other files beside the images' folder:mixed 4 24 24
+run 0 zero-shot --weights "$student" --data folder:mixed
+check "what is left out is named" grep -q '1 file .heic left out' stderr
+
+# 12: an image folder with metadata
+mkdir hub/train hub/test
+for kind in $kinds; do
+    for n in 0 1 2 3; do
+        cp "$pictures/$kind/$n.png" "hub/train/$kind$n.png"
+        printf '{"file_name": "%s%s.png", "label": "%s"}\n' "$kind" "$n" "$kind" >>hub/train/metadata.jsonl
+    done
+    for n in 4 5; do
+        cp "$pictures/$kind/$n.png" "hub/test/$kind$n.png"
+        printf '{"file_name": "%s%s.png", "label": "%s"}\n' "$kind" "$n" "$kind" >>hub/test/metadata.jsonl
+    done
+done
+understood 'an image folder with metadata' folder:hub 4 16 8
+
+# 13-20: lists
+flat all
+rows 'filepath,label\n' 'all/%s.png,%s\n' >open_clip.csv
+understood 'filepath and label' list:open_clip.csv 4 24 24
+rows '\357\273\277file;class\r\n' 'all\\%s.png;%s\r\n' >sheet.csv
+understood 'a spreadsheet with semicolons and backslashes' list:sheet.csv 4 24 24
+rows 'image\tcategory\tnote\n' 'all/%s.png\t%s\tx\n' >table.tsv
+understood 'tabs and a further column' list:table.tsv 4 24 24
+rows ',image_id,breed\n' '0,%s,%s\n' >frame.csv
+understood 'the CSV of a data frame, names without extensions' list:frame.csv 4 24 24
+rows '' '{"image_path": "all/%s.png", "target": "%s", "box": [1, 2]}\n' >lines.jsonl
+understood 'JSON lines' list:lines.jsonl 4 24 24
+{ rows '' '{"path": "all/%s.png", "label": "%s"},\n' | sed '1s/^/[/; $s/,$/]/'; } >array.json
+understood 'a JSON array' list:array.json 4 24 24
+rows '' 'all/%s.png %s\n' | sed 's/ bag$/ 0/; s/ shirt$/ 1/; s/ sneaker$/ 2/; s/ trouser$/ 3/' >positions.txt
+understood 'paths and positions' list:positions.txt 4 24 24 --class-names names.txt
+rows 'path,label\n' '/home/somebody/photos/all/%s.png,%s\n' | awk -F, 'NR == 1 { print $0 ",split"; next } { print $0 "," (NR % 3 == 0 ? "val" : "train") }' >elsewhere.csv
+understood 'paths of another machine and a column of parts' list:elsewhere.csv 4 16 8
+
+# What is no data set is answered by what was found.
+rows 'picture_of,kind\n' 'all/%s.png,%s\n' >unknown.csv
+refuse 1 "the columns 'picture_of', 'kind' are none of those expected" zero-shot --weights "$student" --data list:unknown.csv
+mkdir -p levels/things
+cp -r plain levels/clothes
+mv levels/clothes/bag levels/clothes/sneaker levels/things/
+refuse 1 "could be 'clothes', 'things' or the folders below them" zero-shot --weights "$student" --data folder:levels
+run 0 zero-shot --weights "$student" --data folder:levels --class-names names.txt --json zero_shot.json
+check "class names tell which" test "$(number zero_shot.json n)" = 24
+cd ..
+rm -rf work
+finish
