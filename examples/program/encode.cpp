@@ -24,6 +24,7 @@ struct Encode {
         require(inputs == 1, "encode: give one of --tensors, --texts and --data");
         spec.model = model_file(common);
         spec.data = common.data;
+        spec.storage = common.storage();
         if (!texts.empty()) {
             spec.texts = read_class_names(texts);
             spec.vocabulary = vocabulary_path(common, common.weights);
@@ -32,7 +33,8 @@ struct Encode {
         if (is_npy()) require_writable(common.out + ".names");
         ProgramObserver observer(common.output);
         TensorMap features;
-        with_device(common, [&](auto& device) { features = promptkd::run(device, spec, observer); });
+        with_device<CpuPrecisions::encoders>(common,
+                                             [&](auto& device) { features = promptkd::run(device, spec, observer); });
         write(features);
         return 0;
     }

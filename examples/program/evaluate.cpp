@@ -21,8 +21,9 @@ struct Evaluate {
         spec.model = model_file(common);
         require_whole();
         finish_data(spec.data, common, split, class_names);
+        spec.storage = common.storage();
         EvaluationResult found;
-        with_device(common, [&](auto& device) {
+        with_device<CpuPrecisions::encoders>(common, [&](auto& device) {
             with_ranks(device, [&](const auto& ranks) {
                 ProgramObserver observer(common.output);
                 found = promptkd::run(device, spec, observer, ranks);

@@ -69,6 +69,9 @@ struct Common {
     std::uint64_t seed = 1;
     WeightsOptions weights_options;  ///< what weight files do not tell
     Output output;
+
+    /// How a frozen image encoder keeps its weights.
+    WeightStorage storage() const { return precision == "int8" ? WeightStorage::int8 : WeightStorage::packed; }
 };
 
 /// What add_image_input() adds stands in a part of its own of the help.
@@ -176,11 +179,11 @@ inline ModelFile model_file(const Common& c) {
 
 inline void add_device(CLI::App& app, Common& c) {
     app.add_option("--device", c.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
-    app.add_option(
-           "--precision", c.precision,
-           "fp32; tf32: products on the GPU; fp16 or bf16: activations and frozen weights in 16 bits (on the CPU in "
-           "distill and evaluate)")
-        ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}))
+    app.add_option("--precision", c.precision,
+                   "fp32; tf32: products on the GPU; bf16 or fp16: activations and frozen weights in 16 bits (on the "
+                   "CPU bf16, in "
+                   "distill also fp16); int8: image encoders in 8 bits (on the CPU, where nothing is trained)")
+        ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16", "int8"}))
         ->capture_default_str();
     app.add_option("--threads", c.threads, "CPU threads; 0: all cores")->check(thread_count())->capture_default_str();
 }
@@ -229,24 +232,31 @@ void with_gpu(const Common&, F&&) {
 }
 #endif
 
-/// Which precisions a command offers on the CPU. Each is a device of its own and takes its time to compile.
-enum class CpuPrecisions { fp32, all };
+/// Which precisions a command offers on the CPU. Each 16-bit one is a device of its own and takes its time to compile.
+enum class CpuPrecisions {
+    fp32,      ///< no other
+    encoders,  ///< also bf16, and int8 for frozen image encoders
+    all        ///< also bf16 and fp16
+};
 
-/// Runs f(device) on the device that --device and --precision name.
+/// Runs f(device) on the device that --device and --precision name. With int8 that computes in fp32: see
+/// Common::storage().
 template <CpuPrecisions Offered = CpuPrecisions::fp32, class F>
 void with_device(const Common& c, F&& f) {
+    require(c.precision != "int8" || (c.device == "cpu" && Offered == CpuPrecisions::encoders),
+            "--precision int8 is for frozen image encoders on the CPU (zero-shot, evaluate, classify, encode; a "
+            "teacher's is --int8-teacher)");
     if (c.device == "cuda") return with_gpu(c, f);
     require(c.precision != "tf32", "--precision tf32 needs --device cuda");
     const int threads = sane_threads(c.threads, "--threads");
-    if constexpr (Offered == CpuPrecisions::all) {
-        const auto run = [&](auto&& device) { f(device); };
+    const auto run = [&](auto&& device) { f(device); };
+    if constexpr (Offered != CpuPrecisions::fp32)
         if (c.precision == "bf16") return run(Cpu<float, bf16>(threads));
+    if constexpr (Offered == CpuPrecisions::all)
         if (c.precision == "fp16") return run(Cpu<float, half>(threads));
-    }
-    require(c.precision == "fp32", "--precision ", c.precision,
+    require(c.precision == "fp32" || c.precision == "int8", "--precision ", c.precision,
             " needs --device cuda here; on the CPU this command computes in fp32");
-    Cpu<float> device(threads);
-    f(device);
+    run(Cpu<float>(threads));
 }
 
 /// Every option of a command that has a value, with it: what is written beside a result, and --config reads again.

@@ -22,9 +22,11 @@ struct ZeroShotCommand {
         spec.model = model_file(common);
         spec.vocabulary = vocabulary_path(common, common.weights);
         finish_data(spec.data, common, split, class_names);
+        spec.storage = common.storage();
         ProgramObserver observer(common.output);
         EvaluationResult found;
-        with_device(common, [&](auto& device) { found = promptkd::run(device, spec, observer); });
+        with_device<CpuPrecisions::encoders>(common,
+                                             [&](auto& device) { found = promptkd::run(device, spec, observer); });
         write_evaluation(found, config, common.output);
         return 0;
     }

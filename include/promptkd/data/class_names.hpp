@@ -38,9 +38,18 @@ struct ClassNames {
     /// N.
     Index size() const { return static_cast<Index>(names.size()); }
 
-    /// These ids for `texts` (a bundle's names, say), which keep their order. Throws Error for a text without an id.
+    /// These ids for `texts` (a bundle's names, say), which keep their order. Throws Error for a text without an id,
+    /// and where there are no ids, for names that are not the texts.
     ClassNames renamed(const std::vector<std::string>& texts) const {
-        if (ids.empty()) return texts;
+        if (empty()) return texts;
+        const auto equal = [](const std::string& a, const std::string& b) {
+            return readable_name(a) == readable_name(b);
+        };
+        if (ids.empty()) {
+            require(std::equal(names.begin(), names.end(), texts.begin(), texts.end(), equal),
+                    "the class names given are not those of the model, in its order; give a map from ids to its names");
+            return texts;
+        }
         std::map<std::string, std::vector<std::size_t>> places;
         for (std::size_t i = names.size(); i-- > 0;) places[readable_name(names[i])].push_back(i);
         ClassNames result(texts);

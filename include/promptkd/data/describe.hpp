@@ -113,7 +113,12 @@ inline DataDescription describe_data(const std::string& source, const ClassNames
     tell.note = [&](const std::string& text) { info.notes.push_back(text); };
     tell.warn = [&](const std::string& text) { info.warnings.push_back(text); };
     if (is_own_images(source)) {
-        const DataContents contents = read_own_images(source, class_names);
+        const bool flat = spec.name == "folder" && class_names.empty() && has_no_class_folders(spec.root);
+        const DataContents contents =
+            read_own_images(source, class_names, flat ? FolderLabels::none : FolderLabels::automatic);
+        if (flat)
+            info.notes.push_back(
+                "there are no class folders: the images have no labels, and class names must be given");
         detail::describe_own_images(contents, info);
         tell_remarks(contents, tell);
         warn_of_one_text(contents.class_names, tell);

@@ -241,4 +241,11 @@ inline DataContents read_folder(const std::string& root, const ClassNames& class
     return detail::FolderReader(tree, class_names, labels).read();
 }
 
+/// Whether nothing in the tree below `root` can be classes: neither folders nor labels beside the images.
+inline bool has_no_class_folders(const std::string& root) {
+    const FolderNode tree = read_tree(root);
+    const FolderLayout layout = read_layout(tree, {});
+    return layout.class_names().empty() && tree.tables.empty();
+}
+
 }  // namespace promptkd

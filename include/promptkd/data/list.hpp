@@ -18,17 +18,18 @@ namespace detail {
 /// Reads a list into DataContents.
 class ListReader {
 public:
-    ListReader(const std::string& path, const ClassNames& given) : table_(path, given), given_(given) {}
+    ListReader(const std::string& path, const ClassNames& given, bool labels)
+        : table_(path, given), given_(given), labels_(labels) {}
 
     DataContents read() {
         entries_ = table_.entries();
         out_.source = table_.source();
         add_entries();
-        const bool labelled = table_.labelled() && !entries_.front().label.empty();
+        const bool labelled = labels_ && table_.labelled() && !entries_.front().label.empty();
         ContentsBuilder builder(named_, out_);
         if (labelled && given_.empty())
             take_own_classes(builder);
-        else
+        else if (!given_.empty())
             builder.take_classes(given_, named_.classes, matched());
         builder.build(labelled);
         if (!table_.note().empty()) out_.notes.push_back(table_.note());
@@ -43,7 +44,7 @@ private:
             NamedImages& images = table_.has_parts() ? named_.parts[*entry.part] : whole();
             images.where = table_.source();
             images.paths.push_back(entry.path);
-            if (entry.label.empty()) continue;
+            if (entry.label.empty() || !labels_) continue;
             images.labels.push_back(entry.label);
             labels.insert(entry.label);
         }
@@ -99,6 +100,7 @@ private:
 
     ImageTable table_;
     const ClassNames& given_;
+    bool labels_;
     std::vector<ImageTable::Entry> entries_;
     NamedParts named_;
     DataContents out_;
@@ -108,10 +110,11 @@ private:
 
 /// Images listed in a table (see read_table() for its forms and ImageTable for its columns): paths, which start at the
 /// list's folder, and labels, which are class names, ids or positions among `class_names`. Without `class_names` the
-/// sorted labels are the classes; with them every label must be among them. A column of parts divides the set.
-/// Throws Error with the line's number for a malformed line, a missing file or an unknown label.
-inline DataContents read_list(const std::string& path, const ClassNames& class_names = {}) {
-    return detail::ListReader(path, class_names).read();
+/// sorted labels are the classes; with them every label must be among them; without `labels` they are not looked at. A
+/// column of parts divides the set. Throws Error with the line's number for a malformed line, a missing file or an
+/// unknown label.
+inline DataContents read_list(const std::string& path, const ClassNames& class_names = {}, bool labels = true) {
+    return detail::ListReader(path, class_names, labels).read();
 }
 
 }  // namespace promptkd

@@ -62,7 +62,7 @@ inline DataContents read_own_images(const std::string& spec_text, const ClassNam
                                     FolderLabels labels = FolderLabels::automatic) {
     const DataSpec spec = parse_data_spec(spec_text);
     if (spec.name == "folder") return read_folder(spec.root, class_names, labels);
-    return read_list(spec.root, labels == FolderLabels::none ? ClassNames{} : class_names);
+    return read_list(spec.root, class_names, labels != FolderLabels::none);
 }
 
 namespace detail {

@@ -30,6 +30,7 @@ struct EncodingSpec {
     bool truncate = false;           ///< with texts: those longer than the model's context are cut, not refused
     bool normalize = false;          ///< features of texts and of a data set to unit length
     Index batch = 32;                ///< images at a time
+    WeightStorage storage = WeightStorage::packed;  ///< of the image encoder
 };
 
 namespace detail {
@@ -170,7 +171,7 @@ TensorMap run(D& device, const EncodingSpec& spec, Observer& observer = silent_o
     const int inputs = !spec.tensors.empty() + !spec.texts.empty() + !spec.data.empty();
     require(inputs == 1, "encode: give one of tensors, texts and a data set");
     const TensorMap weights = detail::load_for_tensors(spec, observer);
-    const ClipModel<D> model(device, weights, WeightStorage::packed);
+    const ClipModel<D> model(device, weights, spec.storage);
     if (!spec.tensors.empty()) return detail::encode_tensors(device, model, spec);
     if (!spec.texts.empty()) return detail::encode_lines(device, model, spec);
     return detail::encode_dataset(device, model, spec, observer);

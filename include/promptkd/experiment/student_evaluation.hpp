@@ -12,13 +12,14 @@ namespace promptkd {
 
 /// A distilled student on labelled images: from its bundle, or from its parts.
 struct StudentEvaluationSpec {
-    std::string bundle;         ///< the student's file; empty: it comes in parts
-    ModelFile model;            ///< without a bundle: the student's CLIP model,
-    std::string learned;        ///< what was learned for it (a published student's checkpoint),
-    std::string class_vectors;  ///< and a file with its teacher's class vectors
-    EvaluationData data;        ///< a bundle's class names stand in place of data.class_names
-    Index batch = 64;           ///< images at a time
-    bool per_image = false;     ///< also say of each image what it is taken for and how familiar it is
+    std::string bundle;                             ///< the student's file; empty: it comes in parts
+    ModelFile model;                                ///< without a bundle: the student's CLIP model,
+    std::string learned;                            ///< what was learned for it (a published student's checkpoint),
+    std::string class_vectors;                      ///< and a file with its teacher's class vectors
+    EvaluationData data;                            ///< a bundle's class names stand in place of data.class_names
+    Index batch = 64;                               ///< images at a time
+    WeightStorage storage = WeightStorage::packed;  ///< of the image encoder
+    bool per_image = false;  ///< also say of each image what it is taken for and how familiar it is
 
     /// Whether the student comes in parts.
     bool in_parts() const { return !model.path.empty() || !learned.empty() || !class_vectors.empty(); }
@@ -51,7 +52,7 @@ EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& obs
     const BundleParts parts = read_bundle(bundle);
     const Dataset data = spec.data.open(observer, parts.class_names);
     const Index batch = fitting_batch(spec.batch, data);
-    Classifier<D> student(device, parts, batch, WeightStorage::packed);
+    Classifier<D> student(device, parts, batch, spec.storage);
     const std::vector<std::string> names = distinct_names(data.class_names, data.class_ids);
     const EncodingStage stage{"evaluate", batch, observer};
     if (student.is_mixed()) {

@@ -46,6 +46,7 @@ struct ZeroShotSpec {
     TextOptions text;        ///< what else the texts are
     EvaluationData data;     ///< images and classes
     Index batch = 64;        ///< images at a time
+    WeightStorage storage = WeightStorage::packed;  ///< of the image encoder
 };
 
 /// A CLIP model with fixed prompts, which may be null, on any labelled images.
@@ -83,7 +84,7 @@ private:
 template <Device D>
 EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = silent_observer()) {
     const TensorMap weights = load_model(spec.model, observer);
-    const ClipModel<D> model(device, weights, WeightStorage::packed);
+    const ClipModel<D> model(device, weights, spec.storage);
     std::optional<TensorMap> prompts;
     if (!spec.prompts.empty()) prompts = load_prompts(spec.prompts, observer);
     const Dataset data = spec.data.open(observer);

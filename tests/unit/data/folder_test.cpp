@@ -2,6 +2,7 @@
 #include "support/image_tree.hpp"
 
 #include <promptkd/data/class_names_file.hpp>
+#include <promptkd/data/describe.hpp>
 #include <promptkd/data/folder.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/text/class_names.hpp>
@@ -320,6 +321,37 @@ TEST_CASE("folder: labels of a metadata file") {
     root.fill({"train", "test"}, 2);
     root.write("metadata.csv", "file_name,label\ntrain/0.png,cat\ntrain/1.png,dog\ntest/0.png,cat\ntest/1.png,dog\n");
     CHECK(counts(read_folder(root.path())) == Counts{{"test", {1, 1}}, {"train", {1, 1}}});
+}
+
+TEST_CASE("inspect: exactly what a run uses") {
+    const ImageTree folder;
+    folder.fill({"train/cat", "train/dog", "valid/cat", "valid/dog", "extra"}, 2);
+    folder.touch({"train/cat/x.heic"});
+    const DataDescription found = describe_data("folder:" + folder.path());
+    CHECK(found.classes == 2);
+    CHECK(found.train == 4);
+    CHECK(found.test == 4);
+    CHECK(found.tested_on == "the validation part: there is no test part with labels");
+    REQUIRE(found.parts.size() == 2);
+    CHECK(found.parts[0].part == "train");
+    CHECK(found.parts[0].per_class == std::vector<std::pair<std::string, Index>>{{"cat", 2}, {"dog", 2}});
+    CHECK(found.parts[0].first.front() == folder / "train/cat/0.png");
+    REQUIRE(found.left_out.size() == 2);
+    CHECK(found.left_out[0].first == folder / "extra");
+    CHECK(found.left_out[1].first == "1 file .heic");
+    const ImageTree flat({"a.jpg", "c.jpg"});
+    const DataDescription unlabelled = describe_data("folder:" + flat.path());
+    CHECK(unlabelled.train == 2);
+    CHECK_FALSE(unlabelled.labelled);
+    CHECK(says(unlabelled.notes, "class names must be given"));
+}
+
+TEST_CASE("class names: the ids of names that keep their order") {
+    const ClassNames given({"cat", "dog"}, {"n1", "n2"});
+    CHECK(given.renamed({"dog", "cat"}).ids == Names{"n2", "n1"});
+    CHECK(ClassNames().renamed({"dog"}).names == Names{"dog"});
+    CHECK_THROWS_WITH_AS(given.renamed({"cow"}), doctest::Contains("'cow' is not among"), Error);
+    CHECK_THROWS_WITH_AS(ClassNames({"cat", "dog"}).renamed({"dog", "cat"}), doctest::Contains("in its order"), Error);
 }
 
 TEST_CASE("folder: what else may be meant is named") {

@@ -171,6 +171,10 @@ TEST_CASE("list: labels that are numbers") {
           Names{"a.jpg=2", "sub/d.png=0"});
     CHECK(folder.load("{\"path\":\"a.jpg\",\"label\":2}\n{\"path\":\"sub/d.png\",\"label\":1}", names).label(0) == 2);
     CHECK(folder.load("a.jpg,n2\nsub/d.png,n1\n", ClassNames({"cat", "dog"}, {"n1", "n2"})).label(0) == 1);
+    folder.write("list", "a.jpg,10\nsub/d.png,9\n");  // nobody asks what the labels mean
+    const DataContents unlabelled = read_list(folder / "list", {}, false);
+    CHECK(unlabelled.warnings.empty());
+    CHECK(unlabelled.class_names.empty());
     const DataContents alone = folder.read("a.jpg,10\nsub/d.png,9\n");
     CHECK(alone.class_names == Names{"9", "10"});
     CHECK(says(alone.warnings, "numbers or ids ('9', '10')"));
