@@ -57,8 +57,8 @@ understood() {
     run 0 distill $models --data "$data" "$@" $half --epochs 1 --warmup none --batch 4 --depth 3 --out run --fresh --json distilled.json
     check "$name: distill learns from $learned images of $classes classes" grep -q "^$learned images, $classes classes" stdout
     check "$name: and tests on $tested" test "$(number distilled.json n)" = "$tested"
-    run 0 classify run/bundle.safetensors "$pictures"/bag/*.png --top 1
-    check "$name: classify answers for each file" test "$(grep -c '%$' stdout)" -eq 6
+    run 0 classify run/bundle.safetensors "${data#*:}" --top 1 --format csv
+    check "$name: classify answers for each of 24 files" test "$(grep -c -E ',1,(bag|shirt|sneaker|trouser),[01]' stdout)" -eq 24
     rm -rf run
 }
 
@@ -164,6 +164,68 @@ mv levels/clothes/bag levels/clothes/sneaker levels/things/
 refuse 1 "could be 'clothes', 'things' or the folders below them" zero-shot --weights "$student" --data folder:levels
 run 0 zero-shot --weights "$student" --data folder:levels --class-names names.txt --json zero_shot.json
 check "class names tell which" test "$(number zero_shot.json n)" = 24
+
+# classify for everyone: a bundle or plain CLIP weights, files, folders, lists and standard input, in every form.
+run 0 distill $models --data folder:plain --holdout 1 --epochs 1 --warmup none --batch 4 --depth 3 --out run
+run 0 classify run/bundle.safetensors plain/bag frame.csv plain/shirt/0.png
+check "a folder, a list and a file" test "$(wc -l <stdout)" -eq 31
+find plain -name '*.png' | sort | "$promptkd" classify run/bundle.safetensors - --format jsonl >lines 2>/dev/null
+check "standard input, JSON lines" test "$(grep -c '^{"file":"plain/.*"top":\[{"class":"' lines)" -eq 24
+run 0 classify run/bundle.safetensors plain/bag --threshold 1
+check "no class reaches the threshold" test "$(grep -c 'no class of 1 or more' stdout)" -eq 6
+run 0 classify run/bundle.safetensors plain/bag --threshold 1 --format csv
+check "a file without a class is not lost" test "$(grep -c ',,,$' stdout)" -eq 6
+clip="--weights $student --class-names names.txt"
+# shellcheck disable=SC2086  # a list of options
+run 0 classify $clip plain --top 1 --format csv
+sed '1d; s#^plain/\([a-z]*\)/[0-9]*.png,1,\([a-z]*\),.*#\1 \2#' stdout | awk '$1 == $2' >right
+run 0 zero-shot --weights "$student" --data folder:plain --json zero_shot.json
+check "plain CLIP decides as zero-shot does" awk -v a="$(number zero_shot.json accuracy)" -v n="$(wc -l <right)" 'BEGIN { d = a - n / 0.24; exit !(d < 0.01 && d > -0.01) }'
+# shellcheck disable=SC2086
+run 0 classify $clip plain/bag/0.png --precision bf16 --top 1
+# shellcheck disable=SC2086
+run 0 classify $clip plain/bag/0.png --precision int8 --top 1
+run 0 zero-shot --weights "$student" --data folder:plain --precision bf16
+run 0 zero-shot --weights "$student" --data folder:plain --precision int8
+run 0 encode --weights "$student" --data folder:plain --precision int8 --out features.npy
+run 0 evaluate run/bundle.safetensors --data folder:plain --precision bf16
+run 0 evaluate run/bundle.safetensors --data folder:plain --precision int8
+run 0 classify --weights "$assets/fashion_clip_teacher.safetensors" --prompts "$assets/fashion_teacher_prompts.safetensors" --class-names names.txt plain/bag/0.png
+check "learned prompts" test "$(grep -c '^plain/bag/0.png  ' stdout)" -eq 1
+refuse 1 'needs --class-names' classify --weights "$student" plain/bag/0.png
+refuse 2 'bundle' classify
+refuse 2 'images' classify run/bundle.safetensors
+refuse 1 'frozen image encoders on the CPU' distill $models --data folder:plain --precision int8 --out other
+
+# Texts: ensembles, sentences, published sets, long ones.
+run 0 zero-shot --weights "$student" --data folder:plain --template 'a photo of a {}.' --template 'a drawing of a {}.' --json two.json
+printf 'a photo of a {}.\n\na drawing of a {}.\n' >templates.txt
+run 0 zero-shot --weights "$student" --data folder:plain --templates templates.txt --json file.json
+check "templates of options and of a file" test "$(number two.json accuracy) $(number two.json macro_f1)" = "$(number file.json accuracy) $(number file.json macro_f1)"
+check "the configuration names them" grep -q '"a drawing of a {}."' two.json
+run 0 zero-shot --weights "$student" --data folder:plain --templates imagenet
+refuse 1 'no published set of this name; known: published, imagenet, ' zero-shot --weights "$student" --data folder:plain --templates nowhere
+refuse 1 "has no '{}'" zero-shot --weights "$student" --data folder:plain --template 'a photo' --template '{}'
+printf '{"bag": ["a bag.", "a thing with handles."], "shirt": "a shirt.", "sneaker": ["a shoe."], "trouser": ["two legs."]}' >sentences.json
+run 0 zero-shot --weights "$student" --data folder:plain --descriptions sentences.json
+printf '{"bag": "a bag."}' >sentences.json
+refuse 1 'has no sentence for 3 of 4 classes' zero-shot --weights "$student" --data folder:plain --descriptions sentences.json
+refuse 1 'do not go with learned text prompts' zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --prompts "$assets/fashion_teacher_prompts.safetensors" --data folder:plain --templates imagenet
+long='a photo of a {} that is so long that no context of the small models of this test holds all of its many words'
+refuse 1 'ask for truncation' zero-shot --weights "$student" --data folder:plain --template "$long"
+run 0 zero-shot --weights "$student" --data folder:plain --template "$long" --truncate
+run 0 tokenize --context 6 --truncate 'a photo of a bag and more'
+check "the end token stays last" grep -q '^\[\[836,.*,837\]\]$' stdout
+run 0 distill $models --data folder:plain --templates templates.txt --holdout 1 --epochs 1 --warmup none --batch 4 --depth 3 --out run --fresh
+
+# The tokenizer beside the weights, as Hugging Face writes it.
+mkdir model
+cp "$student" model/model.safetensors
+zcat "$PROMPTKD_VOCAB" >model/merges.txt
+(unset PROMPTKD_VOCAB && "$promptkd" zero-shot --weights model/model.safetensors --data folder:plain --json beside.json >stdout 2>stderr)
+check "the tokenizer beside the weights" test "$(number beside.json accuracy)" = "$(number zero_shot.json accuracy)"
+echo '{"tokenizer_class": "SiglipTokenizer"}' >model/tokenizer_config.json
+refuse 1 "is a 'SiglipTokenizer'" zero-shot --weights model/model.safetensors --data folder:plain
 cd ..
 rm -rf work
 finish

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/core/image.hpp>
+#include <promptkd/data/class_names.hpp>
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/image/preprocess.hpp>
 
@@ -33,14 +34,15 @@ public:
     using T = typename D::Scalar;
 
     /// Throws Error when `bundle` is not a student bundle.
-    ImageClassifier(D& device, const TensorMap& bundle)
+    ImageClassifier(D& device, const TensorMap& bundle, WeightStorage storage = WeightStorage::native)
         : device_(device),
-          student_(device, bundle),
+          student_(device, bundle, 1, storage),
+          names_(distinct_names(student_.class_names())),
           pixels_(static_cast<std::size_t>(values())),
           images_(device, values()) {}
 
-    /// The classes, in label order.
-    const std::vector<std::string>& class_names() const { return student_.class_names(); }
+    /// The classes, in label order, equal names told apart.
+    const std::vector<std::string>& class_names() const { return names_; }
 
     /// Whether the student knows how familiar an image is.
     bool has_guard() { return student_.is_mixed() && student_.mixed().mixture().guard.has_value(); }
@@ -82,6 +84,7 @@ private:
 
     D& device_;
     Classifier<D> student_;
+    std::vector<std::string> names_;
     std::vector<float> pixels_;
     Buffer<D, T> images_;
 };

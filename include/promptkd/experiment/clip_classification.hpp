@@ -71,14 +71,24 @@ public:
     /// The classes, in label order, equal names told apart.
     const std::vector<std::string>& class_names() const { return names_; }
 
+    /// As ImageClassifier's: there is neither a guard nor a mixture.
+    static bool has_guard() { return false; }
+    /// The same.
+    static bool is_mixed() { return false; }
+
     /// The `top` most likely classes of an image, the likeliest first; of equal ones the first class.
-    std::vector<ClassProbability> classify(const Image& image, Index top) {
+    std::vector<ClassProbability> classify(const Image& image, Index top) { return judge(image, top).top; }
+
+    /// The same.
+    Classification judge(const Image& image, Index top) {
         normalize_image(preprocess_image(image, tower_->resolution()), pixels_.data());
         const std::vector<T> converted(pixels_.begin(), pixels_.end());
         device_.upload(images_.data(), converted.data(), converted.size() * sizeof(T));
         std::vector<T> feature(static_cast<std::size_t>(tower_->embed()));
         device_.download(feature.data(), tower_->encode(images_.data(), 1), feature.size() * sizeof(T));
-        return detail::most_likely(names_, probabilities(feature), top);
+        Classification found;
+        found.top = detail::most_likely(names_, probabilities(feature), top);
+        return found;
     }
 
 private:

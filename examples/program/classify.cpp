@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// `promptkd classify`: the most likely classes of images, from a student bundle, or from a CLIP model with class names.
+#include "commands.hpp"
+#include "progress.hpp"
+#include "text_options.hpp"
+
+#include <promptkd/data/image_inputs.hpp>
+#include <promptkd/experiment/clip_classification.hpp>
+#include <promptkd/format/image.hpp>
+
+#include <iostream>
+
+namespace promptkd::cli {
+
+namespace {
+
+/// A cell of a CSV line.
+std::string csv_cell(const std::string& text) {
+    if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+    std::string quoted = "\"";
+    for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return quoted + "\"";
+}
+
+struct Classify {
+    Common common;
+    std::string bundle, class_names, format = "text";
+    std::vector<std::string> inputs;
+    ClipClassifierSpec clip;
+    TextFlags texts;
+    Index top = 5;
+    double threshold = 0;
+    bool flag_unfamiliar = false;
+
+    int run() {
+        if (!common.weights.empty()) {
+            if (!bundle.empty()) inputs.insert(inputs.begin(), bundle);  // the first word is an image then
+            finish_clip();
+        }
+        int status = 0;
+        with_device<CpuPrecisions::encoders>(common, [&](auto& device) { status = classify(device); });
+        return status;
+    }
+
+private:
+    void finish_clip() {
+        require(!class_names.empty(), "classify: a CLIP model needs --class-names");
+        nlohmann::json unused;
+        texts.apply("folder:.", clip.pattern, clip.text, unused);
+        clip.model = model_file(common);
+        clip.vocabulary = vocabulary_path(common, common.weights);
+        clip.class_names = read_class_names_file(class_names);
+        clip.storage = common.storage();
+    }
+
+    template <class D>
+    int classify(D& device) const {
+        ProgramObserver observer(common.output);
+        if (!common.weights.empty()) {
+            ClipImageClassifier<D> model(device, clip, observer);
+            return answer_all(model);
+        }
+        ImageClassifier<D> student(device, load_tensors(bundle, observer),
+                                   common.precision == "int8" ? WeightStorage::int8 : WeightStorage::native);
+        return answer_all(student);
+    }
+
+    /// The files that are named, "-" standing for the lines of standard input.
+    std::vector<std::string> files() const {
+        std::vector<std::string> names;
+        for (const std::string& input : inputs) {
+            if (input != "-") {
+                names.push_back(input);
+                continue;
+            }
+            for (std::string line; std::getline(std::cin, line);) {
+                if (!line.empty() && line.back() == '\r') line.pop_back();
+                if (!line.empty()) names.push_back(line);
+            }
+        }
+        return image_inputs(names);
+    }
+
+    template <class C>
+    int answer_all(C& classifier) const {
+        nlohmann::json answers = nlohmann::json::array();
+        int status = 0;
+        require(!flag_unfamiliar || classifier.has_guard(), bundle,
+                ": --flag-unfamiliar needs a student with a guard; distil with --guard or --fit closed-form");
+        const char* more = flag_unfamiliar ? ",unfamiliar" : "";
+        if (format == "csv" && prints()) std::cout << "file,rank,class,probability" << more << std::endl;
+        for (const std::string& file : files()) {
+            try {
+                answers.push_back(answer(classifier, file));
+            } catch (const Error& error) {  // the other files are still answered
+                std::cerr << "promptkd: " << error.what() << std::endl;
+                answers.push_back({{"file", file}, {"error", error.what()}});
+                status = 1;
+            }
+            if (prints() && (format != "text" || !answers.back().contains("error"))) print(answers.back());
+        }
+        common.output.write(answers);
+        return status;
+    }
+
+    template <class C>
+    nlohmann::json answer(C& classifier, const std::string& file) const {
+        const Classification found = classifier.judge(read_image(file), top);
+        nlohmann::json list = nlohmann::json::array();
+        for (const ClassProbability& one : found.top)
+            if (one.probability >= threshold) list.push_back({{"class", one.name}, {"probability", one.probability}});
+        nlohmann::json answer = {{"file", file}, {"top", std::move(list)}};
+        if (classifier.is_mixed()) answer["weight"] = found.weight;
+        if (classifier.has_guard()) answer["distance"] = found.distance;
+        if (flag_unfamiliar) answer["unfamiliar"] = found.distance > 1;
+        return answer;
+    }
+
+    bool prints() const { return common.output.json != "-"; }
+
+    void print(const nlohmann::json& answer) const {
+        if (format == "jsonl")
+            std::cout << answer.dump() << std::endl;
+        else if (format == "csv")
+            print_csv(answer);
+        else
+            print_text(answer);
+    }
+
+    /// A line for each class; a file without one has a line too.
+    static void print_csv(const nlohmann::json& answer) {
+        const std::string file = csv_cell(answer.at("file").get<std::string>());
+        const std::string more = answer.contains("unfamiliar") ? "," + answer.at("unfamiliar").dump() : "";
+        if (!answer.contains("top") || answer.at("top").empty()) {
+            std::cout << file << ",,," << more << std::endl;
+            return;
+        }
+        Index rank = 0;
+        for (const nlohmann::json& one : answer.at("top"))
+            std::cout << file << "," << ++rank << "," << csv_cell(one.at("class").get<std::string>()) << ","
+                      << one.at("probability").dump() << more << std::endl;
+    }
+
+    void print_text(const nlohmann::json& answer) const {
+        std::cout << answer.at("file").get<std::string>();
+        char text[32];
+        for (const nlohmann::json& one : answer.at("top")) {
+            std::snprintf(text, sizeof text, " %.1f%%", 100 * one.at("probability").get<double>());
+            std::cout << "  " << one.at("class").get<std::string>() << text;
+        }
+        if (answer.at("top").empty()) std::cout << "  (no class of " << threshold << " or more)";
+        if (answer.value("unfamiliar", false)) {
+            std::snprintf(text, sizeof text, "%.2f", answer.at("distance").get<double>());
+            std::cout << "  unfamiliar (distance " << text << ")";
+        }
+        std::cout << std::endl;
+    }
+};
+
+}  // namespace
+
+void add_classify(CLI::App& app, Action& action) {
+    auto o = std::make_shared<Classify>();
+    CLI::App& c = *app.add_subcommand(
+        "classify", "the most likely classes of images, from a student bundle alone or a CLIP model with class names");
+    c.add_option("bundle,--bundle", o->bundle, "student bundle written by distill (not with --weights)");
+    c.add_option("images", o->inputs,
+                 "images, folders of images, lists (.csv, .tsv, .txt, .json, .jsonl), or -: a path a line of standard "
+                 "input")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    c.add_option("--weights", o->common.weights, "instead of a bundle: CLIP weights");
+    c.add_option("--prompts", o->clip.prompts, "with --weights: learned prompts: " + prompt_files());
+    c.add_option("--class-names", o->class_names, std::string("with --weights: ") + class_names_files);
+    add_weights_options(c, o->common.weights_options);
+    add_vocabulary(c, o->common);
+    add_text_options(c, o->texts);
+    c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--threshold", o->threshold, "classes of this probability or more alone")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    c.add_flag("--flag-unfamiliar", o->flag_unfamiliar,
+               "mark images unlike those of the distillation (a student with a guard): about one of twenty of those "
+               "themselves, more of everything else");
+    c.add_option("--format", o->format,
+                 "what is printed: text, csv (a line for each class) or jsonl (one for each image)")
+        ->check(CLI::IsMember({"text", "csv", "jsonl"}))
+        ->capture_default_str();
+    add_device(c, o->common);
+    add_json(c, o->common);
+    c.callback([o, &action] {
+        if (o->bundle.empty() && o->common.weights.empty()) throw CLI::RequiredError("bundle");
+        if (o->inputs.empty() && (o->common.weights.empty() || o->bundle.empty())) throw CLI::RequiredError("images");
+        action = [o] { return o->run(); };
+    });
+}
+
+}  // namespace promptkd::cli
