@@ -27,6 +27,22 @@ struct Classification {
     double distance = 0;                ///< ℓ/c_g: above 1 the image is unlike those of the distillation; 0: no guard
 };
 
+namespace detail {
+
+/// The `top` most likely of the classes `names`, the likeliest first; of equal ones the first class.
+inline std::vector<ClassProbability> most_likely(const std::vector<std::string>& names, const std::vector<double>& p,
+                                                 Index top) {
+    std::vector<std::size_t> order(p.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
+    order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
+    std::vector<ClassProbability> ranked;
+    for (const std::size_t k : order) ranked.push_back({names[k], p[k]});
+    return ranked;
+}
+
+}  // namespace detail
+
 /// A distilled student that takes decoded images one at a time.
 template <Device D>
 class ImageClassifier {
@@ -71,11 +87,7 @@ public:
         }
         require_intact_mappings();
         for (const double value : p) require(std::isfinite(value), "the student makes NaN or infinity of this image");
-        std::vector<std::size_t> order(p.size());
-        std::iota(order.begin(), order.end(), std::size_t{0});
-        std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
-        order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
-        for (const std::size_t k : order) out.top.push_back({class_names()[k], p[k]});
+        out.top = detail::most_likely(names_, p, top);
         return out;
     }
 

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,22 +26,6 @@ struct ClipClassifierSpec {
     ClassNames class_names;                         ///< two or more
     WeightStorage storage = WeightStorage::packed;  ///< of the image encoder
 };
-
-namespace detail {
-
-/// The `top` most likely of the classes `names`, the likeliest first; of equal ones the first class.
-inline std::vector<ClassProbability> most_likely(const std::vector<std::string>& names, const std::vector<double>& p,
-                                                 Index top) {
-    std::vector<std::size_t> order(p.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
-    order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
-    std::vector<ClassProbability> ranked;
-    for (const std::size_t k : order) ranked.push_back({names[k], p[k]});
-    return ranked;
-}
-
-}  // namespace detail
 
 /// A CLIP model that takes decoded images one at a time: p = softmax(exp(s)·u·Wᵀ) over its classes.
 template <Device D>

@@ -41,9 +41,20 @@ FeatureSet<typename D::Scalar> encode_images(D& device, Encoder& encoder, const 
     return set;
 }
 
+namespace detail {
+
+/// Throws Error when a subset of the classes is one class alone.
+inline void require_choice(Index classes, ClassSubset subset) {
+    const auto range = class_range(classes, subset);
+    require(range.second - range.first > 1, "the classes '", name_of(subset), "' of ", classes,
+            " are one class alone, so there is nothing to decide");
+}
+
+}  // namespace detail
+
 /// Whether each half of so many classes has two classes and an image among these, so that its figure says something.
-template <class T>
-bool shows_halves(const FeatureSet<T>& set, Index classes) {
+template <class Set>
+bool shows_halves(const Set& set, Index classes) {
     if (!has_halves(classes)) return false;
     const auto [first, last] = class_range(classes, ClassSubset::novel);
     const auto novel = [&, begin = first](Index label) { return label >= begin; };
@@ -62,8 +73,7 @@ EvaluationResult evaluate_features(D& device, const FeatureSet<T>& set, const st
     result.subset = subset;
     if (subset) {
         const auto range = class_range(n, *subset);
-        require(range.second - range.first > 1, "the classes '", name_of(*subset), "' of ", n,
-                " are one class alone, so there is nothing to decide");
+        detail::require_choice(n, *subset);
         result.class_names.assign(names.begin() + range.first, names.begin() + range.second);
         result.metrics = evaluate_subset(device, set, vectors, n, *subset);
         return result;
@@ -125,7 +135,8 @@ template <class T>
 EvaluationResult evaluate_mixture(MixedStudent& student, const FeatureSet<T>& rows,
                                   const std::vector<std::string>& names, std::optional<ClassSubset> subset = {}) {
     const Index n = static_cast<Index>(names.size());
-    const bool halves = !subset && n >= 2;
+    if (subset) detail::require_choice(n, *subset);
+    const bool halves = !subset && shows_halves(rows, n);
     std::vector<std::pair<Index, Index>> ranges = {class_range(n, subset.value_or(ClassSubset::all))};
     if (halves) ranges.insert(ranges.end(), {class_range(n, ClassSubset::base), class_range(n, ClassSubset::novel)});
     const detail::MixtureAnswers<T> answers(student, rows, ranges);
