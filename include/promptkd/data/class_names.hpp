@@ -26,7 +26,7 @@ struct ClassNames {
     /// None are given.
     ClassNames() = default;
     /// Names without ids.
-    ClassNames(std::vector<std::string> texts) : names(std::move(texts)) {}  // NOLINT: names are class names
+    ClassNames(std::vector<std::string> texts) : names(std::move(texts)) {}
     /// The same.
     ClassNames(std::initializer_list<std::string> texts) : names(texts) {}
     /// Names with ids.
