@@ -107,7 +107,7 @@ inline ClassNames classes_of_table(const Table& table) {
             return *found;
         };
         const bool pair = table.columns.empty() && row.cells.size() == 2;
-        require(!table.columns.empty() || row.cells.size() <= 2, table.where(row),
+        require(!row.cells.empty() && (!table.columns.empty() || row.cells.size() <= 2), table.where(row),
                 "expected a name, or an id and a name");
         names.push_back(cell(table.columns.empty() ? (pair ? 1 : 0) : name));
         if (pair || id >= 0) ids.push_back(cell(pair ? 0 : id));

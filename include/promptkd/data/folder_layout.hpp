@@ -152,7 +152,9 @@ private:
     }
 
     PartLayout part_layout(const FolderNode& node) {
-        leave_without_images(node);
+        for (const FolderNode& folder : node.folders)
+            if (!folder.holds_images() && !folder.bare())
+                out_.left_out.emplace_back(folder.path, "holds files but no image, so it is no class");
         PartLayout part;
         part.folder = &node;
         for (const FolderNode& folder : node.folders)

@@ -58,10 +58,11 @@ public:
     bool labelled() const { return has_paths() && label_ >= 0; }
     /// "'path', 'caption'": the columns there are, and the columns expected.
     std::string columns_expected() const {
+        const bool paths = has_paths() && !columns().empty();
         return concat("the columns ", detail::joined(header(), 12),
-                      " are none of those expected: for the image 'path', 'file', 'filename', 'file_name', 'filepath', "
-                      "'image', 'image_path' or 'image_id', for its class 'label', 'class', 'category', 'target' or "
-                      "'classname'");
+                      paths ? " hold no labels; expected" : " are none of those expected",
+                      ": for the image 'path', 'file', 'filename', 'file_name', 'filepath', 'image', 'image_path' or "
+                      "'image_id', for its class 'label', 'class', 'category', 'target' or 'classname'");
     }
 
     /// An image of the list.
@@ -170,7 +171,7 @@ private:
     }
 
     void choose_second_column() {
-        std::size_t most = 0;
+        std::size_t most = 1;
         for (const TableRow& row : table_.rows) most = std::max(most, row.cells.size());
         for (const TableRow& row : table_.rows)
             require(row.cells.size() <= 2, table_.where(row), row.cells.size(),
@@ -221,6 +222,7 @@ private:
     std::string file_of(const TableRow& row) {
         const std::string name = text(row, path_);
         require(!name.empty(), table_.where(row), "the path is empty");
+        require(name.find('\0') == std::string::npos, table_.where(row), "the path holds a zero byte");
         const std::optional<std::string> file = find_file(row, name);
         if (file) return *file;
         const bool plain = columns().empty() && &row == &table_.rows.front() && !has_image_name_cell(name);

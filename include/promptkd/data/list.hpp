@@ -32,6 +32,7 @@ public:
         else if (!given_.empty())
             builder.take_classes(given_, named_.classes, matched());
         builder.build(labelled);
+        if (!table_.labelled()) out_.no_labels = table_.columns_expected();
         if (!table_.note().empty()) out_.notes.push_back(table_.note());
         warn_of_repeated();
         return std::move(out_);

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
+#include <map>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -37,7 +39,7 @@ public:
                     if (const auto found = beside(drop, name, spelling); found && base == folder_) return found;
                 }
         }
-        return std::nullopt;
+        return anywhere(name);
     }
 
     /// How the first image was found that does not lie where its name says; empty: all do.
@@ -105,6 +107,24 @@ private:
         return found ? std::optional<std::string>(keep(used, name, *found)) : std::nullopt;
     }
 
+    /// The only image of this name, with or without its extension, somewhere below the list's folder.
+    std::optional<std::string> anywhere(const std::string& name) {
+        if (name.find_first_of("/\\") != std::string::npos) return std::nullopt;
+        if (!below_) {
+            below_.emplace();
+            for (const std::string& path : find_images(folder_.empty() ? "." : folder_.string())) {
+                below_->emplace(std::filesystem::path(path).filename().string(), path);
+                below_->emplace(std::filesystem::path(path).stem().string(), path);
+            }
+        }
+        const auto [first, last] = below_->equal_range(name);
+        if (first == last) return std::nullopt;
+        require(std::next(first) == last, "'", name, "' could be '", first->second, "' or '", std::next(first)->second,
+                "'");
+        if (note_.empty()) note_ = "'" + name + "' is taken as '" + first->second + "'";
+        return first->second;
+    }
+
     const std::vector<std::string>& folders() {
         if (!folders_) folders_ = folder_names(folder_.empty() ? "." : folder_.string());
         return *folders_;
@@ -113,6 +133,7 @@ private:
     std::filesystem::path folder_;
     Rule last_{folder_, 0};
     std::optional<std::vector<std::string>> folders_;
+    std::optional<std::multimap<std::string, std::string>> below_;
     std::string note_;
 };
 

@@ -57,6 +57,7 @@ struct DataContents {
     std::map<DataPart, Dataset> parts;       ///< the parts otherwise
     std::map<DataPart, std::string> places;  ///< the folder of each part
     std::vector<std::pair<std::string, std::string>> left_out;  ///< what is not used, and why
+    std::string no_labels;                                      ///< why there are no labels, where there are none
     std::vector<std::string> notes;                             ///< how it was understood where that is not plain
     std::vector<std::string> warnings;                          ///< what may not be meant
 

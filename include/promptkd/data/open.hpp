@@ -100,7 +100,8 @@ inline Dataset open_own_images(const std::string& spec_text, Split split, const 
     if (split == Split::test && origin == TestOrigin::validation && tell.test)
         tell.test(concat("there is no test part with labels: the ", data.size(), " images of '", data.name,
                          "' serve as the test"));
-    require(!needed || data.labelled(), "'", data.name, "': its images have no labels, which are needed here");
+    require(!needed || data.labelled(), "'", data.name, "': its images have no labels, which are needed here",
+            contents.no_labels.empty() ? "" : ": ", contents.no_labels);
     return data;
 }
 

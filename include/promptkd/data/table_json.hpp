@@ -116,14 +116,25 @@ inline bool all_of_json(const nlohmann::ordered_json& object, bool (*holds)(cons
     return std::all_of(object.begin(), object.end(), holds);
 }
 
-/// One object: records under some key, columns, or pairs {"a.jpg": "cat"}.
-inline void add_object(const nlohmann::ordered_json& object, const std::string& path, JsonTable& table) {
+/// The names of an object's values that are no lists and no objects.
+inline std::vector<std::string> scalar_keys(const nlohmann::ordered_json& object) {
+    std::vector<std::string> keys;
+    if (object.is_object())
+        for (const auto& [key, value] : object.items())
+            if (!value.is_structured()) keys.push_back(key);
+    return keys;
+}
+
+/// One object: records under some key (those with columns that are expected first), columns, or pairs {"a.jpg": "cat"}.
+inline void add_object(const nlohmann::ordered_json& object, const std::string& path, const TableGuess& guess,
+                       JsonTable& table) {
     using Json = nlohmann::ordered_json;
-    for (const auto& [key, value] : object.items()) {
-        const bool records =
-            value.is_array() && !value.empty() && all_of_json(value, [](const Json& v) { return v.is_object(); });
-        if (records) return add_records(value, table);
-    }
+    for (const bool expected : {true, false})
+        for (const auto& [key, value] : object.items()) {
+            const bool records =
+                value.is_array() && !value.empty() && all_of_json(value, [](const Json& v) { return v.is_object(); });
+            if (records && (!expected || guess.header(scalar_keys(value.front())))) return add_records(value, table);
+        }
     const bool structured = !object.empty() && all_of_json(object, [](const Json& v) { return v.is_structured(); });
     const bool lists = structured && object.size() > 1 && object.front().size() > 0;
     const bool same = lists && std::all_of(object.begin(), object.end(),
@@ -139,11 +150,7 @@ inline bool begins_json_lines(std::string_view text, const TableGuess& guess) {
     if (!nlohmann::json::accept(line.begin(), line.end())) return false;
     if (line.size() < body.size()) return true;
     const nlohmann::ordered_json document = parse_json(line, "");
-    std::vector<std::string> keys;
-    if (document.is_object())
-        for (const auto& [key, value] : document.items())
-            if (!value.is_structured()) keys.push_back(key);
-    return guess.header(keys);
+    return guess.header(scalar_keys(document));
 }
 
 /// JSON lines where the first line is a value of its own, else one document.
@@ -162,7 +169,7 @@ inline Table read_json_table(std::string_view text, const std::string& path, con
     if (document.is_array())
         add_records(document, table);
     else
-        add_object(document, path, table);
+        add_object(document, path, guess, table);
     return table.take();
 }
 

@@ -23,6 +23,23 @@ inline nlohmann::json read_tokenizer_json(const std::string& path) {
     return json;
 }
 
+/// The text under a key; `otherwise` where there is none.
+inline std::string text_under(const nlohmann::json& json, const char* key, const std::string& otherwise = "") {
+    const auto found = json.is_object() ? json.find(key) : json.end();
+    return found != json.end() && found->is_string() ? found->get<std::string>() : otherwise;
+}
+
+/// The ids of a tokenizer.json's vocabulary.
+inline std::map<std::string, std::int64_t> vocabulary_of_json(const nlohmann::json& model, const std::string& path) {
+    std::map<std::string, std::int64_t> ids;
+    require(model.contains("vocab") && model["vocab"].is_object(), path, ": has no \"vocab\"");
+    for (const auto& [entry, id] : model["vocab"].items()) {
+        require(id.is_number_integer(), path, ": the id of '", entry, "' is no whole number");
+        ids[entry] = id.get<std::int64_t>();
+    }
+    return ids;
+}
+
 /// One entry of a tokenizer.json's merges: "left right", or ["left", "right"] in newer files.
 inline std::pair<std::string, std::string> merge_of_json(const nlohmann::json& merge, const std::string& path) {
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string())
@@ -40,12 +57,13 @@ inline std::string merges_of_tokenizer_json(const std::string& path) {
     const nlohmann::json json = read_tokenizer_json(path);
     require(json.contains("model") && json["model"].is_object(), path, ": has no \"model\"; this is no tokenizer.json");
     const nlohmann::json& model = json["model"];
-    const std::string kind = model.value("type", "BPE");
-    require(kind == "BPE" && model.contains("merges") && model.contains("vocab"), path, ": a tokenizer of the kind '",
-            kind, "'; CLIP's is byte-level BPE, and texts for another one are not made here");
-    require(model.value("end_of_word_suffix", "") == "</w>", path,
+    const std::string kind = text_under(model, "type", "BPE");
+    require(kind == "BPE" && model.contains("merges") && model["merges"].is_array(), path,
+            ": a tokenizer of the kind '", kind,
+            "'; CLIP's is byte-level BPE, and texts for another one are not made here");
+    require(text_under(model, "end_of_word_suffix") == "</w>", path,
             ": its words do not end in '</w>'; this is not the tokenizer of a CLIP model");
-    const auto vocabulary = model["vocab"].get<std::map<std::string, std::int64_t>>();
+    const std::map<std::string, std::int64_t> vocabulary = vocabulary_of_json(model, path);
     std::map<std::string, std::int64_t> last;  // of equal entries the last counts
     std::vector<std::string> lines;
     for (const nlohmann::json& merge : model["merges"]) {
@@ -67,18 +85,15 @@ inline std::string merges_of_tokenizer_json(const std::string& path) {
 inline void require_clip_tokenizer(const std::string& folder) {
     const std::string config = folder + "/tokenizer_config.json", open_clip = folder + "/open_clip_config.json";
     if (std::filesystem::exists(config)) {
-        const std::string kind = read_tokenizer_json(config).value("tokenizer_class", "CLIPTokenizer");
+        const std::string kind = text_under(read_tokenizer_json(config), "tokenizer_class", "CLIPTokenizer");
         require(kind.rfind("CLIPTokenizer", 0) == 0, config, ": the model's tokenizer is a '", kind,
                 "', which is not read; texts for it cannot be made here");
     }
     if (!std::filesystem::exists(open_clip)) return;
     const nlohmann::json json = read_tokenizer_json(open_clip);
-    const nlohmann::json text =
-        json.value("model_cfg", nlohmann::json::object()).value("text_cfg", nlohmann::json::object());
-    const std::string name =
-        text.is_object() && text.contains("hf_tokenizer_name") && text["hf_tokenizer_name"].is_string()
-            ? text["hf_tokenizer_name"].get<std::string>()
-            : "";
+    const nlohmann::json model = json.contains("model_cfg") ? json["model_cfg"] : nlohmann::json();
+    const nlohmann::json text = model.is_object() && model.contains("text_cfg") ? model["text_cfg"] : nlohmann::json();
+    const std::string name = text_under(text, "hf_tokenizer_name");
     require(name.empty() || name.rfind("openai/clip", 0) == 0, open_clip, ": the model's tokenizer is '", name,
             "', which is not read; texts for it cannot be made here");
     const bool changed = text.is_object() && text.contains("tokenizer_kwargs") && !text["tokenizer_kwargs"].empty();

@@ -270,6 +270,8 @@ TEST_CASE("folder: files of other image kinds are counted and named") {
     CHECK(says(found.warnings, "3 files .avif, .heic left out"));
     REQUIRE(found.left_out.size() == 1);
     CHECK(found.left_out[0].first == "3 files .avif, .heic");
+    const ImageTree notes({"cat/a.jpg", "cow/a.jpg", "dog/notes.txt"});
+    CHECK(says(read_folder(notes.path()).warnings, "dog' holds files but no image, so it is no class: left out"));
     const ImageTree none({"cat/a.jpg", "dog/a.heic"});
     CHECK_THROWS_WITH_AS(read_folder(none.path()),
                          doctest::Contains("class 'dog' has no image (.jpg, .jpeg, .png), but 1 file .heic"), Error);

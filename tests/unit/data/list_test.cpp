@@ -205,7 +205,17 @@ TEST_CASE("list: what is no list is answered by what was expected") {
     folder.refused(std::string("a\0b", 3), "zero bytes");
     folder.write("list", "path,caption\na.jpg,cat\n");
     CHECK_THROWS_WITH_AS(open_dataset("list:" + folder / "list", Split::test, {}, FolderLabels::required),
-                         doctest::Contains("have no labels"), Error);
+                         doctest::Contains("have no labels, which are needed here: the columns 'path', 'caption' hold"),
+                         Error);
+    const ImageTree deep({"a/b/c/1.png", "a/b/d/2.png"});
+    deep.write("list.csv", "image_id,label\n1,cat\n2.png,dog\n");
+    CHECK(read_list(deep / "list.csv").whole->item_name(1) == deep / "a/b/d/2.png");
+    deep.touch({"a/b/2.png"});
+    CHECK_THROWS_WITH_AS(read_list(deep / "list.csv"), doctest::Contains("line 3: '2.png' could be '"), Error);
+    deep.write("coco.json",
+               "{\"licenses\": [{\"id\": 1, \"url\": \"x\"}], \"images\": [{\"file_name\": \"1.png\", "
+               "\"label\": \"cat\"}]}");
+    CHECK(read_list(deep / "coco.json").class_names == Names{"cat"});
 }
 
 TEST_CASE("draw: evenly over classes or folders, by seed, in order") {
