@@ -56,8 +56,7 @@ private:
         if (kinds.empty()) return;
         const std::string files = list_kinds(kinds);
         out_.left_out.emplace_back(files, "are of kinds that are not read");
-        out_.warnings.push_back(
-            concat("'", tree_.path, "': ", files, " left out: of images ", read_kinds, " are read"));
+        out_.warnings.push_back(concat("'", tree_.path, "': ", files, " left out: their kinds are not read"));
     }
 
     NamedImages named(const PartLayout& part) const {

@@ -103,8 +103,10 @@ public:
 private:
     TableGuess guess() {
         const auto header = [](const std::vector<std::string>& cells) {
-            const bool path = detail::find_column(cells, detail::path_columns) >= 0;
-            return path && std::none_of(cells.begin(), cells.end(), &has_image_name_cell);
+            const Index path = detail::find_column(cells, detail::path_columns);
+            const bool id = path >= 0 && detail::column_key(cells[static_cast<std::size_t>(path)]) == "id";
+            const bool known = path >= 0 && (!id || detail::find_column(cells, detail::label_columns) >= 0);
+            return known && std::none_of(cells.begin(), cells.end(), &has_image_name_cell);
         };
         const auto row = [this](const std::vector<std::string>& cells) {
             return !cells.empty() && !cells[0].empty() && (has_image_name_cell(cells[0]) || finds(cells[0]));
