@@ -244,7 +244,10 @@ inline DataContents read_folder(const std::string& root, const ClassNames& class
 inline bool has_no_class_folders(const std::string& root) {
     const FolderNode tree = read_tree(root);
     const FolderLayout layout = read_layout(tree, {});
-    return layout.class_names().empty() && tree.tables.empty();
+    const std::vector<const PartLayout*> parts = layout.all();
+    const bool tables =
+        std::any_of(parts.begin(), parts.end(), [](const PartLayout* part) { return !part->folder->tables.empty(); });
+    return layout.class_names().empty() && !tables && tree.tables.empty();
 }
 
 }  // namespace promptkd

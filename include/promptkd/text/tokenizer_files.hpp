@@ -104,12 +104,24 @@ inline void require_clip_tokenizer(const std::string& folder) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Whether the file is what its name says; a JSON file may be anything.
+inline bool may_be_tokenizer(const std::string& path) {
+    if (!std::filesystem::is_regular_file(path)) return false;
+    if (std::filesystem::path(path).extension() != ".json") return true;
+    const nlohmann::json json = nlohmann::json::parse(read_text_file(path), nullptr, false);
+    return json.is_object() && json.contains("model") && json["model"].is_object();
+}
+
+}  // namespace detail
+
 /// The tokenizer's file in a folder: merges.txt, tokenizer.json or OpenAI's merges; empty where there is none.
 inline std::string find_tokenizer(const std::string& folder) {
     for (const char* name : {"merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "tokenizer/merges.txt",
                              "tokenizer/tokenizer.json"}) {
         const std::string path = folder + "/" + name;
-        if (std::filesystem::is_regular_file(path)) return path;
+        if (detail::may_be_tokenizer(path)) return path;
     }
     return "";
 }

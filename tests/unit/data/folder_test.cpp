@@ -319,6 +319,10 @@ TEST_CASE("folder: labels of a metadata file") {
         CHECK(counts(found) == Counts{{"test", {0, 1}}, {"train", {1, 1}}});
         CHECK(says(found.warnings, "has 1 images that its metadata does not name"));
     }
+    const ImageTree inside;
+    inside.fill({"train"}, 1);
+    inside.write("train/metadata.csv", "file_name,label\n0.png,cat\n");
+    CHECK(describe_data("folder:" + inside.path()).classes == 1);
     const ImageTree root;
     root.fill({"train", "test"}, 2);
     root.write("metadata.csv", "file_name,label\ntrain/0.png,cat\ntrain/1.png,dog\ntest/0.png,cat\ntest/1.png,dog\n");

@@ -60,6 +60,8 @@ TEST_CASE("a tokenizer.json gives the ids of its merges file") {
 TEST_CASE("a folder's tokenizer is found, another model's refused") {
     const ImageTree folder;
     CHECK_THROWS_WITH_AS(read_tokenizer(folder.path()), doctest::Contains("has no tokenizer"), Error);
+    folder.write("tokenizer.json", "{\"tokens\": [1, 2]}");  // something else of that name
+    CHECK(find_tokenizer(folder.path()).empty());
     folder.write("tokenizer.json", tokenizer_json(false).dump());
     folder.write("model.safetensors", "");
     CHECK(read_tokenizer(folder.path()).encode("cat") == Ids{513});
