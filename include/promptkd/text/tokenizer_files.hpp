@@ -81,30 +81,34 @@ inline std::string merges_of_tokenizer_json(const std::string& path) {
     return vocabulary.count("") != 0 ? text + "\n" : text;  // an empty last line is an entry too
 }
 
-/// Throws Error when the files of a model's folder name another tokenizer than CLIP's.
-inline void require_clip_tokenizer(const std::string& folder) {
-    const std::string config = folder + "/tokenizer_config.json", open_clip = folder + "/open_clip_config.json";
-    if (std::filesystem::exists(config)) {
-        const std::string kind = text_under(read_tokenizer_json(config), "tokenizer_class", "CLIPTokenizer");
-        require(kind.rfind("CLIPTokenizer", 0) == 0, config, ": the model's tokenizer is a '", kind,
-                "', which is not read; texts for it cannot be made here");
-    }
-    if (!std::filesystem::exists(open_clip)) return;
-    const nlohmann::json json = read_tokenizer_json(open_clip);
-    const nlohmann::json model = json.contains("model_cfg") ? json["model_cfg"] : nlohmann::json();
+/// Throws Error when an open_clip configuration names another tokenizer than CLIP's, or settings of its own.
+inline void require_clip_tokenizer_in(const std::string& path) {
+    const nlohmann::json json = nlohmann::json::parse(read_text_file(path), nullptr, false);
+    if (!json.is_object()) return;  // something else beside the weights
+    const nlohmann::json model = json.contains("model_cfg") ? json["model_cfg"] : json;
     const nlohmann::json text = model.is_object() && model.contains("text_cfg") ? model["text_cfg"] : nlohmann::json();
     const std::string name = text_under(text, "hf_tokenizer_name");
-    require(name.empty() || name.rfind("openai/clip", 0) == 0, open_clip, ": the model's tokenizer is '", name,
+    require(name.empty() || name.rfind("openai/clip", 0) == 0, path, ": the model's tokenizer is '", name,
             "', which is not read; texts for it cannot be made here");
     const bool changed = text.is_object() && text.contains("tokenizer_kwargs") && !text["tokenizer_kwargs"].empty();
-    require(!changed, open_clip, ": the model's tokenizer has settings of its own (tokenizer_kwargs ",
+    require(!changed, path, ": the model's tokenizer has settings of its own (tokenizer_kwargs ",
             changed ? text["tokenizer_kwargs"].dump() : "",
             "), which are not followed; texts for it cannot be made here");
 }
 
-}  // namespace detail
-
-namespace detail {
+/// The same of a model's folder, whose weights are called `stem`, and what Hugging Face's files there say.
+inline void require_clip_tokenizer(const std::string& folder, const std::string& stem = "") {
+    const std::string config = folder + "/tokenizer_config.json";
+    if (std::filesystem::is_regular_file(config)) {
+        const std::string kind = text_under(read_tokenizer_json(config), "tokenizer_class", "CLIPTokenizer");
+        require(kind.rfind("CLIPTokenizer", 0) == 0, config, ": the model's tokenizer is a '", kind,
+                "', which is not read; texts for it cannot be made here");
+    }
+    for (const std::string& name : {std::string("open_clip_config"), stem}) {
+        const std::string path = folder + "/" + name + ".json";
+        if (!name.empty() && std::filesystem::is_regular_file(path)) require_clip_tokenizer_in(path);
+    }
+}
 
 /// Whether the file is what its name says; a JSON file may be anything.
 inline bool may_be_tokenizer(const std::string& path) {
@@ -148,7 +152,7 @@ inline std::string tokenizer_file(const std::string& given, const std::string& m
         folder ? std::filesystem::path(model) : std::filesystem::path(model).parent_path();
     const std::string place = beside.empty() ? "." : beside.string();
     if (!std::filesystem::exists(model)) return given;
-    detail::require_clip_tokenizer(place);
+    detail::require_clip_tokenizer(place, folder ? "" : std::filesystem::path(model).stem().string());
     return given.empty() ? find_tokenizer(place) : given;
 }
 

@@ -80,6 +80,12 @@ TEST_CASE("a folder's tokenizer is found, another model's refused") {
     CHECK_THROWS_WITH_AS(tokenizer_file("", folder.path()), doctest::Contains("'bert-base-uncased'"), Error);
     folder.write("open_clip_config.json", "{\"model_cfg\": {\"text_cfg\": {\"context_length\": 77}}}");
     CHECK_FALSE(tokenizer_file("", folder.path()).empty());
+    folder.write("model.json",
+                 "{\"text_cfg\": {\"hf_tokenizer_name\": \"x\", \"tokenizer_kwargs\": {\"clean\": \"y\"}}}");
+    CHECK_THROWS_WITH_AS(tokenizer_file("", folder / "model.safetensors"), doctest::Contains("tokenizer is 'x'"),
+                         Error);
+    folder.write("model.json", "{\"text_cfg\": {\"tokenizer_kwargs\": {\"clean\": \"canonicalize\"}}}");
+    CHECK_THROWS_WITH_AS(tokenizer_file("", folder / "model.safetensors"), doctest::Contains("canonicalize"), Error);
 }
 
 TEST_CASE("tokenizer.json of other kinds, and damaged ones") {
