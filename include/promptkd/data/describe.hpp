@@ -122,6 +122,7 @@ inline DataDescription describe_data(const std::string& source, const ClassNames
         detail::describe_own_images(contents, info);
         tell_remarks(contents, tell);
         warn_of_one_text(contents.class_names, tell);
+        if (info.classes == 1) info.warnings.push_back("there is one class alone, so there is nothing to decide");
         return info;
     }
     const Dataset train = open_dataset(source, Split::train, class_names, FolderLabels::automatic, tell);
