@@ -60,8 +60,9 @@ private:
             ClipImageClassifier<D> model(device, clip, observer);
             return answer_all(model);
         }
-        ImageClassifier<D> student(device, load_tensors(bundle, observer),
-                                   common.precision == "int8" ? WeightStorage::int8 : WeightStorage::native);
+        const WeightStorage storage = common.precision == "int8" ? WeightStorage::int8 : WeightStorage::native;
+        const TensorMap map = promptkd::load_weights({bundle, "", "", {}, common.weights_options.images}, observer);
+        ImageClassifier<D> student(device, map, storage);
         return answer_all(student);
     }
 
@@ -172,6 +173,7 @@ void add_classify(CLI::App& app, Action& action) {
     c.add_option("--prompts", o->clip.prompts, "with --weights: learned prompts: " + prompt_files());
     c.add_option("--class-names", o->class_names, std::string("with --weights: ") + class_names_files);
     add_weights_options(c, o->common.weights_options);
+    add_exif_rotate(c);
     add_vocabulary(c, o->common);
     add_text_options(c, o->texts);
     c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();

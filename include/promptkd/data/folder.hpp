@@ -25,7 +25,7 @@ enum class FolderLabels {
 namespace detail {
 
 /// What kinds are read, for messages.
-inline constexpr const char* read_kinds = "(.jpg, .jpeg, .png)";
+inline constexpr const char* read_kinds = "(.jpg, .png, .webp, .gif, .bmp, .tif)";
 
 /// Reads a folder into DataContents.
 class FolderReader {

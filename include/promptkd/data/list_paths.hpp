@@ -4,6 +4,7 @@
 #include <promptkd/data/files.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <iterator>
 #include <map>
@@ -78,9 +79,15 @@ private:
         const std::filesystem::path path = rule.base / without_first(name, rule.drop);
         if (is_file(path)) return path.string();
         if (path.filename().empty() || has_image_name(path.string())) return std::nullopt;
-        for (const char* extension : {".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"})
-            if (is_file(path.string() + extension)) return path.string() + extension;
+        for (const std::string extension : image_extensions)
+            for (const std::string& spelling : {extension, upper(extension)})
+                if (is_file(path.string() + spelling)) return path.string() + spelling;
         return std::nullopt;
+    }
+
+    static std::string upper(std::string extension) {
+        for (char& c : extension) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+        return extension;
     }
 
     std::string keep(const Rule& rule, const std::string& name, const std::string& found) {

@@ -64,7 +64,8 @@ public:
 
     /// The same.
     Classification judge(const Image& image, Index top) {
-        normalize_image(preprocess_image(image, tower_->resolution()), pixels_.data());
+        const Preprocessing& input = model_.preprocessing();
+        normalize_image(preprocess_image(image, input), pixels_.data(), input);
         const std::vector<T> converted(pixels_.begin(), pixels_.end());
         device_.upload(images_.data(), converted.data(), converted.size() * sizeof(T));
         std::vector<T> feature(static_cast<std::size_t>(tower_->embed()));

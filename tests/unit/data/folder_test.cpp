@@ -273,8 +273,9 @@ TEST_CASE("folder: files of other image kinds are counted and named") {
     const ImageTree notes({"cat/a.jpg", "cow/a.jpg", "dog/notes.txt"});
     CHECK(says(read_folder(notes.path()).warnings, "dog' holds files but no image, so it is no class: left out"));
     const ImageTree none({"cat/a.jpg", "dog/a.heic"});
-    CHECK_THROWS_WITH_AS(read_folder(none.path()),
-                         doctest::Contains("class 'dog' has no image (.jpg, .jpeg, .png), but 1 file .heic"), Error);
+    CHECK_THROWS_WITH_AS(
+        read_folder(none.path()),
+        doctest::Contains("class 'dog' has no image (.jpg, .png, .webp, .gif, .bmp, .tif), but 1 file .heic"), Error);
 }
 
 TEST_CASE("folder: numbers and WordNet numbers as names of classes") {
