@@ -61,7 +61,7 @@ private:
             return answer_all(model);
         }
         const WeightStorage storage = common.precision == "int8" ? WeightStorage::int8 : WeightStorage::native;
-        const TensorMap map = promptkd::load_weights({bundle, "", "", {}, common.weights_options.images}, observer);
+        const TensorMap map = load_bundle(bundle, common.weights_options.images, observer);
         ImageClassifier<D> student(device, map, storage);
         return answer_all(student);
     }
@@ -94,14 +94,23 @@ private:
             try {
                 answers.push_back(answer(classifier, file));
             } catch (const Error& error) {  // the other files are still answered
-                std::cerr << "promptkd: " << error.what() << std::endl;
-                answers.push_back({{"file", file}, {"error", error.what()}});
+                answers.push_back(refused(file, error.what()));
+                status = 1;
+            } catch (const std::bad_alloc&) {
+                answers.push_back(refused(file, concat(file, ": this image is too large for the memory there is")));
                 status = 1;
             }
             if (prints() && (format != "text" || !answers.back().contains("error"))) print(answers.back());
         }
         common.output.write(answers);
         return status;
+    }
+
+    /// The answer for an image that has none.
+    static nlohmann::json refused(const std::string& file, const std::string& what) {
+        std::cerr << "promptkd: " << printable(what) << std::endl;
+        skipped_images().insert(what);
+        return {{"file", file}, {"error", what}};
     }
 
     template <class C>
@@ -121,7 +130,7 @@ private:
 
     void print(const nlohmann::json& answer) const {
         if (format == "jsonl")
-            std::cout << answer.dump() << std::endl;
+            std::cout << json_text(answer) << std::endl;
         else if (format == "csv")
             print_csv(answer);
         else
@@ -130,7 +139,7 @@ private:
 
     /// A line for each class; a file without one has a line too.
     static void print_csv(const nlohmann::json& answer) {
-        const std::string file = csv_cell(answer.at("file").get<std::string>());
+        const std::string file = csv_cell(printable(answer.at("file").get<std::string>()));
         const std::string more = answer.contains("unfamiliar") ? "," + answer.at("unfamiliar").dump() : "";
         if (!answer.contains("top") || answer.at("top").empty()) {
             std::cout << file << ",,," << more << std::endl;
@@ -143,7 +152,7 @@ private:
     }
 
     void print_text(const nlohmann::json& answer) const {
-        std::cout << answer.at("file").get<std::string>();
+        std::cout << printable(answer.at("file").get<std::string>());
         char text[32];
         for (const nlohmann::json& one : answer.at("top")) {
             std::snprintf(text, sizeof text, " %.1f%%", 100 * one.at("probability").get<double>());
@@ -176,7 +185,7 @@ void add_classify(CLI::App& app, Action& action) {
     add_exif_rotate(c);
     add_vocabulary(c, o->common);
     add_text_options(c, o->texts);
-    c.add_option("--top", o->top, "classes printed for each image")->check(CLI::PositiveNumber)->capture_default_str();
+    c.add_option("--top", o->top, "classes printed for each image")->check(whole_from(1))->capture_default_str();
     c.add_option("--threshold", o->threshold, "classes of this probability or more alone")
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();

@@ -40,7 +40,7 @@ void add_tokenize(CLI::App& app, Action& action) {
     may_be_empty(c.add_option("texts", o->texts, "texts"))->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     c.add_option("--context", o->context,
                  "rows of so many tokens, as a text encoder reads them: with start, end, zeros")
-        ->check(CLI::NonNegativeNumber);
+        ->check(whole_from(0));
     c.add_flag("--truncate", o->truncate, "with --context: cut longer texts (the end token stays)");
     add_vocabulary(c, o->common);
     add_json(c, o->common);

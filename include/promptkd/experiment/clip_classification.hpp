@@ -37,7 +37,7 @@ public:
     /// together.
     ClipImageClassifier(D& device, const ClipClassifierSpec& spec, Observer& observer = silent_observer())
         : device_(device),
-          model_(device, load_weights(spec.model, observer), spec.storage),
+          model_(device, load_model(spec.model, observer), spec.storage),
           names_(distinct_names(spec.class_names.names, spec.class_names.ids)) {
         require(names_.size() > 1, "there is nothing to decide with ", names_.size(),
                 " class name(s); two at least are needed");
