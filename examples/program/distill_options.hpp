@@ -19,7 +19,7 @@ struct DistillOptions {
     TextFlags texts;
     std::string order = "shuffled", kd = "logits", stay_close_to = "features", train = "prompts",
                 text_features = "teacher", views = "epochs", bn = "global", classes = "all", class_names, fit = "sgd",
-                mixture_features = "plain";
+                teacher_weights = "mean", mixture_features = "plain";
     bool mix = false, no_mix = false, guard = false, no_guard = false, no_kl_step = false;
     double lr = 0.005;
     Index epochs = 20, validation = 16, width = 0;
@@ -30,6 +30,8 @@ struct DistillOptions {
     void finish() {
         finish_loop();
         finish_fit();
+        spec.teacher.combined = parse_teacher_weights(teacher_weights);
+        if (spec.teacher.combined == TeacherWeights::mean) config.erase("teacher-weights");
         spec.loss.kd = parse_kd_loss(kd);
         spec.loss.stay_close_to = parse_stay_close(stay_close_to);
         spec.local_batch_norm = bn == "local";
@@ -92,6 +94,11 @@ inline void add_teacher_options(CLI::App& c, DistillOptions& o) {
     repeatable(c.add_option("--teacher-prompts", o.spec.teacher.prompts,
                             "learned prompts of the teacher: " + prompt_files() +
                                 "; repeated: one for each teacher, or several for one file of weights; none: none"));
+    c.add_option(
+         "--teacher-weights", o.teacher_weights,
+         "of several teachers: mean of their logits, or of their probabilities by confidence, the largest of them")
+        ->check(CLI::IsMember({"mean", "confidence"}))
+        ->capture_default_str();
     c.add_flag("--int8-teacher", o.spec.teacher.int8,
                "the teacher's image encoder with weights and their inputs in 8 bits: faster, on the CPU only");
     c.add_option("--teacher-config", o.spec.teacher.config,

@@ -54,6 +54,8 @@ check "inspect: what a reader must know" grep -q '"guard"' inspected.json
     run 0 teacher-logits --teacher "$teacher" $data --augment none --out logits.safetensors
     run 0 distill --fit closed-form --width 128 --student "$student" --teacher-logits logits.safetensors $data --out stored
     run 0 $closed --teacher-prompts none --teacher-prompts "$prompts" --out two
+    run 0 $closed --teacher-prompts none --teacher-prompts "$prompts" --teacher-weights confidence --out again
+    check "confidence weighs otherwise" test "$(cksum <two/bundle.safetensors)" != "$(cksum <again/bundle.safetensors)"
     run 0 $closed --class-vectors "$assets/trajectory.safetensors" --out again
 }
 for out in stored two again; do

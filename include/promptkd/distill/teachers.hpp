@@ -4,6 +4,7 @@
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/data/loader.hpp>
 #include <promptkd/device/compiled.hpp>
+#include <promptkd/distill/confidence.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/train/label_feed.hpp>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -41,16 +43,27 @@ public:
 /// What of a teacher the student imitates.
 enum class TeacherGives { logits, features };
 
-/// Teachers at work. Logits exp(s_t)·u_t·W_tᵀ, each teacher with class vectors of its own, averaged over the teachers;
-/// or the normalised features of a single teacher.
+/// How the answers of several teachers become one: the mean of their logits, or the mean of their probabilities, each
+/// weighted by its teacher's confidence in the image, max p.
+enum class TeacherWeights { mean, confidence };
+
+/// "mean" or "confidence". Throws Error for any other.
+inline TeacherWeights parse_teacher_weights(const std::string& name) {
+    if (name == "mean") return TeacherWeights::mean;
+    if (name == "confidence") return TeacherWeights::confidence;
+    fail("unknown weights of teachers '", name, "'; known: mean, confidence");
+}
+
+/// Teachers at work. Logits exp(s_t)·u_t·W_tᵀ, each teacher with class vectors of its own, combined as
+/// TeacherWeights says; or the normalised features of a single teacher.
 template <Device D>
 class LiveTeachers final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
 
     /// For batches of at most `max_batch` images.
-    LiveTeachers(D& device, TeacherGives gives, Index max_batch)
-        : device_(device), gives_(gives), max_batch_(max_batch) {}
+    LiveTeachers(D& device, TeacherGives gives, Index max_batch, TeacherWeights weights = TeacherWeights::mean)
+        : device_(device), gives_(gives), weights_(weights), max_batch_(max_batch) {}
 
     /// Adds a teacher: a model (which must outlive this), its prompts (may be null) and normalised class vectors
     /// (classes, e_t) on the host. Throws Error for a second teacher of features, or another number of classes.
@@ -97,10 +110,11 @@ private:
 
     D& device_;
     TeacherGives gives_;
+    TeacherWeights weights_;
     Index max_batch_;
     std::vector<Teacher> teachers_;
     std::vector<Input> inputs_;
-    Buffer<D, T> mean_, one_;
+    Buffer<D, T> mean_, one_, confidence_;
 };
 
 template <Device D>
@@ -118,7 +132,9 @@ void LiveTeachers<D>::add(const ClipModel<D>& model, const TensorMap* prompts, c
     teachers_.push_back(std::move(t));
     if (gives_ == TeacherGives::features) return;
     mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
-    if (teachers_.size() > 1) one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
+    if (teachers_.size() < 2) return;
+    one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
+    confidence_ = Buffer<D, T>(device_, max_batch_);
 }
 
 template <Device D>
@@ -163,6 +179,15 @@ const typename LiveTeachers<D>::T* LiveTeachers<D>::targets(const T* images, Ind
     if (gives_ == TeacherGives::features) return teachers_.at(0).tower->encode(images_of(teachers_.at(0), images), n);
     if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
     device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
+    if (weights_ == TeacherWeights::confidence) {
+        const Matrix<T> sum = mean_.matrix(n, size());
+        device_.zero(confidence_.data(), static_cast<std::size_t>(n) * sizeof(T));
+        for (Teacher& t : teachers_)
+            add_confident(device_, Matrix<const T>(logits(t, images, n, one_.data()), n, size()), sum,
+                          confidence_.data());
+        log_of_mean(device_, sum, confidence_.data());
+        return mean_.data();
+    }
     for (Teacher& t : teachers_)
         add_scaled(device_, 1.0 / static_cast<double>(teachers_.size()), logits(t, images, n, one_.data()),
                    mean_.data(), n * size());

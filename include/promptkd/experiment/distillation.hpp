@@ -173,9 +173,7 @@ private:
                 teacher_targets(setup_.device, setup_.spec, setup_.spec.loop, setup_.images.train, setup_.teachers,
                                 {setup_.observer}),
                 batch);
-        auto live = std::make_unique<LiveTeachers<D>>(setup_.device, given_by_teachers(setup_.spec.loss.kd), batch);
-        setup_.teachers.add_to(*live);
-        return live;
+        return setup_.teachers.live(setup_.device, given_by_teachers(setup_.spec.loss.kd), batch);
     }
 
     /// Accuracy among all classes on the images held out.

@@ -150,6 +150,7 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["micro-batches"] = spec.micro_batches;
     id["own-text"] = spec.own_text;
     id["local-batch-norm"] = spec.local_batch_norm;
+    if (spec.teacher.combined == TeacherWeights::confidence) id["teacher-weights"] = "confidence";
     if (spec.mixes() && !spec.in_closed_form()) id["mix"] = true;  // holds images out of the training
     return id;
 }

@@ -41,16 +41,15 @@ struct TargetWatch {
 template <Device D>
 TargetTable teacher_targets(D& device, const DistillationSpec& spec, const TrainingLoopConfig& loop,
                             const Dataset& train, const TeacherSet<D>& teachers, const TargetWatch& watch) {
-    LiveTeachers<D> live(device, given_by_teachers(spec.loss.kd), loop.batch);
-    teachers.add_to(live);
+    const auto live = teachers.live(device, given_by_teachers(spec.loss.kd), loop.batch);
     Observer& observer = watch.observer;
     Stage stage("teacher", "images", count_views(loop) * train.size(), observer);
     TrainingLoopConfig watched = loop;
     watched.preprocessing = teachers.model().preprocessing();
-    watched.further = live.further_inputs(watched.preprocessing);
+    watched.further = live->further_inputs(watched.preprocessing);
     watched.warn = [&observer](const std::string& text) { observer.on_skipped(text); };
     TargetTable table = compute_targets(
-        device, live, train, watched, [&stage](Index done, Index) { stage.update(done); }, watch.parts);
+        device, *live, train, watched, [&stage](Index done, Index) { stage.update(done); }, watch.parts);
     stage.end();
     return table;
 }

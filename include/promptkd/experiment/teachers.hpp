@@ -25,6 +25,7 @@ struct TeacherSpec {
     SettingNames names = {};           ///< see ModelFile
     bool int8 = false;                 ///< image encoders in 8 bits (CPU)
     ImageInputOptions images = {};     ///< see ModelFile
+    TeacherWeights combined = TeacherWeights::mean;  ///< how several teachers become one
 
     /// Number of teachers.
     std::size_t count() const { return weights.empty() ? 0 : std::max(weights.size(), prompts.size()); }
@@ -77,7 +78,8 @@ public:
     using T = typename D::Scalar;
 
     /// Loads them all; each may take images of its own preprocessing.
-    TeacherSet(D& device, const TeacherSpec& spec, const ClassTexts& texts, Observer& observer) : int8_(spec.int8) {
+    TeacherSet(D& device, const TeacherSpec& spec, const ClassTexts& texts, Observer& observer)
+        : int8_(spec.int8), combined_(spec.combined) {
         spec.check();
         for (std::size_t i = 0; i < spec.count(); ++i) {
             add(device, spec, i, observer);
@@ -94,9 +96,11 @@ public:
     /// Class vectors of the first teacher: those that the student shares.
     const std::vector<T>& class_vectors() const { return teachers_.at(0)->vectors; }
 
-    /// Adds all teachers to `live`.
-    void add_to(LiveTeachers<D>& live) const {
-        for (const auto& t : teachers_) live.add(*t->model, t->fixed(), t->vectors);
+    /// All teachers at work, on batches of at most `batch` images.
+    std::unique_ptr<LiveTeachers<D>> live(D& device, TeacherGives gives, Index batch) const {
+        auto live = std::make_unique<LiveTeachers<D>>(device, gives, batch, combined_);
+        for (const auto& t : teachers_) live->add(*t->model, t->fixed(), t->vectors);
+        return live;
     }
 
     /// What each teacher takes of an image; CLIP's preprocessing is a resolution alone.
@@ -113,6 +117,7 @@ public:
     /// Weights, prompts and class vectors of each teacher.
     void add_to(Fingerprint& print) const {
         if (!empty()) print["number of teachers"] = teachers_.size();
+        if (combined_ == TeacherWeights::confidence) print["weights of the teachers' answers"] = "their confidence";
         for (std::size_t i = 0; i < teachers_.size(); ++i) {
             const Teacher& t = *teachers_[i];
             const std::string which = teachers_.size() > 1 ? concat(" of teacher ", i + 1) : " of the teacher";
@@ -163,6 +168,7 @@ private:
     }
 
     bool int8_;
+    TeacherWeights combined_;
     std::vector<std::unique_ptr<Teacher>> teachers_;
 };
 

@@ -67,6 +67,34 @@ std::string message(const Fingerprint& stored, const Fingerprint& now) {
 
 }  // namespace
 
+TEST_CASE_TEMPLATE("several teachers: probabilities weighted by confidence", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    constexpr Index n = 4, classes = 5;
+    const Values a = numbers(n * classes, 7, 3.0), b = numbers(n * classes, 8, 1.0);
+    const Buffer<D, T> first(device, as<T>(a)), second(device, as<T>(b));
+    Buffer<D, T> sum(device, std::vector<T>(n * classes, T(0))), weight(device, std::vector<T>(n, T(0)));
+    for (const auto* q : {&first, &second})
+        add_confident(device, q->matrix(n, classes), sum.matrix(n, classes), weight.data());
+    log_of_mean(device, sum.matrix(n, classes), weight.data());
+    const std::vector<T> found = sum.to_host();
+    for (std::size_t i = 0; i < n; ++i) {
+        Values p[2];
+        double confidence[2];
+        for (std::size_t t = 0; t < 2; ++t) {
+            double total = 0;
+            for (std::size_t k = 0; k < classes; ++k) p[t].push_back(std::exp((t == 0 ? a : b)[i * classes + k]));
+            for (const double value : p[t]) total += value;
+            for (double& value : p[t]) value /= total;
+            confidence[t] = *std::max_element(p[t].begin(), p[t].end());
+        }
+        for (std::size_t k = 0; k < classes; ++k) {
+            const double mean = (confidence[0] * p[0][k] + confidence[1] * p[1][k]) / (confidence[0] + confidence[1]);
+            CHECK(static_cast<double>(found[i * classes + k]) == doctest::Approx(std::log(mean)).epsilon(1e-4));
+        }
+    }
+}
+
 TEST_CASE_TEMPLATE("several teachers: their logits are averaged", D, Cpu<float>, EmulatedCuda<float>) {
     using T = typename D::Scalar;
     D device = make_device<D>();

@@ -83,9 +83,8 @@ private:
     std::vector<double> teacher_probabilities(const MixtureFitInput<D>& in, Index classes) {
         if (in.teachers.empty())
             return softmax_rows(host_, std::vector<double>(in.targets.begin(), in.targets.end()), classes, 1);
-        LiveTeachers<D> live(device_, TeacherGives::logits, spec_.evaluation_batch);
-        in.teachers.add_to(live);
-        TeacherEncoder<D> encoder(live, in.teachers.model().preprocessing());
+        const auto live = in.teachers.live(device_, TeacherGives::logits, spec_.evaluation_batch);
+        TeacherEncoder<D> encoder(*live, in.teachers.model().preprocessing());
         const FeatureSet<T> set =
             encode_images(device_, encoder, in.judged, {"ask the teacher", spec_.evaluation_batch, observer_}, ranks_);
         return softmax_rows(host_, std::vector<double>(set.values.begin(), set.values.end()), classes, 1);

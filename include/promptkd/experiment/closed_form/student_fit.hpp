@@ -63,8 +63,7 @@ public:
         std::unique_ptr<LiveTeachers<D>> live;
         if (!stored) {
             const TeacherGives gives = teachers.size() == 1 ? TeacherGives::features : TeacherGives::logits;
-            live = std::make_unique<LiveTeachers<D>>(device_, gives, spec_.evaluation_batch);
-            teachers.add_to(*live);
+            live = teachers.live(device_, gives, spec_.evaluation_batch);
         }
         PairEncoder<D> encoder(device_, student, live.get(), spec_.evaluation_batch, spec_.flip_rows);
         const EncodingStage how{"encode", spec_.evaluation_batch, observer_};
