@@ -11,7 +11,7 @@ namespace detail {
 template <class T>
 struct AddConfident {
     const T* q;
-    T *sum, *weight;
+    T *sum, *weight, *level;
     Index classes;
 
     template <class Team>
@@ -26,45 +26,57 @@ struct AddConfident {
             const LaneValue<decltype(lane)> e = exp(lane.value(lane.load(x) - lane.fill(top)));
             lane.store(out, lane.value(lane.load(out) + e * factor));
         });
-        T* total = weight + row;
-        team.once([=] { *total += confidence; });
+        T *total = weight + row, *logs = level + row;
+        team.once([=] {
+            *total += confidence;
+            *logs += confidence * s.log();
+        });
     }
 };
 
 template <class T>
 struct LogOfMean {
     T* sum;
-    const T* weight;
+    const T *weight, *level;
     Index classes;
 
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         T* x = sum + row * classes;
-        const T inverse = T(1) / weight[row];
+        const T inverse = T(1) / weight[row], mean_level = level[row] * inverse;
         team.items(classes, [=](Index j) {  // lanes have no logarithm on every device
             const T p = x[j] * inverse;
-            x[j] = std::log(p > T(1e-30) ? p : T(1e-30));
+            x[j] = std::log(p > T(1e-30) ? p : T(1e-30)) + mean_level;
         });
     }
 };
 
 }  // namespace detail
 
-/// sum += ω·p and weight += ω for the probabilities p = σ(q) of each row of logits q (n, K) and their confidence
-/// ω = max p; sum (n, K), weight (n).
+/// Per image, the sums over teachers that confident_logits() reads: ω·p in `mean` (n, K), ω and ω·log Σexp q (n).
+template <class T>
+struct ConfidenceSums {
+    Matrix<T> mean;
+    T *weight, *level;
+};
+
+/// Adds a teacher of logits q (n, K): probabilities p = σ(q), confidence ω = max p.
 template <Device D, class T>
-void add_confident(D& device, ConstMatrix<T> q, Matrix<T> sum, T* weight) {
-    require_contiguous(q, sum.rows, sum.columns, "confident teachers: the logits");
-    require_contiguous(sum, q.rows, q.columns, "confident teachers: the sum");
-    device.rows(q.rows, 4 * q.columns, detail::AddConfident<T>{q.data, sum.data, weight, q.columns});
+void add_confident(D& device, ConstMatrix<T> q, const ConfidenceSums<T>& sums) {
+    require_contiguous(q, sums.mean.rows, sums.mean.columns, "confident teachers: the logits");
+    require_contiguous(sums.mean, q.rows, q.columns, "confident teachers: the sum");
+    device.rows(q.rows, 4 * q.columns,
+                detail::AddConfident<T>{q.data, sums.mean.data, sums.weight, sums.level, q.columns});
 }
 
-/// log(sum/weight) in the place of sum: logits whose softmax is the weighted mean of several teachers' probabilities,
-/// p = Σ_k ω_k·p_k/Σ_k ω_k. Probabilities below 1e-30 count as that.
+/// Logits in the place of sums.mean, whose softmax is p = Σ_k ω_k·p_k/Σ_k ω_k, and whose level is the mean of the
+/// teachers', weighted alike: of equal teachers they are those of one. Probabilities below 1e-30 count as that.
 template <Device D, class T>
-void log_of_mean(D& device, Matrix<T> sum, ConstPointer<T> weight) {
-    require_contiguous(sum, sum.rows, sum.columns, "confident teachers: the sum");
-    device.rows(sum.rows, 2 * sum.columns, detail::LogOfMean<T>{sum.data, weight, sum.columns});
+void confident_logits(D& device, const ConfidenceSums<T>& sums) {
+    const Matrix<T>& mean = sums.mean;
+    require_contiguous(mean, mean.rows, mean.columns, "confident teachers: the sum");
+    device.rows(mean.rows, 2 * mean.columns,
+                detail::LogOfMean<T>{mean.data, sums.weight, sums.level, mean.columns});
 }
 
 }  // namespace promptkd

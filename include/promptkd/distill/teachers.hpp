@@ -134,7 +134,7 @@ void LiveTeachers<D>::add(const ClipModel<D>& model, const TensorMap* prompts, c
     mean_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
     if (teachers_.size() < 2) return;
     one_ = Buffer<D, T>(device_, max_batch_ * teachers_[0].classes);
-    confidence_ = Buffer<D, T>(device_, max_batch_);
+    confidence_ = Buffer<D, T>(device_, 2 * max_batch_);
 }
 
 template <Device D>
@@ -180,12 +180,11 @@ const typename LiveTeachers<D>::T* LiveTeachers<D>::targets(const T* images, Ind
     if (teachers_.size() == 1) return logits(teachers_[0], images, n, mean_.data());
     device_.zero(mean_.data(), static_cast<std::size_t>(n * size()) * sizeof(T));
     if (weights_ == TeacherWeights::confidence) {
-        const Matrix<T> sum = mean_.matrix(n, size());
-        device_.zero(confidence_.data(), static_cast<std::size_t>(n) * sizeof(T));
+        device_.zero(confidence_.data(), static_cast<std::size_t>(2 * max_batch_) * sizeof(T));
+        const ConfidenceSums<T> sums{mean_.matrix(n, size()), confidence_.data(), confidence_.data() + max_batch_};
         for (Teacher& t : teachers_)
-            add_confident(device_, Matrix<const T>(logits(t, images, n, one_.data()), n, size()), sum,
-                          confidence_.data());
-        log_of_mean(device_, sum, confidence_.data());
+            add_confident(device_, Matrix<const T>(logits(t, images, n, one_.data()), n, size()), sums);
+        confident_logits(device_, sums);
         return mean_.data();
     }
     for (Teacher& t : teachers_)

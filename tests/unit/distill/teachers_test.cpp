@@ -73,24 +73,32 @@ TEST_CASE_TEMPLATE("several teachers: probabilities weighted by confidence", D, 
     constexpr Index n = 4, classes = 5;
     const Values a = numbers(n * classes, 7, 3.0), b = numbers(n * classes, 8, 1.0);
     const Buffer<D, T> first(device, as<T>(a)), second(device, as<T>(b));
-    Buffer<D, T> sum(device, std::vector<T>(n * classes, T(0))), weight(device, std::vector<T>(n, T(0)));
-    for (const auto* q : {&first, &second})
-        add_confident(device, q->matrix(n, classes), sum.matrix(n, classes), weight.data());
-    log_of_mean(device, sum.matrix(n, classes), weight.data());
-    const std::vector<T> found = sum.to_host();
+    const auto combined = [&](const std::vector<const Buffer<D, T>*>& teachers) {
+        Buffer<D, T> sum(device, std::vector<T>(n * classes, T(0))), weights(device, std::vector<T>(2 * n, T(0)));
+        const ConfidenceSums<T> sums{sum.matrix(n, classes), weights.data(), weights.data() + n};
+        for (const auto* q : teachers) add_confident(device, q->matrix(n, classes), sums);
+        confident_logits(device, sums);
+        return sum.to_host();
+    };
+    const std::vector<T> found = combined({&first, &second}), same = combined({&first, &first});
+    for (std::size_t i = 0; i < a.size(); ++i)
+        CHECK(static_cast<double>(same[i]) == doctest::Approx(a[i]).epsilon(1e-4));
     for (std::size_t i = 0; i < n; ++i) {
         Values p[2];
-        double confidence[2];
+        double confidence[2], level[2];
         for (std::size_t t = 0; t < 2; ++t) {
             double total = 0;
             for (std::size_t k = 0; k < classes; ++k) p[t].push_back(std::exp((t == 0 ? a : b)[i * classes + k]));
             for (const double value : p[t]) total += value;
             for (double& value : p[t]) value /= total;
             confidence[t] = *std::max_element(p[t].begin(), p[t].end());
+            level[t] = std::log(total);
         }
+        const double all = confidence[0] + confidence[1];
+        const double shift = (confidence[0] * level[0] + confidence[1] * level[1]) / all;
         for (std::size_t k = 0; k < classes; ++k) {
-            const double mean = (confidence[0] * p[0][k] + confidence[1] * p[1][k]) / (confidence[0] + confidence[1]);
-            CHECK(static_cast<double>(found[i * classes + k]) == doctest::Approx(std::log(mean)).epsilon(1e-4));
+            const double mean = (confidence[0] * p[0][k] + confidence[1] * p[1][k]) / all;
+            CHECK(static_cast<double>(found[i * classes + k]) == doctest::Approx(std::log(mean) + shift).epsilon(1e-4));
         }
     }
 }
