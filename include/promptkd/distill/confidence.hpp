@@ -75,8 +75,7 @@ template <Device D, class T>
 void confident_logits(D& device, const ConfidenceSums<T>& sums) {
     const Matrix<T>& mean = sums.mean;
     require_contiguous(mean, mean.rows, mean.columns, "confident teachers: the sum");
-    device.rows(mean.rows, 2 * mean.columns,
-                detail::LogOfMean<T>{mean.data, sums.weight, sums.level, mean.columns});
+    device.rows(mean.rows, 2 * mean.columns, detail::LogOfMean<T>{mean.data, sums.weight, sums.level, mean.columns});
 }
 
 }  // namespace promptkd
