@@ -49,6 +49,7 @@ struct TextConfig {
     BlockDesign blocks;  ///< of the blocks
     bool causal = true;  ///< a token sees those before it alone; false: every token sees every token
     TextPooling pooling = TextPooling::end;  ///< where features are taken
+    bool projection = true;                  ///< to e; without one e is d
 
     /// Tokens of the sequence: the text and a class token behind it.
     Index tokens() const { return context_length + (pooling == TextPooling::class_token ? 1 : 0); }
@@ -198,7 +199,7 @@ inline VisionConfig vision_config(const TensorMap& map) {
 }
 
 /// The text transformer in `map`. Heads: metadata `text_heads`, else width / 64. Where features are taken: metadata
-/// `eot`, a token id, "last" or "argmax" (the default), or at the class token where there is one.
+/// `eot`, a token id, "last", "first" or "argmax" (the default), or at the class token where there is one.
 inline TextConfig text_config(const TensorMap& map) {
     const schema::Sizes sizes = schema::measure(map, schema::text_transformer);
     TextConfig c;
@@ -206,7 +207,9 @@ inline TextConfig text_config(const TensorMap& map) {
     c.width = sizes[schema::Size::width];
     c.context_length = sizes[schema::Size::context_length];
     c.layers = detail::require_blocks(map, schema::text_transformer);
-    c.embed = sizes[schema::Size::embed];
+    const schema::Weight projection = *schema::find(schema::text_transformer, schema::Role::projection);
+    c.projection = !schema::is_described_absent(map, projection);
+    c.embed = c.projection ? sizes[schema::Size::embed] : c.width;
     c.heads = detail::heads_of(map, "text", c.width);
     c.blocks = block_design(map, "text");
     constexpr const char* masks[] = {"", "none"};
@@ -215,8 +218,8 @@ inline TextConfig text_config(const TensorMap& map) {
     if (map.contains(schema::name_of(schema::text_transformer, schema::Role::class_token))) {
         c.pooling = TextPooling::class_token;
         c.context_length -= 1;
-    } else if (eot == "last") {
-        c.pooling = TextPooling::last;
+    } else if (eot == "last" || eot == "first") {
+        c.pooling = eot == "last" ? TextPooling::last : TextPooling::first;
     } else if (!eot.empty() && eot != "argmax") {
         c.end_id = detail::metadata_integer(map, "eot", -1);
     }
@@ -267,7 +270,7 @@ inline bool has_plain_image_tower(const TensorMap& map) {
 /// Whether the model is of CLIP's own kind, the EOT rule with a token id included.
 inline bool is_plain_clip(const TensorMap& map) {
     return has_plain_image_tower(map) && detail::is_plain(map, schema::text_transformer, "text_") &&
-           detail::metadata_text(map, "eot") != "last";
+           detail::metadata_text(map, "eot") != "last" && detail::metadata_text(map, "eot") != "first";
 }
 
 /// The sizes of the schema's shapes, from a configuration.

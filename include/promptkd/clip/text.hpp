@@ -65,7 +65,7 @@ public:
             class_token_ = reader.tensor(schema::Role::class_token).template to<T>();
         detail::visit_blocks(reader, transformer_);
         reader.norm(schema::Role::last_norm, ln_final_);
-        reader.matrix(schema::Role::projection, projection_);
+        if (config_.projection) reader.matrix(schema::Role::projection, projection_);
     }
 
     /// Its sizes.
@@ -126,7 +126,10 @@ public:
         if (tape) t.moments_final = keep_moments<T>(w, s.count);
         const Matrix<A> norm = scratch<A>(w, s.count, d);
         layer_norm_forward(w.device, t.last, ln_final_, norm, t.moments_final);
-        linear_forward(w.device, projection_, norm, features);
+        if (config_.projection)
+            linear_forward(w.device, projection_, norm, features);
+        else
+            convert(w.device, norm, features);
     }
 
     /// Adds to d_context (or not, when null) and to the gradients of the deep prompts what d_features (count, embed)
@@ -140,7 +143,10 @@ public:
         const Matrix<A> d_out = scratch<A>(w, s.count, config_.embed);
         convert(w.device, d_features, d_out);
         const Matrix<A> d_last = scratch<A>(w, s.count, d);
-        linear_backward(w.device, projection_, d_out, d_last);
+        if (config_.projection)
+            linear_backward(w.device, projection_, d_out, d_last);
+        else
+            copy(w.device, d_out, d_last);
         layer_norm_backward(w.device, ln_final_, t.ln_final(), d_last, d_last);
         const Matrix<A> dx = scratch<A>(w, s.rows(), d);
         transformer_.backward(w, {deep, batch.deep.view()}, t.transformer, d_last, dx);
@@ -181,6 +187,7 @@ private:
     }
     /// Where the features of a text are taken.
     Index feature_row(const TokenRows& tokens, Index text) const {
+        if (config_.pooling == TextPooling::first) return 0;
         return config_.pooling == TextPooling::class_token ? tokens.context_length : end_of(tokens, text);
     }
     /// How many tokens each text's class token sees: key j is open where j = 0 or token j − 1 is none of the padding
@@ -190,6 +197,9 @@ private:
         for (Index i = 0; i < tokens.count; ++i) {
             Index length = tokens.context_length;
             while (length > 0 && tokens.at(i, length - 1) == 0) --length;
+            for (Index t = 0; t < length; ++t)
+                require(tokens.at(i, t) != 0, "text ", i, " has the padding's id 0 inside (token ", t,
+                        "), which this model's class token would not see; leave it out");
             keys.push_back(static_cast<std::int32_t>(length + 1));
         }
         return keys;

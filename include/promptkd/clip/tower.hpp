@@ -38,6 +38,7 @@ struct RotationDesign {
 enum class TextPooling {
     end,         ///< the end token
     last,        ///< the last position
+    first,       ///< the first
     class_token  ///< a class token behind the text (CoCa)
 };
 
@@ -61,7 +62,8 @@ enum class TextPooling {
 /// | vision_rotation                      | columns or rows: the coordinate that comes first                         |
 /// | vision_rotation_offset, …_grid       | see RotationDesign                                                       |
 /// | text_mask                            | none: every token sees every token                                       |
-/// | eot                                  | argmax, a token id, or last: where the text features are taken           |
+/// | text_without                         | what the tower lacks: projection                                         |
+/// | eot                                  | argmax, a token id, last or first: where the text features are taken     |
 inline constexpr const char* tower_entries[] = {"vision_gelu",
                                                 "vision_epsilon",
                                                 "text_epsilon",
@@ -74,6 +76,7 @@ inline constexpr const char* tower_entries[] = {"vision_gelu",
                                                 "vision_pool_norm",
                                                 "vision_rotation",
                                                 "text_mask",
+                                                "text_without",
                                                 "vision_rotation_offset",
                                                 "vision_rotation_grid"};
 

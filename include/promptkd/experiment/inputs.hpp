@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/tower.hpp>
 #include <promptkd/data/dataset.hpp>
 #include <promptkd/format/digest.hpp>
 #include <promptkd/format/sha256.hpp>
@@ -58,6 +59,8 @@ inline std::string weights_identity(const TensorMap& map) {
         const auto it = map.metadata.find(key);
         sum.add_text(it == map.metadata.end() ? "" : it->second);
     }
+    for (const char* key : tower_entries)  // absent ones add nothing: identities of CLIP's own kind stay as they were
+        if (map.metadata.count(key) != 0) sum.add_text(concat(key, "=", map.metadata.at(key)));
     for (const auto& [name, tensor] : map.tensors) {
         sum.add_text(concat(name, to_string(tensor.shape), name_of(tensor.dtype)));
         detail::add_bytes(sum, tensor);

@@ -81,6 +81,7 @@ inline nlohmann::json describe(const TensorMap& map, const VisionConfig& c) {
 inline nlohmann::json describe(const TensorMap& map, const TextConfig& c) {
     nlohmann::json eot = c.end_id < 0 ? nlohmann::json("argmax") : nlohmann::json(c.end_id);
     if (c.pooling == TextPooling::last) eot = "last";
+    if (c.pooling == TextPooling::first) eot = "first";
     if (c.pooling == TextPooling::class_token) eot = "class_token";
     nlohmann::json out = {{"width", c.width},
                           {"layers", c.layers},
@@ -90,6 +91,7 @@ inline nlohmann::json describe(const TensorMap& map, const TextConfig& c) {
                           {"embed", c.embed},
                           {"mlp_width", schema::hidden_width(map, schema::text_transformer)},
                           {"causal", c.causal},
+                          {"projection", c.projection},
                           {"eot", eot}};
     detail::describe_blocks(c.blocks, out);
     detail::describe_parts(map, schema::text_transformer, out);

@@ -14,8 +14,20 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace promptkd {
+
+/// A size that a model's JSON says, by which to see that it belongs to the weights.
+struct ConfigSize {
+    Index value = 0;   ///< 0: not said
+    std::string said;  ///< "config.json: vision_config: 'hidden_size' is", for messages
+
+    ConfigSize() = default;
+    /// A size without a field.
+    ConfigSize(Index v, std::string by = {}) : value(v), said(std::move(by)) {}
+    operator Index() const { return value; }
+};
 
 /// What a CLIP model's weights do not tell, from the JSON beside them, and the sizes by which to see that both belong
 /// together (0: the JSON does not say).
@@ -24,10 +36,16 @@ struct ModelConfig {
     std::string gelu;                        ///< "quick" or "exact"
     std::string eot =
         "argmax";  ///< where text features are taken: at the largest id, or at the first token with this id
-    /// sizes of the model, to be compared with its tensors; 0: not said
-    Index vision_width = 0, vision_layers = 0, text_width = 0, text_layers = 0, vocabulary = 0, embed = 0;
+    /// sizes of the image branch, to be compared with its tensors
+    ConfigSize vision_width, vision_layers, vision_mlp, patch;
+    /// the same of the text branch
+    ConfigSize text_width, text_layers, text_mlp, vocabulary, context_length;
+    ConfigSize embed;                                ///< of the features
+    std::vector<ConfigSize> stages;                  ///< blocks of a ResNet's stages
     Index image_size = 0;                            ///< pixels a side; 0: not said
     std::optional<bool> vision_scales, text_scales;  ///< whether the blocks have LayerScale, where that is said
+    std::optional<bool> text_class_token;            ///< whether a class token stands behind the texts
+    bool may_lack_projection = false;  ///< an image branch alone, whose features may be what its projection reads
     std::map<std::string, std::string> description;  ///< what is not CLIP's own: entries of tower_entries
     std::string source;                              ///< file, for messages
 
@@ -71,6 +89,17 @@ public:
                     value->get<std::int64_t>() < (std::int64_t{1} << 31),
                 where_, ": '", key, "' is ", value->dump(), ", expected a positive integer");
         return value->get<Index>();
+    }
+    /// The same with the field's name; a fallback of 0: nothing is said.
+    ConfigSize size(const char* key, Index fallback) const {
+        const char* is = find(key) != nullptr ? "' is" : "' is not there, which means";
+        return {integer(key, fallback), concat(where_, ": '", key, is)};
+    }
+    /// The width of an MLP: int(width·ratio), as PyTorch's libraries compute it.
+    ConfigSize mlp_width(const char* key, Index width, double fallback) const {
+        const double ratio = number(key, fallback);
+        return {static_cast<Index>(static_cast<double>(width) * ratio),
+                concat(where_, ": '", key, "' ", ratio, " makes an MLP of")};
     }
     std::string text(const char* key, const std::string& fallback) const {
         const Json* value = find(key);
@@ -123,9 +152,10 @@ inline Index square_size(const ConfigReader& reader, const char* key) {
 /// Hugging Face's name of an activation in ours. Throws Error for one that no tower here has.
 inline std::string gelu_name(const std::string& activation, const std::string& where) {
     if (activation == "quick_gelu") return "quick";
-    if (activation == "gelu_pytorch_tanh") return "tanh";
+    for (const char* tanh_form : {"gelu_pytorch_tanh", "gelu_new", "gelu_fast"})
+        if (activation == tanh_form) return "tanh";
     require(activation == "gelu", where, ": activation '", activation,
-            "' is not supported, only quick_gelu, gelu and gelu_pytorch_tanh");
+            "' is not supported, only quick_gelu, gelu, gelu_pytorch_tanh, gelu_new and gelu_fast");
     return "exact";
 }
 

@@ -101,7 +101,7 @@ inline Json huggingface_json(const TensorMap& map, const ModelConfig& c) {
     const char* activation = c.gelu == "quick" ? "quick_gelu" : c.gelu == "tanh" ? "gelu_pytorch_tanh" : "gelu";
     return {{"architectures", {"CLIPModel"}},
             {"model_type", "clip"},
-            {"projection_dim", c.embed},
+            {"projection_dim", c.embed.value},
             {"logit_scale_init_value", 2.6592},
             {"vision_config", huggingface_vision_json(map, activation)},
             {"text_config", huggingface_text_json(map, activation)}};
@@ -124,7 +124,7 @@ inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
                          {"head_width", v.width / v.heads},
                          {"patch_size", v.patch},
                          {"image_size", v.resolution()}};
-    return {{"embed_dim", c.embed}, {"quick_gelu", c.gelu == "quick"}, {"vision_cfg", vision}, {"text_cfg", text}};
+    return {{"embed_dim", c.embed.value}, {"quick_gelu", c.gelu == "quick"}, {"vision_cfg", vision}, {"text_cfg", text}};
 }
 
 /// Metadata of a written file: what completes the model, and the mark that the libraries of the format expect.

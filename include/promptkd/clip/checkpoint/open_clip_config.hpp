@@ -47,6 +47,17 @@ inline void set_pooling(const ConfigReader& vision, ModelConfig& c) {
     }
 }
 
+/// open_clip's ResNet: the blocks of its stages, and the heads of its pool.
+inline void set_resnet(const ConfigReader& vision, const Json& layers, Index head, ModelConfig& c) {
+    require(layers.size() == 4, vision.where(), ": 'layers' is ", layers.dump(), ", expected the blocks of 4 stages");
+    for (const Json& blocks : layers) {
+        require(blocks.is_number_unsigned() && blocks != 0, vision.where(), ": 'layers' is ", layers.dump(),
+                ", expected positive integers");
+        c.stages.emplace_back(blocks.get<Index>(), concat(vision.where(), ": 'layers' ", layers.dump(), " means"));
+    }
+    c.vision_heads = c.vision_width * 32 / head;
+}
+
 /// open_clip's own image tower: a ViT, or a ResNet (whose `layers` are a list, and whose heads are those of its pool).
 inline std::string set_own_vision(const ConfigReader& vision, bool quick, ModelConfig& c) {
     vision.refuse_others({"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout",
@@ -54,10 +65,15 @@ inline std::string set_own_vision(const ConfigReader& vision, bool quick, ModelC
                           "act_kwargs", "norm_kwargs", "attentional_pool", "attn_pooler_heads", "attn_pooler_queries",
                           "output_tokens"});
     const Json* layers = vision.find("layers");
-    if (layers != nullptr && layers->is_array()) return quick ? "quick" : "exact";
-    c.vision_width = vision.integer("width", 768);
-    c.vision_layers = vision.integer("layers", 12);
+    c.vision_width = vision.size("width", 768);
     const Index head = vision.integer("head_width", 64);
+    if (layers != nullptr && layers->is_array()) {
+        set_resnet(vision, *layers, head, c);
+        return quick ? "quick" : "exact";
+    }
+    c.vision_layers = vision.size("layers", 12);
+    c.vision_mlp = vision.mlp_width("mlp_ratio", c.vision_width, 4);
+    c.patch = vision.size("patch_size", 16);
     require(head <= c.vision_width, vision.where(), ": head_width ", head, " is more than the width ", c.vision_width);
     c.vision_heads = c.vision_width / head;
     c.vision_scales = vision.find("ls_init_value") != nullptr;
@@ -74,18 +90,24 @@ inline std::string set_text(const ConfigReader& text, bool quick, ModelConfig& c
     text.refuse_others({"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "eos_id",
                         "hf_tokenizer_name", "tokenizer_kwargs", "embed_cls", "proj_type", "proj_bias", "pad_id",
                         "no_causal_mask", "ls_init_value", "act_kwargs", "norm_kwargs", "output_tokens"});
-    c.text_width = text.integer("width", 512);
+    c.text_width = text.size("width", 512);
     c.text_heads = text.integer("heads", 8);
-    c.text_layers = text.integer("layers", 12);
-    c.vocabulary = text.integer("vocab_size", 49408);
+    c.text_layers = text.size("layers", 12);
+    c.text_mlp = text.mlp_width("mlp_ratio", c.text_width, 4);
+    c.vocabulary = text.size("vocab_size", 49408);
+    c.context_length = text.size("context_length", 77);
+    c.text_class_token = text.boolean("embed_cls", false);
+    if (*c.text_class_token) c.context_length.value += 1;  // it has a position
     c.text_scales = text.find("ls_init_value") != nullptr;
     c.set_epsilon("text", norm_epsilon(text));
     const std::string pool = text.text("pool_type", "argmax"), projection = text.text("proj_type", "linear");
-    require(pool == "argmax" || pool == "eos" || pool == "last", text.where(), ": pool_type '", pool,
-            "' is not supported, only argmax, eos and last");
-    require(projection == "linear", text.where(), ": proj_type '", projection, "' is not supported, only linear");
+    require(pool == "argmax" || pool == "eos" || pool == "last" || pool == "first", text.where(), ": pool_type '", pool,
+            "' is not supported, only argmax, eos, last and first");
+    require(projection == "linear" || projection == "none", text.where(), ": proj_type '", projection,
+            "' is not supported, only linear and none");
+    if (projection == "none") c.description["text_without"] = "projection";
     if (pool == "eos") c.eot = std::to_string(text.integer("eos_id", 2));
-    if (pool == "last") c.eot = "last";
+    if (pool == "last" || pool == "first") c.eot = pool;
     if (text.boolean("no_causal_mask", false)) c.description["text_mask"] = "none";
     const Json* padding = text.find("pad_id");
     require(!text.boolean("embed_cls", false) || padding == nullptr || *padding == 0, text.where(),
@@ -102,7 +124,7 @@ inline ModelConfig open_clip_config(const Json& root, const std::string& path) {
     const bool quick = top.boolean("quick_gelu", false);
     ModelConfig c;
     c.source = path;
-    c.embed = top.integer("embed_dim", 0);
+    c.embed = top.size("embed_dim", 0);
     c.image_size = square_size(vision, "image_size");
     const std::string vision_gelu =
         vision.find("timm_model_name") ? set_timm_vision(vision, c) : set_own_vision(vision, quick, c);

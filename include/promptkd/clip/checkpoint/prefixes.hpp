@@ -21,7 +21,7 @@ inline constexpr const char* image_branch_prefix = "visual.";
 struct NamePrefixes {
     std::vector<std::string> used;     ///< taken off the names; a file may keep the branches apart
     std::vector<std::string> skipped;  ///< of further models (averages of the weights), which are not read
-    bool add_visual = false;           ///< the image branch alone, saved without its own "visual."
+    std::string added;  ///< the image branch alone, saved without its own prefix ("visual.", "vision_model.")
 };
 
 /// The names of patch embedding, first convolution and token table in all layouts: where one is, there is a model.
@@ -95,15 +95,26 @@ inline std::string bare_image_name(const schema::Architecture& architecture, sch
     return schema::name_of(architecture, role).substr(std::string_view(image_branch_prefix).size());
 }
 
-/// The prefix of an image branch that was saved without its own "visual.": true where there is one.
-inline bool find_bare_image_branch(const TensorMap& map, std::string& prefix) {
+/// What an image branch lacks in front of its names that was saved without it, and in `prefix` what stands there
+/// instead; empty where there is none.
+inline std::string find_bare_image_branch(const TensorMap& map, std::string& prefix) {
     using schema::Role;
-    const std::string first = bare_image_name(schema::vision_transformer, Role::patch_embedding);
-    for (const std::string& anchor : {bare_image_name(schema::vision_transformer, Role::class_token),
-                                      bare_image_name(schema::modified_resnet, Role::positions)})
-        for (const auto& named : map.tensors)
-            if (take_ending(named.first, anchor, prefix) && map.contains(prefix + first)) return true;
-    return false;
+    struct Bare {
+        std::string anchor, first;  // two names without what is lacking
+        const char* lacking;
+    };
+    const std::string convolution = bare_image_name(schema::vision_transformer, Role::patch_embedding);
+    for (const Bare& bare :
+         {Bare{bare_image_name(schema::vision_transformer, Role::class_token), convolution, image_branch_prefix},
+          Bare{bare_image_name(schema::modified_resnet, Role::positions), convolution, image_branch_prefix},
+          Bare{"embeddings.position_embedding.weight", "embeddings.patch_embedding.weight", "vision_model."}})
+        for (const auto& named : map.tensors) {
+            std::string front;
+            if (!take_ending(named.first, bare.anchor, front) || !map.contains(front + bare.first)) continue;
+            prefix = front;
+            return bare.lacking;
+        }
+    return "";
 }
 
 /// `name` without the prefixes by which libraries keep branches of a model apart: TinyCLIP's, with DataParallel's
@@ -172,7 +183,7 @@ inline TensorMap without_prefixes(TensorMap in, const NamePrefixes& prefixes) {
         if (starts(name, prefixes.skipped) != nullptr && starts(name, prefixes.used) == nullptr) continue;
         const std::string* prefix = starts(name, prefixes.used);
         std::string plain = prefix != nullptr ? name.substr(prefix->size()) : name;
-        if (prefixes.add_visual && prefix != nullptr) plain = image_branch_prefix + plain;
+        if (prefix != nullptr) plain = prefixes.added + plain;
         require(out.tensors.emplace(plain, std::move(tensor)).second, out.source, ": tensor '", plain,
                 "' is there twice, with and without the prefix '", prefix != nullptr ? *prefix : std::string(), "'");
     }
@@ -188,8 +199,8 @@ inline TensorMap plain_names(TensorMap in) {
     NamePrefixes prefixes = find_prefixes(in, found);
     if (found.empty()) {
         std::string prefix = learner_prefix(in);
-        prefixes.add_visual = prefix.empty() && find_bare_image_branch(in, prefix);
-        if (!prefix.empty() || prefixes.add_visual) prefixes.used.push_back(prefix);
+        if (prefix.empty()) prefixes.added = find_bare_image_branch(in, prefix);
+        if (!prefix.empty() || !prefixes.added.empty()) prefixes.used.push_back(prefix);
     }
     if (prefixes.used.empty()) return in;
     std::string all;

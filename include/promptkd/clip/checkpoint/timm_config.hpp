@@ -27,6 +27,7 @@ inline constexpr TimmTower timm_towers[] = {
     {"vit_xsmall_patch",           "_clip_",         TimmTower::Kind::clip,          4},
     {"vit_medium_patch",           "_clip_",         TimmTower::Kind::clip,          8},
     {"vit_betwixt_patch",          "_clip_",         TimmTower::Kind::clip,          10},
+    {"vit_base_patch",             "_plus_clip_",    TimmTower::Kind::clip,          14},
     {"vit_base_patch",             "_clip_",         TimmTower::Kind::clip,          12},
     {"vit_large_patch",            "_clip_",         TimmTower::Kind::clip,          16},
     {"vit_huge_patch",             "_clip_",         TimmTower::Kind::clip,          16},
@@ -53,9 +54,8 @@ inline constexpr TimmTower timm_towers[] = {
 
 /// The row of a name. Throws Error naming the family of one that is not supported.
 inline const TimmTower& timm_tower(const std::string& name, const std::string& where) {
-    const bool gap = name.find("_gap_") != std::string::npos;
     for (const TimmTower& tower : timm_towers)
-        if (!gap && name.rfind(tower.begins, 0) == 0 && name.find(tower.contains) != std::string::npos) return tower;
+        if (name.rfind(tower.begins, 0) == 0 && name.find(tower.contains) != std::string::npos) return tower;
     const std::string family = name.substr(0, name.find('_'));
     fail(where, ": timm_model_name '", name, "': the family ", family,
          " is not supported, only vision transformers of CLIP, SigLIP, PE-Core and EVA02 and MobileCLIP-B");
@@ -94,9 +94,9 @@ inline void describe_kind(const TimmTower& tower, const ConfigReader& kwargs, Mo
 
 /// Pooling and projection of a timm tower: a head of its own, none, or open_clip's Linear behind it. A tower made with
 /// a mean has its norm behind it, one whose head open_clip replaces keeps it in front.
-inline void describe_head(const ConfigReader& vision, bool has_projection_field, ModelConfig& c) {
+inline void describe_head(const ConfigReader& vision, const std::string& name, ModelConfig& c) {
     const std::string pool = vision.text("timm_pool", "avg");
-    const std::string projection = has_projection_field ? vision.text("timm_proj", "") : "linear";
+    const std::string projection = vision.has("timm_proj") ? vision.text("timm_proj", "") : "linear";
     require(pool == "token" || pool == "avg" || pool == "map", vision.where(), ": timm_pool '", pool,
             "' is not supported, only token, avg and map");
     require(projection.empty() || projection == "linear" || projection == "none", vision.where(), ": timm_proj '",
@@ -104,7 +104,8 @@ inline void describe_head(const ConfigReader& vision, bool has_projection_field,
     if (projection == "none") c.lacks("projection");
     if (pool == "token") return;
     c.description["vision_pool"] = pool == "avg" ? "mean" : "attention";
-    if (pool == "map" || projection == "linear") c.description["vision_pool_norm"] = "before";
+    const bool made_with_mean = name.find("_gap_") != std::string::npos;  // SigLIP's, which keep their norm in front
+    if (pool == "map" || projection == "linear" || made_with_mean) c.description["vision_pool_norm"] = "before";
 }
 
 /// The image tower of timm that `vision` names; returns its activation. timm_model_kwargs overrides what the name
@@ -121,10 +122,12 @@ inline std::string set_timm_vision(const ConfigReader& vision, ModelConfig& c) {
     kwargs.refuse_others({"img_size", "patch_size", "embed_dim", "depth", "num_heads", "attn_pool_num_heads",
                           "mlp_ratio", "init_values", "ref_feat_shape", "dynamic_img_size"});
     c.vision_heads = kwargs.integer("num_heads", tower.heads);
-    c.vision_width = kwargs.integer("embed_dim", 0);
-    c.vision_layers = kwargs.integer("depth", 0);
+    c.vision_width = kwargs.size("embed_dim", 0);
+    c.vision_layers = kwargs.size("depth", 0);
+    c.patch = kwargs.size("patch_size", 0);
+    if (kwargs.find("mlp_ratio") != nullptr) c.vision_mlp = kwargs.mlp_width("mlp_ratio", c.vision_width, 4);
     describe_kind(tower, kwargs, c);
-    describe_head(vision, vision.has("timm_proj"), c);
+    describe_head(vision, name, c);
     return name.find("quickgelu") != std::string::npos ? "quick" : tower.gelu;
 }
 

@@ -218,10 +218,12 @@ inline Weight original_of(const Weight& w) {
     return original;
 }
 
-/// Whether the description of a tower (metadata `vision_without`, names of roles) says that it does without the tensor.
+/// Whether the description of a tower (metadata `vision_without`, `text_without`, names of roles) says that it does
+/// without the tensor.
 inline bool is_described_absent(const TensorMap& map, const Weight& w) {
-    const auto without = map.metadata.find("vision_without");
-    if (w.architecture->branch != Branch::image || without == map.metadata.end()) return false;
+    const bool image = w.architecture->branch == Branch::image;
+    const auto without = map.metadata.find(image ? "vision_without" : "text_without");
+    if (w.architecture->branch == Branch::model || without == map.metadata.end()) return false;
     const char* name = w.row->role == Role::patch_embedding ? "patch_embedding"
                        : w.row->role == Role::class_token   ? "class_token"
                        : w.row->role == Role::first_norm    ? "first_norm"

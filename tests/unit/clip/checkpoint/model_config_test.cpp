@@ -32,10 +32,14 @@ TEST_CASE("model config: Hugging Face's") {
     CHECK(defaults->vision_heads == 12);
     CHECK(defaults->text_heads == 16);
     CHECK(
-        config_error(R"({"model_type":"siglip2","vision_config":{}})").find("model_type 'siglip2' is not supported") !=
+        config_error(R"({"model_type":"siglip2","vision_config":{}})").find("'siglip2' is SigLIP 2 of variable") !=
         std::string::npos);
-    CHECK(config_error(R"({"vision_config":{"hidden_act":"gelu_new"},"text_config":{"hidden_act":"gelu_new"}})")
-              .find("'gelu_new' is not supported") != std::string::npos);
+    CHECK(config_error(R"({"model_type":"blip","vision_config":{}})").find("model_type 'blip' is not supported") !=
+          std::string::npos);
+    CHECK(config_error(R"({"vision_config":{"hidden_act":"silu"},"text_config":{"hidden_act":"silu"}})")
+              .find("'silu' is not supported") != std::string::npos);
+    CHECK(parse_model_config(R"({"vision_config":{"hidden_act":"gelu_new"},"text_config":{}})", "x")
+              ->description.at("vision_gelu") == "tanh");
     const auto own = parse_model_config(R"({"vision_config":{"hidden_act":"gelu","layer_norm_eps":1e-6}})", "x");
     CHECK(own->gelu == "quick");
     CHECK(own->description.at("vision_gelu") == "exact");
@@ -64,7 +68,14 @@ TEST_CASE("model config: open_clip's") {
     CHECK(last->vision_heads == 2);
     CHECK(last->eot == "last");
     CHECK(last->description.at("text_mask") == "none");
-    CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"pool_type":"first"}})").find("pool_type 'first'") !=
+    CHECK(parse_model_config(R"({"vision_cfg":{},"text_cfg":{"pool_type":"first"}})", "x")->eot == "first");
+    CHECK(parse_model_config(R"({"vision_cfg":{},"text_cfg":{"proj_type":"none"}})", "x")
+              ->description.at("text_without") == "projection");
+    CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"pool_type":"mean"}})").find("pool_type 'mean'") !=
+          std::string::npos);
+    CHECK(parse_model_config(R"({"vision_cfg":{"layers":[3,4,6,3],"width":5,"head_width":40},"text_cfg":{}})", "x")
+              ->vision_heads == 4);
+    CHECK(config_error(R"({"vision_cfg":{"layers":[3,4]},"text_cfg":{}})").find("the blocks of 4 stages") !=
           std::string::npos);
     CHECK(config_error(R"({"vision_cfg":{},"text_cfg":{"new_option":true}})").find("'new_option' is not supported") !=
           std::string::npos);
@@ -97,7 +108,12 @@ TEST_CASE("model config: towers of timm, by name") {
     };
     CHECK(refused("fastvit_mci1").find("the family fastvit is not supported") != std::string::npos);
     CHECK(refused("convnext_base").find("the family convnext is not supported") != std::string::npos);
-    CHECK(refused("vit_base_patch16_siglip_gap_224").find("is not supported") != std::string::npos);
+    CHECK(refused("vit_pe_lang_large_patch14_448").find("is not supported") != std::string::npos);
+    CHECK(of(R"("timm_model_name":"vit_base_patch16_plus_clip_240")").vision_heads == 14);
+    const ModelConfig mean =
+        of(R"("timm_model_name":"vit_base_patch16_siglip_gap_224","timm_pool":"avg","timm_proj":"none")");
+    CHECK(mean.description.at("vision_pool") == "mean");
+    CHECK(mean.description.at("vision_pool_norm") == "before");
 }
 
 TEST_CASE("model config: Meta's PE") {
@@ -147,13 +163,14 @@ TEST_CASE("model config: other JSON is none") {
 
 TEST_CASE("model config: one of another model is refused") {
     TensorMap map = weights_of_60();
-    ModelConfig c = config_of_quick_gelu();
-    c.vision_width = 64;
-    c.vision_heads = 3;
-    CHECK(error_of([&] { apply_model_config(c, map); }).find("says vision width 64, but the weights in w have 60") !=
-          std::string::npos);
-    c.vision_width = 60;
-    apply_model_config(c, map);
+    const auto of_width = [](int width) {
+        return *parse_model_config(R"({"quick_gelu":true,"vision_cfg":{"head_width":20,"width":)" +
+                                       std::to_string(width) + R"(,"patch_size":1},"text_cfg":{}})",
+                                   "j");
+    };
+    CHECK(error_of([&] { apply_model_config(of_width(64), map); }) ==
+          "j: vision_cfg: 'width' is 64, but the weights in w have 60; this configuration belongs to another model");
+    apply_model_config(of_width(60), map);
     CHECK(map.metadata.at("vision_heads") == "3");
     CHECK(map.metadata.at("gelu") == "quick");
     CHECK(map.metadata.count("eot") == 0);
