@@ -14,8 +14,8 @@ using Values = std::vector<double>;
 
 const TokenRows& texts = tiny_texts;
 
-/// Texts as other towers read them: without a mask at the last position; with a class token behind them; with
-/// LayerScale.
+/// Texts as other towers read them: without a mask at the last position or the first; with LayerScale; without
+/// projection; with a class token behind them.
 TensorMap other_text(const std::string& kind) {
     TensorMap map = tiny_clip("tanh");
     const auto add = [&](const std::string& name, const Shape& shape, unsigned seed) {
@@ -31,13 +31,21 @@ TensorMap other_text(const std::string& kind) {
         for (const char* block : {"0", "1"})
             for (const char* scale : {".ls_1.gamma", ".ls_2.gamma"})
                 add(std::string("transformer.resblocks.") + block + scale, {10}, 71);
+    } else if (kind == "first") {
+        map.metadata["text_mask"] = "none";
+        map.metadata["eot"] = "first";
+    } else if (kind == "no projection") {
+        map.metadata["text_mask"] = "none";
+        map.metadata["text_without"] = "projection";
+        map.tensors.erase("text_projection");
+        add("visual.proj", {12, 10}, 74);
     } else {
         add("cls_emb", {10}, 72);
         add("positional_embedding", {9, 10}, 73);
     }
     return map;
 }
-const char* const other_kinds[] = {"last", "unmasked", "class token"};
+const char* const other_kinds[] = {"last", "unmasked", "first", "no projection", "class token"};
 
 /// The tiny text encoder; context vectors and deep prompts are given and returned as one list.
 template <class D>
@@ -60,21 +68,22 @@ struct Encoder {
                                      depth > 1 ? tokens : 0, savings);
     }
     Index size() const { return params.size(); }
+    Index embed() const { return model.text().embed(); }
 
     Values run(const Values& values, const Values* d_features, Values* gradient) {
         const std::vector<T> start = as<T>(values);
         device.upload(params.values(), start.data(), start.size() * sizeof(T));
         params.clear_gradients();
         Tensor<D> d(device, d_features ? *d_features : Values(1));
-        Buffer<D, T> features(device, texts.count * 6);
+        Buffer<D, T> features(device, texts.count * embed());
         Arena<D> arena(device);
         const Workspace<D> workspace{device, arena};
         planned(workspace, [&] {
             TextTape<D> tape;
-            model.text().forward(workspace, batch, {layers.layers[0]->value, &layers}, features.matrix(texts.count, 6),
-                                 d_features ? &tape : nullptr);
+            model.text().forward(workspace, batch, {layers.layers[0]->value, &layers},
+                                 features.matrix(texts.count, embed()), d_features ? &tape : nullptr);
             if (d_features)
-                model.text().backward(workspace, batch, d.matrix(texts.count, 6), layers.layers[0]->grad, &layers,
+                model.text().backward(workspace, batch, d.matrix(texts.count, embed()), layers.layers[0]->grad, &layers,
                                       tape);
         });
         if (gradient) {
@@ -133,7 +142,7 @@ TEST_CASE_TEMPLATE("texts of other towers: gradients of context vectors and deep
         CAPTURE(kind);
         Encoder<D> encoder(2, 2, false, {}, other_text(kind));
         Encoder<Cpu<double>> reference(2, 2, false, {}, other_text(kind));
-        const Values prompts = numbers(encoder.size(), 301), dy = numbers(texts.count * 6, 302);
+        const Values prompts = numbers(encoder.size(), 301), dy = numbers(texts.count * encoder.embed(), 302);
         Values gradient;
         CHECK(difference(encoder.run(prompts, &dy, &gradient), reference.run(prompts, nullptr, nullptr)) < bound);
         const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };

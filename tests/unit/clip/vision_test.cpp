@@ -82,19 +82,21 @@ TEST_CASE_TEMPLATE("image encoder: gradients of shallow and deep prompts", D, PR
 
 TEST_CASE_TEMPLATE("towers of other kinds: gradients of shallow and deep prompts", D, PROMPTKD_TEST_DEVICES) {
     const double bound = std::max(2e-7, 20 * rounding<typename D::Scalar>);
-    for (const std::string& kind : tower_kinds) {
-        CAPTURE(kind);
-        const Index batch = 2;
-        Encoder<D> encoder(2, 3, batch, tiny_tower(kind));
-        Encoder<Cpu<double>> reference(2, 3, batch, tiny_tower(kind));
-        const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * encoder.embed(), 202);
-        Values gradient;
-        const Values features = encoder.run(prompts, &dy, &gradient);
-        CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
-        CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
-        const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
-        CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
-    }
+    for (const std::string& kind : tower_kinds)
+        for (const Index depth : {1, 3}) {
+            CAPTURE(kind);
+            CAPTURE(depth);
+            const Index batch = 2;
+            Encoder<D> encoder(2, depth, batch, tiny_tower(kind));
+            Encoder<Cpu<double>> reference(2, depth, batch, tiny_tower(kind));
+            const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * encoder.embed(), 202);
+            Values gradient;
+            const Values features = encoder.run(prompts, &dy, &gradient);
+            CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
+            CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
+            const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
+            CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+        }
 }
 
 TEST_CASE("towers of other kinds: what full fine-tuning does not know is refused by name") {
