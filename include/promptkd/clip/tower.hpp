@@ -64,21 +64,10 @@ enum class TextPooling {
 /// | text_mask                            | none: every token sees every token                                       |
 /// | text_without                         | what the tower lacks: projection                                         |
 /// | eot                                  | argmax, a token id, last or first: where the text features are taken     |
-inline constexpr const char* tower_entries[] = {"vision_gelu",
-                                                "vision_epsilon",
-                                                "text_epsilon",
-                                                "vision_norms",
-                                                "vision_without",
-                                                "vision_image_size",
-                                                "vision_positions",
-                                                "vision_pool",
-                                                "vision_pool_heads",
-                                                "vision_pool_norm",
-                                                "vision_rotation",
-                                                "text_mask",
-                                                "text_without",
-                                                "vision_rotation_offset",
-                                                "vision_rotation_grid"};
+inline constexpr const char* tower_entries[] = {
+    "vision_gelu",       "vision_epsilon",   "text_epsilon", "vision_norms",           "vision_without",
+    "vision_image_size", "vision_positions", "vision_pool",  "vision_pool_heads",      "vision_pool_norm",
+    "vision_rotation",   "text_mask",        "text_without", "vision_rotation_offset", "vision_rotation_grid"};
 
 namespace detail {
 

@@ -124,7 +124,8 @@ inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
                          {"head_width", v.width / v.heads},
                          {"patch_size", v.patch},
                          {"image_size", v.resolution()}};
-    return {{"embed_dim", c.embed.value}, {"quick_gelu", c.gelu == "quick"}, {"vision_cfg", vision}, {"text_cfg", text}};
+    return {
+        {"embed_dim", c.embed.value}, {"quick_gelu", c.gelu == "quick"}, {"vision_cfg", vision}, {"text_cfg", text}};
 }
 
 /// Metadata of a written file: what completes the model, and the mark that the libraries of the format expect.

@@ -75,8 +75,7 @@ inline std::optional<ModelConfig> parse_model_config(const std::string& text, co
     const detail::Json& model = inner != root.end() && inner->is_object() ? *inner : root;
     if (detail::is_pe_config(model)) return detail::pe_config(model, path);
     if (model.contains("vision_cfg")) return detail::open_clip_config(model, path);
-    if (model.contains("vision_config") || model.contains("text_config") ||
-        detail::is_huggingface_vision(model))
+    if (model.contains("vision_config") || model.contains("text_config") || detail::is_huggingface_vision(model))
         return detail::huggingface_config(model, path);
     return std::nullopt;
 }
@@ -116,7 +115,8 @@ inline void apply_resnet_config(const ModelConfig& config, TensorMap& map) {
     compare_size(config.vision_width, map, found[schema::Size::width]);
     compare_size(config.embed, map, found[schema::Size::embed]);
     for (std::size_t i = 0; i < config.stages.size(); ++i)
-        compare_size(config.stages[i], map, schema::count_blocks(map, schema::modified_resnet, static_cast<Index>(i) + 1));
+        compare_size(config.stages[i], map,
+                     schema::count_blocks(map, schema::modified_resnet, static_cast<Index>(i) + 1));
     if (config.vision_heads > 0) map.metadata["vision_heads"] = std::to_string(config.vision_heads);
 }
 

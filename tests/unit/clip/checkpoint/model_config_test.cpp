@@ -31,9 +31,8 @@ TEST_CASE("model config: Hugging Face's") {
     CHECK(defaults->eot == "argmax");
     CHECK(defaults->vision_heads == 12);
     CHECK(defaults->text_heads == 16);
-    CHECK(
-        config_error(R"({"model_type":"siglip2","vision_config":{}})").find("'siglip2' is SigLIP 2 of variable") !=
-        std::string::npos);
+    CHECK(config_error(R"({"model_type":"siglip2","vision_config":{}})").find("'siglip2' is SigLIP 2 of variable") !=
+          std::string::npos);
     CHECK(config_error(R"({"model_type":"blip","vision_config":{}})").find("model_type 'blip' is not supported") !=
           std::string::npos);
     CHECK(config_error(R"({"vision_config":{"hidden_act":"silu"},"text_config":{"hidden_act":"silu"}})")
