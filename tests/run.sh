@@ -3,7 +3,7 @@
 # Installs what the tests need (Debian, as root), builds the release preset and runs its tests.
 usage="usage: sh tests/run.sh [--all] [--exhaustive] [--clang] [--asan] [--tsan] [--cuda] [--offline]
   --all         what continuous integration runs: also --exhaustive, --clang and --asan
-  --exhaustive  also what takes minutes: each header alone, every way into a host project, the benchmarks built
+  --exhaustive  also what takes minutes: each header alone, every way into a host project, benchmarks, learners
   --clang       also clang++: the program, unit and golden tests built; both tests run
   --asan        also the sanitizers: unit, golden and fuzz tests
   --tsan        also the thread sanitizer: thread pool, loader, training
@@ -125,8 +125,9 @@ fi
 
 if [ "$exhaustive" = yes ]; then
     preset release
-    stage "release: benchmarks" build release --target benchmarks
+    stage "release: benchmarks" build release --target benchmarks learners
 else
+    export PROMPTKD_FUZZ_SECONDS="${PROMPTKD_FUZZ_SECONDS:-2}"
     preset release --label-exclude exhaustive
 fi
 [ "$clang" = no ] || preset clang --label-regex '^(unit|golden)$'
