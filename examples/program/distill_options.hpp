@@ -35,7 +35,7 @@ struct DistillOptions {
         spec.loss.kd = parse_kd_loss(kd);
         spec.loss.stay_close_to = parse_stay_close(stay_close_to);
         spec.local_batch_norm = bn == "local";
-        spec.shape.train_encoder = train == "full";
+        spec.shape.training = parse_encoder_training(train);
         spec.own_text = text_features == "own";
         spec.micro_batches = run.micro_batches;
         spec.student.names = {"--activation", "--student-config FILE"};

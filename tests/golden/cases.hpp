@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "adapt_case.hpp"
 #include "closed_form_case.hpp"
 #include "learner_case.hpp"
 #include "numbers_case.hpp"
@@ -42,6 +43,7 @@ extern template CaseCheck<EmulatedCuda<float, half>> find_check<EmulatedCuda<flo
 /// The check of a kind whose results are double's: run on Cpu<double> and the fp32 devices. Null for other kinds.
 template <class D>
 CaseCheck<D> find_exact_check(const std::string& kind) {
+    if (kind == "adapt") return &check_adapt<D>;
     return kind == "closed_form" ? &check_closed_form<D> : nullptr;
 }
 

@@ -127,13 +127,13 @@ public:
         const Matrix<A> norm = scratch<A>(w, s.count, d);
         layer_norm_forward(w.device, t.last, ln_final_, norm, t.moments_final);
         if (config_.projection)
-            linear_forward(w.device, projection_, norm, features);
+            linear_forward(w, projection_, norm, features);
         else
             convert(w.device, norm, features);
     }
 
     /// Adds to d_context (or not, when null) and to the gradients of the deep prompts what d_features (count, embed)
-    /// implies.
+    /// implies; and the gradients of weights that are trained.
     void backward(const Workspace<D>& w, const TextBatch<D>& batch, Matrix<const T> d_features, T* d_context,
                   const PromptLayers<T>* deep, const TextTape<D>& t) const {
         const Sequences& s = batch.sequences;
@@ -143,16 +143,34 @@ public:
         const Matrix<A> d_out = scratch<A>(w, s.count, config_.embed);
         convert(w.device, d_features, d_out);
         const Matrix<A> d_last = scratch<A>(w, s.count, d);
+        if (projection_.needs_input()) {  // its input again, in the memory of its gradient
+            layer_norm_forward(w.device, t.last, ln_final_, d_last);
+            add_linear_gradients(w, projection_, d_last, d_out);
+        }
         if (config_.projection)
-            linear_backward(w.device, projection_, d_out, d_last);
+            linear_backward(w, projection_, d_out, d_last);
         else
             copy(w.device, d_out, d_last);
+        add_norm_gradients(w.device, ln_final_, t.ln_final(), d_last);
         layer_norm_backward(w.device, ln_final_, t.ln_final(), d_last, d_last);
         const Matrix<A> dx = scratch<A>(w, s.rows(), d);
         transformer_.backward(w, {deep, batch.deep.view()}, t.transformer, d_last, dx);
         if (!d_context) return;
         const Placement place = batch.context.view();
         collect_prompt_gradients(w.device, place, dx, Matrix<T>(d_context, place.prompts, d));
+    }
+
+    /// Its blocks, for policies of their weights (clip/lora.hpp).
+    Transformer<D>& transformer() { return transformer_; }
+
+    /// Calls visit(name, tensor, gradient, shape) for the weights of blocks, last norm and projection, see
+    /// VisionTransformer::visit_weights(). Token table and positions are constants of a TextBatch.
+    template <class Visit>
+    void visit_weights(const Visit& visit) {
+        TensorVisitor<T, Visit> visitor(schema::text_transformer, sizes_of(config_), visit);
+        detail::visit_blocks(visitor, transformer_);
+        visitor.norm(schema::Role::last_norm, ln_final_);
+        if (config_.projection) visitor.matrix(schema::Role::projection, projection_);
     }
 
     /// Token embeddings of `ids`, one row of width d each: what a context is initialised from.

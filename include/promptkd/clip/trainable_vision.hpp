@@ -1,24 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/lora.hpp>
 #include <promptkd/clip/vision.hpp>
 
+#include <optional>
+#include <string>
 #include <type_traits>
 #include <vector>
 
 namespace promptkd {
 
-/// A vision transformer whose weights are trained: parameters of a ParamSet under OpenAI's names, in the shapes in
-/// which they are computed with (see VisionTransformer::visit_weights), to which its layers point. Full fine-tuning,
-/// one of the PromptKD paper's ablations. The pretrained encoder it starts from stays as it is.
+/// What of an image encoder is trained: nothing, low-rank updates of its blocks' maps, or every weight.
+enum class EncoderTraining { frozen, lora, full };
+
+/// "prompts" (a frozen encoder), "lora" or "full". Throws Error for any other.
+inline EncoderTraining parse_encoder_training(const std::string& name) {
+    if (name == "prompts") return EncoderTraining::frozen;
+    if (name == "lora") return EncoderTraining::lora;
+    if (name == "full") return EncoderTraining::full;
+    fail("unknown training of the encoder '", name, "'; known: prompts, lora, full");
+}
+
+/// As parse_encoder_training() reads it.
+inline const char* name_of(EncoderTraining training) {
+    constexpr const char* names[] = {"prompts", "lora", "full"};
+    return names[static_cast<int>(training)];
+}
+
+/// A vision transformer of which more than prompts is trained: low-rank updates of its frozen weights (LoraWeights), or
+/// the weights themselves, parameters of a ParamSet under OpenAI's names, in the shapes in which they are computed with
+/// (see VisionTransformer::visit_weights), to which its layers point: full fine-tuning. The pretrained encoder it
+/// starts from stays as it is.
 template <Device D>
 class TrainableVision {
 public:
     using T = typename D::Scalar;
 
-    /// Registers the weights of `pretrained` in `params`; bind those, then call adopt(). Throws Error on a device that
-    /// keeps activations in 16 bits.
-    TrainableVision(ParamSet<D>& params, const VisionTransformer<D>& pretrained) : encoder_(pretrained) {
+    /// Registers what is trained of `pretrained` in `params`; bind those, then call adopt(). Throws Error for full
+    /// fine-tuning on a device that keeps activations in 16 bits, and a rank that does not fit.
+    TrainableVision(ParamSet<D>& params, const VisionTransformer<D>& pretrained,
+                    EncoderTraining training = EncoderTraining::full, const LoraConfig& lora = {})
+        : encoder_(pretrained) {
+        if (training == EncoderTraining::lora) {
+            lora_.emplace(params, encoder_.transformer(), lora);
+            return;
+        }
         require(std::is_same_v<typename D::Activation, T>,
                 "full fine-tuning computes in single precision, not with 16-bit activations");
         encoder_.require_trainable();
@@ -30,12 +57,18 @@ public:
     /// Copies the pretrained values into the bound parameters; from now on the encoder computes with these and adds
     /// their gradients.
     void adopt(D& device) {
+        if (lora_) return lora_->adopt(encoder_.transformer());
         std::size_t next = 0;
         encoder_.visit_weights([&](const std::string&, auto& tensor, T*& gradient, const Shape&) {
             const Param<T>& param = *weights_[next++];
             take(device, tensor, param);
             gradient = param.grad;
         });
+    }
+
+    /// What training begins from: updates that change nothing; pretrained weights are as they should be.
+    void initialize(ParamSet<D>& params, std::uint64_t seed) const {
+        if (lora_) lora_->initialize(params, seed);
     }
 
     /// The encoder on the learnable weights.
@@ -59,6 +92,7 @@ private:
     }
 
     VisionTransformer<D> encoder_;
+    std::optional<LoraWeights<D>> lora_;
     std::vector<const Param<T>*> weights_;
 };
 

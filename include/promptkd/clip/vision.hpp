@@ -125,6 +125,9 @@ public:
         visit_layers(visitor);
     }
 
+    /// Its blocks, for policies of their weights (clip/lora.hpp).
+    Transformer<D>& transformer() { return transformer_; }
+
     /// Throws Error unless all weights can be trained: those of a tower with a class token, a patch embedding of one
     /// product, a norm behind the pooling, and without LayerScale.
     void require_trainable() const {
@@ -178,7 +181,7 @@ private:
             stem_.forward(w, images, embedded);
         } else {
             extract_patches(w.device, images, grid, patches);
-            linear_forward(w.device, patch_embedding_, patches, embedded);
+            linear_forward(w, patch_embedding_, patches, embedded);
         }
         TokenParts<T> parts{class_embedding_.values, {positions_.values, config_.positions(), config_.width}, {}};
         if (prompts && !prompts->empty()) parts.prompts = prompts->values(0);
@@ -195,7 +198,7 @@ private:
         disassemble_token_gradients(w.device, dx, class_embedding_.gradient, d_positions, d_patches);
         const Matrix<A> patches = scratch<A>(w, cells, grid.patch_values());
         extract_patches(w.device, t.images, grid, patches);
-        add_linear_gradients(w.device, patch_embedding_, patches, d_patches);
+        add_linear_gradients(w, patch_embedding_, patches, d_patches);
     }
 
     VisionConfig config_;

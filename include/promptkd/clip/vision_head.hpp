@@ -77,7 +77,7 @@ public:
             layer_norm_forward(w.device, t.pooled, after_, x, t.moments_after);
         }
         if (config_.projection)
-            linear_forward(w.device, projection_, x, features);
+            linear_forward(w, projection_, x, features);
         else
             convert(w.device, x, features);
     }
@@ -105,9 +105,9 @@ private:
         if (projection_.needs_input()) {  // its input again, in the memory of its gradient
             require(after_.weight != nullptr, "the projection of an image tower is trained behind its last norm alone");
             layer_norm_forward(w.device, t.pooled, after_, d_pooled);
-            add_linear_gradients(w.device, projection_, d_pooled, d_out);
+            add_linear_gradients(w, projection_, d_pooled, d_out);
         }
-        linear_backward(w.device, projection_, d_out, d_pooled);
+        linear_backward(w, projection_, d_out, d_pooled);
     }
 
     /// d, the gradient of a norm's output, becomes that of its input.

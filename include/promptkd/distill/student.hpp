@@ -7,22 +7,24 @@
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/projector.hpp>
 
+#include <algorithm>
 #include <optional>
 
 namespace promptkd {
 
 /// How a student is built on its image encoder.
 struct StudentConfig {
-    Index prompts = 4;           ///< visual prompts; 0: projector only
-    Index depth = 9;             ///< blocks with prompts, the shallow one counted
-    Index projector_layers = 2;  ///< Linears of the projector, 1 to 3
-    Index embed = 0;             ///< e_t, the size of the class vectors
-    bool train_encoder = false;  ///< full fine-tuning: the weights of the image encoder are learnable too (an ablation)
-    Index hidden = 0;            ///< h, width of the projector's hidden layers; 0: e_t (published)
+    Index prompts = 4;                                   ///< visual prompts; 0: projector only
+    Index depth = 9;                                     ///< blocks with prompts, the shallow one counted
+    Index projector_layers = 2;                          ///< Linears of the projector, 1 to 3
+    Index embed = 0;                                     ///< e_t, the size of the class vectors
+    EncoderTraining training = EncoderTraining::frozen;  ///< what is learned of the image encoder itself
+    LoraConfig lora;                                     ///< with EncoderTraining::lora
+    Index hidden = 0;  ///< h, width of the projector's hidden layers; 0: e_t (published)
 };
 
-/// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s (unless config.train_encoder), learnable
-/// visual prompts and projector P.
+/// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s (unless config.training says that more is
+/// learned), learnable visual prompts and projector P.
 template <Device D>
 class Student {
 public:
@@ -35,7 +37,7 @@ public:
     void initialize(std::uint64_t seed);
 
     /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
-    /// learnable encoder keeps its pretrained ones.
+    /// learnable encoder keeps those that it has; the same of low-rank updates.
     void load(const TensorMap& map, const std::string& prefix = "");
     /// Parameters and running statistics as load() reads them.
     void save(TensorMap& map, const std::string& prefix = "") const;
@@ -135,10 +137,11 @@ Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& c
             ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
     if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());
     prompts_ = add_visual_prompts(params_, config.prompts, config.depth, model.vision().width());
-    if (config.train_encoder) {
-        require(model.vision().is_transformer(), model.source(),
-                ": full fine-tuning needs a vision transformer; a ResNet's projector alone can be trained");
-        own_.emplace(params_, model.vision().transformer());
+    if (config.training != EncoderTraining::frozen) {
+        require(model.vision().is_transformer(), model.source(), ": ",
+                config.training == EncoderTraining::full ? "full fine-tuning" : "LoRA",
+                " needs a vision transformer; a ResNet's projector alone can be trained");
+        own_.emplace(params_, model.vision().transformer(), config.training, config.lora);
     }
     params_.bind();
     if (own_) own_->adopt(device);
@@ -150,13 +153,18 @@ void Student<D>::initialize(std::uint64_t seed) {
     projector_.initialize(*device_, params_, seed);
     for (const std::string& name : params_.names())
         if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
+    if (own_) own_->initialize(params_, seed);
 }
 
 template <Device D>
 void Student<D>::load(const TensorMap& map, const std::string& prefix) {
     const bool weights = schema::has_image_weights(map, prefix);
+    const bool updates = std::any_of(map.tensors.begin(), map.tensors.end(), [&](const auto& entry) {
+        return entry.first.rfind(prefix + lora_prefix, 0) == 0;
+    });
     for (const std::string& name : params_.names()) {
         if (schema::is_image_weight(name) && !weights) continue;
+        if (is_lora_name(name) && !updates) continue;
         params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
     }
     projector_.load_statistics(*device_, map, prefix);

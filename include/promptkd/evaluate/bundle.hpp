@@ -236,6 +236,10 @@ inline StudentConfig student_config(const BundleParts& parts) {
     config.prompts = design.tokens;
     config.depth = design.depth;
     config.embed = parts.class_vectors.shape[1];
+    if (const std::optional<LoraConfig> lora = lora_config(parts.learned)) {
+        config.training = EncoderTraining::lora;
+        config.lora = *lora;
+    }
     config.projector_layers = 1;
     while (parts.learned.contains(projector_name(3 * config.projector_layers, "weight"))) ++config.projector_layers;
     if (config.projector_layers > 1) {
@@ -262,7 +266,7 @@ BundleParts bundle_parts(const Student<D>& student, const TensorMap& model,
     parts.notes["student"] = {{"prompts", config.prompts},
                               {"depth", config.depth},
                               {"projector_layers", config.projector_layers},
-                              {"train", config.train_encoder ? "full" : "prompts"}};
+                              {"train", name_of(config.training)}};
     parts.notes["preprocessing"] = detail::describe_preprocessing(student.model().preprocessing());
     parts.notes["provenance"] = provenance;
     return parts;

@@ -145,7 +145,7 @@ private:
         initialize_student();
         const bool close = setup_.spec.loss.stay_close > 0;
         const bool to_logits = setup_.spec.loss.stay_close_to == StayCloseTo::logits;
-        require(!close || to_logits || shape.prompts > 0 || shape.train_encoder,
+        require(!close || to_logits || shape.prompts > 0 || shape.training != EncoderTraining::frozen,
                 "staying close to the encoder's features has no effect without prompts: that encoder never changes");
         require_parts(own_batch(), setup_.spec.micro_batches);
         ClassVectors<T> vectors{setup_.vectors, {}};

@@ -77,7 +77,7 @@ struct DistillationSpec {
     /// Throws Error for settings that do not go together.
     void check() const {
         if (!in_closed_form()) {
-            require(!is_mixed() || !shape.train_encoder,
+            require(!is_mixed() || shape.training == EncoderTraining::frozen,
                     "a mixture or a guard needs the frozen encoder, which full fine-tuning replaces");
             return;
         }
@@ -85,7 +85,7 @@ struct DistillationSpec {
                 "a fit in closed form imitates the teacher's probabilities; other losses "
                 "belong to gradient descent");
         require(!own_text, "a fit in closed form compares the student with the teacher's class vectors, not its own");
-        require(!shape.train_encoder && init.empty() && loss.stay_close == 0,
+        require(shape.training == EncoderTraining::frozen && init.empty() && loss.stay_close == 0,
                 "a fit in closed form trains no encoder, starts from nothing and needs no loss to stay close");
         require(data.validation == 0, "a fit in closed form has no epochs to choose from, so nothing is held out");
         require(stored_targets.empty() || !flip_rows,
@@ -141,7 +141,7 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["prompts"] = spec.shape.prompts;
     id["depth"] = spec.shape.depth;
     id["projector-layers"] = spec.shape.projector_layers;
-    id["train-encoder"] = spec.shape.train_encoder;
+    id["train-encoder"] = spec.shape.training == EncoderTraining::full;
     id["kd"] = losses[static_cast<int>(spec.loss.kd)];
     id["temperature"] = spec.loss.temperature;
     id["kd-weight"] = spec.loss.kd_weight;

@@ -102,4 +102,9 @@ inline Image augment_image(const Image& image, Augmentation augmentation, const 
     return out;
 }
 
+/// Whether augment_image() with Augmentation::flip mirrors this image in this epoch.
+inline bool is_mirrored(std::uint64_t seed, std::uint64_t image_index, std::uint32_t epoch) {
+    return RandomStream(seed, image_index, epoch).uniform() < 0.5;
+}
+
 }  // namespace promptkd

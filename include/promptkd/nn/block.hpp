@@ -145,7 +145,7 @@ private:
             residual = selected;
         }
         const auto run = [&](Matrix<A> out, Matrix<const A> added) {
-            linear_forward(w.device, attention.out_proj, o, out, added);
+            linear_forward(w, attention.out_proj, o, out, added);
         };
         join(w, BranchEnd{ln_1, scale_1.values}, t.behind_1, residual, t.x_mid, run);
         if (norms == NormPlace::before) layer_norm_forward(w.device, t.x_mid, ln_2, o, t.moments_2);

@@ -3,6 +3,7 @@
 
 #include <promptkd/core/tensor.hpp>
 #include <promptkd/device/memory.hpp>
+#include <promptkd/nn/low_rank.hpp>
 #include <promptkd/op/norm.hpp>
 
 #include <memory>
@@ -34,9 +35,9 @@ struct WeightMatrix {
 };
 
 /// What training does with a layer's own weights. Frozen ones (no pointers, the default) have no gradients: nothing is
-/// computed or kept for them. Trained ones say where theirs are added. This is the place of every further policy, a
-/// low-rank update of a frozen weight for example: the layer's two gradient functions (nn/linear.hpp) ask it, and
-/// blocks compute a layer's input again only where needs_input() says that it is read.
+/// computed or kept for them. Trained ones say where theirs are added. The third policy, a low-rank update of a frozen
+/// weight, is a Linear's `low_rank`. The layer's gradient functions (nn/linear.hpp) ask both, and blocks compute a
+/// layer's input again only where needs_input() says that it is read.
 template <class T>
 struct WeightTraining {
     T* weight = nullptr;  ///< gradient of the weight, in its shape; null: frozen
@@ -46,7 +47,8 @@ struct WeightTraining {
     bool needs_input() const { return weight != nullptr || bias != nullptr; }
 };
 
-/// y = x·Wᵀ + b, W (out × in) and b (out values, or null), and what becomes of both in training. A device with 16-bit
+/// y = x·Wᵀ + b, W (out × in) and b (out values, or null), and what becomes of both in training: frozen, trained, or
+/// with a low-rank update beside the frozen weight, which may be stored in any precision. A device with 16-bit
 /// activations whose products add a bias only in their result's type (D::bias_as_activation) has b in that type, too.
 template <class T>
 struct Linear {
@@ -54,13 +56,14 @@ struct Linear {
     const T* bias = nullptr;                         ///< (outputs); null: none
     const std::uint16_t* activation_bias = nullptr;  ///< bits of the device's Activation
     WeightTraining<T> training = {};                 ///< frozen, or trained
+    LowRank<T> low_rank = {};                        ///< added to the weight; empty: nothing
 
     /// Values of a row that goes in.
     Index inputs() const { return weight.columns; }
     /// Values of a row that comes out.
     Index outputs() const { return weight.rows; }
     /// Whether add_linear_gradients() reads the layer's input.
-    bool needs_input() const { return training.needs_input(); }
+    bool needs_input() const { return training.needs_input() || low_rank.is_trained(); }
 
     /// The layer of `n` outputs from `first` on.
     Linear row_range(Index first, Index n) const {
@@ -68,6 +71,7 @@ struct Linear {
                     activation_bias ? activation_bias + first : nullptr};
         part.training.weight = training.weight ? training.weight + first * inputs() : nullptr;
         part.training.bias = training.bias ? training.bias + first : nullptr;
+        part.low_rank = low_rank.row_range(first, n, outputs(), inputs());
         return part;
     }
 };

@@ -49,11 +49,11 @@ struct Mlp {
                  Matrix<const A> residual) const {
         const WorkspaceScope scope(w);
         const Matrix<A> active = kept == Keep::yes ? scratch<A>(w, x.rows, width()) : t.hidden;
-        linear_forward(w.device, c_fc, x, t.hidden);
-        if (is_gated()) linear_forward(w.device, c_gate, x, t.gate);
+        linear_forward(w, c_fc, x, t.hidden);
+        if (is_gated()) linear_forward(w, c_gate, x, t.gate);
         activate(w, t, active);
         if (norm.weight) layer_norm_forward(w.device, active, norm, active, t.moments);
-        linear_forward(w.device, c_proj, active, y, residual);
+        linear_forward(w, c_proj, active, y, residual);
     }
 
     /// dx (rows, d) from dy (rows, d), and the gradients of the weights that are trained; `input(to)` writes the x of
@@ -67,10 +67,10 @@ struct Mlp {
             const Matrix<A> active = scratch<A>(w, dy.rows, width());
             activate(w, t, active);
             if (norm.weight) layer_norm_forward(w.device, active, norm, active);
-            add_linear_gradients(w.device, c_proj, active, dy);
+            add_linear_gradients(w, c_proj, active, dy);
         }
         const Matrix<A> d_hidden = scratch<A>(w, dy.rows, width());
-        linear_backward(w.device, c_proj, dy, d_hidden);
+        linear_backward(w, c_proj, dy, d_hidden);
         if (norm.weight) norm_backward(w, t, d_hidden);
         Matrix<A> d_gate;
         if (is_gated()) {
@@ -81,11 +81,11 @@ struct Mlp {
         }
         if (needs_input()) {  // in the memory of its gradient
             input(dx);
-            add_linear_gradients(w.device, c_fc, dx, d_hidden);
-            if (is_gated()) add_linear_gradients(w.device, c_gate, dx, d_gate);
+            add_linear_gradients(w, c_fc, dx, d_hidden);
+            if (is_gated()) add_linear_gradients(w, c_gate, dx, d_gate);
         }
-        linear_backward(w.device, c_fc, d_hidden, dx);
-        if (is_gated()) linear_backward(w.device, c_gate, d_gate, dx, Accumulate::yes);
+        linear_backward(w, c_fc, d_hidden, dx);
+        if (is_gated()) linear_backward(w, c_gate, d_gate, dx, Accumulate::yes);
     }
 
 private:

@@ -92,7 +92,7 @@ struct SelfAttention {
         const WorkspaceScope scope(w);
         if (out_proj.needs_input()) output_gradients(w, t, d_out);
         const Matrix<A> d_o = scratch<A>(w, t.shape.queries(), d);
-        linear_backward(w.device, out_proj, d_out, d_o);
+        linear_backward(w, out_proj, d_out, d_o);
         if (norm.weight) {
             const LayerNormTape<A, T> inner{t.mixed, t.moments};
             add_norm_gradients(w.device, norm, inner, d_o);
@@ -108,10 +108,10 @@ private:
         if (t.shape.selection) {
             const Matrix<A> selected = scratch<A>(w, s.count, d);
             gather_selected(w.device, s, *t.shape.selection, x, selected);
-            linear_forward(w.device, in_proj.row_range(0, d), selected, t.selected_q);
-            linear_forward(w.device, in_proj.row_range(d, 2 * d), x, t.qkv);
+            linear_forward(w, in_proj.row_range(0, d), selected, t.selected_q);
+            linear_forward(w, in_proj.row_range(d, 2 * d), x, t.qkv);
         } else {
-            linear_forward(w.device, in_proj, x, t.qkv);
+            linear_forward(w, in_proj, x, t.qkv);
         }
         turn(w, t.shape, Turn::forth, t.qkv);
     }
@@ -134,7 +134,7 @@ private:
         } else {
             attention_output(w.device, t.shape, t.inputs().v, t.probabilities, o);
         }
-        add_linear_gradients(w.device, out_proj, o, d_out);
+        add_linear_gradients(w, out_proj, o, d_out);
     }
 
     /// dx from d_o, the gradient of what attention mixed.
@@ -149,8 +149,8 @@ private:
             const Matrix<A> d_qkv = scratch<A>(w, rows, 3 * d);
             attention_gradients(w, t, d_o, Tape::split(Matrix<A>(), d_qkv));
             turn(w, shape, Turn::back, d_qkv);
-            add_linear_gradients(w.device, in_proj, dx, d_qkv);
-            linear_backward(w.device, in_proj, d_qkv, dx);
+            add_linear_gradients(w, in_proj, dx, d_qkv);
+            linear_backward(w, in_proj, d_qkv, dx);
             return;
         }
         const Matrix<A> dq = scratch<A>(w, count, d), d_kv = scratch<A>(w, rows, 2 * d);
@@ -160,11 +160,11 @@ private:
         const Linear<T> project_q = in_proj.row_range(0, d), project_kv = in_proj.row_range(d, 2 * d);
         if (in_proj.needs_input()) {
             gather_selected(w.device, shape.sequences, *shape.selection, dx, d_selected);
-            add_linear_gradients(w.device, project_q, d_selected, dq);
-            add_linear_gradients(w.device, project_kv, dx, d_kv);
+            add_linear_gradients(w, project_q, d_selected, dq);
+            add_linear_gradients(w, project_kv, dx, d_kv);
         }
-        linear_backward(w.device, project_kv, d_kv, dx);
-        linear_backward(w.device, project_q, dq, d_selected);
+        linear_backward(w, project_kv, d_kv, dx);
+        linear_backward(w, project_q, dq, d_selected);
         scatter_add_selected(w.device, shape.sequences, *shape.selection, d_selected, dx);
     }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/nn/param_set.hpp>
+#include <promptkd/optim/rate_groups.hpp>
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 namespace promptkd {
 
@@ -49,9 +51,12 @@ public:
     using T = typename D::Scalar;
 
     /// Of `params`, which outlive this.
-    Adam(ParamSet<D>& params, AdamConfig config)
+    Adam(ParamSet<D>& params, AdamConfig config) : Adam(params, config, rate_groups(params, {})) {}
+    /// Of those in `groups` alone, each with its factor of the learning rate.
+    Adam(ParamSet<D>& params, AdamConfig config, std::vector<RateGroup> groups)
         : params_(&params),
           config_(config),
+          groups_(std::move(groups)),
           first_(params.device(), params.size()),
           second_(params.device(), params.size()) {
         for (T* moments : {first_.data(), second_.data()})
@@ -61,24 +66,25 @@ public:
     /// One update with learning rate `rate` from the gradients in the ParamSet; nothing but t changes where `skip`
     /// (device memory, may be null) says so, see LossScale.
     void step(double rate, const T* skip = nullptr) {
-        D& device = params_->device();
         const double t = static_cast<double>(steps_ + 1);
         const double correction_1 = 1 - std::pow(config_.beta_1, t);
         const double correction_2 = 1 - std::pow(config_.beta_2, t);
         detail::AdamUpdate<T> update;
-        update.value = params_->values();
-        update.first = first_.data();
-        update.second = second_.data();
-        update.grad = params_->gradients();
         update.skip = skip;
         update.beta_1 = static_cast<T>(config_.beta_1);
         update.beta_2 = static_cast<T>(config_.beta_2);
         update.epsilon = static_cast<T>(config_.epsilon);
         update.decay = static_cast<T>(config_.decoupled ? 0 : config_.weight_decay);
-        update.shrink = static_cast<T>(config_.decoupled ? 1 - rate * config_.weight_decay : 1);
-        update.rate = static_cast<T>(rate / correction_1);
         update.root_scale = static_cast<T>(1 / std::sqrt(correction_2));
-        device.map(params_->size(), update);
+        for (const RateGroup& g : groups_) {
+            update.value = params_->values() + g.first;
+            update.first = first_.data() + g.first;
+            update.second = second_.data() + g.first;
+            update.grad = params_->gradients() + g.first;
+            update.shrink = static_cast<T>(config_.decoupled ? 1 - rate * g.factor * config_.weight_decay : 1);
+            update.rate = static_cast<T>(rate * g.factor / correction_1);
+            params_->device().map(g.count, update);
+        }
         ++steps_;
     }
 
@@ -107,6 +113,7 @@ private:
 
     ParamSet<D>* params_;
     AdamConfig config_;
+    std::vector<RateGroup> groups_;
     Buffer<D, T> first_, second_;
     std::int64_t steps_ = 0;
 };

@@ -5,6 +5,9 @@
 #include <promptkd/optim/sgd.hpp>
 
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace promptkd {
 
@@ -24,6 +27,8 @@ struct OptimizerConfig {
     OptimizerKind kind = OptimizerKind::sgd;  ///< which of them
     SgdConfig sgd;                            ///< for OptimizerKind::sgd
     AdamConfig adam;                          ///< for OptimizerKind::adam and adamw
+    std::vector<RateFactor> rate_factors;     ///< by names; none: one rate for all
+    double clip = 0;                          ///< largest norm of all gradients together; 0: not clipped
 };
 
 /// An optimizer over a ParamSet, chosen at run time: one virtual call a step.
@@ -47,7 +52,8 @@ template <Device D, class Rule>
 class OptimizerOf final : public Optimizer<D> {
 public:
     template <class Config>
-    OptimizerOf(ParamSet<D>& params, const Config& config) : rule_(params, config) {}
+    OptimizerOf(ParamSet<D>& params, const Config& config, std::vector<RateGroup> groups)
+        : rule_(params, config, std::move(groups)) {}
     void step(double rate, const typename D::Scalar* skip) override { rule_.step(rate, skip); }
     void replayed() override { rule_.replayed(); }
     void save(TensorMap& map) const override { rule_.save(map); }
@@ -62,10 +68,12 @@ private:
 /// The optimizer that `config` names, over the bound `params`.
 template <Device D>
 std::unique_ptr<Optimizer<D>> make_optimizer(ParamSet<D>& params, const OptimizerConfig& config) {
-    if (config.kind == OptimizerKind::sgd) return std::make_unique<detail::OptimizerOf<D, Sgd<D>>>(params, config.sgd);
+    std::vector<RateGroup> groups = rate_groups(params, config.rate_factors);
+    if (config.kind == OptimizerKind::sgd)
+        return std::make_unique<detail::OptimizerOf<D, Sgd<D>>>(params, config.sgd, std::move(groups));
     AdamConfig adam = config.adam;
     adam.decoupled = config.kind == OptimizerKind::adamw;
-    return std::make_unique<detail::OptimizerOf<D, Adam<D>>>(params, adam);
+    return std::make_unique<detail::OptimizerOf<D, Adam<D>>>(params, adam, std::move(groups));
 }
 
 }  // namespace promptkd

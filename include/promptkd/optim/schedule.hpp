@@ -12,17 +12,19 @@
 namespace promptkd {
 
 /// Shape of the learning rate after warm-up.
-enum class Schedule { constant, cosine, single_step, multi_step };
+enum class Schedule { constant, cosine, single_step, multi_step, cosine_by_step };
 /// Shape of the learning rate during warm-up.
 enum class Warmup { none, constant, linear };
 
-/// "cosine", "single_step", "multi_step" or "constant". Throws Error listing the names for any other.
+/// "cosine", "single_step", "multi_step", "cosine_by_step" or "constant". Throws Error listing the names for any other.
 inline Schedule parse_schedule(const std::string& name) {
     if (name == "constant") return Schedule::constant;
     if (name == "cosine") return Schedule::cosine;
     if (name == "single_step") return Schedule::single_step;
     if (name == "multi_step") return Schedule::multi_step;
-    fail("unknown learning-rate schedule '", name, "'; known: cosine, single_step, multi_step, constant");
+    if (name == "cosine_by_step") return Schedule::cosine_by_step;
+    fail("unknown learning-rate schedule '", name,
+         "'; known: cosine, single_step, multi_step, cosine_by_step, constant");
 }
 
 /// "none", "constant" or "linear". Throws Error listing the names for any other.
@@ -35,7 +37,7 @@ inline Warmup parse_warmup(const std::string& name) {
 
 /// As parse_schedule() reads it.
 inline const char* name_of(Schedule schedule) {
-    constexpr const char* names[] = {"constant", "cosine", "single_step", "multi_step"};
+    constexpr const char* names[] = {"constant", "cosine", "single_step", "multi_step", "cosine_by_step"};
     return names[static_cast<int>(schedule)];
 }
 
@@ -56,6 +58,8 @@ struct ScheduleConfig {
     Index warmup_epoch = 1;            ///< ≤ 0: no warm-up
     double warmup_cons_lr = 1e-5;      ///< rate during a constant warm-up
     double warmup_min_lr = 1e-5;       ///< rate of epoch 0 of a linear warm-up
+    Index warmup_steps = 0;            ///< cosine_by_step: steps of a linear warm-up that multiplies the cosine
+    double last_lr = 0;                ///< cosine_by_step: where the cosine ends
 };
 
 /// Throws Error naming the value that makes no sense.
@@ -69,6 +73,9 @@ inline void validate(const ScheduleConfig& config) {
             "schedule single_step needs one step length, found ", config.steps.size());
     const auto good = [](double rate) { return std::isfinite(rate) && rate >= 0; };
     require(good(config.warmup_cons_lr) && good(config.warmup_min_lr), "warm-up rates must not be negative");
+    require(good(config.last_lr) && config.warmup_steps >= 0,
+            "the last rate and the steps of warm-up must not be "
+            "negative");
 }
 
 /// Learning rate of `epoch` (from 0), with w = warmup_epoch and t = epoch − w (w = 0 without warm-up):
@@ -101,6 +108,17 @@ inline double learning_rate(const ScheduleConfig& config, Index epoch) {
         default:
             return config.lr;
     }
+}
+
+/// Learning rate of step k (from 0) of `steps`, in `epoch`:
+///   cosine_by_step: (last_lr + (lr − last_lr)·½(1 + cos(πk/steps)))·min(1, (k+1)/warmup_steps); others by the epoch.
+inline double learning_rate(const ScheduleConfig& config, Index epoch, Index step, Index steps) {
+    if (config.schedule != Schedule::cosine_by_step) return learning_rate(config, epoch);
+    constexpr double pi = 3.14159265358979323846;
+    const double at = static_cast<double>(step) / static_cast<double>(std::max<Index>(1, steps));
+    const double warm = static_cast<double>(step + 1) / static_cast<double>(std::max<Index>(1, config.warmup_steps));
+    const double cosine = config.last_lr + (config.lr - config.last_lr) * 0.5 * (1 + std::cos(pi * at));
+    return cosine * std::min(1.0, warm);
 }
 
 }  // namespace promptkd

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/nn/param_set.hpp>
+#include <promptkd/optim/rate_groups.hpp>
 
 namespace promptkd {
 
@@ -55,20 +55,30 @@ public:
     using T = typename D::Scalar;
 
     /// Of `params`, which outlive this.
-    Sgd(ParamSet<D>& params, SgdConfig config)
-        : params_(&params), config_(config), moment_(params.device(), params.size()) {
+    Sgd(ParamSet<D>& params, SgdConfig config) : Sgd(params, config, rate_groups(params, {})) {}
+    /// Of those in `groups` alone, each with its factor of the learning rate.
+    Sgd(ParamSet<D>& params, SgdConfig config, std::vector<RateGroup> groups)
+        : params_(&params), config_(config), groups_(std::move(groups)), moment_(params.device(), params.size()) {
         params.device().zero(moment_.data(), static_cast<std::size_t>(params.size()) * sizeof(T));
     }
 
     /// One update with learning rate `rate` from the gradients in the ParamSet; nothing changes where `skip` (device
     /// memory, may be null) says so, see LossScale.
     void step(double rate, const T* skip = nullptr) {
-        D& device = params_->device();
-        device.map(
-            params_->size(),
-            detail::SgdUpdate<T>{params_->values(), moment_.data(), params_->gradients(), skip, static_cast<T>(rate),
-                                 static_cast<T>(config_.momentum), static_cast<T>(config_.weight_decay),
-                                 static_cast<T>(1 - config_.dampening), steps_ == 0, config_.nesterov});
+        detail::SgdUpdate<T> update;
+        update.skip = skip;
+        update.momentum = static_cast<T>(config_.momentum);
+        update.weight_decay = static_cast<T>(config_.weight_decay);
+        update.damping = static_cast<T>(1 - config_.dampening);
+        update.first = steps_ == 0;
+        update.nesterov = config_.nesterov;
+        for (const RateGroup& g : groups_) {
+            update.value = params_->values() + g.first;
+            update.moment = moment_.data() + g.first;
+            update.grad = params_->gradients() + g.first;
+            update.rate = static_cast<T>(rate * g.factor);
+            params_->device().map(g.count, update);
+        }
         ++steps_;
     }
 
@@ -91,6 +101,7 @@ public:
 private:
     ParamSet<D>* params_;
     SgdConfig config_;
+    std::vector<RateGroup> groups_;
     Buffer<D, T> moment_;
     std::int64_t steps_ = 0;
 };

@@ -76,12 +76,12 @@ struct TrainingResult {
     bool interrupted = false;  ///< `interrupted` did; the run is to be continued
 };
 
-/// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch, a checkpoint after
-/// each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite, naming the
-/// step (the last checkpoint stays), and when the output folder is removed under it. With several ranks every rank sees
-/// the images and views that one process would, its slice of each batch; an unreadable image is then replaced by a
-/// later one of the same rank, and the epoch keeps its length. A run that is not ended early is finished: see
-/// Trainable.
+/// Epochs over `data`: shuffled, incomplete last batches dropped, the learning rate set by epoch or step, a checkpoint
+/// after each epoch and a line of log.jsonl and log.csv for each step. Throws Error for a loss that is not finite,
+/// naming the step (the last checkpoint stays), and when the output folder is removed under it. With several ranks
+/// every rank sees the images and views that one process would, its slice of each batch; an unreadable image is then
+/// replaced by a later one of the same rank, and the epoch keeps its length. A run that is not ended early is finished:
+/// see Trainable.
 class TrainingLoop {
 public:
     /// `trained` must outlive this. Throws Error for settings that cannot be run.
@@ -146,6 +146,11 @@ private:
         return mine;
     }
 
+    /// Steps of the whole run, where every image can be read.
+    Index steps_of_run() const {
+        const Index steps = config_.schedule.max_epoch * (data_.size() / config_.batch);
+        return config_.max_steps > 0 ? std::min(config_.max_steps, steps) : steps;
+    }
     bool finished(const Progress& at) const { return config_.max_steps > 0 && at.step >= config_.max_steps; }
 
     LoaderOptions loader_options() const {
@@ -164,7 +169,7 @@ private:
     void epoch(BatchLoader& loader, StepLog* log, TrainingResult& result) {
         Progress& at = result.progress;
         const auto number = static_cast<std::uint32_t>(at.epoch);
-        const double rate = learning_rate(config_.schedule, at.epoch);
+        double rate = 0;  // of the step that is queued and not reported yet
         const std::vector<Index> order = positions(number);
         const std::uint32_t views = config_.fixed_views ? 0 : number;
         loader.start(order, views);
@@ -183,8 +188,10 @@ private:
             }
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
-            trained_.begin_step(*batch, rate);
+            const double next = learning_rate(config_.schedule, at.epoch, at.step, steps_of_run());
+            trained_.begin_step(*batch, next);
             if (open > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
+            rate = next;
             open = 1;
             ++at.step;
             ++steps;

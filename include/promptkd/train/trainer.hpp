@@ -78,6 +78,8 @@ public:
     const T* loss_on_device() const { return loss_.data(); }
     /// Empty unless activations are stored in fp16.
     const std::optional<LossScale<D>>& loss_scale() const { return optimizer_.loss_scale(); }
+    /// Norm of all gradients of the last step; empty unless it is clipped.
+    const std::optional<GradientNorm<D>>& gradient_norm() const { return optimizer_.gradient_norm(); }
 
 protected:
     ~TrainerBase() = default;

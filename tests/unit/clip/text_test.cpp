@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/tiny_clip.hpp"
 
+#include <promptkd/clip/lora.hpp>
+
 #include <doctest/doctest.h>
+
+#include <map>
 
 namespace text_test {
 
@@ -171,6 +175,97 @@ TEST_CASE("texts of other towers: one that is read at its last position needs th
     const TokenRows cut{{17, 3, 19}, 1, 3};
     CHECK_THROWS_WITH_AS(model.text().prepare(device, cut),
                          doctest::Contains("texts of 3 tokens, but this model reads the last of its 8"), Error);
+}
+
+namespace {
+
+/// The tiny text encoder whose own weights are parameters, low-rank updates beside them, with context and deep prompts.
+struct TrainedText {
+    using D = Cpu<double>;
+    D device = make_device<D>();
+    ClipModel<D> model{device, tiny_clip()};
+    TextTransformer<D> encoder{model.text()};
+    ParamSet<D> params{device};
+    PromptLayers<double> layers;
+    TextBatch<D> batch;
+
+    TrainedText() {
+        layers.tokens = 2;
+        layers.layers.push_back(&params.add("context", {2, 10}));
+        layers.layers.push_back(&params.add("deep", {2, 10}));
+        std::vector<const Param<double>*> weights;
+        encoder.visit_weights([&](const std::string& name, const auto&, double*&, const Shape& shape) {
+            weights.push_back(&params.add(name, shape));
+        });
+        LoraConfig config;
+        config.rank = 2;
+        const LoraWeights<D> lora(params, encoder.transformer(), config, "text_lora.");
+        params.bind();
+        std::size_t next = 0;
+        encoder.visit_weights([&](const std::string&, auto& tensor, double*& gradient, const Shape&) {
+            take(tensor, *weights[next]);
+            gradient = weights[next++]->grad;
+        });
+        lora.adopt(encoder.transformer());
+        for (const std::string& name : params.names())
+            if (name.rfind("text_lora", 0) == 0 || name == "context" || name == "deep")
+                initialize_normal(params, name, 3, 0.4);
+        batch = encoder.prepare(device, texts, ContextLayout::after_start(texts.count, 2, false), 2, {});
+    }
+    void take(const double*& pointer, const Param<double>& param) {
+        device.copy(param.value, pointer, static_cast<std::size_t>(param.count()) * sizeof(double));
+        pointer = param.value;
+    }
+    void take(WeightMatrix& matrix, const Param<double>& param) {
+        device.copy(param.value, matrix.data, static_cast<std::size_t>(param.count()) * sizeof(double));
+        matrix.data = param.value;
+    }
+
+    /// Σ features∘d, and its gradients in `params`.
+    double loss(const Values& d, bool gradients) {
+        params.clear_gradients();
+        Tensor<D> d_features(device, d);
+        Buffer<D, double> features(device, texts.count * 6);
+        Arena<D> arena(device);
+        const Workspace<D> w{device, arena};
+        planned(w, [&] {
+            TextTape<D> tape;
+            encoder.forward(w, batch, {layers.layers[0]->value, &layers}, features.matrix(texts.count, 6),
+                            gradients ? &tape : nullptr);
+            if (!gradients) return;
+            params.clear_gradients();
+            encoder.backward(w, batch, d_features.matrix(texts.count, 6), layers.layers[0]->grad, &layers, tape);
+        });
+        return dot(features.to_host(), d);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("text encoder: gradients of its weights and of low-rank updates, prompts in place") {
+    TrainedText text;
+    const Values d = numbers(texts.count * 6, 91);
+    text.loss(d, true);
+    std::map<std::string, Values> gradients;
+    for (const std::string& name : text.params.names()) gradients[name] = text.params.gradients_of(name);
+    CHECK(gradients.size() == 2 + 2 * 12 + 3 + 2 * 8);
+    for (const auto& entry : gradients) {
+        const std::string& name = entry.first;
+        const Values& gradient = entry.second;
+        CAPTURE(name);
+        const Values start = text.params.values_of(name);
+        const auto at = [&](const Values& x) {
+            text.params.set(name, x);
+            return text.loss(d, false);
+        };
+        double largest = 0, worst = 0;
+        for (const double g : gradient) largest = std::max(largest, std::abs(g));
+        CHECK(largest > 0);
+        const Values want = numeric_gradient(start, at, 1e-4);
+        text.params.set(name, start);
+        for (std::size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(gradient[i] - want[i]));
+        CHECK(worst < 1e-6 * largest + 1e-9);
+    }
 }
 
 }  // namespace text_test

@@ -158,49 +158,104 @@ TEST_CASE("distillation: stored targets are the live teacher's, step for step") 
     }
 }
 
+namespace {
+
+/// Some entries of every gradient of the encoder's parameters whose names `chosen` takes, against finite differences.
+template <class Chosen>
+void check_encoder_gradients(Fixture<Cpu<double>>& f, const Chosen& chosen) {
+    ParamSet<Cpu<double>>& params = f.student.params();
+    f.loss();
+    std::map<std::string, Values> gradients;
+    for (const std::string& name : params.names())
+        if (chosen(name)) gradients[name] = params.gradients_of(name);
+    CHECK(gradients.size() > 20);
+    for (const auto& entry : gradients) {
+        const std::string& name = entry.first;
+        const auto& gradient = entry.second;
+        CAPTURE(name);
+        const Values start = params.values_of(name);
+        Values some, picked;
+        const std::size_t stride = std::max<std::size_t>(1, start.size() / 11);
+        for (std::size_t i = 0; i < start.size(); i += stride) {
+            some.push_back(start[i]);
+            picked.push_back(gradient[i]);
+        }
+        const auto at = [&](const Values& x) {
+            Values all = start;
+            for (std::size_t i = 0, k = 0; i < all.size(); i += stride) all[i] = x[k++];
+            params.set(name, all);
+            return f.loss();
+        };
+        double largest = 0;
+        for (const double g : gradient) largest = std::max(largest, std::abs(g));
+        CHECK(largest > 0);
+        const Values want = numeric_gradient(some, at, 1e-4);
+        params.set(name, start);
+        double worst = 0;
+        for (std::size_t k = 0; k < want.size(); ++k) worst = std::max(worst, std::abs(picked[k] - want[k]));
+        CHECK(worst < 1e-6 * largest + 1e-9);
+    }
+}
+
+}  // namespace
+
 TEST_CASE("full fine-tuning: gradients of every encoder weight against finite differences") {
     for (const Index prompts : {0, 2}) {
         StudentConfig shape;
         shape.prompts = prompts;
         shape.depth = 2;
-        shape.train_encoder = true;
+        shape.training = EncoderTraining::full;
         DistillationConfig c;
         c.kd_weight = 3;
         c.stay_close = prompts > 0 ? 2 : 0;  // without prompts |v − v₀| stands on its kink
         Fixture<Cpu<double>> f(shape, c);
-        ParamSet<Cpu<double>>& params = f.student.params();
-        f.loss();
-        std::map<std::string, Values> gradients;
-        for (const std::string& name : params.names()) gradients[name] = params.gradients_of(name);
-        CHECK(gradients.count("visual.conv1.weight") == 1);
-        for (const auto& entry : gradients) {
-            const std::string& name = entry.first;
-            const auto& gradient = entry.second;
-            if (!schema::is_image_weight(name)) continue;
-            CAPTURE(name);
-            const Values start = params.values_of(name);
-            Values some, picked;
-            const std::size_t stride = std::max<std::size_t>(1, start.size() / 11);
-            for (std::size_t i = 0; i < start.size(); i += stride) {
-                some.push_back(start[i]);
-                picked.push_back(gradient[i]);
-            }
-            const auto at = [&](const Values& x) {
-                Values all = start;
-                for (std::size_t i = 0, k = 0; i < all.size(); i += stride) all[i] = x[k++];
-                params.set(name, all);
-                return f.loss();
-            };
-            double largest = 0;
-            for (const double g : gradient) largest = std::max(largest, std::abs(g));
-            CHECK(largest > 0);
-            const Values want = numeric_gradient(some, at, 1e-4);
-            params.set(name, start);
-            double worst = 0;
-            for (std::size_t k = 0; k < want.size(); ++k) worst = std::max(worst, std::abs(picked[k] - want[k]));
-            CHECK(worst < 1e-6 * largest + 1e-9);
-        }
+        CHECK(f.student.params().contains("visual.conv1.weight"));
+        check_encoder_gradients(f, [](const std::string& name) { return schema::is_image_weight(name); });
     }
+}
+
+TEST_CASE("LoRA: gradients of every update against finite differences, prompts in place") {
+    for (const bool separate : {false, true}) {
+        StudentConfig shape;
+        shape.prompts = 2;
+        shape.depth = 2;
+        shape.training = EncoderTraining::lora;
+        shape.lora.rank = 3;
+        shape.lora.scale = 0.7;
+        shape.lora.separate_parts = separate;
+        DistillationConfig c;
+        c.kd_weight = 3;
+        Fixture<Cpu<double>> f(shape, c);
+        for (const std::string& name : f.student.params().names())  // B = 0 would hide A
+            if (is_lora_name(name)) initialize_normal(f.student.params(), name, 5, 0.3);
+        check_encoder_gradients(f, is_lora_name);
+    }
+}
+
+TEST_CASE_TEMPLATE("LoRA begins as the frozen encoder, and trains nothing else of it", D, Cpu<float>,
+                   EmulatedCuda<float>, EmulatedCuda<float, bf16>) {
+    StudentConfig shape;
+    shape.prompts = 2;
+    shape.depth = 3;
+    Fixture<D> frozen(shape, {});
+    shape.training = EncoderTraining::lora;
+    shape.lora.rank = 2;
+    Fixture<D> lora(shape, {});
+    CHECK(frozen.loss() == lora.loss());
+    for (const std::string& name : frozen.student.params().names()) {
+        CAPTURE(name);
+        CHECK(frozen.student.params().gradients_of(name) == lora.student.params().gradients_of(name));
+    }
+    for (const std::string& name : lora.student.params().names()) {
+        CAPTURE(name);
+        const bool known = frozen.student.params().contains(name);
+        CHECK(known != is_lora_name(name));
+    }
+    for (int step = 0; step < 2; ++step) lora.step();
+    double moved = 0;
+    for (const auto value : lora.student.params().values_of("lora.0.attn.in_proj.B"))
+        moved += std::abs(static_cast<double>(value));
+    CHECK(moved > 0);
 }
 
 TEST_CASE_TEMPLATE("full fine-tuning leaves everything else as it is", D, Cpu<float>, EmulatedCuda<float>) {
@@ -208,7 +263,7 @@ TEST_CASE_TEMPLATE("full fine-tuning leaves everything else as it is", D, Cpu<fl
     shape.prompts = 2;
     shape.depth = 3;
     Fixture<D> frozen(shape, {});
-    shape.train_encoder = true;
+    shape.training = EncoderTraining::full;
     Fixture<D> full(shape, {});
     CHECK(frozen.loss() == full.loss());
     for (const std::string& name : frozen.student.params().names()) {

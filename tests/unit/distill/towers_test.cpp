@@ -40,7 +40,7 @@ struct Fixture {
         config.prompts = 2;
         config.depth = 3;
         config.embed = teacher_model.vision().embed();
-        config.train_encoder = full;
+        config.training = full ? EncoderTraining::full : EncoderTraining::frozen;
         return config;
     }
 

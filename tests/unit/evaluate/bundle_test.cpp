@@ -85,13 +85,13 @@ TEST_CASE("bundle: how the student is built comes from the tensors") {
                 CHECK(config.depth == (prompts > 0 ? depth : 0));
                 CHECK(config.projector_layers == layers);
                 CHECK(config.embed == 7);
-                CHECK(!config.train_encoder);
+                CHECK(config.training == EncoderTraining::frozen);
             }
 }
 
 TEST_CASE("bundle: a fine-tuned encoder takes the place of the frozen one") {
     StudentConfig config = TinyStudent<Device>::shape(0, 0, 2);
-    config.train_encoder = true;
+    config.training = EncoderTraining::full;
     TinyStudent<Device> tiny(config);
     tiny.student.params().set("visual.class_embedding", std::vector<float>(12, 0.5f));
     const TemporaryFolder folder;

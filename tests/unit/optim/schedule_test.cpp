@@ -89,4 +89,24 @@ TEST_CASE("schedule: senseless configurations are refused") {
 
 }  // namespace
 
+TEST_CASE("cosine by step, times a linear warm-up") {
+    ScheduleConfig config;
+    config.schedule = Schedule::cosine_by_step;
+    config.lr = 0.003;
+    config.warmup_steps = 50;
+    const double pi = std::acos(-1.0);
+    for (const Index step : {0, 1, 49, 50, 150, 199}) {
+        const double cosine = 0.5 * (1 + std::cos(pi * static_cast<double>(step) / 200));
+        const double warm = std::min(1.0, static_cast<double>(step + 1) / 50);
+        CHECK(learning_rate(config, 7, step, 200) == doctest::Approx(0.003 * cosine * warm));
+    }
+    config.warmup_steps = 0;
+    config.last_lr = 1e-6;
+    CHECK(learning_rate(config, 0, 0, 10) == doctest::Approx(0.003));
+    CHECK(learning_rate(config, 0, 10, 10) == doctest::Approx(1e-6));
+    config.schedule = Schedule::cosine;
+    CHECK(learning_rate(config, 3, 999, 1000) == learning_rate(config, 3));
+    CHECK(parse_schedule("cosine_by_step") == Schedule::cosine_by_step);
+}
+
 }  // namespace schedule_test

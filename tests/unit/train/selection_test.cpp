@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <promptkd/train/best_check.hpp>
 #include <promptkd/train/selection.hpp>
 
 #include <doctest/doctest.h>
@@ -125,5 +126,73 @@ TEST_CASE("best epoch: the end of the run is passed on") {
 }
 
 }  // namespace
+
+namespace {
+
+/// A model of one number that a step raises by one, judged at some steps.
+struct CheckedRun {
+    Counter model;
+    std::vector<double> scores;
+    std::size_t asked = 0;
+    BestCheck best;
+
+    CheckedRun(std::vector<double> all, Index steps, Index checks)
+        : scores(std::move(all)),
+          best(model,
+               {[this] { return scores.at(asked++); }, [this](TensorMap& to) { model.save(to); },
+                [this](const TensorMap& from) { model.load(from); }},
+               steps, checks) {}
+    void steps(Index count) {
+        for (Index i = 0; i < count; ++i) {
+            best.begin_step(Batch{}, 1);
+            best.end_step();
+        }
+    }
+};
+
+}  // namespace
+
+TEST_CASE("best check: evenly over the steps, the least score comes back") {
+    CheckedRun run({3, 1, 2, 1}, 10, 4);  // behind steps 3, 5, 8 and 10
+    run.steps(10);
+    REQUIRE(run.best.checks().size() == 4);
+    CHECK(run.best.checks()[0].step == 3);
+    CHECK(run.best.checks()[1].step == 5);
+    CHECK(run.best.checks()[2].step == 8);
+    CHECK(run.best.checks()[3].step == 10);
+    run.best.select();
+    CHECK(run.best.best().step == 5);
+    CHECK(run.best.best().score == 1);
+    CHECK(run.model.value == 5);
+    CHECK(run.asked == 4);
+}
+
+TEST_CASE("best check: more checks than steps, and a run that ends before its time") {
+    CheckedRun dense({5, 4, 3}, 3, 10);
+    dense.steps(3);
+    CHECK(dense.asked == 3);
+    CheckedRun cut({5, 4}, 10, 2);
+    cut.steps(7);
+    cut.best.select();  // judged as it ended
+    CHECK(cut.best.checks().size() == 2);
+    CHECK(cut.model.value == 7);
+}
+
+TEST_CASE("best check: a checkpoint goes on as if nothing had been") {
+    CheckedRun whole({3, 1, 2, 4}, 12, 4);
+    whole.steps(12);
+    CheckedRun first({3, 1}, 12, 4), second({2, 4}, 12, 4);
+    first.steps(7);
+    TensorMap state;
+    first.best.save(state);
+    second.best.load(state);
+    second.steps(5);
+    TensorMap one, other;
+    whole.best.save(one);
+    second.best.save(other);
+    for (const auto& [name, tensor] : one.tensors) CHECK(tensor.to<double>() == other.at(name).to<double>());
+    second.best.select();
+    CHECK(second.model.value == 6);
+}
 
 }  // namespace selection_test

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <promptkd/core/config.hpp>
+#include <promptkd/optim/rate_groups.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace promptkd {
+
+/// How a student is adapted whose encoder is trained (LoRA, or every weight): AdamW, warm-up times cosine by step, the
+/// gradient clipped by its global norm, epochs from the number of images, and the best of some checks on distillation
+/// images that are held out, judged by their KL to the teacher; no label is read.
+struct AdaptedRecipe {
+    double rate = 0.003;         ///< learning rate of prompts, projector and LoRA
+    double body_rate = 0;        ///< factor for the encoder's own weights; 0: 0.3 for all of them, 1 for LoRA
+    double weight_decay = 1e-4;  ///< of everything that is trained
+    double clip = 1;             ///< largest norm of the gradient
+    Index warmup_steps = 50;     ///< of the rate's linear rise
+    Index batch = 16;            ///< images a step
+    Index checks = 10;           ///< looks at the images held out
+    Index most_held_out = 500;   ///< of the images, a fifth at most
+};
+
+/// Epochs of a training on N images: 2000/√N, at least 1.
+inline Index adapted_epochs(Index images) {
+    return std::max<Index>(1, std::llround(2000 / std::sqrt(static_cast<double>(images))));
+}
+
+/// Images held out of N: min(most, max(⌊N/5⌋, 1)).
+inline Index adapted_held_out(Index images, Index most) { return std::min(most, std::max<Index>(images / 5, 1)); }
+
+/// The rate of an image encoder's own parameters, its low-rank updates included. The positions stay as they are.
+inline std::vector<RateFactor> body_rates(double factor) {
+    return {{"visual.positional_embedding", 0}, {"visual.", factor}, {"lora.", factor}};
+}
+
+}  // namespace promptkd
