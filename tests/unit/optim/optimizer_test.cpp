@@ -110,7 +110,9 @@ TEST_CASE_TEMPLATE("AdamW: rates by group; one that is 0 leaves everything as it
         alone.set(names[k], as<T>(numbers(19, static_cast<unsigned>(k))));
         device.upload(alone.gradients(), g.data() + 19 * k, 19 * sizeof(T));
         Adam<D>(alone, config).step(0.1 * factors[k]);
-        CHECK(grouped.values_of(names[k]) == alone.values_of(names[k]));
+        const std::vector<T> want = alone.values_of(names[k]);
+        CHECK(difference(grouped.values_of(names[k]), Values(want.begin(), want.end())) < rounding<T>);
+        if (factors[k] == 0) CHECK(grouped.values_of(names[k]) == as<T>(numbers(19, static_cast<unsigned>(k))));
     }
     CHECK_THROWS_WITH_AS(rate_groups(grouped, {{"visual.", -1}}), doctest::Contains("expected 0 or more"), Error);
 }
