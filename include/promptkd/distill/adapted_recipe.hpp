@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/config.hpp>
+#include <promptkd/clip/lora.hpp>
+#include <promptkd/clip/schema.hpp>
 #include <promptkd/optim/rate_groups.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
 namespace promptkd {
@@ -34,7 +36,9 @@ inline Index adapted_held_out(Index images, Index most) { return std::min(most, 
 
 /// The rate of an image encoder's own parameters, its low-rank updates included. The positions stay as they are.
 inline std::vector<RateFactor> body_rates(double factor) {
-    return {{"visual.positional_embedding", 0}, {"visual.", factor}, {"lora.", factor}};
+    const std::string positions = schema::name_of(schema::vision_transformer, schema::Role::positions);
+    const std::string branch = positions.substr(0, positions.find('.') + 1);
+    return {{positions, 0}, {branch, factor}, {lora_prefix, factor}};
 }
 
 }  // namespace promptkd
