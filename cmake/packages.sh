@@ -12,9 +12,9 @@ PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin do
 # For the one file that the tests download; promptkd itself uses no Python.
 PACKAGES_FETCH="python3:python3 pip3:python3-pip ca-certificates"
 PACKAGES_CLANG="clang++:clang libclang-rt-14-dev"
-# libjpeg-turbo decodes faster when asked for, libwebp and libtiff read further kinds of images; everything else works
-# without them.
-PACKAGES_OPTIONAL="libturbojpeg0-dev libwebp-dev libtiff-dev"
+# libjpeg-turbo decodes faster when asked for, libwebp and libtiff read further kinds of images, SentencePiece divides
+# the texts of SigLIP models; everything else works without them.
+PACKAGES_OPTIONAL="libturbojpeg0-dev libwebp-dev libtiff-dev libsentencepiece-dev"
 
 packages_installed() {
     dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'

@@ -78,6 +78,8 @@ if(promptkd_io_found)
     # Further kinds of images: a file of a kind that is not compiled in is refused by name.
     promptkd_optional_component(webp promptkd_io promptkd_dependency::webpdemux promptkd_dependency::webp)
     promptkd_optional_component(tiff promptkd_io promptkd_dependency::tiff)
+    # The tokenizer of SigLIP models: without it such a file is refused by name.
+    promptkd_optional_component(sentencepiece promptkd_io promptkd_dependency::sentencepiece)
 elseif(PROMPTKD_JPEG_TURBO STREQUAL "ON")
     message(FATAL_ERROR "PROMPTKD_JPEG_TURBO=ON, but this is missing: ${promptkd_io_found_MISSING}")
 endif()
@@ -98,7 +100,7 @@ if(PROMPTKD_COMPILED)
     add_library(promptkd::compiled ALIAS promptkd_compiled)
     set_target_properties(promptkd_compiled PROPERTIES EXPORT_NAME compiled POSITION_INDEPENDENT_CODE ON)
     target_link_libraries(promptkd_compiled PUBLIC promptkd_core promptkd_io)
-    foreach(kind webp tiff)  # the data sets in it read images: as its users do
+    foreach(kind webp tiff sentencepiece)  # what is in it reads images and texts as its users do
         if(TARGET promptkd_${kind})
             target_link_libraries(promptkd_compiled PUBLIC promptkd_${kind})
         endif()

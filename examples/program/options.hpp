@@ -190,20 +190,21 @@ inline void add_device(CLI::App& app, Common& c) {
 
 inline void add_vocabulary(CLI::App& app, Common& c) {
     app.add_option("--vocab", c.vocab,
-                   "the model's tokenizer: BPE merges, .gz or plain, tokenizer.json, or a folder with one of them "
+                   "the model's tokenizer: BPE merges, .gz or plain, tokenizer.json, a SentencePiece model, or a "
+                   "folder with one of them "
                    "(default: beside the weights, else environment PROMPTKD_VOCAB)");
 }
 
 /// The tokenizer's file: --vocab, else the one beside the weights `model`, else PROMPTKD_VOCAB. Throws Error when there
 /// is none.
 inline std::string vocabulary_path(const Common& c, const std::string& model = "") {
-    const std::string found = tokenizer_file(c.vocab, model);
-    if (!found.empty()) return found;
     const char* path = std::getenv("PROMPTKD_VOCAB");
-    require(path && *path,
-            "no vocabulary: give the tokenizer's file with --vocab FILE (merges or tokenizer.json), in the environment "
-            "variable PROMPTKD_VOCAB, or put it beside the weights");
-    return path;
+    const std::string found = tokenizer_file(c.vocab, model, path ? path : "");
+    require(!found.empty(),
+            "no vocabulary: give the tokenizer's file with --vocab FILE (merges, tokenizer.json or a SentencePiece "
+            "model), in the environment variable PROMPTKD_VOCAB, or put it beside the weights; a distillation with "
+            "--class-vectors FILE needs none");
+    return found;
 }
 
 /// At most eight threads for each processor: more take memory and make nothing faster. Says so once where it is less

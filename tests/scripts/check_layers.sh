@@ -41,6 +41,7 @@ BEGIN {
     home["turbojpeg"] = "promptkd/format/jpeg_turbo.hpp"
     home["zip"] = "promptkd/format/zip_archive.hpp"
     home["utf8proc"] = "promptkd/text/unicode.hpp"
+    home["sentencepiece_processor"] = "promptkd/text/pieces.hpp"
 }
 FNR == 1 {
     ++files
@@ -66,7 +67,7 @@ FNR == 1 {
     else if (target ~ /^mpi\.h/) kind = "MPI"
     else if (target ~ /^(xtensor|xtl)\//) kind = "xtensor"
     else if (target ~ /^(zlib\.h|nlohmann\/)/) kind = "io"
-    else if (target ~ /^(spng|libdeflate|turbojpeg|tiffio|zip|utf8proc|xxhash)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
+    else if (target ~ /^(spng|libdeflate|turbojpeg|tiffio|zip|utf8proc|sentencepiece_processor|xxhash)\.h$/) { kind = target; sub(/\.h$/, "", kind) }
     else if (target ~ /^(openssl|stb|webp)\//) { kind = target; sub(/\/.*$/, "", kind) }
     else if (target ~ /^(doctest\/|benchmark\/|CLI\/|gtest\/)/) kind = "program"
     if (kind == "Eigen") uses_eigen[FILENAME] = 1

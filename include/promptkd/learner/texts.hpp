@@ -89,6 +89,10 @@ ContextTexts context_texts(const FrozenClip<D>& clip, const std::vector<std::str
     ContextTexts out;
     out.tokens = clip.tokenize(names, words + " {}.");
     if (vectors == 0) return out;
+    require(
+        clip.tokenizer->has_start(), clip.model.source(),
+        ": its texts have no start token, behind which learned context vectors would stand; visual prompts (vpt) can "
+        "be learned for this model");
     std::vector<Index> lengths;
     for (const std::string& name : names)
         lengths.push_back(static_cast<Index>(clip.tokenizer->encode(readable_name(name)).size()));

@@ -6,9 +6,11 @@
 #include <promptkd/format/text_file.hpp>
 #include <promptkd/text/bpe.hpp>
 #include <promptkd/text/cleaning.hpp>
+#include <promptkd/text/pieces.hpp>
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -96,9 +98,15 @@ inline std::size_t word_length(const std::u32string& text, std::size_t at) {
 /// Ids: 256 bytes, the same 256 ending a word, one for each merge, SOT, EOT. Text is repaired, HTML-unescaped,
 /// white space collapsed and lower-cased (clip/text_cleaning.hpp), then split, ignoring case, by
 /// `<|startoftext|>|<|endoftext|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`.
-/// Every const member may be called from any number of threads at once.
+/// Or the tokenizer of a SigLIP model, see PieceTokenizer. Every const member may be called from any number of threads
+/// at once.
 class Tokenizer {
 public:
+    /// The tokenizer of a SigLIP model; `name` is used in messages.
+    static Tokenizer from_pieces(std::shared_ptr<const PieceTokenizer> pieces, const std::string& name) {
+        return Tokenizer(std::move(pieces), name);
+    }
+
     /// Reads a merges file: OpenAI's `bpe_simple_vocab_16e6.txt.gz`, a smaller one of its form (plain or gzip), or
     /// Hugging Face's `merges.txt`. The first line is a header; lines 2 to 48,895 (or the end) are merges, two words
     /// each; an empty line after a last newline counts as an entry of the vocabulary, as in the published code.
@@ -110,6 +118,7 @@ public:
 
     /// Ids of `text` (UTF-8) without SOT and EOT. Throws Error with the byte offset when it is not UTF-8.
     std::vector<std::int32_t> encode(std::string_view text) const {
+        if (pieces_) return pieces_->encode(text);
         const std::u32string clean = detail::clean_text(text);
         std::vector<std::int32_t> ids, word;
         for (std::size_t at = 0; at < clean.size();) {
@@ -123,19 +132,21 @@ public:
     /// From now on cuts every text that is too long, as tokenize() with `truncate` does.
     void cut_long_texts() { cuts_ = true; }
 
-    /// One row of a text encoder's input: SOT, ids, EOT, zeros up to `context_length`. A text that is too long is an
-    /// Error that names it and both lengths, or with `truncate` is cut, the last id then being EOT.
+    /// One row of a text encoder's input: SOT, ids, EOT, zeros up to `context_length`; of SigLIP ids, EOT, its padding.
+    /// A text that is too long is an Error that names it and both lengths, or with `truncate` is cut, the last id then
+    /// being EOT.
     std::vector<std::int32_t> tokenize(std::string_view text, Index context_length, bool truncate = false) const {
         truncate = truncate || cuts_;
         require(context_length >= 2, "tokenize: a context of ", context_length, " leaves no room for SOT and EOT");
         std::vector<std::int32_t> row = encode(text);
-        row.insert(row.begin(), sot());
+        if (has_start()) row.insert(row.begin(), sot());
         row.push_back(eot());
         const std::size_t context = static_cast<std::size_t>(context_length);
         require(truncate || row.size() <= context, "text '", detail::excerpt(text), "' has ", row.size(),
-                " tokens with SOT and EOT, but the model's context is ", context, "; shorten it or ask for truncation");
+                has_start() ? " tokens with SOT and EOT" : " tokens with EOT", ", but the model's context is ", context,
+                "; shorten it or ask for truncation");
         if (row.size() > context) row[context - 1] = eot();
-        row.resize(context, 0);
+        row.resize(context, pieces_ ? pieces_->padding_id() : 0);
         return row;
     }
 
@@ -146,8 +157,9 @@ public:
         for (const std::int32_t id : ids) {
             require(id >= 0 && id < vocabulary_size(), "decode: id ", id, " is outside the vocabulary of ",
                     vocabulary_size());
-            bytes += bytes_of_id_[static_cast<std::size_t>(id)];
+            if (!pieces_) bytes += bytes_of_id_[static_cast<std::size_t>(id)];
         }
+        if (pieces_) return pieces_->decode(ids);
         std::string text;
         for (std::size_t i = 0; i < bytes.size();) {
             char32_t point = 0;
@@ -159,24 +171,34 @@ public:
     }
 
     /// Number of tokens.
-    Index vocabulary_size() const { return static_cast<Index>(bytes_of_id_.size()); }
+    Index vocabulary_size() const {
+        return pieces_ ? pieces_->vocabulary_size() : static_cast<Index>(bytes_of_id_.size());
+    }
+    /// Whether texts begin with a start token; SigLIP's do not.
+    bool has_start() const { return pieces_ == nullptr; }
     /// Start-of-text token, the last but one.
     std::int32_t sot() const { return static_cast<std::int32_t>(vocabulary_size() - 2); }
-    /// End-of-text token, the last.
-    std::int32_t eot() const { return static_cast<std::int32_t>(vocabulary_size() - 1); }
+    /// End-of-text token, the last; of SigLIP the model's own.
+    std::int32_t eot() const { return pieces_ ? pieces_->end_id() : static_cast<std::int32_t>(vocabulary_size() - 1); }
 
     /// Checks that the vocabulary is the one a text encoder was trained with: SOT and EOT must be the last two of its
-    /// `embedding_rows`. Throws Error with both sizes and both files otherwise.
+    /// `embedding_rows`; SigLIP's may have some more, up to a round number. Throws Error with both sizes and both files
+    /// otherwise.
     void require_fits(Index embedding_rows, const std::string& model_file) const {
+        const Index surplus = embedding_rows - vocabulary_size();
+        if (pieces_ && surplus > 0 && surplus < 256) return;
         require(embedding_rows == vocabulary_size(), "vocabulary ", name_, " has ", vocabulary_size(),
                 " entries, but the token embedding of ", model_file, " has ", embedding_rows,
-                " rows; give the merges file that belongs to this model, or class vectors in a file",
+                " rows; give the tokenizer's file that belongs to this model, or class vectors in a file",
                 embedding_rows + 1 == vocabulary_size() && ends_empty_ ? " (or remove its last, empty line)" : "");
     }
 
 private:
     /// OpenAI's vocabulary has 49,152 − 256 − 2 merges; longer files are cut there.
     static constexpr std::size_t max_merges = 48894;
+
+    Tokenizer(std::shared_ptr<const PieceTokenizer> pieces, const std::string& name)
+        : table_(0), name_(name), pieces_(std::move(pieces)) {}
 
     Tokenizer(const std::string& merges, const std::string& name) : table_(max_merges), name_(name) {
         for (const bool end : {false, true})
@@ -274,6 +296,7 @@ private:
 
     detail::MergeTable table_;
     std::string name_;
+    std::shared_ptr<const PieceTokenizer> pieces_;  // of a SigLIP model; the rest is then empty
     bool ends_empty_ = false, cuts_ = false;
     std::unordered_map<std::string, std::int32_t> symbols_;
     std::vector<std::int32_t> id_of_symbol_;

@@ -8,12 +8,17 @@
 
 #include <array>
 #include <filesystem>
+#include <fstream>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace promptkd {
+
+/// Bytes of a SentencePiece model at most.
+inline constexpr std::size_t max_pieces = std::size_t{64} << 20;
 
 namespace detail {
 
@@ -81,33 +86,75 @@ inline std::string merges_of_tokenizer_json(const std::string& path) {
     return vocabulary.count("") != 0 ? text + "\n" : text;  // an empty last line is an entry too
 }
 
-/// Throws Error when an open_clip configuration names another tokenizer than CLIP's, or settings of its own.
-inline void require_clip_tokenizer_in(const std::string& path) {
+/// What a model's files say of its tokenizer.
+struct TokenizerNeed {
+    bool pieces = false;                                  ///< SigLIP's; else CLIP's
+    PieceCleaning cleaning = PieceCleaning::huggingface;  ///< of the texts of SigLIP's
+    std::string said_by;                                  ///< the file that says so
+};
+
+/// What is said where a model has a tokenizer that is not read.
+inline constexpr const char* unread_tokenizer =
+    "', which is not read; texts for it cannot be made here, class vectors in a file need none";
+
+/// Whether open_clip's name of a tokenizer is one of SigLIP's.
+inline bool names_pieces(const std::string& name) {
+    for (const char* part : {"SigLIP", "siglip", "gemma", "t5"})
+        if (name.find(part) != std::string::npos) return true;
+    return false;
+}
+
+/// Reads what an open_clip configuration says of the tokenizer. Throws Error when it is neither CLIP's nor SigLIP's, or
+/// has settings that are not followed.
+inline void read_tokenizer_need(const std::string& path, TokenizerNeed& need) {
     const nlohmann::json json = nlohmann::json::parse(read_text_file(path), nullptr, false);
     if (!json.is_object()) return;  // something else beside the weights
     const nlohmann::json model = json.contains("model_cfg") ? json["model_cfg"] : json;
     const nlohmann::json text = model.is_object() && model.contains("text_cfg") ? model["text_cfg"] : nlohmann::json();
     const std::string name = text_under(text, "hf_tokenizer_name");
-    require(name.empty() || name.rfind("openai/clip", 0) == 0, path, ": the model's tokenizer is '", name,
-            "', which is not read; texts for it cannot be made here");
+    const bool pieces = names_pieces(name);
+    require(name.empty() || name.rfind("openai/clip", 0) == 0 || pieces, path, ": the model's tokenizer is '", name,
+            unread_tokenizer);
     const bool changed = text.is_object() && text.contains("tokenizer_kwargs") && !text["tokenizer_kwargs"].empty();
-    require(!changed, path, ": the model's tokenizer has settings of its own (tokenizer_kwargs ",
+    const nlohmann::json canonical = {{"clean", "canonicalize"}};
+    require(!changed || (pieces && text["tokenizer_kwargs"] == canonical), path,
+            ": the model's tokenizer has settings of its own (tokenizer_kwargs ",
             changed ? text["tokenizer_kwargs"].dump() : "",
             "), which are not followed; texts for it cannot be made here");
+    if (pieces) need = {true, PieceCleaning::open_clip, path};
 }
 
-/// The same of a model's folder, whose weights are called `stem`, and what Hugging Face's files there say.
-inline void require_clip_tokenizer(const std::string& folder, const std::string& stem = "") {
-    const std::string config = folder + "/tokenizer_config.json";
+/// The same of Hugging Face's files in a folder.
+inline void read_huggingface_need(const std::string& folder, TokenizerNeed& need) {
+    const std::string config = folder + "/config.json", tokenizer = folder + "/tokenizer_config.json";
     if (std::filesystem::is_regular_file(config)) {
-        const std::string kind = text_under(read_tokenizer_json(config), "tokenizer_class", "CLIPTokenizer");
-        require(kind.rfind("CLIPTokenizer", 0) == 0, config, ": the model's tokenizer is a '", kind,
-                "', which is not read; texts for it cannot be made here");
+        const nlohmann::json json = nlohmann::json::parse(read_text_file(config), nullptr, false);
+        if (text_under(json, "model_type") == "siglip") need = {true, PieceCleaning::huggingface, config};
     }
-    for (const std::string& name : {std::string("open_clip_config"), stem}) {
-        const std::string path = folder + "/" + name + ".json";
-        if (!name.empty() && std::filesystem::is_regular_file(path)) require_clip_tokenizer_in(path);
+    if (!std::filesystem::is_regular_file(tokenizer)) return;
+    const std::string kind = text_under(read_tokenizer_json(tokenizer), "tokenizer_class");
+    bool pieces = false;
+    for (const char* begins : {"Siglip", "Gemma"}) pieces = pieces || kind.rfind(begins, 0) == 0;
+    require(kind.empty() || kind.rfind("CLIPTokenizer", 0) == 0 || pieces, tokenizer, ": the model's tokenizer is a '",
+            kind, unread_tokenizer);
+    if (pieces) need = {true, PieceCleaning::huggingface, tokenizer};
+}
+
+/// What the files beside the weights `model` (a file or a folder) say of its tokenizer: CLIP's where they say nothing.
+/// Throws Error when it is one that is not read.
+inline TokenizerNeed tokenizer_need(const std::string& model) {
+    TokenizerNeed need;
+    if (!std::filesystem::exists(model)) return need;
+    const bool is_folder = std::filesystem::is_directory(model);
+    const std::filesystem::path path(model);
+    const std::string beside = is_folder ? model : path.parent_path().string();
+    const std::string folder = beside.empty() ? "." : beside;
+    read_huggingface_need(folder, need);
+    for (const std::string& name : {std::string("open_clip_config"), is_folder ? "" : path.stem().string()}) {
+        const std::string file = folder + "/" + name + ".json";
+        if (!name.empty() && std::filesystem::is_regular_file(file)) read_tokenizer_need(file, need);
     }
+    return need;
 }
 
 /// Whether the file is what its name says; a JSON file may be anything.
@@ -120,40 +167,65 @@ inline bool may_be_tokenizer(const std::string& path) {
 
 }  // namespace detail
 
-/// The tokenizer's file in a folder: merges.txt, tokenizer.json or OpenAI's merges; empty where there is none.
+/// The tokenizer's file in a folder: a SentencePiece model, merges.txt, tokenizer.json or OpenAI's merges; empty where
+/// there is none.
 inline std::string find_tokenizer(const std::string& folder) {
-    for (const char* name : {"merges.txt", "tokenizer.json", "bpe_simple_vocab_16e6.txt.gz", "tokenizer/merges.txt",
-                             "tokenizer/tokenizer.json"}) {
+    for (const char* name : {"spiece.model", "tokenizer.model", "sentencepiece.model", "merges.txt", "tokenizer.json",
+                             "bpe_simple_vocab_16e6.txt.gz", "tokenizer/merges.txt", "tokenizer/tokenizer.json"}) {
         const std::string path = folder + "/" + name;
         if (detail::may_be_tokenizer(path)) return path;
     }
     return "";
 }
 
-/// Reads a tokenizer: a merges file (see Tokenizer::from_file()), Hugging Face's tokenizer.json, or a folder with one
-/// of them. Throws Error when it is none, or another model's.
-inline Tokenizer read_tokenizer(const std::string& path) {
+/// Whether `path` holds a SentencePiece model.
+inline bool holds_pieces(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    char head[8] = {};
+    file.read(head, sizeof head);
+    return detail::begins_as_pieces({head, static_cast<std::size_t>(file.gcount())});
+}
+
+/// Reads a tokenizer: a merges file (see Tokenizer::from_file()), Hugging Face's tokenizer.json, a SentencePiece model,
+/// or a folder with one of them. Throws Error when it is none, or another model's. `cleaning`: of texts in front of
+/// SentencePiece.
+inline Tokenizer read_tokenizer(const std::string& path, PieceCleaning cleaning = PieceCleaning::huggingface) {
     if (std::filesystem::is_directory(path)) {
-        detail::require_clip_tokenizer(path);
+        const detail::TokenizerNeed need = detail::tokenizer_need(path);
         const std::string file = find_tokenizer(path);
-        require(!file.empty(), path, ": this folder has no tokenizer (merges.txt, tokenizer.json)");
-        return read_tokenizer(file);
+        require(!file.empty(), path,
+                ": this folder has no tokenizer (merges.txt, tokenizer.json, spiece.model, tokenizer.model)");
+        return read_tokenizer(file, need.pieces ? need.cleaning : cleaning);
     }
+    if (holds_pieces(path))
+        return Tokenizer::from_pieces(
+            std::make_shared<const PieceTokenizer>(read_file(path, max_pieces), path, cleaning), path);
     const std::string extension = std::filesystem::path(path).extension().string();
     if (extension != ".json") return Tokenizer::from_file(path);
     return Tokenizer::from_merges(detail::merges_of_tokenizer_json(path), path);
 }
 
-/// The tokenizer of a model: `given`, else what lies beside the weights `model` (a file or a folder); empty where there
-/// is none. Throws Error when the model's files name another kind of tokenizer.
-inline std::string tokenizer_file(const std::string& given, const std::string& model) {
-    const bool folder = std::filesystem::is_directory(model);
-    const std::filesystem::path beside =
-        folder ? std::filesystem::path(model) : std::filesystem::path(model).parent_path();
-    const std::string place = beside.empty() ? "." : beside.string();
-    if (!std::filesystem::exists(model)) return given;
-    detail::require_clip_tokenizer(place, folder ? "" : std::filesystem::path(model).stem().string());
-    return given.empty() ? find_tokenizer(place) : given;
+/// The tokenizer of a model: `given`, else what lies beside the weights `model` (a file or a folder), else `otherwise`;
+/// empty where there is none. Throws Error when the model's files name another kind of tokenizer.
+inline std::string tokenizer_file(const std::string& given, const std::string& model,
+                                  const std::string& otherwise = "") {
+    if (!std::filesystem::exists(model)) return given.empty() ? otherwise : given;
+    const detail::TokenizerNeed need = detail::tokenizer_need(model);
+    const std::filesystem::path path(model);
+    const std::string beside = std::filesystem::is_directory(model) ? model : path.parent_path().string();
+    std::string file = given.empty() ? find_tokenizer(beside.empty() ? "." : beside) : given;
+    if (file.empty()) file = otherwise;
+    const bool folder = std::filesystem::is_directory(file);
+    require(!need.pieces || holds_pieces(folder ? find_tokenizer(file) : file), need.said_by,
+            ": the texts of this model need its SentencePiece model (spiece.model or tokenizer.model)",
+            file.empty() ? ", which is not beside the weights" : ", which " + file + " is not",
+            "; class vectors in a file need none");
+    return file;
+}
+
+/// The same, read.
+inline Tokenizer read_model_tokenizer(const std::string& given, const std::string& model) {
+    return read_tokenizer(tokenizer_file(given, model), detail::tokenizer_need(model).cleaning);
 }
 
 }  // namespace promptkd
