@@ -8,8 +8,16 @@ run 0 inspect "$encoders/pe_oc" --json pe.json
 for figure in '"family": "PE"' '"pooling": "attention"' '"rotation": "columns_first"' '"pool_heads": 8'; do
     check "inspect pe_oc: $figure" grep -q "$figure" pe.json
 done
+run 0 inspect "$encoders/eva02_oc" --json eva.json
+for figure in '"activation": "swiglu"' '"inner_norms": true' '"key_bias": false' '"rotation_grid": 16' '"patch_bias": true'; do
+    check "inspect eva02_oc: $figure" grep -q "$figure" eva.json
+done
+run 0 inspect "$encoders/oc_resnet" --json resnet.json
+check "inspect oc_resnet: heads of the configuration" grep -q '"pool_heads": 4' resnet.json
+run 0 inspect "$encoders/timm_clip" --resolution 48 --json resized.json
+check "inspect: positions interpolated" grep -q '"positions_interpolated_from": "4 x 4"' resized.json
 run 0 inspect "$encoders/siglip2_hf" --json siglip.json
-for figure in '"family": "SigLIP"' '"class_token": false' '"eot": "last"' '"causal": false' '"activation": "gelu_tanh"'; do
+for figure in '"logit_bias": ' '"projection": false' '"family": "SigLIP"' '"class_token": false' '"eot": "last"' '"causal": false' '"activation": "gelu_tanh"'; do
     check "inspect siglip2_hf: $figure" grep -q "$figure" siglip.json
 done
 run 0 inspect "$encoders/oc_coca" --json coca.json
@@ -64,5 +72,21 @@ run 0 distill --teacher "$assets/fashion_clip_teacher.safetensors" --student "$e
 run 0 evaluate eva_student/bundle.safetensors --data "$fashion"
 check "the bundle of a student of another kind says so" grep -q '"requires":.*tower' eva_student/bundle.safetensors
 refuse 1 'class vectors' distill --teacher "$encoders/siglip_oc" --student "$assets/fashion_clip_student.safetensors" $settings --out none
+
+# texts: a SigLIP model needs its own tokenizer, beside the weights or given; class vectors need none
+echo 'a photo of a cat.' >texts.txt
+refuse 1 'need its SentencePiece model.*class vectors in a file need none' encode --weights "$encoders/siglip2_hf" \
+    --texts texts.txt --out none.safetensors
+refuse 1 'class vectors' zero-shot --weights "$encoders/siglip_oc" --data "$fashion"
+cp -r "$encoders/siglip2_hf" beside
+cp "$data_dir/tokenizers/siglip.model" beside/spiece.model
+if "$promptkd" tokenize --vocab beside/spiece.model cat >tokens.json 2>stderr; then
+    run 0 encode --weights beside --texts texts.txt --out beside.safetensors
+    run 0 encode --weights "$encoders/siglip2_hf" --vocab beside/spiece.model --texts texts.txt --out given.safetensors
+    check "the same tokenizer, found and given" same beside.safetensors given.safetensors
+    refuse 1 'no start token' train coop --weights beside --data "$fashion" --shots 1 --epochs 1 --out prompts
+else
+    check "a build without SentencePiece says so" grep -q 'without SentencePiece' stderr
+fi
 
 finish

@@ -26,6 +26,8 @@ struct ModelInspection {
     nlohmann::json vision_description, text_description;  ///< sizes and policies of both, see describe(); null: absent
     /// what the images go through; nothing where there is no image branch, or no sizes of it
     std::optional<Preprocessing> preprocessing;
+    std::optional<double> logit_bias;  ///< what is added to all logits (SigLIP)
+    std::vector<std::string> dropped;  ///< tensors of the file that no computation reads: buffers of its library
 };
 
 /// What a file of weights holds.
@@ -49,6 +51,8 @@ namespace detail {
 inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
     ModelInspection& model = out.model.emplace();
     model.inventory = clip_inventory(map);
+    const auto dropped = map.metadata.find(dropped_tensors_key);
+    if (dropped != map.metadata.end()) model.dropped = nlohmann::json::parse(dropped->second);
     try {
         if (map.metadata.count("gelu") != 0) model.activation = gelu_of(map);
         if (schema::has_vision_transformer(map)) model.vision = vision_config(map);
@@ -56,8 +60,13 @@ inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
         if (schema::has_text_branch(map)) model.text = text_config(map);
         if (model.text) model.text_description = describe(map, *model.text);
         if (model.vision) model.preprocessing = preprocessing_of(map, model.vision->resolution());
-        if (schema::image_architecture(map) == &schema::modified_resnet)
-            model.preprocessing = preprocessing_of(map, resnet_config(map).resolution());
+        if (schema::image_architecture(map) == &schema::modified_resnet) {
+            const ResNetConfig resnet = resnet_config(map);
+            model.vision_description = describe(resnet);
+            model.preprocessing = preprocessing_of(map, resnet.resolution());
+        }
+        const std::string bias = schema::name_of(schema::model, schema::Role::logit_bias);
+        if (map.contains(bias)) model.logit_bias = map.at(bias).to<double>().at(0);
     } catch (const Error& error) {
         out.problem = error.what();
     }
@@ -67,6 +76,7 @@ inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
     constexpr std::string_view prefix = bundle_clip_prefix;
     TensorMap clip;
     clip.metadata = map.metadata;
+    clip.metadata.erase(dropped_tensors_key);  // a bundle has none
     clip.source = map.source;
     for (const auto& [name, tensor] : map.tensors)
         if (name.starts_with(prefix)) clip.tensors[name.substr(prefix.size())] = tensor;

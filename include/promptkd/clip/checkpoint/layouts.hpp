@@ -2,6 +2,9 @@
 #pragma once
 
 #include <promptkd/clip/schema/sizes.hpp>
+#include <promptkd/format/json_text.hpp>
+
+#include <nlohmann/json.hpp>
 
 #include <array>
 #include <map>
@@ -10,6 +13,9 @@
 #include <utility>
 
 namespace promptkd {
+
+/// Metadata that lists the tensors of a file that were left out when it was read: a JSON list of their names.
+inline constexpr const char* dropped_tensors_key = "dropped_tensors";
 
 namespace detail {
 
@@ -101,13 +107,17 @@ inline TensorMap to_openai(const TensorMap& in, schema::Layout layout) {
     out.metadata = in.metadata;
     out.source = in.source;
     std::map<std::string, detail::Thirds> thirds;
+    nlohmann::json dropped = nlohmann::json::array();
     for (const auto& [name, given] : in.tensors) {
         auto w = schema::parse(name, layout);
         if (!w) {
             detail::insert_once(out, name, given, layout);
             continue;
         }
-        if (w->row->presence == schema::Presence::dropped) continue;
+        if (w->row->presence == schema::Presence::dropped) {
+            dropped.push_back(name);
+            continue;
+        }
         const HostTensor tensor = detail::squeezed(given, *w->row);
         const schema::Form form = schema::cell_of(*w, layout).form;
         const int third = std::exchange(w->third, -1);
@@ -126,6 +136,8 @@ inline TensorMap to_openai(const TensorMap& in, schema::Layout layout) {
     }
     for (const auto& [name, parts] : thirds)
         detail::insert_once(out, name, detail::stack_thirds(parts, in.source), layout);
+    out.metadata.erase(dropped_tensors_key);
+    if (!dropped.empty()) out.metadata[dropped_tensors_key] = json_text(dropped);
     return out;
 }
 

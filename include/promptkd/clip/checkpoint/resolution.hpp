@@ -10,6 +10,13 @@
 #include <string>
 #include <vector>
 
+namespace promptkd {
+
+/// Metadata of a model whose positions were interpolated: "14 x 14", the grid that they stood for.
+inline constexpr const char* positions_from_key = "positions_interpolated_from";
+
+}  // namespace promptkd
+
 namespace promptkd::detail {
 
 /// Pixels a side of an image that no whole number of patches covers; metadata of the tower's description.
@@ -39,9 +46,11 @@ inline void interpolate_positions(TensorMap& map, schema::Layout layout, Index r
     require(resolution >= c.patch, map.source, ": a resolution of ", resolution, " pixels is less than a patch of ",
             c.patch);
     const std::string name = schema::name_of(*schema::find(schema::vision_transformer, schema::Role::positions));
-    if (resolution / c.patch != c.grid)
+    if (resolution / c.patch != c.grid) {
+        map.metadata[positions_from_key] = concat(c.grid, " x ", c.grid);
         map.tensors[name] = resize_positions(map.at(name), c.positions() - c.cells(), resolution / c.patch,
                                              position_filter(map, layout));
+    }
     map.metadata.erase(odd_image_size_key);
     if (resolution % c.patch != 0) map.metadata[odd_image_size_key] = std::to_string(resolution);
 }
