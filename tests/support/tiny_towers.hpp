@@ -9,9 +9,9 @@
 namespace promptkd::test {
 
 /// Image towers of other kinds than CLIP's, by name; each made of tiny_clip's.
-inline const std::vector<std::string> tower_kinds = {"mean",   "mean of norms", "layer scale", "post-norm",
-                                                     "swiglu", "rotation",      "pe",          "siglip",
-                                                     "coca",   "stem",          "wide coca"};
+inline const std::vector<std::string> tower_kinds = {
+    "mean", "mean of norms", "no class token", "bare", "layer scale", "post-norm", "swiglu", "rotation",
+    "pe",   "siglip",        "coca",           "stem", "wide coca"};
 
 /// Tensors of random values in a model.
 struct TowerMaker {
@@ -91,6 +91,21 @@ struct TowerMaker {
         map.metadata["vision_epsilon"] = "1e-06";
         map.metadata["vision_image_size"] = "9";
     }
+    /// A mean of the patches without a class token beside them, as SigLIP's.
+    void without_class_token() {
+        map.tensors.erase("visual.class_embedding");
+        add("visual.positional_embedding", {4, 12}, 0.5);
+        map.metadata["vision_without"] = "class_token";
+        map.metadata["vision_pool"] = "mean";
+        map.metadata["vision_pool_norm"] = "before";
+    }
+    /// The class token itself, without norms and projection around the blocks.
+    void bare() {
+        for (const char* name :
+             {"visual.ln_pre.weight", "visual.ln_pre.bias", "visual.ln_post.weight", "visual.ln_post.bias"})
+            map.tensors.erase(name);
+        map.metadata["vision_without"] = "first_norm last_norm";
+    }
     void stem() {
         map.tensors.erase("visual.conv1.weight");
         for (const char* p : {"visual.stem.0.", "visual.stem.1."}) {
@@ -120,6 +135,8 @@ inline TensorMap tiny_tower(const std::string& kind) {
             maker.add(block + "ls_1.gamma", {12}, 0.5, 0.5);
             maker.add(block + "ls_2.gamma", {12}, 0.5, 0.5);
         });
+    if (kind == "no class token") maker.without_class_token();
+    if (kind == "bare") maker.bare();
     if (kind == "post-norm") about["vision_norms"] = "after";
     if (kind == "swiglu") maker.swiglu();
     if (kind == "rotation" || kind == "swiglu") {

@@ -128,16 +128,14 @@ public:
     /// Its blocks, for policies of their weights (clip/lora.hpp).
     Transformer<D>& transformer() { return transformer_; }
 
-    /// Throws Error unless all weights can be trained: those of a tower with a class token, a patch embedding of one
-    /// product, a norm behind the pooling, and without LayerScale.
+    /// Throws Error unless all weights can be trained: not those of a pooling by attention and of a convolutional stem,
+    /// which are computed with in another form than they are stored in.
     void require_trainable() const {
-        const char* part = !config_.reads_one_token()               ? "pooling of all tokens"
-                           : !config_.class_position                ? "class token without a position"
-                           : config_.stem                           ? "convolutional stem"
-                           : config_.pool_norm == NormPlace::before ? "norm in front of the pooling"
-                           : !config_.last_norm                     ? "lack of a last norm"
-                           : transformer_.blocks.front().scale_1.values || transformer_.blocks.front().scale_2.values
-                               ? "LayerScale"
+        const char* part = config_.pooling == Pooling::attention ? "pooling by attention"
+                           : config_.stem                        ? "convolutional stem"
+                           : !config_.class_position             ? "class token without a position"
+                           : config_.reads_one_token() && config_.pool_norm == NormPlace::before
+                               ? "norm in front of the class token"
                                : nullptr;
         require(!part, "full fine-tuning does not know this image tower's ", part ? part : "",
                 "; train its prompts and projector");
@@ -195,7 +193,8 @@ private:
         const Index cells = t.images.rows * grid.cells();
         const Matrix<A> d_patches = scratch<A>(w, cells, config_.width);
         const Matrix<T> d_positions{positions_.gradient, config_.positions(), config_.width};
-        disassemble_token_gradients(w.device, dx, class_embedding_.gradient, d_positions, d_patches);
+        disassemble_token_gradients(w.device, dx, class_embedding_.gradient, d_positions, d_patches,
+                                    config_.class_tokens());
         const Matrix<A> patches = scratch<A>(w, cells, grid.patch_values());
         extract_patches(w.device, t.images, grid, patches);
         add_linear_gradients(w, patch_embedding_, patches, d_patches);

@@ -103,8 +103,10 @@ private:
                              Matrix<A> d_pooled) const {
         if (!config_.projection) return copy(w.device, d_out, d_pooled);
         if (projection_.needs_input()) {  // its input again, in the memory of its gradient
-            require(after_.weight != nullptr, "the projection of an image tower is trained behind its last norm alone");
-            layer_norm_forward(w.device, t.pooled, after_, d_pooled);
+            if (after_.weight)
+                layer_norm_forward(w.device, t.pooled, after_, d_pooled);
+            else
+                copy(w.device, t.pooled, d_pooled);
             add_linear_gradients(w, projection_, d_pooled, d_out);
         }
         linear_backward(w, projection_, d_out, d_pooled);

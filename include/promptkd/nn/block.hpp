@@ -7,10 +7,10 @@
 
 namespace promptkd {
 
-/// What the backward pass of a branch with its norm behind it needs.
+/// What the backward pass of a branch's end needs, with a norm behind it or a γ that is trained.
 template <Device D>
 struct BranchTape {
-    Matrix<typename D::Activation> f;          ///< in front of the norm
+    Matrix<typename D::Activation> f;          ///< what the branch wrote
     RowMoments<typename D::Scalar> moments{};  ///< of the norm
 };
 
@@ -47,7 +47,7 @@ struct Block {
     Norm<T> ln_1, ln_2;                   ///< of attention and of the MLP
     SelfAttention<D> attention;           ///< the first branch
     Mlp<D> mlp;                           ///< the second branch
-    WeightVector<T> scale_1, scale_2;     ///< γ (d) of the branches, frozen; without values: 1
+    WeightVector<T> scale_1, scale_2;     ///< γ (d) of the branches; without values: 1
     NormPlace norms = NormPlace::before;  ///< where ln_1 and ln_2 stand
 
     /// d.
@@ -81,7 +81,7 @@ struct Block {
             mlp.forward(w, norms == NormPlace::before ? Matrix<const A>(o) : Matrix<const A>(t.x_mid), t.mlp, kept, out,
                         residual);
         };
-        join(w, BranchEnd{ln_2, scale_2.values}, t.behind_2, t.x_mid, y, run);
+        join(w, BranchEnd{ln_2, scale_2}, t.behind_2, t.x_mid, y, run);
     }
 
     /// dx (rows, d) from dy (queries, d), and the gradients of the weights that are trained. dx may be dy when there is
@@ -94,7 +94,7 @@ struct Block {
         const WorkspaceScope scope(w);
         const Matrix<A> d_mid = shape.selection ? scratch<A>(w, queries, d) : dx;
         mlp_backward(w, t, dy, d_mid);
-        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_1, scale_1.values}, t.behind_1, d_mid);
+        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_1, scale_1}, t.behind_1, d_mid);
         const Matrix<A> d_in = scratch<A>(w, rows, d);
         const auto input = [&](Matrix<A> to) { write_input(w, ln_1, t.x, to); };
         attention.backward(w, t.attention, d_out, input, d_in);
@@ -110,7 +110,7 @@ private:
     /// How a branch joins the residual stream.
     struct BranchEnd {
         const Norm<T>& norm;
-        const T* scale;
+        const WeightVector<T>& scale;
     };
 
     void allocate_kept(const Workspace<D>& w, BlockTape<D>& t) const {
@@ -120,9 +120,15 @@ private:
         t.x_mid = keep<A>(w, queries, width());
         if (norms == NormPlace::before) t.moments_2 = keep_moments<T>(w, queries);
         mlp.allocate(w, Keep::yes, queries, t.mlp);
-        if (norms == NormPlace::before) return;
-        for (BranchTape<D>* behind : {&t.behind_1, &t.behind_2})
-            *behind = BranchTape<D>{keep<A>(w, queries, width()), keep_moments<T>(w, queries)};
+        keep_branch(w, queries, scale_1, t.behind_1);
+        keep_branch(w, queries, scale_2, t.behind_2);
+    }
+
+    /// What a branch wrote, where its end needs it again: a norm behind it, or the gradient of γ.
+    void keep_branch(const Workspace<D>& w, Index queries, const WeightVector<T>& scale, BranchTape<D>& t) const {
+        const bool behind = norms == NormPlace::after;
+        if (behind || scale.gradient) t.f = keep<A>(w, queries, width());
+        if (behind) t.moments = keep_moments<T>(w, queries);
     }
 
     /// o = attention(ln_1(x)), or attention(x), before the output projection.
@@ -147,7 +153,7 @@ private:
         const auto run = [&](Matrix<A> out, Matrix<const A> added) {
             linear_forward(w, attention.out_proj, o, out, added);
         };
-        join(w, BranchEnd{ln_1, scale_1.values}, t.behind_1, residual, t.x_mid, run);
+        join(w, BranchEnd{ln_1, scale_1}, t.behind_1, residual, t.x_mid, run);
         if (norms == NormPlace::before) layer_norm_forward(w.device, t.x_mid, ln_2, o, t.moments_2);
     }
 
@@ -156,11 +162,11 @@ private:
     template <class Run>
     void join(const Workspace<D>& w, const BranchEnd& end, const BranchTape<D>& t, Matrix<const A> x, Matrix<A> y,
               const Run& run) const {
-        if (norms == NormPlace::before && !end.scale) return run(y, x);
+        if (norms == NormPlace::before && !end.scale.values) return run(y, x);
         const WorkspaceScope scope(w);
         const Matrix<A> f = t.f.data ? t.f : scratch<A>(w, y.rows, y.columns);
         run(f, Matrix<const A>());
-        if (norms == NormPlace::before) return add_scaled_columns(w.device, f, end.scale, x, y);
+        if (norms == NormPlace::before) return add_scaled_columns(w.device, f, end.scale.values, x, y);
         const Matrix<A> norm = scratch<A>(w, y.rows, y.columns);
         layer_norm_forward(w.device, f, end.norm, norm, t.moments);
         if (x.data != y.data) copy(w.device, x, y);
@@ -170,10 +176,11 @@ private:
     /// The gradient of what a branch's run() wrote, from dy: dy itself where the branch is plain.
     Matrix<const A> into_branch(const Workspace<D>& w, const BranchEnd& end, const BranchTape<D>& t,
                                 Matrix<const A> dy) const {
-        if (norms == NormPlace::before && !end.scale) return dy;
+        if (norms == NormPlace::before && !end.scale.values) return dy;
         const Matrix<A> d_f = scratch<A>(w, dy.rows, dy.columns);
         if (norms == NormPlace::before) {
-            scale_columns(w.device, dy, end.scale, d_f);
+            if (end.scale.gradient) add_scale_gradients(w.device, t.f, dy, end.scale.gradient);
+            scale_columns(w.device, dy, end.scale.values, d_f);
             return d_f;
         }
         const LayerNormTape<A, T> norm{t.f, t.moments};
@@ -202,7 +209,7 @@ private:
     /// d_mid = dy + the gradient through the MLP. d_mid may be dy.
     void mlp_backward(const Workspace<D>& w, const BlockTape<D>& t, Matrix<const A> dy, Matrix<A> d_mid) const {
         const WorkspaceScope scope(w);
-        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_2, scale_2.values}, t.behind_2, dy);
+        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_2, scale_2}, t.behind_2, dy);
         const Matrix<A> d_in = scratch<A>(w, dy.rows, dy.columns);
         const auto input = [&](Matrix<A> to) { write_input(w, ln_2, t.x_mid, to); };
         mlp.backward(w, t.mlp, d_out, input, d_in);

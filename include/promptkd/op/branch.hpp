@@ -40,6 +40,19 @@ struct ScaleColumns {
     }
 };
 
+template <class T, class A>
+struct AddScaleGradients {
+    const A *f, *dy;
+    T* d_scale;
+    Index rows, d;
+    template <class Lane>
+    PROMPTKD_HD void operator()(const Lane& lane) const {
+        typename Lane::Value total = lane.load(d_scale);
+        for (Index i = 0; i < rows; ++i) total = total + lane.load(f + i * d) * lane.load(dy + i * d);
+        lane.store(d_scale, total);
+    }
+};
+
 template <class A>
 struct AddMatrices {
     const A* x;
@@ -69,6 +82,16 @@ void scale_columns(D& device, ConstMatrix<A> x, const typename D::Scalar* scale,
     require_contiguous(x, y.rows, y.columns, "gradient of LayerScale: x");
     require_contiguous(y, y.rows, y.columns, "gradient of LayerScale: y");
     device.rows(y.rows, 2 * y.columns, detail::ScaleColumns<typename D::Scalar, A>{x.data, scale, y.data, y.columns});
+}
+
+/// d_scale[j] += Σ_i f[i, j]·dy[i, j]: the gradient of γ from the branch f and from dy (rows, d).
+template <Device D, class A>
+void add_scale_gradients(D& device, ConstMatrix<A> f, Matrix<A> dy, typename D::Scalar* d_scale) {
+    using T = typename D::Scalar;
+    require_contiguous(f, dy.rows, dy.columns, "gradient of LayerScale: the branch");
+    require_contiguous(dy, dy.rows, dy.columns, "gradient of LayerScale: dy");
+    device.map(dy.columns,
+               detail::AddScaleGradients<T, std::remove_const_t<A>>{f.data, dy.data, d_scale, dy.rows, dy.columns});
 }
 
 /// y += x, matrices of one shape.

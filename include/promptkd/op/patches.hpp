@@ -86,7 +86,7 @@ struct CollectTokens {
             const A* row = dx + (b * tokens + t) * d;
             team.each(
                 d, [=](const auto& lane) { lane.store(position, lane.value(lane.load(position) + lane.load(row))); });
-            if (t == 0)
+            if (t == 0 && first)
                 team.each(d,
                           [=](const auto& lane) { lane.store(first, lane.value(lane.load(first) + lane.load(row))); });
         }
@@ -97,11 +97,11 @@ template <class A>
 struct CopyPatchRows {
     const A* dx;
     A* d_patches;
-    Index cells, tokens, d;
+    Index cells, tokens, class_tokens, d;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
         const Division cell = divide(row, cells);
-        const A* from = dx + (cell.quotient * tokens + 1 + cell.remainder) * d;
+        const A* from = dx + (cell.quotient * tokens + class_tokens + cell.remainder) * d;
         A* to = d_patches + row * d;
         team.each(d, [=](const auto& lane) { lane.store(to, lane.load(from)); });
     }
@@ -148,19 +148,22 @@ void assemble_tokens(D& device, ConstMatrix<A> patches, Index cells, const Token
                                              x.data, cells, prompts.rows, x.columns, class_tokens, class_positions});
 }
 
-/// The gradients behind assemble_tokens, from dx (batch·(1 + cells + n), d): adds to d_class (d) and d_positions
-/// (1 + cells, d), and writes d_patches (batch·cells, d), the gradient of the embedded patches.
+/// The gradients behind assemble_tokens, from dx (batch·(c + cells + n), d), c = 1 or 0 `class_tokens`: adds to d_class
+/// (d; null without one) and d_positions (c + cells, d), and writes d_patches (batch·cells, d), the gradient of the
+/// embedded patches.
 template <Device D, class A>
 void disassemble_token_gradients(D& device, ConstMatrix<A> dx, typename D::Scalar* d_class,
-                                 Matrix<typename D::Scalar> d_positions, Matrix<A> d_patches) {
+                                 Matrix<typename D::Scalar> d_positions, Matrix<A> d_patches, Index class_tokens = 1) {
     using T = typename D::Scalar;
-    const Index cells = d_positions.rows - 1, batch = d_patches.rows / cells, tokens = dx.rows / batch, d = dx.columns;
+    const Index cells = d_positions.rows - class_tokens, batch = d_patches.rows / cells, tokens = dx.rows / batch,
+                d = dx.columns;
     require_contiguous(dx, batch * tokens, d_positions.columns, "gradients of tokens: dx");
-    require_contiguous(d_positions, cells + 1, d, "gradients of tokens: d_positions");
+    require_contiguous(d_positions, cells + class_tokens, d, "gradients of tokens: d_positions");
     require_contiguous(d_patches, batch * cells, d, "gradients of tokens: d_patches");
-    device.rows(1 + cells, batch * d,
-                detail::CollectTokens<T, A>{dx.data, d_class, d_positions.data, batch, tokens, d});
-    device.rows(batch * cells, d, detail::CopyPatchRows<A>{dx.data, d_patches.data, cells, tokens, d});
+    device.rows(
+        class_tokens + cells, batch * d,
+        detail::CollectTokens<T, A>{dx.data, class_tokens > 0 ? d_class : nullptr, d_positions.data, batch, tokens, d});
+    device.rows(batch * cells, d, detail::CopyPatchRows<A>{dx.data, d_patches.data, cells, tokens, class_tokens, d});
 }
 
 }  // namespace promptkd
