@@ -4,6 +4,7 @@
 
     python3 bench/torch_gpu.py --task promptkd --batch 64 --dtype bf16 --mode compiled --repeat 30
     python3 bench/torch_gpu.py --task promptkd --batch 64 --dtype bf16 --mode eager --serve
+    python3 bench/torch_gpu.py --task encode_image --model ViT-H/14 --device cpu --threads 2
     python3 bench/torch_gpu.py --device cpu --self-test
 
 As PyTorch's best user would write it: frozen weights in 16 bits without autocast (what is trained stays in 32), attention
@@ -16,6 +17,7 @@ bench/step --serve does.
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -29,6 +31,7 @@ SIZES = {
     "ViT-B/32": (512, 224, 32, (768, 12, 12), (512, 12, 8)),
     "ViT-B/16": (512, 224, 16, (768, 12, 12), (512, 12, 8)),
     "ViT-L/14": (768, 224, 14, (1024, 24, 16), (768, 12, 12)),
+    "ViT-H/14": (1024, 224, 14, (1280, 32, 16), (1024, 24, 16)),
     "tiny": (64, 32, 8, (128, 4, 2), (128, 3, 2)),
 }
 VOCABULARY, CONTEXT = 49408, 77
@@ -270,7 +273,8 @@ def reset_memory(options):
 def facts(options):
     """Peak memory: that of all tensors; recorded graphs keep theirs as reserved memory."""
     if options.device != "cuda":
-        return {"torch": torch.__version__, "device": "cpu"}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        return {"peak_rss_mb": peak, "torch": torch.__version__, "device": "cpu"}
     peak = torch.cuda.max_memory_allocated if options.mode == "eager" else torch.cuda.max_memory_reserved
     return {"peak_gpu_mb": peak() >> 20, "torch": torch.__version__, "device": torch.cuda.get_device_name()}
 
@@ -418,6 +422,7 @@ def parse_options():
     for name, default in (("batch", 8), ("classes", 100), ("depth", 9), ("ctx", 4), ("repeat", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--threads", type=int, default=2, help="with --device cpu")
     parser.add_argument("--mode", default="eager", choices=["eager", "compiled"])
     parser.add_argument("--compile-mode", default="max-autotune", help="the mode of torch.compile")
     parser.add_argument("--full-text", action="store_true", help="all 77 tokens of every text, as the published code has them")
@@ -434,6 +439,8 @@ def parse_options():
 def main():
     options = parse_options()
     torch.manual_seed(0)
+    if options.device == "cpu":
+        torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("highest" if options.dtype == "fp32" else "high")
     torch.backends.cudnn.allow_tf32 = options.dtype != "fp32"
     torch.backends.cudnn.benchmark = True
@@ -442,7 +449,8 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # compilers print to standard output, too
     step = TASKS[options.task](options)
-    measure(options, step, 1, untimed=5)  # compiles, and records graphs at the second or third call
+    if options.device == "cuda":
+        measure(options, step, 1, untimed=5)  # compiles, and records graphs at the second or third call
     reset_memory(options)
     if options.serve:
         return serve(options, step, answers)

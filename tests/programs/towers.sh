@@ -73,6 +73,13 @@ run 0 evaluate eva_student/bundle.safetensors --data "$fashion"
 check "the bundle of a student of another kind says so" grep -q '"requires":.*tower' eva_student/bundle.safetensors
 refuse 1 'class vectors' distill --teacher "$encoders/siglip_oc" --student "$assets/fashion_clip_student.safetensors" $settings --out none
 
+# all weights of a student of another kind, where they are computed with as they are stored
+run 0 distill --teacher "$assets/fashion_clip_teacher.safetensors" --student "$encoders/oc_layerscale" --train full \
+    --lr 0.0005 $settings --out full
+run 0 evaluate full/bundle.safetensors --data "$fashion"
+refuse 1 'full fine-tuning does not know .* pooling by attention' distill --student "$encoders/pe_oc" --train full \
+    --teacher "$assets/fashion_clip_teacher.safetensors" $settings --out none
+
 # texts: a SigLIP model needs its own tokenizer, beside the weights or given; class vectors need none
 echo 'a photo of a cat.' >texts.txt
 refuse 1 'need its SentencePiece model.*class vectors in a file need none' encode --weights "$encoders/siglip2_hf" \
