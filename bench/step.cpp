@@ -126,7 +126,8 @@ Timings large_product(D& device, const StepOptions& o) {
 template <class D>
 Timings encode_image(D& device, const StepOptions& o) {
     using T = typename D::Scalar;
-    const ClipModel<D> model = random_clip(device, o.model, false, WeightStorage::packed);
+    const WeightStorage storage = o.in_place ? WeightStorage::native : WeightStorage::packed;
+    const ClipModel<D> model = random_clip(device, o.model, false, storage);
     FrozenImageTower<D> tower(device, model, nullptr, o.batch);
     Buffer<D, T> images(device, random_values<T>(o.batch * 3 * tower.resolution() * tower.resolution()));
     return timed(device, o, [&] {
@@ -315,6 +316,8 @@ int run(int argc, char** argv) {
     add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop", "product"});
     bool profile = false;
     app.add_flag("--graph", options.graph, "on the GPU, promptkd: record the step and repeat it with one call");
+    app.add_flag("--in-place", options.in_place,
+                 "encode_image: weights where they lie in the mapped file, not rearranged for the product");
     app.add_flag("--profile", profile, "print time and rate of every kind of operation to standard error");
     CLI11_PARSE(app, argc, argv);
     run_step(options, profile);

@@ -22,21 +22,23 @@ struct ModelSize {
     Index embedding, resolution, patch;
     Index vision_width, vision_layers, vision_heads;
     Index text_width, text_layers, text_heads;
+    Index vision_mlp = 0;  ///< 0: four times the width
 };
 
 /// The sizes of `name`; throws Error for an unknown name. Source: the CLIP paper, table 20;
-/// open_clip's ViT-H-14; and a small one for tests.
+/// open_clip's ViT-H-14 and ViT-bigG-14; and a small one for tests.
 inline ModelSize model_size(const std::string& name) {
     static const ModelSize models[] = {
         {"ViT-B/32", 512, 224, 32, 768, 12, 12, 512, 12, 8},
         {"ViT-B/16", 512, 224, 16, 768, 12, 12, 512, 12, 8},
         {"ViT-L/14", 768, 224, 14, 1024, 24, 16, 768, 12, 12},
         {"ViT-H/14", 1024, 224, 14, 1280, 32, 16, 1024, 24, 16},
+        {"ViT-bigG/14", 1280, 224, 14, 1664, 48, 16, 1280, 32, 20, 8192},
         {"tiny", 64, 32, 8, 128, 4, 2, 128, 3, 2},
     };
     for (const ModelSize& model : models)
         if (name == model.name) return model;
-    fail("unknown model '", name, "': expected ViT-B/32, ViT-B/16, ViT-L/14, ViT-H/14 or tiny");
+    fail("unknown model '", name, "': expected ViT-B/32, ViT-B/16, ViT-L/14, ViT-H/14, ViT-bigG/14 or tiny");
 }
 
 /// Options of a whole-step benchmark, with the defaults of the PyTorch script.
@@ -48,6 +50,7 @@ struct StepOptions {
     std::string dtype = "fp32";
     std::string attention = "composed";
     bool published = false, stored = false, int8_teacher = false;
+    bool in_place = false;
     bool graph = false;
     bool serve = false;
 };
@@ -69,7 +72,8 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
                                                                            : "expected a positive number";
     };
     app.add_option("--task", options.task, "what to time")->required()->check(one_of(tasks));
-    app.add_option("--model", options.model, "ViT-B/32, ViT-B/16, ViT-L/14, ViT-H/14 or tiny")->capture_default_str();
+    app.add_option("--model", options.model, "ViT-B/32, ViT-B/16, ViT-L/14, ViT-H/14, ViT-bigG/14 or tiny")
+        ->capture_default_str();
     app.add_option("--teacher", options.teacher, "the teacher's model")->capture_default_str();
     app.add_option("--batch", options.batch, "images a step")->check(positive)->capture_default_str();
     app.add_option("--classes", options.classes, "class names")->check(positive)->capture_default_str();

@@ -28,7 +28,7 @@ public:
         add("visual.positional_embedding", {grid * grid + 1, d});
         add("visual.proj", {d, size.embedding});
         for (const char* norm : {"visual.ln_pre", "visual.ln_post"}) add_norm(norm, d);
-        add_blocks("visual.transformer.", size.vision_layers, d);
+        add_blocks("visual.transformer.", size.vision_layers, d, size.vision_mlp > 0 ? size.vision_mlp : 4 * d);
         map_.metadata["vision_heads"] = std::to_string(size.vision_heads);
         map_.tensors["logit_scale"] = make_tensor(std::vector<float>{4.6052f}, {});
         if (!with_text) return;
@@ -36,7 +36,7 @@ public:
         add("positional_embedding", {context, size.text_width});
         add("text_projection", {size.text_width, size.embedding});
         add_norm("ln_final", size.text_width);
-        add_blocks("transformer.", size.text_layers, size.text_width);
+        add_blocks("transformer.", size.text_layers, size.text_width, 4 * size.text_width);
         map_.metadata["text_heads"] = std::to_string(size.text_heads);
     }
 
@@ -60,15 +60,15 @@ private:
         add(prefix + "weight", {out, in});
         add(prefix + "bias", {out});
     }
-    void add_blocks(const std::string& prefix, Index layers, Index d) {
+    void add_blocks(const std::string& prefix, Index layers, Index d, Index mlp) {
         for (Index i = 0; i < layers; ++i) {
             const std::string p = prefix + "resblocks." + std::to_string(i) + ".";
             add_norm(p + "ln_1", d);
             add_norm(p + "ln_2", d);
             add_linear(p + "attn.in_proj_", 3 * d, d);
             add_linear(p + "attn.out_proj.", d, d);
-            add_linear(p + "mlp.c_fc.", 4 * d, d);
-            add_linear(p + "mlp.c_proj.", d, 4 * d);
+            add_linear(p + "mlp.c_fc.", mlp, d);
+            add_linear(p + "mlp.c_proj.", d, mlp);
         }
     }
 

@@ -91,7 +91,7 @@ if "$promptkd" tokenize --vocab beside/spiece.model cat >tokens.json 2>stderr; t
     run 0 encode --weights beside --texts texts.txt --out beside.safetensors
     run 0 encode --weights "$encoders/siglip2_hf" --vocab beside/spiece.model --texts texts.txt --out given.safetensors
     check "the same tokenizer, found and given" same beside.safetensors given.safetensors
-    refuse 1 'no start token' train coop --weights beside --data "$fashion" --shots 1 --epochs 1 --out prompts
+    refuse 1 'no start token' train coop --truncate --weights beside --data "$fashion" --shots 1 --epochs 1 --out prompts
 else
     check "a build without SentencePiece says so" grep -q 'without SentencePiece' stderr
 fi
