@@ -43,7 +43,7 @@ nlohmann::json to_json(const ModelInspection& model) {
                                                             : "gelu_tanh";
     if (!model.vision_description.is_null()) json["vision"] = model.vision_description;
     if (!model.text_description.is_null()) json["text"] = model.text_description;
-    if (model.logit_bias) json["logit_bias"] = *model.logit_bias;
+    if (model.logit_bias) json["bias_of_logits"] = *model.logit_bias;
     if (!model.dropped.empty()) json["not_used"] = model.dropped;
     if (model.preprocessing) json["preprocessing"] = promptkd::to_json(*model.preprocessing);
     return json;

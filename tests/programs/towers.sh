@@ -17,7 +17,7 @@ check "inspect oc_resnet: heads of the configuration" grep -q '"pool_heads": 4' 
 run 0 inspect "$encoders/timm_clip" --resolution 48 --json resized.json
 check "inspect: positions interpolated" grep -q '"positions_interpolated_from": "4 x 4"' resized.json
 run 0 inspect "$encoders/siglip2_hf" --json siglip.json
-for figure in '"logit_bias": ' '"projection": false' '"family": "SigLIP"' '"class_token": false' '"eot": "last"' '"causal": false' '"activation": "gelu_tanh"'; do
+for figure in '"bias_of_logits": ' '"projection": false' '"family": "SigLIP"' '"class_token": false' '"eot": "last"' '"causal": false' '"activation": "gelu_tanh"'; do
     check "inspect siglip2_hf: $figure" grep -q "$figure" siglip.json
 done
 run 0 inspect "$encoders/oc_coca" --json coca.json
