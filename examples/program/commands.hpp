@@ -24,5 +24,6 @@ void add_tokenize(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_reproduce(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
 
 }  // namespace promptkd::cli

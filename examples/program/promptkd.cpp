@@ -81,7 +81,7 @@ void add_commands(CLI::App& app, promptkd::cli::Action& action) {
                            &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits,
                            &promptkd::cli::add_reproduce, &promptkd::cli::add_evaluate, &promptkd::cli::add_classify,
                            &promptkd::cli::add_bundle, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize,
-                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert})
+                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert, &promptkd::cli::add_export})
         add(app, action);
 }
 

@@ -21,12 +21,12 @@ function allowed(kind, path,   f, b) {
     f = folder(path); b = base(path)
     if (kind == "Eigen") return path == "promptkd/core/eigen.hpp" || path ~ /^promptkd\/device\/cpu/
     if (kind == "CUDA") return path ~ /^promptkd\/device\/cuda/
-    if (kind == "io") return f ~ /^(format|text|clip|data|train|distill|evaluate|experiment)$/
+    if (kind == "io") return f ~ /^(format|text|clip|data|train|distill|evaluate|deploy|experiment)$/
     if (kind in home) return path == home[kind]
     return 0  # tests and programs only
 }
 BEGIN {
-    n = split("core format device op nn loss optim text image clip data train learner distill evaluate experiment", order, " ")
+    n = split("core format device op nn loss optim text image clip data train learner distill evaluate deploy experiment", order, " ")
     for (i = 1; i <= n; ++i) rank[order[i]] = i
     # Libraries that one header wraps.
     home["MPI"] = "promptkd/device/parallel/mpi.hpp"
