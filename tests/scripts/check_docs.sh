@@ -26,7 +26,7 @@ names() {
         gsub(/^[(<"\047]+|[)>"\047,;:.…]+$/, "", word)
         if (word ~ /^promptkd\/.*\.hpp$/) { print FNR, "header", word; return }
         if (word !~ /^[A-Za-z0-9_.\/-]+$/ || word ~ /^(\/|build\/|-)/ || word ~ /\.\.$/) return
-        if (word ~ /^(bench|cmake|examples|include|tests)\// || word ~ /^(core|format|device|op|nn|loss|optim|text|image|clip|data|train|learner|distill|evaluate|experiment)\// ||
+        if (word ~ /^(bench|cmake|examples|include|tests)\// || word ~ /^(core|format|device|op|nn|loss|optim|text|image|clip|data|train|learner|distill|evaluate|deploy|experiment)\// ||
             word ~ /\.(hpp|cpp|cu|cmake|sh|py)$/) print FNR, "path", word
     }
     /^```/ { code = !code; next }

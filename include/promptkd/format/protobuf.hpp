@@ -40,6 +40,12 @@ public:
         return *this;
     }
 
+    /// Bytes as they are: what a header() announced.
+    ProtobufMessage& raw(std::string_view bytes) {
+        bytes_ += bytes;
+        return *this;
+    }
+
     /// What was written.
     const std::string& bytes() const { return bytes_; }
 
