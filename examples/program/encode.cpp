@@ -3,9 +3,9 @@
 #include "commands.hpp"
 #include "progress.hpp"
 
+#include <promptkd/data/class_names_file.hpp>
 #include <promptkd/experiment/encoding.hpp>
 #include <promptkd/format/xtensor.hpp>
-#include <promptkd/text/class_names.hpp>
 
 #include <filesystem>
 #include <system_error>
@@ -26,7 +26,7 @@ struct Encode {
         spec.data = common.data;
         spec.storage = common.storage();
         if (!texts.empty()) {
-            spec.texts = read_class_names(texts);
+            spec.texts = read_text_lines(texts);
             spec.vocabulary = vocabulary_path(common, common.weights);
         }
         require_writable(common.out);

@@ -100,6 +100,10 @@ inline void add_image_input(CLI::App& app, ImageInputOptions& o, const std::stri
         ->check(CLI::IsMember({"shortest", "longest", "squash", "none"}));
     add("resize-to", o.resize_to, "pixels of the side that is resized, before the crop")->check(whole_from(1));
     add("image-fill", o.fill, "0 to 255: colour of what longest leaves empty")->check(whole_from(0, 255));
+    add("convert-rgb", o.convert_rgb,
+        "when pictures become RGB: first (opacity is dropped), over_white (then what is transparent is white), last "
+        "(after the resize, as open_clip)")
+        ->check(CLI::IsMember({"first", "over_white", "last"}));
     add("resolution", o.resolution, "pixels a side; the positions of a vision transformer are interpolated")
         ->check(whole_from(1));
     add("preprocessing", o.file,

@@ -19,6 +19,9 @@ struct TextFlags {
     std::string set, descriptions;
     bool truncate = false;
 
+    /// Whether anything is said of them.
+    bool given() const { return !patterns.empty() || !set.empty() || !descriptions.empty(); }
+
     /// Completes what a specification says of its texts. Of a single prompt `config` gets the text.
     void apply(const std::string& data, std::string& pattern, TextOptions& text, nlohmann::json& config) const {
         text.descriptions = descriptions;
@@ -37,10 +40,7 @@ struct TextFlags {
 private:
     /// The texts of a file, or of a published set: that of the data set for "published".
     std::vector<std::string> template_set(const std::string& data) const {
-        if (std::filesystem::is_regular_file(set)) {
-            const std::string text = read_file(set);
-            return detail::name_lines(detail::without_mark(text), set);
-        }
+        if (std::filesystem::is_regular_file(set)) return read_text_lines(set);
         const TemplateSet* found = find_template_set(set == "published" ? parse_data_spec(data).name : set);
         if (found) return found->templates;
         std::string known;

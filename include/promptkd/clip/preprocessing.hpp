@@ -36,6 +36,7 @@ inline nlohmann::json to_json(const Preprocessing& p) {
                            {"rescale", p.rescale},
                            {"mean", p.normalization.mean},
                            {"std", p.normalization.deviation}};
+    if (p.colours != ColourConversion::first) json["convert_rgb"] = name_of(p.colours);
     if (p.height > 0) json["height"] = p.height;
     if (p.width > 0) json["width"] = p.width;
     if (p.size > 0) json["size"] = p.size;
@@ -56,6 +57,7 @@ inline Preprocessing preprocessing_from_json(const nlohmann::json& json, const s
     if (rounding != "half_to_even" && rounding != "floor") fields.wrong("crop_rounding", "half_to_even or floor");
     p.rounding = rounding == "floor" ? CropRounding::floor : CropRounding::half_to_even;
     p.fill = fields.byte("fill", 0);
+    p.colours = parse_colour_conversion(fields.text("convert_rgb", "first"));
     p.rescale = fields.number("rescale", p.rescale);
     p.normalization.mean = fields.channels("mean", p.normalization.mean);
     p.normalization.deviation = fields.channels("std", p.normalization.deviation);

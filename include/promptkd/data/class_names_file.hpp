@@ -119,20 +119,21 @@ inline ClassNames classes_of_table(const Table& table) {
     return classes_of_pairs(std::move(pairs));
 }
 
-/// Lines of a text, whatever ends them, trimmed; blank ones are left out. Throws Error for bytes that are no text.
-inline std::vector<std::string> name_lines(std::string_view text, const std::string& path) {
+/// Lines of a text, whatever ends them, trimmed; blank ones are left out. `what` names what each is, in messages.
+/// Throws Error for bytes that are no text.
+inline std::vector<std::string> text_lines(std::string_view text, const std::string& path, const char* what) {
     std::vector<std::string> lines;
     for (Index number = 1; !text.empty(); ++number) {
         const std::size_t end = std::min(text.find_first_of("\r\n"), text.size());
         const std::string line(trimmed(text.substr(0, end)));
         const bool pair = text.substr(end, 2) == "\r\n";
         text.remove_prefix(std::min(text.size(), end + (pair ? 2 : 1)));
-        require(is_utf8(line), path, ": line ", number, ": the class name is not valid UTF-8");
+        require(is_utf8(line), path, ": line ", number, ": the ", what, " is not valid UTF-8");
         const bool control = std::any_of(line.begin(), line.end(), [](unsigned char c) { return c < 32 && c != '\t'; });
-        require(!control, path, ": line ", number, ": holds a control character; write one class name a line");
+        require(!control, path, ": line ", number, ": holds a control character; write one ", what, " a line");
         if (!line.empty()) lines.push_back(line);
     }
-    require(!lines.empty(), path, ": the list of class names is empty; write one name a line");
+    require(!lines.empty(), path, ": the list of ", what, "s is empty; write one a line");
     return lines;
 }
 
@@ -174,7 +175,22 @@ inline bool has_class_header(const std::string& line) {
     return find_column(cells, class_name_columns) >= 0 && find_column(cells, class_id_columns) >= 0;
 }
 
+/// Throws Error for a YAML file (as detectors have their names in), whose keys would be taken as names.
+inline void refuse_yaml(const std::vector<std::string>& lines, const std::string& path) {
+    const bool called = path.ends_with(".yaml") || path.ends_with(".yml");
+    const bool key = std::any_of(lines.begin(), lines.end(),
+                                 [](const std::string& line) { return line == "names:" || line == "---"; });
+    require(!called && !key, path, ": looks like YAML, which is not read; write one class name a line, or JSON");
+}
+
 }  // namespace detail
+
+/// The lines of a text file, trimmed, without blank ones. Throws Error naming the line that is no text, and for a file
+/// without any.
+inline std::vector<std::string> read_text_lines(const std::string& path) {
+    const std::string bytes = detail::utf16_as_utf8(read_file(path, std::size_t{64} << 20));
+    return detail::text_lines(detail::without_mark(bytes), path, "text");
+}
 
 /// Reads class names: one a line in label order; lines "id name" (ImageNet's classnames.txt, LOC_synset_mapping.txt, of
 /// whose synonyms the first counts); a CSV or TSV table with a header; a JSON list of names or records, an object
@@ -188,7 +204,8 @@ inline ClassNames read_class_names_file(const std::string& path) {
     const std::string_view text = detail::without_mark(bytes);
     const std::string_view begin = detail::trimmed(text).substr(0, 1);
     if (begin == "[" || begin == "{") return detail::classes_of_json(text, path);
-    const std::vector<std::string> lines = detail::name_lines(text, path);
+    const std::vector<std::string> lines = detail::text_lines(text, path, "class name");
+    detail::refuse_yaml(lines, path);
     if (detail::has_class_header(lines.front())) {
         const auto header = [](const auto& cells) {
             return detail::find_column(cells, detail::class_name_columns) >= 0;

@@ -246,24 +246,27 @@ private:
         out_.notes.push_back(concat("the class folders lie ", depth + 1, " levels deep"));
     }
 
+    /// Refuses class folders without images of their own where the folders below them tell something: those could be
+    /// the classes, and where they are the same in each, the upper ones parts or domains.
     static void refuse_two_levels(const PartLayout& part) {
         std::set<std::string> below;
         std::vector<std::string> paths, names;
-        bool several = false;
+        bool several = false, same = false;
         for (const ClassFolder& one : part.classes) {
             const std::vector<const FolderNode*> folders = image_folders(*one.folder);
             if (!one.folder->images.empty() || folders.empty()) return;
             several = several || folders.size() > 1;
             names.push_back(one.name);
             for (const FolderNode* folder : folders) {
-                const bool telling = !is_plain_container(folder->name) && !is_number(folder->name);
-                if (!telling || !below.insert(folder->name).second) return;
+                if (is_plain_container(folder->name) || is_number(folder->name)) return;
+                same = !below.insert(folder->name).second || same;
                 paths.push_back(one.name + "/" + folder->name);
             }
         }
         require(part.classes.size() < 2 || !several, "'", part.folder->path, "': the classes could be ",
                 joined(names, 3), " or the folders below them, ", joined(paths, 3),
-                "; name the root of the classes, or give the class names");
+                same ? "; give the class names, or name the root of one of them; parts are called train, val and test"
+                     : "; name the root of the classes, or give the class names");
     }
 
     const FolderNode& root_;

@@ -22,9 +22,11 @@ inline constexpr std::array<const char*, 20> path_columns{
     "path",      "file",  "filename",      "filepath", "imagepath", "image", "imagefile",
     "imagename", "img",   "imgpath",       "imgname",  "imgfile",   "photo", "picture",
     "imageid",   "imgid", "imagefilename", "images",   "files",     "id"};
-inline constexpr std::array<const char*, 18> label_columns{
-    "label",   "class", "category", "target", "classname",   "labelname", "categoryname", "labels",  "classes",
-    "species", "breed", "y",        "tag",    "groundtruth", "gt",        "classlabel",   "targets", "categories"};
+inline constexpr std::array<const char*, 25> label_columns{
+    "label",    "class",      "category",   "target",     "classname", "labelname", "categoryname",
+    "labels",   "classes",    "species",    "breed",      "y",         "tag",       "groundtruth",
+    "gt",       "classlabel", "targets",    "categories", "classid",   "labelid",   "categoryid",
+    "targetid", "classindex", "labelindex", "classidx"};
 inline constexpr std::array<const char*, 8> split_columns{"split", "subset", "set",   "partition",
                                                           "part",  "phase",  "usage", "fold"};
 

@@ -21,6 +21,7 @@ struct ClassExtensionSpec {
     std::string student_text;  ///< or a file with them
     std::string vocabulary;    ///< file of the tokenizer's BPE merges
     std::string pattern;       ///< of the class texts, "{}" standing for the name; empty: that of the distillation
+    TextOptions text;          ///< what else the texts are
     std::string out;           ///< the bundle to write
 };
 
@@ -56,11 +57,17 @@ void require_same_teacher(const BundleParts& parts, const TeacherSet<D>& teacher
 
 /// The texts of the new classes; the pattern is the distillation's unless another is given.
 inline ClassTexts new_class_texts(const ClassExtensionSpec& spec, const BundleParts& parts) {
-    ClassTexts texts{spec.class_names, spec.pattern, spec.vocabulary};
+    ClassTexts texts{spec.class_names, spec.pattern, spec.vocabulary, spec.text};
     const nlohmann::json config = provenance_of(parts, "config");
-    if (texts.pattern.empty() && config.is_object()) texts.pattern = config.value("template", "");
+    const bool silent = texts.pattern.empty() && texts.single();
+    if (silent && config.is_object()) {
+        const nlohmann::json said = config.value("template", nlohmann::json(""));
+        const bool one = said.is_string() && !config.contains("templates") && !config.contains("descriptions");
+        require(one, spec.bundle, ": its classes had several texts each; give the same templates or descriptions");
+        texts.pattern = said.get<std::string>();
+    }
     const bool files = !spec.teacher.class_vectors.empty() && (!parts.mixture || !spec.student_text.empty());
-    require(files || !texts.pattern.empty(), spec.bundle,
+    require(files || !texts.pattern.empty() || !texts.single(), spec.bundle,
             ": does not say which texts its classes had; give the "
             "template");
     return texts;

@@ -21,6 +21,7 @@ inline void add_images(nlohmann::json& identity, const char* key, const ImageInp
                      {"resize-to", o.resize_to},
                      {"fill", o.fill.value_or(-1)},
                      {"resolution", o.resolution}};
+    if (!o.convert_rgb.empty()) identity[key]["convert-rgb"] = o.convert_rgb;
 }
 
 /// What of loop and optimizer the results of a training depend on.

@@ -38,6 +38,7 @@ public:
         const std::size_t first = number(10, 4);
         need(first, pitch * static_cast<std::size_t>(height_));
         Image image(height_, width_);
+        if (depth_ <= 8 && !is_grey()) image.stored = StoredColours::indexed;
         for (Index y = 0; y < height_; ++y) {
             const std::uint8_t* const row = bytes_ + first + static_cast<std::size_t>(y) * pitch;
             std::uint8_t* out = image.row(from_top_ ? y : height_ - 1 - y);
@@ -106,6 +107,14 @@ private:
             const std::uint8_t* const p = bytes_ + first + i * bytes_a_colour;
             palette_.push_back({p[2], p[1], p[0]});
         }
+    }
+
+    /// Whether colour i is the grey i.
+    bool is_grey() const {
+        for (std::size_t i = 0; i < palette_.size(); ++i)
+            for (const std::uint8_t value : palette_[i])
+                if (value != i) return false;
+        return palette_.size() > 2;
     }
 
     void pixel(const std::uint8_t* row, Index x, std::uint8_t* out) const {

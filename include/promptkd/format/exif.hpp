@@ -100,12 +100,17 @@ inline Image oriented(const Image& image, int orientation) {
     const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
     const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     Image out(transposed ? image.width : image.height, transposed ? image.height : image.width);
+    out.stored = image.stored;
+    out.alpha.resize(image.alpha.size());
     for (Index y = 0; y < out.height; ++y)
         for (Index x = 0; x < out.width; ++x) {
             const Index column = transposed ? y : x, row = transposed ? x : y;
             const Index from_y = from_below ? image.height - 1 - row : row;
             const Index from_x = from_right ? image.width - 1 - column : column;
             std::memcpy(out.row(y) + x * 3, image.row(from_y) + from_x * 3, 3);
+            if (image.alpha.empty()) continue;
+            const auto to = static_cast<std::size_t>(y * out.width + x);
+            out.alpha[to] = image.alpha[static_cast<std::size_t>(from_y * image.width + from_x)];
         }
     return out;
 }

@@ -16,6 +16,14 @@ namespace promptkd::detail {
 
 using Palette = std::vector<std::array<std::uint8_t, 3>>;
 
+/// Whether colour i is the grey i: such a file is a grey image, no palette's.
+inline bool is_grey_scale(const Palette& palette) {
+    for (std::size_t i = 0; i < palette.size(); ++i)
+        for (const std::uint8_t value : palette[i])
+            if (value != i) return false;
+    return true;
+}
+
 /// The strings of GIF's LZW with variable code length (GIF89a specification, appendix F).
 class LzwStrings {
 public:
@@ -97,6 +105,8 @@ public:
         const std::vector<std::uint8_t> indices = unpack();
         Image image(std::max(screen_height_, top_ + height_), std::max(screen_width_, left_ + width_));
         fill(image);
+        if (!is_grey_scale(palette_)) image.stored = StoredColours::indexed;
+        if (transparent_ < palette_.size()) image.alpha.assign(image.pixels.size() / 3, 0);
         for (Index row = 0; row < height_; ++row) {
             const std::uint8_t* const from = indices.data() + row * width_;
             std::uint8_t* to = image.row(top_ + (interlaced_ ? interlaced_row(row) : row)) + left_ * 3;
@@ -104,6 +114,8 @@ public:
                 require(from[x] < palette_.size(), name_, ": damaged GIF: colour ", int{from[x]}, " of a palette of ",
                         palette_.size());
                 std::copy_n(palette_[from[x]].data(), 3, to);
+                if (image.alpha.empty() || from[x] == transparent_) continue;
+                image.alpha[static_cast<std::size_t>((to - image.pixels.data()) / 3)] = 255;
             }
         }
         return image;
@@ -133,7 +145,7 @@ private:
             const bool control = *take(1) == 0xf9;
             while (const std::size_t n = *take(1)) {
                 const std::uint8_t* const body = take(n);
-                if (control && n == 4 && (body[0] & 1) != 0) uncovered_ = body[3];
+                if (control && n == 4 && (body[0] & 1) != 0) transparent_ = body[3];
             }
         }
     }
@@ -154,7 +166,7 @@ private:
 
     void fill(Image& image) const {
         if (width_ == image.width && height_ == image.height) return;
-        const auto colour = palette_[uncovered_ < palette_.size() ? uncovered_ : 0];
+        const auto colour = palette_[transparent_ < palette_.size() ? transparent_ : 0];
         for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = colour[i % 3];
     }
 
@@ -221,7 +233,7 @@ private:
     const std::string& name_;
     std::size_t at_ = 0;
     Index screen_width_ = 0, screen_height_ = 0, left_ = 0, top_ = 0, width_ = 0, height_ = 0;
-    std::size_t uncovered_ = 0;  ///< colour of what the frame does not cover
+    std::size_t transparent_ = 256;  ///< number of the transparent colour; 256: none
     bool interlaced_ = false, ended_ = false;
     Palette palette_;
     std::size_t block_left_ = 0;

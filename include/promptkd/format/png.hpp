@@ -54,7 +54,34 @@ inline void apply_palette(const PngChunks& file, const std::vector<std::uint8_t>
             require(index < file.palette().size(), name, ": damaged PNG: colour ", index, " of a palette of ",
                     file.palette().size());
             std::copy_n(file.palette()[index].data(), 3, out);
+            if (image.alpha.empty() || index >= file.transparency().size()) continue;
+            image.alpha[static_cast<std::size_t>(y * image.width + x)] = file.transparency()[index];
         }
+    }
+}
+
+/// The pixels of an image with alpha, 8 bits a channel.
+inline void decode_png_alpha(const PngChunks& file, Image& image, const std::string& name) {
+    image.alpha.resize(image.pixels.size() / 3);
+    image.stored = StoredColours::with_alpha;
+    std::vector<std::uint8_t> rgba(image.alpha.size() * 4);
+    decode_png_samples(file, SPNG_FMT_RGBA8, rgba.data(), rgba.size(), name);
+    for (std::size_t i = 0; i < image.alpha.size(); ++i) {
+        std::copy_n(rgba.data() + 4 * i, 3, image.pixels.data() + 3 * i);
+        image.alpha[i] = rgba[4 * i + 3];
+    }
+}
+
+/// Of an image of 8 bits a channel without alpha: pixels of the file's transparent colour have none.
+inline void mark_transparent_colour(const PngChunks& file, Image& image) {
+    const bool grey = file.header().colour == png_colour::grey;
+    const std::vector<std::uint8_t>& colour = file.transparency();
+    if (file.header().depth != 8 || colour.size() != (grey ? 2u : 6u)) return;
+    image.alpha.assign(image.pixels.size() / 3, 255);
+    for (std::size_t i = 0; i < image.alpha.size(); ++i) {
+        const std::uint8_t* const p = image.pixels.data() + 3 * i;
+        const bool transparent = p[0] == colour[1] && (grey || (p[1] == colour[3] && p[2] == colour[5]));
+        if (transparent) image.alpha[i] = 0;
     }
 }
 
@@ -63,8 +90,12 @@ inline void apply_palette(const PngChunks& file, const std::vector<std::uint8_t>
 inline void take_high_bytes(int colour, const std::vector<std::uint8_t>& samples, Image& image) {
     const bool grey = colour == png_colour::grey || colour == png_colour::grey_alpha;
     const std::size_t pixels = image.pixels.size() / 3, bytes = samples.size() / pixels;
+    const bool has_alpha = colour == png_colour::grey_alpha || colour == png_colour::rgb_alpha;
+    if (has_alpha) image.alpha.resize(pixels);
+    if (has_alpha) image.stored = StoredColours::with_alpha;
     for (std::size_t i = 0; i < pixels; ++i) {
         const std::uint8_t* const from = samples.data() + i * bytes;
+        if (has_alpha) image.alpha[i] = from[bytes - 2];
         for (std::size_t c = 0; c < 3; ++c) {
             std::uint8_t value = from[grey ? 0 : 2 * c];
             if (colour == png_colour::grey) value = value == 0 ? from[1] : std::uint8_t{255};
@@ -73,8 +104,8 @@ inline void take_high_bytes(int colour, const std::vector<std::uint8_t>& samples
     }
 }
 
-/// Decodes a PNG file in memory that starts with the signature, as Pillow's `convert("RGB")`: alpha and transparency
-/// ignored, palette applied, grey replicated.
+/// Decodes a PNG file in memory that starts with the signature. The pixels are those of Pillow's `convert("RGB")`:
+/// alpha and transparency ignored, palette applied, grey replicated.
 inline Image decode_png(const std::uint8_t* bytes, std::size_t size, const std::string& name,
                         const ImageLimits& limits) {
     const PngChunks file(bytes, size, limits, name);
@@ -87,10 +118,18 @@ inline Image decode_png(const std::uint8_t* bytes, std::size_t size, const std::
         take_high_bytes(header.colour, samples, image);
         return image;
     }
-    if (header.colour != png_colour::palette) {
-        decode_png_samples(file, SPNG_FMT_RGB8, image.pixels.data(), image.pixels.size(), name);
+    if (header.colour == png_colour::grey_alpha || header.colour == png_colour::rgb_alpha) {
+        decode_png_alpha(file, image, name);
         return image;
     }
+    if (header.colour != png_colour::palette) {
+        decode_png_samples(file, SPNG_FMT_RGB8, image.pixels.data(), image.pixels.size(), name);
+        mark_transparent_colour(file, image);
+        if (header.depth == 1) image.stored = StoredColours::indexed;
+        return image;
+    }
+    image.stored = StoredColours::indexed;
+    if (!file.transparency().empty()) image.alpha.assign(image.pixels.size() / 3, 255);
     const std::size_t row_bytes = static_cast<std::size_t>((header.width * header.depth + 7) / 8);
     std::vector<std::uint8_t> rows(row_bytes * static_cast<std::size_t>(header.height));
     decode_png_samples(file, SPNG_FMT_PNG, rows.data(), rows.size(), name);

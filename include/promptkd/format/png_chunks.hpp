@@ -63,6 +63,9 @@ public:
 
     const PngHeader& header() const { return header_; }
     const std::vector<std::array<std::uint8_t, 3>>& palette() const { return palette_; }
+    /// The body of the chunk tRNS: opacities of the palette's first colours, or the transparent value of each channel
+    /// (two bytes each). Empty: none.
+    const std::vector<std::uint8_t>& transparency() const { return transparency_; }
 
     /// A PNG stream of the samples as they are stored: signature, header and image data. A palette image appears as a
     /// grey one here, whose samples are the palette's indices.
@@ -88,6 +91,8 @@ private:
             if (header_.colour == png_colour::palette) pretend_grey();
         } else if (chunk.is("PLTE")) {
             read_palette(chunk);
+        } else if (chunk.is("tRNS")) {
+            transparency_.assign(chunk.body, chunk.body + chunk.length);
         } else if (chunk.is("IDAT")) {
             require(header_.colour != png_colour::palette || !palette_.empty(), name_,
                     ": damaged PNG: palette image without palette");
@@ -144,6 +149,7 @@ private:
     bool has_data_ = false;
     PngHeader header_;
     std::vector<std::array<std::uint8_t, 3>> palette_;
+    std::vector<std::uint8_t> transparency_;
     std::string samples_;
 };
 

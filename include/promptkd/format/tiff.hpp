@@ -71,7 +71,67 @@ inline void keep_tiff_colours(TIFF* file) {
     TIFFSetField(file, TIFFTAG_EXTRASAMPLES, count, changed.data());
 }
 
-/// The first picture of a TIFF file in memory as 8-bit RGB: what libtiff shows, alpha dropped, its orientation applied,
+inline std::uint16_t tiff_tag(TIFF* file, std::uint32_t tag) {
+    std::uint16_t value = 0;
+    TIFFGetFieldDefaulted(file, tag, &value);
+    return value;
+}
+
+/// Grey of 16 bits: the value itself, 255 where it is more. Pillow does so: its mode for 16-bit grey knows no scale.
+inline void read_grey_16(TIFF* file, const TiffMemory& memory, const ImageLimits& limits, Image& image,
+                         const std::string& name) {
+    const bool tiled = TIFFIsTiled(file) != 0;
+    std::uint32_t width = static_cast<std::uint32_t>(image.width), height = 1;
+    if (tiled) TIFFGetField(file, TIFFTAG_TILEWIDTH, &width);
+    if (tiled) TIFFGetField(file, TIFFTAG_TILELENGTH, &height);
+    const std::size_t bytes = static_cast<std::size_t>(tiled ? TIFFTileSize(file) : TIFFScanlineSize(file));
+    require(width > 0 && height > 0 && bytes / 2 / width >= height && bytes <= limits.max_file_bytes, name,
+            ": damaged TIFF: its tiles are too large or too small");
+    std::vector<std::uint16_t> block(bytes / 2);
+    for (Index top = 0; top < image.height; top += height)
+        for (Index left = 0; left < image.width; left += width) {
+            const auto x = static_cast<std::uint32_t>(left), y = static_cast<std::uint32_t>(top);
+            const tmsize_t read = tiled ? TIFFReadTile(file, block.data(), x, y, 0, 0)  //
+                                        : TIFFReadScanline(file, block.data(), y, 0);
+            require(read >= 0, name, ": damaged or truncated TIFF: ", memory.complaint);
+            for (Index row = 0; row < std::min<Index>(height, image.height - top); ++row)
+                for (Index column = 0; column < std::min<Index>(width, image.width - left); ++column) {
+                    const std::uint16_t value = block[static_cast<std::size_t>(row * width + column)];
+                    const auto grey = static_cast<std::uint8_t>(std::min<std::uint16_t>(value, 255));
+                    std::fill_n(image.row(top + row) + 3 * (left + column), 3, grey);
+                }
+        }
+}
+
+/// The pixels as libtiff shows them, of 16 bits the high byte; with the opacity where the file tells of one.
+inline void show_tiff(TIFF* file, const TiffMemory& memory, Image& image, const std::string& name) {
+    char why[1024] = "";
+    require(TIFFRGBAImageOK(file, why) != 0, name, ": this kind of TIFF is not supported (", why,
+            "); convert it to PNG");
+    TIFFRGBAImage picture;
+    require(TIFFRGBAImageBegin(&picture, file, 1, why) != 0, name, ": damaged TIFF: ", why);
+    const std::unique_ptr<TIFFRGBAImage, void (*)(TIFFRGBAImage*)> end(&picture, &TIFFRGBAImageEnd);
+    picture.orientation = ORIENTATION_TOPLEFT;
+    picture.req_orientation = ORIENTATION_TOPLEFT;
+    if (picture.Bitdepth16To8 != nullptr)
+        for (std::size_t i = 0; i < 65536; ++i) picture.Bitdepth16To8[i] = static_cast<std::uint8_t>(i >> 8);
+    std::vector<std::uint32_t> raster(image.pixels.size() / 3);
+    const int done = TIFFRGBAImageGet(&picture, raster.data(), static_cast<std::uint32_t>(image.width),
+                                      static_cast<std::uint32_t>(image.height));
+    require(done != 0, name, ": damaged or truncated TIFF: ", memory.complaint);
+    if (picture.alpha != 0) {
+        image.alpha.resize(raster.size());
+        image.stored = StoredColours::with_alpha;
+    }
+    for (std::size_t i = 0; i < raster.size(); ++i) {
+        image.pixels[3 * i] = static_cast<std::uint8_t>(TIFFGetR(raster[i]));
+        image.pixels[3 * i + 1] = static_cast<std::uint8_t>(TIFFGetG(raster[i]));
+        image.pixels[3 * i + 2] = static_cast<std::uint8_t>(TIFFGetB(raster[i]));
+        if (!image.alpha.empty()) image.alpha[i] = static_cast<std::uint8_t>(TIFFGetA(raster[i]));
+    }
+}
+
+/// The first picture of a TIFF file in memory as 8-bit RGB: what libtiff shows, alpha not applied, but its orientation,
 /// as in Pillow.
 inline Image decode_tiff(const std::uint8_t* bytes, std::size_t size, const std::string& name,
                          const ImageLimits& limits) {
@@ -92,26 +152,16 @@ inline Image decode_tiff(const std::uint8_t* bytes, std::size_t size, const std:
     TIFFGetField(file.get(), TIFFTAG_IMAGELENGTH, &height);
     check_dimensions(height, width, limits, name);
     keep_tiff_colours(file.get());
-    char why[1024] = "";
-    require(TIFFRGBAImageOK(file.get(), why) != 0, name, ": this kind of TIFF is not supported (", why,
-            "); convert it to PNG");
-    TIFFRGBAImage picture;
-    require(TIFFRGBAImageBegin(&picture, file.get(), 1, why) != 0, name, ": damaged TIFF: ", why);
-    const std::unique_ptr<TIFFRGBAImage, void (*)(TIFFRGBAImage*)> end(&picture, &TIFFRGBAImageEnd);
-    picture.orientation = ORIENTATION_TOPLEFT;
-    picture.req_orientation = ORIENTATION_TOPLEFT;
     Image image(height, width);
-    std::vector<std::uint32_t> raster(static_cast<std::size_t>(width) * height);
-    require(TIFFRGBAImageGet(&picture, raster.data(), width, height) != 0, name,
-            ": damaged or truncated TIFF: ", memory.complaint);
-    for (std::size_t i = 0; i < raster.size(); ++i) {
-        image.pixels[3 * i] = static_cast<std::uint8_t>(TIFFGetR(raster[i]));
-        image.pixels[3 * i + 1] = static_cast<std::uint8_t>(TIFFGetG(raster[i]));
-        image.pixels[3 * i + 2] = static_cast<std::uint8_t>(TIFFGetB(raster[i]));
-    }
-    std::uint16_t orientation = ORIENTATION_TOPLEFT;
-    TIFFGetFieldDefaulted(file.get(), TIFFTAG_ORIENTATION, &orientation);
-    return oriented(image, orientation);
+    const std::uint16_t bits = tiff_tag(file.get(), TIFFTAG_BITSPERSAMPLE);
+    const std::uint16_t samples = tiff_tag(file.get(), TIFFTAG_SAMPLESPERPIXEL);
+    if (bits == 16 && samples == 1)
+        read_grey_16(file.get(), memory, limits, image, name);
+    else
+        show_tiff(file.get(), memory, image, name);
+    const bool palette = tiff_tag(file.get(), TIFFTAG_PHOTOMETRIC) == PHOTOMETRIC_PALETTE;
+    if (palette || (bits == 1 && samples == 1)) image.stored = StoredColours::indexed;
+    return oriented(image, tiff_tag(file.get(), TIFFTAG_ORIENTATION));
 }
 
 #else

@@ -14,10 +14,21 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace promptkd::detail {
 
 #if defined(PROMPTKD_WITH_WEBP)
+
+/// Colours and opacity of (height, width, 4) bytes.
+inline void take_rgba(const std::uint8_t* rgba, Image& image) {
+    image.stored = StoredColours::with_alpha;
+    image.alpha.resize(image.pixels.size() / 3);
+    for (std::size_t i = 0; i < image.alpha.size(); ++i) {
+        for (std::size_t c = 0; c < 3; ++c) image.pixels[3 * i + c] = rgba[4 * i + c];
+        image.alpha[i] = rgba[4 * i + 3];
+    }
+}
 
 /// The first picture of an animation, over its canvas.
 inline void decode_webp_animation(const std::uint8_t* bytes, std::size_t size, const std::string& name, Image& image) {
@@ -32,10 +43,10 @@ inline void decode_webp_animation(const std::uint8_t* bytes, std::size_t size, c
     int time = 0;
     require(decoder != nullptr && WebPAnimDecoderGetNext(decoder.get(), &rgba, &time) != 0, name,
             ": damaged or truncated WebP animation");
-    for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = rgba[i / 3 * 4 + i % 3];
+    take_rgba(rgba, image);
 }
 
-/// A WebP file in memory as Pillow's `convert("RGB")`: alpha dropped, of an animation the first picture.
+/// A WebP file in memory, its pixels as Pillow's `convert("RGB")`: alpha dropped, of an animation the first picture.
 inline Image decode_webp(const std::uint8_t* bytes, std::size_t size, const std::string& name,
                          const ImageLimits& limits) {
     WebPBitstreamFeatures features;
@@ -46,6 +57,13 @@ inline Image decode_webp(const std::uint8_t* bytes, std::size_t size, const std:
     Image image(features.height, features.width);
     if (features.has_animation != 0) {
         decode_webp_animation(bytes, size, name, image);
+        return image;
+    }
+    if (features.has_alpha != 0) {
+        std::vector<std::uint8_t> rgba(image.pixels.size() / 3 * 4);
+        require(WebPDecodeRGBAInto(bytes, size, rgba.data(), rgba.size(), static_cast<int>(image.width * 4)) != nullptr,
+                name, ": damaged or truncated WebP");
+        take_rgba(rgba.data(), image);
         return image;
     }
     const std::uint8_t* const done =

@@ -53,7 +53,8 @@ inline Image resized_crop(const Image& image, const CropBox& box, const Preproce
     const detail::Rect source{box.top, box.left, box.height, box.width};
     detail::check_rect(image, source, "resized_crop");
     detail::check_target(image, p.height, p.width, "resized_crop");
-    return detail::resample(image, source, p.height, p.width, {0, 0, p.height, p.width}, p.interpolation);
+    const detail::Rect all{0, 0, p.height, p.width};
+    return detail::resample_stored(image, source, p.height, p.width, all, p.interpolation, p.colours);
 }
 
 /// Mirrors the image, left to right.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/image/colours.hpp>
 #include <promptkd/image/resample.hpp>
 
 #include <array>
@@ -55,8 +56,9 @@ struct Preprocessing {
     bool crop = true;  ///< cut out the centre; else the resize must give the result's size
     CropRounding rounding = CropRounding::half_to_even;  ///< where the centre begins
     std::uint8_t fill = 0;  ///< of what a `longest` resize leaves empty and of a crop beyond the image, in all channels
-    double rescale = 1.0 / 255;   ///< factor of a byte before the normalisation
-    Normalization normalization;  ///< mean and deviation of the scaled values
+    ColourConversion colours = ColourConversion::first;  ///< when pictures become RGB
+    double rescale = 1.0 / 255;                          ///< factor of a byte before the normalisation
+    Normalization normalization;                         ///< mean and deviation of the scaled values
 
     /// CLIP's for square inputs of `resolution` pixels.
     static Preprocessing clip(Index resolution) {
@@ -141,9 +143,10 @@ inline Image centered(const Image& inner, const Preprocessing& p) {
 
 }  // namespace detail
 
-/// Whether `image` is what preprocess_image() would make of it.
+/// Whether the pixels of `image` are those that preprocess_image() would make of it.
 inline bool is_preprocessed(const Image& image, const Preprocessing& p) {
     if (image.height != p.height || image.width != p.width) return false;
+    if (p.colours == ColourConversion::over_white && !image.alpha.empty()) return false;
     const detail::ImageSize size = detail::resized_size(image, p);
     return size.height == p.height && size.width == p.width;
 }
@@ -157,11 +160,15 @@ inline Image preprocess_image(const Image& image, const Preprocessing& p) {
     require(fits || p.crop || p.resize == ResizeMode::longest, "an image of ", image.height, "x", image.width,
             " becomes ", size.height, "x", size.width, " (height x width) without a crop, the encoder takes ", p.height,
             "x", p.width);
-    if (size.height < p.height || size.width < p.width)
-        return detail::centered(resize(image, size.height, size.width, p.interpolation), p);
+    const detail::Rect whole{0, 0, image.height, image.width};
+    if (size.height < p.height || size.width < p.width) {
+        const detail::Rect all{0, 0, size.height, size.width};
+        return detail::centered(
+            detail::resample_stored(image, whole, size.height, size.width, all, p.interpolation, p.colours), p);
+    }
     const detail::Rect window{detail::center_begin(size.height - p.height, p.rounding),
                               detail::center_begin(size.width - p.width, p.rounding), p.height, p.width};
-    return detail::resample(image, {0, 0, image.height, image.width}, size.height, size.width, window, p.interpolation);
+    return detail::resample_stored(image, whole, size.height, size.width, window, p.interpolation, p.colours);
 }
 
 /// CLIP's test preprocessing up to the 8-bit image: shorter side to `resolution` (longer side int(resolution · long /

@@ -3,6 +3,7 @@
 
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/image.hpp>
+#include <promptkd/image/interpolation.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -14,91 +15,12 @@
 
 namespace promptkd {
 
-/// Pillow's resampling filters. All but `nearest` are antialiased: stretched by the scale when they shrink an image.
-enum class Interpolation { nearest, bilinear, bicubic, lanczos, box, hamming };
-
-/// "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming".
-inline const char* name_of(Interpolation interpolation) {
-    constexpr const char* names[] = {"nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"};
-    return names[static_cast<int>(interpolation)];
-}
-
-/// Throws Error listing the filters for an unknown name.
-inline Interpolation parse_interpolation(const std::string& name) {
-    for (int i = 0; i <= static_cast<int>(Interpolation::hamming); ++i)
-        if (name == name_of(static_cast<Interpolation>(i))) return static_cast<Interpolation>(i);
-    fail("unknown interpolation '", name, "'; known: nearest, bilinear, bicubic, lanczos, box, hamming");
-}
-
 namespace detail {
 
 /// A rectangle of pixels: rows top … top+height-1, columns left … left+width-1.
 struct Rect {
     Index top = 0, left = 0, height = 0, width = 0;
 };
-
-/// Pillow's bicubic kernel (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981; a = −0.5).
-/// The order of the operations is Pillow's, so that the weights round alike.
-/// Cubic convolution (Keys 1981) with parameter `a`.
-inline double cubic(double x, double a) {
-    x = std::abs(x);
-    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-    return 0.0;
-}
-
-inline double bicubic(double x) { return cubic(x, -0.5); }
-
-/// sin(πx)/(πx)
-inline double sinc(double x) {
-    constexpr double pi = 3.141592653589793238462643383279502884;
-    if (x == 0.0) return 1.0;
-    x *= pi;
-    return std::sin(x) / x;
-}
-
-/// A filter and how far it reaches to each side, in input pixels at scale 1. The formulas are Pillow's.
-struct ResampleFilter {
-    double (*value)(double) = nullptr;
-    double support = 0;
-};
-
-inline double box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
-
-inline double bilinear(double x) {
-    x = std::abs(x);
-    return x < 1.0 ? 1.0 - x : 0.0;
-}
-
-inline double hamming(double x) {
-    constexpr double pi = 3.141592653589793238462643383279502884;
-    x = std::abs(x);
-    if (x == 0.0) return 1.0;
-    if (x >= 1.0) return 0.0;
-    x *= pi;
-    return std::sin(x) / x * (0.54 + 0.46 * std::cos(x));
-}
-
-/// Truncated sinc windowed by a wider one.
-inline double lanczos(double x) { return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0; }
-
-/// Throws Error for `nearest`, which is no weighted sum.
-inline ResampleFilter resample_filter(Interpolation interpolation) {
-    switch (interpolation) {
-        case Interpolation::box:
-            return {box, 0.5};
-        case Interpolation::bilinear:
-            return {bilinear, 1.0};
-        case Interpolation::hamming:
-            return {hamming, 1.0};
-        case Interpolation::bicubic:
-            return {bicubic, 2.0};
-        case Interpolation::lanczos:
-            return {lanczos, 3.0};
-        default:
-            fail("nearest-neighbour interpolation has no filter");
-    }
-}
 
 /// Fixed-point weights of one direction of a resize, for the outputs first … first+count-1: output i is the weighted
 /// sum of the inputs begin[i] … begin[i]+taps[i]-1, with weights at[i · stride …] scaled by 2^22.
@@ -147,6 +69,19 @@ inline std::uint8_t round_fixed(std::int32_t sum) {
 
 inline constexpr std::int32_t half_fixed = 1 << (ResampleWeights::precision_bits - 1);
 
+/// out[lane] = Σ_k column[3k·lanes + lane]·weight[k], rounded. A function of its own keeps the sums in registers:
+/// inside the loops around it GCC 12 puts them into memory, at half the speed.
+template <Index lanes>
+void weighted_lanes(const std::uint8_t* column, const std::int32_t* weight, Index taps, std::uint8_t* out) {
+    std::int32_t sums[lanes];
+    for (Index lane = 0; lane < lanes; ++lane) sums[lane] = half_fixed;
+    for (Index k = 0; k < taps; ++k) {
+        const std::uint8_t* const values = column + k * 3 * lanes;
+        for (Index lane = 0; lane < lanes; ++lane) sums[lane] += values[lane] * weight[k];
+    }
+    for (Index lane = 0; lane < lanes; ++lane) out[lane] = round_fixed(sums[lane]);
+}
+
 /// Horizontal pass over `rows` rows. Sixteen rows at a time are turned into columns, so that the sums run over
 /// contiguous bytes with one weight for all of them and the compiler vectorises them.
 /// `in` is input column weights.first_input() of the first row, rows are `pitch` bytes apart; an output row holds
@@ -165,15 +100,12 @@ inline void resample_columns(const std::uint8_t* in, Index pitch, Index rows, co
         }
         for (Index i = 0; i < count; ++i) {
             const std::int32_t* const weight = weights.row(i);
+            const Index taps = weights.taps[static_cast<std::size_t>(i)];
             for (Index c = 0; c < 3; ++c) {
-                std::int32_t sums[lanes];
-                std::fill_n(sums, lanes, half_fixed);
-                const std::uint8_t* column =
-                    turned.data() + (weights.begin[static_cast<std::size_t>(i)] * 3 + c - first) * lanes;
-                for (Index k = 0; k < weights.taps[static_cast<std::size_t>(i)]; ++k, column += 3 * lanes)
-                    for (Index lane = 0; lane < lanes; ++lane) sums[lane] += column[lane] * weight[k];
-                for (Index lane = 0; lane < here; ++lane)
-                    out[((y + lane) * count + i) * 3 + c] = round_fixed(sums[lane]);
+                const Index column = weights.begin[static_cast<std::size_t>(i)] * 3 + c - first;
+                std::uint8_t values[lanes];
+                weighted_lanes<lanes>(turned.data() + column * lanes, weight, taps, values);
+                for (Index lane = 0; lane < here; ++lane) out[((y + lane) * count + i) * 3 + c] = values[lane];
             }
         }
     }
@@ -239,6 +171,14 @@ inline Image resample_nearest(const Image& image, const Rect& source, Index heig
     return out;
 }
 
+/// Memory for what stands between the two passes, kept by each thread for its next image: asking for it anew costs a
+/// quarter of the time in page faults.
+inline std::uint8_t* between_passes(Index bytes) {
+    static thread_local std::vector<std::uint8_t> kept;
+    if (static_cast<Index>(kept.size()) < bytes) kept.resize(static_cast<std::size_t>(bytes));
+    return kept.data();
+}
+
 /// The part `window` of: `source` cut out of the image, then resized to height × width. Bit for bit what Pillow makes
 /// of the cut-out image, computing only what the window shows. A direction that keeps its size is copied.
 inline Image resample(const Image& image, const Rect& source, Index height, Index width, const Rect& window,
@@ -264,13 +204,13 @@ inline Image resample(const Image& image, const Rect& source, Index height, Inde
     } else if (keep_height) {
         resample_columns(in, pitch, high, columns, out.pixels.data());
     } else if (vertical_pass_first(source.height, source.width, height, width)) {
-        Image middle(window.height, wide);
-        resample_rows(in, pitch, wide * 3, rows, middle.pixels.data());
-        resample_columns(middle.pixels.data(), wide * 3, window.height, columns, out.pixels.data());
+        std::uint8_t* const middle = between_passes(window.height * wide * 3);
+        resample_rows(in, pitch, wide * 3, rows, middle);
+        resample_columns(middle, wide * 3, window.height, columns, out.pixels.data());
     } else {
-        Image middle(high, window.width);
-        resample_columns(in, pitch, high, columns, middle.pixels.data());
-        resample_rows(middle.pixels.data(), window.width * 3, window.width * 3, rows, out.pixels.data());
+        std::uint8_t* const middle = between_passes(high * window.width * 3);
+        resample_columns(in, pitch, high, columns, middle);
+        resample_rows(middle, window.width * 3, window.width * 3, rows, out.pixels.data());
     }
     return out;
 }

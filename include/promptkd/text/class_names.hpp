@@ -60,33 +60,4 @@ inline std::string prompt_text(const std::string& pattern, const std::string& cl
     return text + pattern.substr(begin);
 }
 
-/// What stands between lines where it is neither LF nor CRLF: such a text looks like a single line. Empty: nothing.
-inline std::string foreign_line_end(std::string_view text) {
-    if (text.find('\0') != std::string_view::npos) return "NUL bytes";
-    for (std::size_t at = 0; (at = text.find('\r', at)) != std::string_view::npos; ++at)
-        if (at + 1 < text.size() && text[at + 1] != '\n') return "carriage returns alone";
-    return text.ends_with('\r') ? "carriage returns alone" : "";
-}
-
-/// Reads class names: UTF-8, one a line, in label order. Blank lines, a byte order mark and CRLF are tolerated.
-/// Throws Error naming file and lines when there is no name, a name twice (underscores equal spaces), other line ends,
-/// or bad UTF-8.
-inline std::vector<std::string> read_class_names(const std::string& path) {
-    const std::string text = read_file(path, std::size_t{64} << 20);
-    const std::string ends = foreign_line_end(text);
-    require(ends.empty(), path, ": the names are separated by ", ends, "; write one a line (LF or CRLF)");
-    std::vector<std::string> names;
-    std::map<std::string, Index> line_of;
-    detail::for_each_line(detail::without_mark(text), [&](std::string_view line, Index number) {
-        const std::string name(detail::trimmed(line));
-        if (name.empty()) return;
-        require(detail::is_utf8(name), path, ": line ", number, ": the class name is not valid UTF-8");
-        const auto [known, fresh] = line_of.emplace(readable_name(name), number);
-        require(fresh, path, ": class name '", name, "' stands on line ", known->second, " and again on line ", number);
-        names.push_back(name);
-    });
-    require(!names.empty(), path, ": the list of class names is empty; write one name a line");
-    return names;
-}
-
 }  // namespace promptkd

@@ -248,6 +248,9 @@ TEST_CASE("folder: class folders at two levels are refused unless the names deci
                          Error);
     CHECK(counts(read_folder(folder.path(), {"animals", "plants"})) == Counts{{"all", {2, 2}}});
     CHECK(counts(read_folder(folder.path(), {"oak", "rose", "cat", "dog"})) == Counts{{"all", {1, 1, 1, 1}}});
+    const ImageTree halves({"train/cat/a.jpg", "train/dog/a.jpg", "holdout/cat/b.jpg", "holdout/dog/b.jpg"});
+    CHECK_THROWS_WITH_AS(read_folder(halves.path()), doctest::Contains("parts are called train, val and test"), Error);
+    CHECK(counts(read_folder(halves.path(), {"cat", "dog"})) == Counts{{"all", {2, 2}}});
     const ImageTree batches({"cat/01/a.jpg", "cat/02/a.jpg", "dog/03/a.jpg"});  // numbers tell no class
     CHECK(counts(read_folder(batches.path())) == Counts{{"all", {2, 1}}});
 }
@@ -443,6 +446,7 @@ TEST_CASE("class names: what is no list of them is refused") {
     refused("caf\xc3", "not valid UTF-8");             // cut
     refused("\xf4\x90\x80\x80\n", "not valid UTF-8");  // beyond U+10FFFF
     refused(std::string("dog\0cat\0", 8), "line 1: holds a control character");
+    refused("names:\n  0: cat\n  1: dog\n", "looks like YAML");
     refused("[\"cat\", ", "not valid JSON");
     refused("[\"cat\", {\"a\": 7}]", "entry 2: expected a text");
     refused("[]", "empty");

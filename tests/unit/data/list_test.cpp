@@ -57,6 +57,19 @@ bool says(const std::vector<std::string>& texts, const std::string& what) {
 
 using Names = std::vector<std::string>;
 
+TEST_CASE("list: labels in columns of ids, names before numbers") {
+    const ListFolder folder;
+    for (const char* column : {"class_id", "ClassId", "category_id", "label id", "class_index"}) {
+        CAPTURE(column);
+        const Dataset data = folder.load(concat("path,", column, "\na.jpg,1\nsub/d.png,0\n"), {"cat", "dog"});
+        CHECK(data.label(0) == 1);
+        CHECK(data.label(1) == 0);
+    }
+    const Dataset named = folder.load("path,class_id,class_name\na.jpg,7,dog\nsub/d.png,5,cat\n");
+    CHECK(named.class_names == Names{"cat", "dog"});
+    CHECK(named.label(0) == 1);
+}
+
 TEST_CASE("list: CSV with and without header, quotes, CRLF, absolute paths") {
     const ListFolder folder;
     for (const std::string header : {"", "path,label\n", "Path,Label\r\n", "\xef\xbb\xbfpath,label\n"}) {

@@ -147,14 +147,16 @@ inline std::optional<Preprocessing> own_preprocessing(const TensorMap& map) {
     return preprocessing_of(map, transformer ? vision_config(map).resolution() : resnet_config(map).resolution());
 }
 
-/// Whether `p` is CLIP's but for where the crop begins.
+/// Whether `p` is CLIP's but for where the crop begins and when the colours are converted.
 inline bool is_clip_preprocessing(Preprocessing p) {
+    p.colours = ColourConversion::first;
     p.rounding = CropRounding::half_to_even;
     return p == Preprocessing::clip(p.height);
 }
 
 /// What the target library has to be told of the images; an Error where it cannot. Where the crop begins when the
-/// surplus is odd is the target library's own: Hugging Face rounds down, open_clip half to even.
+/// surplus is odd is the target library's own: Hugging Face rounds down, open_clip half to even. So is when pictures
+/// become RGB.
 inline void require_no_loss(bool kept, const TensorMap& map, const char* target, const char* what) {
     require(kept, map.source, ": ", target, " has no place for its preprocessing; this would be lost: ", what);
 }

@@ -21,6 +21,7 @@ struct ImageInputOptions {
     std::string interpolation;  ///< see parse_interpolation()
     std::string resize_mode;    ///< see parse_resize_mode()
     Index resize_to = 0;        ///< the side that the resize fits, before the crop
+    std::string convert_rgb;    ///< see parse_colour_conversion()
     std::optional<int> fill;    ///< of what a `longest` resize leaves empty
     Index resolution = 0;       ///< of the encoder, whose positions are interpolated, and of its images
 
@@ -75,6 +76,7 @@ inline Preprocessing overridden(Preprocessing p, const ImageInputOptions& option
     if (!options.std.empty()) p.normalization.deviation = channel_values(options.std, "the standard deviation");
     check_deviation(p.normalization, "the images");
     if (!options.interpolation.empty()) p.interpolation = parse_interpolation(options.interpolation);
+    if (!options.convert_rgb.empty()) p.colours = parse_colour_conversion(options.convert_rgb);
     if (!options.resize_mode.empty()) {
         p.resize = parse_resize_mode(options.resize_mode);
         p.crop = true;

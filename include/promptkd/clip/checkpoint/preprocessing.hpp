@@ -21,6 +21,7 @@ namespace promptkd {
 inline Preprocessing open_clip_preprocessing(const nlohmann::json& config, const std::string& source) {
     detail::FieldReader fields(config, source);
     Preprocessing p = Preprocessing::clip(0);
+    p.colours = ColourConversion::last;
     p.normalization.mean = fields.channels("mean", p.normalization.mean);
     p.normalization.deviation = fields.channels("std", p.normalization.deviation);
     detail::check_deviation(p.normalization, source);
@@ -138,8 +139,9 @@ inline Preprocessing processor_preprocessing(const nlohmann::json& file, const s
                               fields.channels("image_std", p.normalization.deviation)};
     p.normalization = fields.flag("do_normalize", true) ? given : Normalization{{0, 0, 0}, {1, 1, 1}};
     detail::check_deviation(p.normalization, source);
-    fields.ignore({"do_convert_rgb", "processor_class", "_valid_processor_keys", "_processor_class", "return_tensors",
-                   "device", "data_format", "input_data_format", "disable_grouping", "default_to_square", "auto_map"});
+    if (fields.flag("do_convert_rgb", true)) p.colours = ColourConversion::over_white;
+    fields.ignore({"processor_class", "_valid_processor_keys", "_processor_class", "return_tensors", "device",
+                   "data_format", "input_data_format", "disable_grouping", "default_to_square", "auto_map"});
     fields.require_all_read();
     return p;
 }

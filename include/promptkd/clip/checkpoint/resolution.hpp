@@ -85,6 +85,7 @@ inline Preprocessing usual_preprocessing(const TensorMap& map, schema::Layout la
     if (!pe && layout != schema::Layout::siglip) return p;
     p.resize = ResizeMode::squash;
     if (pe) p.interpolation = Interpolation::bilinear;
+    p.colours = pe ? ColourConversion::last : ColourConversion::over_white;
     p.normalization = {{0.5f, 0.5f, 0.5f}, {0.5f, 0.5f, 0.5f}};
     return p;
 }
