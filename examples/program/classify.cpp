@@ -187,7 +187,7 @@ void add_classify(CLI::App& app, Action& action) {
     add_text_options(c, o->texts);
     c.add_option("--top", o->top, "classes printed for each image")->check(whole_from(1))->capture_default_str();
     c.add_option("--threshold", o->threshold, "classes of this probability or more alone")
-        ->check(CLI::Range(0.0, 1.0))
+        ->check(fraction())
         ->capture_default_str();
     c.add_flag("--flag-unfamiliar", o->flag_unfamiliar,
                "mark images unlike those of the distillation (a student with a guard): about one of twenty of those "

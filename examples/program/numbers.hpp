@@ -74,7 +74,7 @@ inline CLI::Validator seed_number() {
 
 /// A finite number greater than 0.
 inline CLI::Validator positive() {
-    return numbers::check("positive", "", [](const std::string& text) {
+    return numbers::check("a positive number", "", [](const std::string& text) {
         double value = 0;
         return numbers::read(text, value) && std::isfinite(value) && value > 0;
     });
@@ -85,6 +85,14 @@ inline CLI::Validator not_negative() {
     return numbers::check("a number of at least 0", "", [](const std::string& text) {
         double value = 0;
         return numbers::read(text, value) && std::isfinite(value) && value >= 0;
+    });
+}
+
+/// A number from 0 to 1.
+inline CLI::Validator fraction() {
+    return numbers::check("a number from 0 to 1", "", [](const std::string& text) {
+        double value = 0;
+        return numbers::read(text, value) && value >= 0 && value <= 1;
     });
 }
 

@@ -76,7 +76,7 @@ for option in "--lr -1" "--lr abc" "--lr nan" "--lr 1e999" "--lr 0x1" "--batch 0
     refuse 2 "$(echo "$option" | sed 's/schedule.*/milestones/; s/ .*//')" "$@" --out no $option
     check "a message of less than 200 bytes" test "$(wc -c <stderr)" -lt 200
 done
-refuse 2 '--lr: must be positive, found -1' "$@" --lr -1 --out no
+refuse 2 '--lr: must be a positive number, found -1' "$@" --lr -1 --out no
 refuse 2 'a whole number from 0 to 18446744073709551615, found -1' "$@" --seed -1 --out no
 refuse 2 '--epoch' distill --epoch 3 --out no
 refuse 2 '--out is empty\|--out: is empty' "$@" --out ''
