@@ -249,8 +249,8 @@ enum class CpuPrecisions {
 template <CpuPrecisions Offered = CpuPrecisions::fp32, class F>
 void with_device(const Common& c, F&& f) {
     require(c.precision != "int8" || (c.device == "cpu" && Offered == CpuPrecisions::encoders),
-            "--precision int8 is for frozen image encoders on the CPU (zero-shot, evaluate, classify, encode; a "
-            "teacher's is --int8-teacher)");
+            "--precision int8 is for frozen image encoders on the CPU (zero-shot, evaluate, classify, encode, "
+            "teacher-logits; in distill a teacher's is --int8-teacher)");
     if (c.device == "cuda") return with_gpu(c, f);
     require(c.precision != "tf32", "--precision tf32 needs --device cuda");
     const int threads = sane_threads(c.threads, "--threads");
@@ -260,7 +260,8 @@ void with_device(const Common& c, F&& f) {
     if constexpr (Offered == CpuPrecisions::all)
         if (c.precision == "fp16") return run(Cpu<float, half>(threads));
     require(c.precision == "fp32" || c.precision == "int8", "--precision ", c.precision,
-            " needs --device cuda here; on the CPU this command computes in fp32");
+            " needs --device cuda here; on the CPU this command computes in fp32",
+            Offered == CpuPrecisions::encoders ? ", bf16 or int8" : "");
     run(Cpu<float>(threads));
 }
 

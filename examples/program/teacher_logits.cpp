@@ -14,6 +14,9 @@ struct TeacherLogits : DistillOptions {
     int run_command() {
         finish();
         hold_signals();
+        if (common.precision == "int8")
+            spec.teacher.int8 = true;  // nothing is trained here: the teacher is all there is
+        if (common.precision == "int8") common.precision = "fp32";
         with_device<CpuPrecisions::all>(common, [&](auto& device) { write(device); });
         return 0;
     }

@@ -217,6 +217,23 @@ run 0 zero-shot --weights "$student" --data folder:plain --template "$long" --tr
 run 0 tokenize --context 6 --truncate 'a photo of a bag and more'
 check "the end token stays last" grep -q '^\[\[836,.*,837\]\]$' stdout
 run 0 distill $models --data folder:plain --templates templates.txt --holdout 1 --epochs 1 --warmup none --batch 4 --depth 3 --out run --fresh
+echo boot >more.txt
+more="bundle add-classes run/bundle.safetensors --class-names more.txt --teacher $assets/fashion_clip_teacher.safetensors"
+# shellcheck disable=SC2086  # lists of options
+refuse 1 'had several texts each' $more --out more.safetensors
+# shellcheck disable=SC2086
+run 0 $more --templates templates.txt --out more.safetensors
+run 0 classify more.safetensors plain/bag/0.png --top 5 --format csv
+check "five classes with the new one" grep -q ',boot,' stdout
+
+# One precision for every command that encodes.
+for precision in bf16 int8; do
+    run 0 teacher-logits --teacher "$assets/fashion_clip_teacher.safetensors" --data folder:plain --batch 4 --epochs 1 --precision $precision --out $precision.safetensors
+done
+run 0 teacher-logits --teacher "$assets/fashion_clip_teacher.safetensors" --data folder:plain --batch 4 --epochs 1 --int8-teacher --out teacher.safetensors
+check "int8 is the teacher's" cmp -s int8.safetensors teacher.safetensors
+refuse 1 'computes in fp32, bf16 or int8' zero-shot --weights "$student" --data folder:plain --precision fp16
+refuse 2 'must be a number from 0 to 1, found 2' classify more.safetensors plain --threshold 2
 
 # The tokenizer beside the weights, as Hugging Face writes it.
 mkdir model
