@@ -151,6 +151,9 @@ inline Image decode_tiff(const std::uint8_t* bytes, std::size_t size, const std:
     TIFFGetField(file.get(), TIFFTAG_IMAGEWIDTH, &width);
     TIFFGetField(file.get(), TIFFTAG_IMAGELENGTH, &height);
     check_dimensions(height, width, limits, name);
+    const std::uint16_t kind = tiff_tag(file.get(), TIFFTAG_PHOTOMETRIC);
+    const bool lab = kind == PHOTOMETRIC_CIELAB || kind == PHOTOMETRIC_ICCLAB || kind == PHOTOMETRIC_ITULAB;
+    require(!lab, name, ": a TIFF with L*a*b* colours, which are not read; convert it to PNG");
     keep_tiff_colours(file.get());
     Image image(height, width);
     const std::uint16_t bits = tiff_tag(file.get(), TIFFTAG_BITSPERSAMPLE);
@@ -159,8 +162,7 @@ inline Image decode_tiff(const std::uint8_t* bytes, std::size_t size, const std:
         read_grey_16(file.get(), memory, limits, image, name);
     else
         show_tiff(file.get(), memory, image, name);
-    const bool palette = tiff_tag(file.get(), TIFFTAG_PHOTOMETRIC) == PHOTOMETRIC_PALETTE;
-    if (palette || (bits == 1 && samples == 1)) image.stored = StoredColours::indexed;
+    if (kind == PHOTOMETRIC_PALETTE || (bits == 1 && samples == 1)) image.stored = StoredColours::indexed;
     return oriented(image, tiff_tag(file.get(), TIFFTAG_ORIENTATION));
 }
 
