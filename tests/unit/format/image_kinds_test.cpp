@@ -128,6 +128,9 @@ TEST_CASE("images: what is wrong is said") {
 #endif
 #if defined(PROMPTKD_WITH_TIFF)
     CHECK_THROWS_WITH_AS(decode(tiff.substr(0, tiff.size() / 2)), doctest::Contains("TIFF"), Error);
+    std::string lab = tiff;
+    lab.at(lab.find(std::string("\x06\x01\x03\0\x01\0\0\0", 8)) + 8) = 8;  // photometric interpretation
+    CHECK_THROWS_WITH_AS(decode(lab), doctest::Contains("L*a*b*"), Error);
 #else
     CHECK_THROWS_WITH_AS(decode(tiff), doctest::Contains("without libtiff"), Error);
 #endif
