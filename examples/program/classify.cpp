@@ -198,7 +198,12 @@ void add_classify(CLI::App& app, Action& action) {
         ->capture_default_str();
     add_device(c, o->common);
     add_json(c, o->common);
-    c.callback([o, &action] {
+    c.callback([o, &c, &action] {
+        for (const char* name :
+             {"--prompts", "--class-names", "--template", "--templates", "--descriptions", "--truncate"})
+            if (o->common.weights.empty() && c.get_option(name)->count() > 0)
+                throw CLI::ValidationError(name,
+                                           "goes with --weights; a student bundle has its classes and their texts");
         if (o->bundle.empty() && o->common.weights.empty()) throw CLI::RequiredError("bundle");
         if (o->inputs.empty() && (o->common.weights.empty() || o->bundle.empty())) throw CLI::RequiredError("images");
         action = [o] { return o->run(); };

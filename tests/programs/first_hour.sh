@@ -233,6 +233,7 @@ done
 run 0 teacher-logits --teacher "$assets/fashion_clip_teacher.safetensors" --data folder:plain --batch 4 --epochs 1 --int8-teacher --out teacher.safetensors
 check "int8 is the teacher's" cmp -s int8.safetensors teacher.safetensors
 refuse 1 'computes in fp32, bf16 or int8' zero-shot --weights "$student" --data folder:plain --precision fp16
+refuse 2 '--class-names: goes with --weights' classify more.safetensors plain/bag/0.png --class-names more.txt
 refuse 2 'must be a number from 0 to 1, found 2' classify more.safetensors plain --threshold 2
 
 # The tokenizer beside the weights, as Hugging Face writes it.
