@@ -49,6 +49,7 @@ struct DistillOptions {
         spec.data.validation = run.protocol == "clean" ? validation : 0;
         spec.vocabulary = spec.needs_vocabulary() ? vocabulary_path(common, first_model()) : common.vocab;
         texts.apply(common.data, spec.pattern, spec.text, config);
+        if (!spec.needs_vocabulary()) warn_of_unused_texts();
         spec.settings = config;
         spec.loop.identity = config;
         for (const char* key :
@@ -57,6 +58,15 @@ struct DistillOptions {
     }
 
 private:
+    /// Class vectors from a file have the texts that they were made with.
+    void warn_of_unused_texts() const {
+        const bool usual = texts.descriptions.empty() && spec.pattern == default_template(common.data);
+        if (!texts.given() || usual) return;
+        std::cerr << "warning: the class vectors come from a file, with the texts that it was made with: --template, "
+                     "--templates and --descriptions are not used"
+                  << std::endl;
+    }
+
     void finish_fit() {
         spec.fit = parse_fit(fit);
         if (spec.in_closed_form())

@@ -232,6 +232,8 @@ for precision in bf16 int8; do
 done
 run 0 teacher-logits --teacher "$assets/fashion_clip_teacher.safetensors" --data folder:plain --batch 4 --epochs 1 --int8-teacher --out teacher.safetensors
 check "int8 is the teacher's" cmp -s int8.safetensors teacher.safetensors
+run 0 distill --teacher-logits int8.safetensors --student "$student" --data folder:plain --templates imagenet --batch 4 --epochs 1 --warmup none --depth 3 --out run --fresh
+check "texts that are not used are said" grep -q 'the class vectors come from a file' stderr
 refuse 1 'computes in fp32, bf16 or int8' zero-shot --weights "$student" --data folder:plain --precision fp16
 refuse 2 '--class-names: goes with --weights' classify more.safetensors plain/bag/0.png --class-names more.txt
 refuse 2 'must be a number from 0 to 1, found 2' classify more.safetensors plain --threshold 2
