@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,22 +44,26 @@ inline std::vector<ClassProbability> most_likely(const std::vector<std::string>&
 
 }  // namespace detail
 
-/// A distilled student that takes decoded images one at a time.
+/// A distilled student that takes decoded images.
 template <Device D>
 class ImageClassifier {
 public:
     using T = typename D::Scalar;
 
-    /// Throws Error when `bundle` is not a student bundle.
-    ImageClassifier(D& device, const TensorMap& bundle, WeightStorage storage = WeightStorage::native)
+    /// Images that pass the encoder together are `batch` at most. Throws Error when `bundle` is not a student bundle.
+    ImageClassifier(D& device, const TensorMap& bundle, WeightStorage storage = WeightStorage::native, Index batch = 1)
         : device_(device),
-          student_(device, bundle, 1, storage),
+          student_(device, bundle, batch, storage),
           names_(distinct_names(student_.class_names())),
-          pixels_(static_cast<std::size_t>(values())),
-          images_(device, values()) {}
+          pixels_(static_cast<std::size_t>(batch * values())),
+          images_(device, batch * values()) {}
 
     /// The classes, in label order, equal names told apart.
     const std::vector<std::string>& class_names() const { return names_; }
+    /// Number of classes K.
+    Index classes() const { return student_.classes(); }
+    /// What the images go through.
+    const Preprocessing& preprocessing() const { return student_.preprocessing(); }
 
     /// Whether the student knows how familiar an image is.
     bool has_guard() { return student_.is_mixed() && student_.mixed().mixture().guard.has_value(); }
@@ -70,29 +75,55 @@ public:
 
     /// The same with what a mixture thinks of the image.
     Classification judge(const Image& image, Index top) {
-        const Preprocessing& input = student_.preprocessing();
-        normalize_image(preprocess_image(image, input), pixels_.data(), input);
-        const std::vector<T> converted(pixels_.begin(), pixels_.end());
-        device_.upload(images_.data(), converted.data(), converted.size() * sizeof(T));
+        const Judged judged = judge_batch({&image, 1});
         Classification out;
-        std::vector<double> p;
-        if (student_.is_mixed()) {
-            MixturePrediction mixed = student_.mix(images_.data(), 1);
-            p = std::move(mixed.probabilities);
-            out.weight = mixed.weight.front();
-            out.distance = mixed.distance.front();
-        } else {
-            const std::vector<T> plain = student_.probabilities(images_.data(), 1);
-            p.assign(plain.begin(), plain.end());
+        if (!judged.weight.empty()) {
+            out.weight = judged.weight.front();
+            out.distance = judged.distance.front();
         }
-        require_intact_mappings();
-        for (const double value : p) require(std::isfinite(value), "the student makes NaN or infinity of this image");
-        out.top = detail::most_likely(names_, p, top);
+        out.top = detail::most_likely(names_, judged.probabilities, top);
         return out;
     }
 
+    /// Probabilities (n, K) of n images, each of any size.
+    std::vector<double> probabilities(std::span<const Image> images) {
+        std::vector<double> all;
+        const auto batch = static_cast<std::size_t>(student_.max_batch());
+        for (std::size_t first = 0; first < images.size(); first += batch) {
+            const Judged some = judge_batch(images.subspan(first, std::min(batch, images.size() - first)));
+            all.insert(all.end(), some.probabilities.begin(), some.probabilities.end());
+        }
+        return all;
+    }
+
 private:
+    struct Judged {
+        std::vector<double> probabilities, weight, distance;
+    };
+
     Index values() const { return 3 * student_.resolution() * student_.resolution(); }
+
+    Judged judge_batch(std::span<const Image> images) {
+        const Preprocessing& input = student_.preprocessing();
+        const Index n = static_cast<Index>(images.size());
+        for (Index i = 0; i < n; ++i)
+            normalize_image(preprocess_image(images[static_cast<std::size_t>(i)], input), pixels_.data() + i * values(),
+                            input);
+        const std::vector<T> converted(pixels_.begin(), pixels_.begin() + n * values());
+        device_.upload(images_.data(), converted.data(), converted.size() * sizeof(T));
+        Judged out;
+        if (student_.is_mixed()) {
+            MixturePrediction mixed = student_.mix(images_.data(), n);
+            out = {std::move(mixed.probabilities), std::move(mixed.weight), std::move(mixed.distance)};
+        } else {
+            const std::vector<T> plain = student_.probabilities(images_.data(), n);
+            out.probabilities.assign(plain.begin(), plain.end());
+        }
+        require_intact_mappings();
+        for (const double value : out.probabilities)
+            require(std::isfinite(value), "the student makes NaN or infinity of this image");
+        return out;
+    }
 
     D& device_;
     Classifier<D> student_;

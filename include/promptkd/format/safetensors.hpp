@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <limits>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -161,17 +162,16 @@ private:
 };
 
 /// Length of the JSON header, checked against the file.
-inline std::uint64_t header_length(const MappedFile& file) {
-    const std::string& path = file.path();
-    refuse_placeholder(path, file.text());
+inline std::uint64_t header_length(std::string_view file, const std::string& path) {
+    refuse_placeholder(path, file);
     require(file.size() >= 8, path, ": ", file.size(),
             " bytes are too few for a safetensors file (8 for the header length)");
     std::uint64_t length = 0;
-    for (int i = 7; i >= 0; --i) length = length << 8 | std::to_integer<std::uint64_t>(file.data()[i]);
+    for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(file[static_cast<std::size_t>(i)]);
     require(length <= header_limit, path, ": not a safetensors file, or damaged: header of ", length,
             " bytes exceeds the format's limit of ", header_limit);
     require(length <= file.size() - 8, path, ": truncated: header of ", length, " bytes in a file of ", file.size());
-    require(length > 0 && file.text()[8] == '{', path, ": not a safetensors file: the header does not start with '{'");
+    require(length > 0 && file[8] == '{', path, ": not a safetensors file: the header does not start with '{'");
     return length;
 }
 
@@ -299,6 +299,37 @@ inline std::string make_header(const std::vector<const Named*>& order, const Ten
 
 }  // namespace detail::safetensors
 
+namespace detail::safetensors {
+
+/// A safetensors file that lies in memory, kept alive by `owner`; `mapped`: in a read-only mapping of a file.
+inline TensorMap parse(std::string_view file, const std::string& source, const std::shared_ptr<const void>& owner,
+                       bool mapped) {
+    const std::uint64_t length = header_length(file, source);
+    HeaderReader header(source);
+    const std::string_view text = file.substr(8, length);
+    require(text.find('\0') == std::string_view::npos, source,
+            ": the header holds a NUL byte");  // ends JSON for a parser
+    nlohmann::json::sax_parse(text.begin(), text.end(), &header);
+
+    const std::uint64_t data_size = file.size() - 8 - length;
+    const auto* const data = reinterpret_cast<const std::byte*>(file.data()) + 8 + length;
+    TensorMap map;
+    map.source = source;
+    for (const auto& [name, entry] : header.entries) {
+        HostTensor tensor = make_checked(entry, data_size, concat(source, ": tensor '", name, "': "));
+        tensor.bytes = data + entry.offsets[0];
+        tensor.owner = owner;
+        tensor.mapped = mapped;
+        map.tensors.emplace(name, std::move(tensor));
+    }
+    check_coverage(header.entries, data_size, source);
+    map.metadata = std::move(header.metadata);
+    check_digest(map);
+    return map;
+}
+
+}  // namespace detail::safetensors
+
 /// Opens a safetensors file. The tensors point into the mapped file (kept alive by HostTensor::owner): nothing is
 /// copied or converted, and pages are read when touched. Types F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL. Throws Error
 /// naming file, tensor and numbers when the file is truncated or malformed, when tensors overlap or leave holes, when
@@ -306,30 +337,18 @@ inline std::string make_header(const std::vector<const Named*>& order, const Ten
 /// wrote holds anything else than it wrote (a digest in its metadata tells). Format:
 /// https://github.com/huggingface/safetensors#format
 inline TensorMap read_safetensors(const std::string& path) {
-    namespace st = detail::safetensors;
     const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
-    const std::uint64_t length = st::header_length(*file);
-    st::HeaderReader header(path);
-    const std::string_view text = file->text().substr(8, length);
-    require(text.find('\0') == std::string_view::npos, path,
-            ": the header holds a NUL byte");  // ends JSON for a parser
-    nlohmann::json::sax_parse(text.begin(), text.end(), &header);
-
-    const std::uint64_t data_size = file->size() - 8 - length;
-    TensorMap map;
-    map.source = path;
-    for (const auto& [name, entry] : header.entries) {
-        HostTensor tensor = st::make_checked(entry, data_size, concat(path, ": tensor '", name, "': "));
-        tensor.bytes = file->data() + 8 + length + entry.offsets[0];
-        tensor.owner = file;
-        tensor.mapped = true;
-        map.tensors.emplace(name, std::move(tensor));
-    }
-    st::check_coverage(header.entries, data_size, path);
-    map.metadata = std::move(header.metadata);
-    st::check_digest(map);
+    TensorMap map = detail::safetensors::parse(file->text(), path, file, true);
     require_intact_mappings();
     return map;
+}
+
+/// The same of a file whose bytes are in memory, for example inside a program; they are copied. Messages call it
+/// `source`.
+inline TensorMap read_safetensors(std::span<const std::byte> bytes, const std::string& source) {
+    const auto copy = std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
+    const std::string_view file(reinterpret_cast<const char*>(copy->data()), copy->size());
+    return detail::safetensors::parse(file, source, copy, false);
 }
 
 /// Writes a safetensors file, all or nothing (see write_atomically). The same tensors and metadata give the same bytes:
