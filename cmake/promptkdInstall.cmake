@@ -6,7 +6,7 @@ include(CMakePackageConfigHelpers)
 set(promptkd_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/promptkd")
 
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/promptkd" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
-        COMPONENT development FILES_MATCHING PATTERN "*.hpp")
+        COMPONENT development FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h")
 
 get_property(promptkd_components GLOBAL PROPERTY promptkd_components)
 foreach(component core ${promptkd_components})
@@ -14,6 +14,11 @@ foreach(component core ${promptkd_components})
     install(EXPORT promptkd_${component} NAMESPACE promptkd:: DESTINATION "${promptkd_package_dir}"
             COMPONENT development)
 endforeach()
+
+# For programs in C: the header is among the others.
+if(PROMPTKD_C_LIBRARY)
+    install(TARGETS promptkd_c LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT c)
+endif()
 
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/promptkdConfig.cmake.in"
                               "${PROJECT_BINARY_DIR}/promptkdConfig.cmake"

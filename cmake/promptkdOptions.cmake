@@ -25,6 +25,7 @@ foreach(option PROMPTKD_CUDA PROMPTKD_JPEG_TURBO PROMPTKD_WEBP PROMPTKD_TIFF PRO
 endforeach()
 
 option(PROMPTKD_COMPILED "promptkd::compiled: the templates for Cpu<float>, compiled once" OFF)
+option(PROMPTKD_C_LIBRARY "promptkd_c: a shared library with the C interface of promptkd.h, built and installed" OFF)
 
 if(PROJECT_IS_TOP_LEVEL)
     option(PROMPTKD_BUILD_TESTS "Build the tests" ON)

@@ -112,3 +112,28 @@ if(PROMPTKD_COMPILED)
     endif()
     set_property(GLOBAL APPEND PROPERTY promptkd_components compiled)
 endif()
+
+# The C interface (promptkd.h) as a shared library that shows nothing else. Tests build it when they need it.
+if(PROMPTKD_C_LIBRARY OR PROMPTKD_BUILD_TESTS)
+    if(NOT promptkd_io_found)
+        message(FATAL_ERROR "PROMPTKD_C_LIBRARY=ON, but this is missing: ${promptkd_io_found_MISSING}")
+    endif()
+    set(promptkd_c_map "${PROJECT_SOURCE_DIR}/cmake/compiled/c_interface.map")
+    add_library(promptkd_c SHARED "${PROJECT_SOURCE_DIR}/cmake/compiled/c_interface.cpp")
+    add_library(promptkd::c ALIAS promptkd_c)
+    set_target_properties(promptkd_c PROPERTIES VERSION 1.0 SOVERSION 1 EXPORT_NAME c CXX_VISIBILITY_PRESET hidden
+                          VISIBILITY_INLINES_HIDDEN ON LINK_DEPENDS "${promptkd_c_map}"
+                          LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")
+    target_link_libraries(promptkd_c PRIVATE promptkd_core promptkd_io)
+    target_include_directories(promptkd_c INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
+                                                    "$<INSTALL_INTERFACE:include>")
+    foreach(kind webp tiff)
+        if(TARGET promptkd_${kind})
+            target_link_libraries(promptkd_c PRIVATE promptkd_${kind})
+        endif()
+    endforeach()
+    target_link_options(promptkd_c PRIVATE "LINKER:--version-script=${promptkd_c_map}" LINKER:--no-undefined)
+    if(NOT PROMPTKD_C_LIBRARY)
+        set_target_properties(promptkd_c PROPERTIES EXCLUDE_FROM_ALL ON)
+    endif()
+endif()

@@ -78,6 +78,7 @@ foreach(target unit_tests_cuda golden_test_cuda two_units_cuda)
     promptkd_cuda_options(${target})
     target_compile_options(${target} PRIVATE ${mixed_units})
 endforeach()
+target_compile_options(two_units_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O0>)  # the link is the test
 foreach(target cuda_headers unit_tests_cuda golden_test_cuda two_units_cuda promptkd)
     if(PROMPTKD_CUDA_TEST_ARCHITECTURES AND TARGET ${target})
         set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${PROMPTKD_CUDA_TEST_ARCHITECTURES}")

@@ -177,6 +177,28 @@ TEST_CASE("safetensors: truncated and foreign files are refused") {
     CHECK(error_of(folder / "html").find("HTML page") != std::string::npos);
 }
 
+TEST_CASE("safetensors: a file in memory is the file, and outlives the bytes it was read from") {
+    const TemporaryFolder folder;
+    TensorMap written;
+    written.tensors["a"] = make_tensor(std::vector<float>{1, 2, 3}, {3});
+    written.metadata["note"] = "of a file";
+    write_safetensors(folder / "a.safetensors", written);
+    std::string bytes = read_file(folder / "a.safetensors");
+    const auto span = [&] { return std::as_bytes(std::span<const char>(bytes.data(), bytes.size())); };
+    const TensorMap read = read_safetensors(span(), "the model inside");
+    bytes[bytes.size() - 1] ^= 1;
+    CHECK(read.at("a").to<float>() == std::vector<float>{1, 2, 3});
+    CHECK(read.metadata.at("note") == "of a file");
+    CHECK(read.source == "the model inside");
+    std::string message;
+    try {
+        read_safetensors(span(), "the model inside");
+    } catch (const Error& error) {
+        message = error.what();
+    }
+    CHECK(message.find("the model inside: damaged or changed") != std::string::npos);
+}
+
 TEST_CASE("safetensors: every truncation of a valid file is refused") {
     const TemporaryFolder folder;
     TensorMap map;
