@@ -60,15 +60,21 @@ public:
         LiveTeachers<Device> live(device_, TeacherGives::features, batch);
         live.add(teacher, nullptr, w);
         PairEncoder<Device> pair(device_, student, &live, batch, false);
+        const auto start = std::chrono::steady_clock::now();
         const FeatureSet<float> rows = encode_images(device_, pair, train, {"train", batch, silent_observer()});
+        encoding_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+                    static_cast<double>(rows.size());
         PairEncoder<Device> single(device_, student, nullptr, batch, false);
         test_ = encode_images(device_, single, test, {"test", batch, silent_observer()});
         labels_ = rows.labels;
-        const PairRows<float> parts(rows, pair);
+        const PairRows<float> parts(rows.values, pair);
         student_ = parts.student;
         teacher_ = parts.teacher;
         student_width_ = pair.student_width();
     }
+
+    /// Seconds that student and teacher take to encode an image.
+    double encoding() const { return encoding_; }
 
     /// Images drawn by `seed`: at most `n` of the classes of a half.
     std::vector<Index> draw(Index n, ClassSubset which, std::uint64_t seed) const {
@@ -120,6 +126,7 @@ private:
     std::vector<Index> labels_;
     std::vector<float> student_, teacher_;
     Index student_width_ = 0;
+    double encoding_ = 0;
 };
 
 /// What is left of a fit without its mixture, its guard or its step.
@@ -183,8 +190,8 @@ void run(const Options& o) {
             }
             for (const std::string& name : order)
                 print_line(concat(images, " of ", which, " classes | ", name), found[name]);
-            std::printf("| | a: %s; fit: %.2f s | | | | |\n", weights.c_str(),
-                        seconds / static_cast<double>(o.seeds.size()));
+            std::printf("| | a: %s; fit: %.2f s, encoding: %.2f s | | | | |\n", weights.c_str(),
+                        seconds / static_cast<double>(o.seeds.size()), bench.encoding() * static_cast<double>(images));
         }
 }
 

@@ -172,11 +172,30 @@ struct Demo {
         report["training"] = training_json(trained);
         report["curve"] = observer.curve();
         run.write_bundle(common.out + "/bundle.safetensors");
+        fit_in_closed_form(device, test, report);
         observer.write(common.out + "/curves.svg", "training progress, " + std::to_string(epochs) + " epochs");
         write_pictures(device, test);
         write_atomically(common.out + "/report.json", json_text(report, 2) + "\n");
         common.output.write(report);
         print_files(trained.training.progress);
+    }
+
+    /// The other way to a student, from the same images and teacher.
+    template <class D>
+    void fit_in_closed_form(D& device, const Dataset& test, nlohmann::json& report) const {
+        DistillationSpec spec = distillation();
+        spec.fit = DistillationFit::closed_form;
+        spec.shape = StudentConfig();
+        spec.loop.augmentation = Augmentation::none;
+        spec.loop.out = common.out + "/closed_form";
+        DistillationRun<D> run(device, spec);
+        run.train();
+        const EvaluationResult found = run.evaluate(test, "student, closed form");
+        report["student_closed_form"] = evaluation_json(found);
+        report["closed_form"] = closed_form_json(*run.closed_form());
+        print_row("student, closed form (after)", found);
+        run.write_bundle(spec.loop.out + "/bundle.safetensors");
+        remove_features(spec);
     }
 
     /// What teacher and student can do before the distillation.
@@ -221,7 +240,12 @@ struct Demo {
         say() << "\n"
               << at.step << " steps in " << static_cast<int>(at.seconds) << " s, loss " << at.first_loss << " -> "
               << at.last_loss << "\n";
-        say() << "student (one file):  " << out << "/bundle.safetensors\n";
+        say() << "Which fit: closed form takes seconds, is the better one with few images, and falls back to the "
+                 "zero-shot "
+                 "student on classes that it did not see;\ngradient descent is the better one for a projector of the "
+                 "published width, and its bundle is smaller.\n";
+        say() << "student (one file):  " << out << "/bundle.safetensors, " << out
+              << "/closed_form/bundle.safetensors\n";
         say() << "curves:              " << out << "/curves.svg\n";
         say() << "predictions:         " << out << "/predictions.svg\n";
         say() << "report:              " << out << "/report.json\n";

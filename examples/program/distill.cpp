@@ -34,9 +34,11 @@ struct Distill : DistillOptions {
 
     int run_command() {
         finish();
+        common.out = spec.folder();
         const auto lock = lock_output(common);
         hold_signals();
         const std::vector<std::uint64_t> seeds = run.seed_list(common.seed);
+        require(!spec.scale.is_used() || seeds.size() == 1, "shards, sums and features belong to a run of one seed");
         SeedResults results(common, seeds);
         with_device<CpuPrecisions::all>(common, [&](auto& device) {
             with_ranks(device, [&](const auto& ranks) {
@@ -46,7 +48,7 @@ struct Distill : DistillOptions {
                 };
                 run_over_seeds(spec, seeds, one, [&](const SeedRun<DistillationOutcome>& found) {
                     print(found.outcome);
-                    results.add(found.out, result(found, seeds.size() > 1));
+                    results.add(spec.scale.shard.is_part() ? common.out : found.out, result(found, seeds.size() > 1));
                 });
             });
         });
@@ -62,7 +64,8 @@ struct Distill : DistillOptions {
         result["training"] = training_json(outcome);
         if (outcome.closed_form) result["closed_form"] = closed_form_json(*outcome.closed_form);
         if (outcome.mixture) result["mixture"] = mixture_json(*outcome.mixture);
-        if (!outcome.closed_form) result["protocol"] = run.protocol;
+        if (!outcome.sums.empty()) result["sums"] = outcome.sums;
+        if (!spec.in_closed_form()) result["protocol"] = run.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
         if (spec.micro_batches > 1) result["micro_batch"] = spec.loop.batch / spec.micro_batches;
         result["config"] = spec.settings;
@@ -76,6 +79,10 @@ struct Distill : DistillOptions {
         if (outcome.evaluation)
             say << evaluation_line(*outcome.evaluation) << (outcome.closed_form ? "" : "   protocol " + run.protocol)
                 << std::endl;
+        if (!outcome.sums.empty()) {
+            say << "sums: " << outcome.sums << std::endl;
+            return;
+        }
         if (outcome.closed_form) {
             say << "student: " << outcome.bundle << std::endl;
             return;
@@ -140,7 +147,9 @@ constexpr const char* descent_options[] = {"--lr",
                                            "--resume",
                                            "--fresh"};
 /// Options of a fit in closed form alone.
-constexpr const char* closed_form_options[] = {"--no-mix", "--no-guard", "--no-kl-step", "--flip-rows"};
+constexpr const char* closed_form_options[] = {"--no-mix",         "--no-guard", "--no-kl-step",   "--flip-rows",
+                                               "--features-cache", "--shard",    "--merge-shards", "--moments",
+                                               "--add-to",         "--save-sums"};
 /// What came after the recipe: of the resolved options only what is not as it always was.
 constexpr const char* later_options[] = {
     "fit",         "width", "mix", "guard", "no-mix", "no-guard", "no-kl-step", "flip-rows", "mixture-features",
@@ -191,6 +200,27 @@ void add_fit_options(CLI::App& c, Distill& o) {
                  "file with the student's own class vectors (tensor class_vectors) instead of its text branch");
 }
 
+/// More images than one run sees.
+void add_scale_options(CLI::App& c, Distill& o) {
+    ScaleSpec& scale = o.spec.scale;
+    c.add_option("--features-cache", scale.features_cache,
+                 "closed-form: folder that keeps the features of the images in 16 bits, for this run and later ones")
+        ->configurable(false);
+    CLI::Option* shard = add_shard(c, o);
+    c.get_option("--merge-shards")->description("closed-form: the fit of all shards in --out");
+    c.add_option("--moments", scale.moments,
+                 "closed-form: with --shard the moments of all shards, for the second round; with --merge-shards the "
+                 "sums of all shards, added by another program")
+        ->configurable(false);
+    c.add_option("--add-to", scale.add_to,
+                 "closed-form: sums of an earlier fit (--save-sums), to which the images are added")
+        ->configurable(false)
+        ->excludes(shard);
+    c.add_option("--save-sums", scale.save_sums, "closed-form: file for the sums of the fit, for --add-to")
+        ->configurable(false)
+        ->excludes(shard);
+}
+
 void add_machine_options(CLI::App& c, Distill& o) {
     c.add_option("--bn", o.bn,
                  "under mpirun: BatchNorm over the images of all processes (global) or of each one (local)")
@@ -238,6 +268,7 @@ void add_distill(CLI::App& app, Action& action) {
     c.add_option("--evaluate", o->spec.data.evaluation,
                  "labelled images to evaluate on (default: the test part of --data)");
     add_fit_options(c, *o);
+    add_scale_options(c, *o);
     add_loss_options(c, *o);
     add_view_options(c, *o);
     c.add_option("--steps", o->spec.loop.max_steps, "stop after so many steps; 0: after the epochs")

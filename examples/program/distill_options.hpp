@@ -24,6 +24,7 @@ struct DistillOptions {
     double lr = 0.005;
     Index epochs = 20, validation = 16, width = 0;
     std::optional<std::uint64_t> view_seed;
+    std::string shard;
     nlohmann::json config;  ///< the resolved options
 
     /// Completes the specification.
@@ -44,6 +45,7 @@ struct DistillOptions {
         for (std::string& file : spec.teacher.prompts)
             if (file == "none") file.clear();
         if (!class_names.empty()) spec.data.class_names = names_of_option("--class-names", class_names);
+        if (!shard.empty()) spec.scale.shard = parse_shard(shard);
         spec.data.source = common.data;
         spec.data.classes = parse_class_subset(classes);
         spec.data.validation = run.protocol == "clean" ? validation : 0;
@@ -52,8 +54,8 @@ struct DistillOptions {
         if (!spec.needs_vocabulary()) warn_of_unused_texts();
         spec.settings = config;
         spec.loop.identity = config;
-        for (const char* key :
-             {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds", "verify-data"})
+        for (const char* key : {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds",
+                                "verify-data", "shard", "merge-shards", "moments", "save-sums", "features-cache"})
             spec.loop.identity.erase(key);
     }
 
@@ -147,6 +149,25 @@ inline void add_image_options(CLI::App& c, DistillOptions& o) {
     c.add_option("--validation", o.validation, "protocol clean: images of each class that are held out")
         ->check(whole_from(1))
         ->capture_default_str();
+}
+
+/// Shards of a computation over the images.
+inline CLI::Option* add_shard(CLI::App& c, DistillOptions& o) {
+    const auto is_shard = [](const std::string& text) {
+        try {
+            parse_shard(text);
+        } catch (const Error& error) {
+            return std::string(error.what());
+        }
+        return std::string();
+    };
+    CLI::Option* shard = c.add_option("--shard", o.shard, "i/n: the i-th of n parts of the images alone (1/n … n/n)")
+                             ->configurable(false)
+                             ->check(CLI::Validator(is_shard, "I/N"));
+    c.add_flag("--merge-shards", o.spec.scale.merge, "put the shards beside --out together")
+        ->configurable(false)
+        ->excludes(shard);
+    return shard;
 }
 
 /// What decides which views are seen, in which batches.

@@ -24,9 +24,11 @@ struct TeacherLogits : DistillOptions {
     template <class D>
     void write(D& device) const {
         ProgramObserver observer(common.output);
-        const StoredTargetsFile file = write_teacher_targets(device, spec, common.out, observer);
+        const StoredTargetsFile file = spec.scale.merge ? merge_teacher_targets(common.out)
+                                                        : write_teacher_targets(device, spec, common.out, observer);
         common.output.text() << (file.features ? "features" : "logits") << " of " << file.table.images << " images in "
-                             << file.table.views << " view(s): " << common.out << std::endl;
+                             << file.table.views << " view(s): " << common.out
+                             << (spec.scale.shard.is_part() ? "." + spec.scale.shard.name() : "") << std::endl;
         common.output.write({{"images", file.table.images},
                              {"views", file.table.views},
                              {"values", file.table.size},
@@ -48,6 +50,7 @@ void add_teacher_logits(CLI::App& app, Action& action) {
     c.add_option("--augment", o->run.augment, "rrc (random resized crop and flip), flip or none")
         ->check(CLI::IsMember({"rrc", "flip", "none"}))
         ->capture_default_str();
+    add_shard(c, *o);
     add_protocol(c, o->run);
     c.add_option("--out", o->common.out, "the file to write (safetensors)")->required();
     add_device(c, o->common);

@@ -34,7 +34,7 @@ struct Train {
     Common common;
     TrainingSpec spec;
     RunOptions options;
-    std::string class_names, position = "end";
+    std::string class_names, position = "end", loss = "ce", names;
     std::optional<double> lr;
     std::optional<Index> epochs, batch, context, visual, depth;
     std::map<std::string, std::optional<double>> own;  ///< learners' own numbers
@@ -90,11 +90,20 @@ struct Train {
         if (!class_names.empty()) spec.data.class_names = names_of_option("--class-names", class_names);
         if (!common.classes.empty()) spec.data.classes = parse_class_subset(common.classes);
         spec.data.validation = options.protocol == "clean" ? 4 : 0;
+        finish_loss();
         spec.loop.out = common.out;
         spec.loop.identity = identity();
     }
 
 private:
+    /// Labels, or a teacher in their place.
+    void finish_loss() {
+        spec.data.labels_needed = loss == "ce";
+        if (!names.empty()) spec.knowledge.names = names_of_option("--names", names).names;
+        spec.knowledge.teacher.names = {"--activation", "--teacher-config FILE"};
+        spec.knowledge.teacher.activation = spec.model.activation;
+    }
+
     /// The published recipe with what was given instead.
     void finish_recipe() {
         Recipe& r = spec.recipe;
@@ -185,6 +194,40 @@ void add_recipe_options(CLI::App& c, Train& o) {
         ->capture_default_str();
 }
 
+/// What is learned from.
+void add_loss_options(CLI::App& c, Train& o) {
+    TeacherSpec& teacher = o.spec.knowledge.teacher;
+    c.add_option("--loss", o.loss,
+                 "ce: cross-entropy with the labels (published); kdpl: half the KL from a teacher's probabilities and "
+                 "half the KL to them, no label is read")
+        ->check(CLI::IsMember({"ce", "kdpl"}))
+        ->configurable(false);
+    c.add_option("--teacher", teacher.weights, "kdpl: CLIP weights of the teacher")->expected(1)->configurable(false);
+    c.add_option("--teacher-prompts", teacher.prompts, "kdpl: learned prompts of the teacher, " + prompt_files())
+        ->expected(1)
+        ->configurable(false);
+    c.add_option("--teacher-config", teacher.config, "kdpl: the teacher's JSON, where it is not beside its weights")
+        ->configurable(false);
+    c.add_option("--names", o.names,
+                 "kdpl without class names: file with a vocabulary, a name a line, to learn from in their place")
+        ->configurable(false);
+    c.add_option("--top-names", o.spec.knowledge.top,
+                 "kdpl: of --names so many count in each batch, those most probable to the teacher; 0: all")
+        ->check(whole_from(0))
+        ->configurable(false);
+}
+
+/// Throws for options that the chosen loss would not look at.
+void check_loss_options(const CLI::App& c, const Train& o) {
+    if (o.loss == "kdpl") {
+        if (o.spec.knowledge.teacher.weights.empty()) throw CLI::RequiredError("--teacher");
+        if (o.spec.knowledge.top > 0 && o.names.empty()) throw CLI::RequiredError("--names");
+        return;
+    }
+    for (const char* name : {"--teacher", "--teacher-prompts", "--teacher-config", "--names", "--top-names"})
+        if (c.get_option(name)->count() > 0) throw CLI::ValidationError(name, "belongs to --loss kdpl");
+}
+
 void add_optimizer_options(CLI::App& c, Train& o) {
     c.add_option("--epochs", o.epochs, "(default: published)")->check(whole_from(1));
     c.add_option("--batch", o.batch, "images a step (default: published)")->check(whole_from(1));
@@ -217,6 +260,7 @@ void add_train(CLI::App& app, Action& action) {
     c.add_flag("--truncate", o->spec.truncate, "cut class texts that are longer than the model's context")
         ->configurable(false);
     add_recipe_options(c, *o);
+    add_loss_options(c, *o);
     add_optimizer_options(c, *o);
     c.add_option("--out", o->common.out, "folder for prompts.safetensors, log.jsonl, checkpoint/ and result.json")
         ->required();
@@ -226,6 +270,7 @@ void add_train(CLI::App& app, Action& action) {
     add_json(c, o->common);
     c.callback([o, &c, &action] {
         o->config = resolved(c);
+        check_loss_options(c, *o);
         o->options.check();
         action = [o] { return o->run(); };
     });

@@ -68,6 +68,13 @@ sgd="distill $steps --fresh"
 # shellcheck disable=SC2086
 {
     run 0 $sgd --out plain
+    check "few images are warned of" grep -q '200 images are few for gradient descent' stderr
+    check "a student is compared with its frozen self" grep -q 'compared with the teacher on 200 images that it learned from: distilled KL .*; zero-shot' stdout
+    check "one that is farther from the teacher is told of" grep -q 'farther from the teacher than the zero-shot student .* or mix it with' stderr
+    run 0 $sgd --distil-classes base --out plain
+    check "classes that no image shows the teacher are named" grep -q 'are the teacher.s first choice for none of' stderr
+    run 0 distill $(without "$steps" --teacher --student) --teacher "$student" --student "$teacher" --fresh --out plain
+    run 0 $sgd --out plain
     run 0 $sgd --guard --out guarded
     check "the guard leaves the training alone" same plain/log.csv guarded/log.csv
     check "a guard alone trusts the student" test "$(number guarded/result.json weight)" = 1.0
@@ -119,6 +126,8 @@ refuse 1 "needs the student's own class vectors" bundle add-classes closed/bundl
     refuse 2 '--fit' $sgd --fit magic --out again
     refuse 1 'give at least 2' $closed --images 1 --out again
     refuse 1 'a fit of width 10000000 needs .* GB of memory' distill $(without "$options" --width) --width 10000000 --out again
+    safetensors '{"__metadata__":{"format":"promptkd.targets","kind":"logits","class_names":"[\"a\",\"b\"]","fingerprint":"{}"},"targets":{"dtype":"F32","shape":[1,1,2],"data_offsets":[0,8]}}' 8 >bare.safetensors
+    refuse 1 "bare.safetensors: tensor 'class_vectors' is missing" distill --fit closed-form --student "$student" --teacher-logits bare.safetensors $data --out again
     refuse 1 'stored targets have none of them' distill --fit closed-form --flip-rows --student "$student" --teacher-logits logits.safetensors $data --out again
     refuse 1 'frozen encoder' distill $(without "$steps" --depth) --fresh --guard --train full --prompts 0 --depth 0 --out again
     run 0 teacher-logits --teacher "$teacher" $data --augment flip --epochs 2 --out flips.safetensors

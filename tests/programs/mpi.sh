@@ -49,6 +49,19 @@ ranks 3 0 "$@" --steps 20 --out three
 head -n 20 one/log.jsonl >first20 && mkdir -p first && mv first20 first/log.jsonl
 agree three first 1e-5
 
+# A fit in closed form, mixture and guard: the bits of one process, in any number of them.
+closed="distill --fit closed-form --width 600 $models --data $fashion --images 640 --threads 1"
+# shellcheck disable=SC2086
+{
+    run 0 $closed --out closed1
+    for n in 2 3; do
+        ranks $n 0 $closed --out closed$n
+        check "closed form in $n processes" same closed1/bundle.safetensors closed$n/bundle.safetensors
+        check "$n processes: no features left" test ! -e closed$n/features
+    done
+}
+rm -rf closed1 closed2 closed3
+
 # BatchNorm of each process's own images is another computation.
 ranks 2 0 "$@" --steps 5 --bn local --out local
 losses local/log.jsonl | head -n 5 >local.losses

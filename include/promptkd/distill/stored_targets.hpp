@@ -135,6 +135,13 @@ inline Index count_views(const TrainingLoopConfig& config) {
     return config.fixed_views || config.augmentation == Augmentation::none ? 1 : config.schedule.max_epoch;
 }
 
+/// How targets are computed, besides the settings of the training.
+struct TargetWork {
+    std::function<void(Index, Index)> progress = {};  ///< (targets done, targets in all); may be empty
+    TargetParts* parts = nullptr;                     ///< keep what is done on the disk; null: nothing is kept
+    Slice range = {};                                 ///< the images alone whose targets are wanted; empty: all
+};
+
 namespace detail {
 
 /// Throws Error naming the image whose target, one of (batch, size) values, holds NaN or infinity.
@@ -153,14 +160,16 @@ public:
     using T = typename D::Scalar;
 
     /// See compute_targets(). All references must outlive this.
-    TargetComputation(D& device, TeacherSource<D>& teacher, const Dataset& data, const TrainingLoopConfig& config)
+    TargetComputation(D& device, TeacherSource<D>& teacher, const Dataset& data, const TrainingLoopConfig& config,
+                      const Slice& range)
         : device_(device),
           teacher_(teacher),
           data_(data),
           config_(config),
+          range_(range.count > 0 ? range : Slice{0, data.size()}),
           views_(count_views(config)),
           size_(teacher.size()),
-          values_(static_cast<std::size_t>(views_ * data.size() * size_), std::numeric_limits<float>::quiet_NaN()),
+          values_(static_cast<std::size_t>(views_ * range_.count * size_), std::numeric_limits<float>::quiet_NaN()),
           host_(static_cast<std::size_t>(config.batch * size_)),
           loader_(data, loading()),
           feed_(device, config.batch, config.preprocessing) {}
@@ -170,21 +179,21 @@ public:
         TargetParts::Position at;
         if (parts)
             at = parts->restore(size_, [this](Index view, Index image, const float* row) { keep(view, image, row); });
-        done_ = at.view * data_.size() + at.images;
+        done_ = at.view * range_.count + at.images;
         for (Index view = at.view; view < views_; ++view) {
             start(view, view == at.view ? at : TargetParts::Position());
             while (const Batch* batch = loader_.next()) {
                 compute(*batch, view);
                 if (parts) parts->add(*batch, host_.data(), size_, skipped_ || loader_.unreadable() > 0);
-                if (progress) progress(done_, views_ * data_.size());
+                if (progress) progress(done_, views_ * range_.count);
             }
             if (parts) parts->end_view();
         }
         TargetTable table;
         table.views = views_;
-        table.images = data_.size();
+        table.images = range_.count;
         table.size = size_;
-        table.values = make_tensor(std::move(values_), {views_, data_.size(), size_});
+        table.values = make_tensor(std::move(values_), {views_, range_.count, size_});
         return table;
     }
 
@@ -207,8 +216,10 @@ private:
         const auto epoch = static_cast<std::uint32_t>(view);
         std::vector<Index> order =
             config_.shuffle ? shuffled(data_.size(), config_.seed, epoch) : in_order(data_.size());
+        const auto elsewhere = [this](Index i) { return i < range_.first || i >= range_.first + range_.count; };
+        order.erase(std::remove_if(order.begin(), order.end(), elsewhere), order.end());
         skipped_ = at.skipped;
-        if (!at.skipped) order.erase(order.begin(), order.begin() + std::min(at.images, data_.size()));
+        if (!at.skipped) order.erase(order.begin(), order.begin() + std::min(at.images, range_.count));
         loader_.start(std::move(order), epoch, at.skipped ? 0 : at.images);
         for (Index i = 0; at.skipped && i < at.batches; ++i) loader_.next();
     }
@@ -226,9 +237,10 @@ private:
 
     template <class V>
     void keep(Index view, Index image, const V* row) {
-        require(view < views_ && image >= 0 && image < data_.size(), data_.name, ": a kept target of image ", image,
+        const Index at = image - range_.first;
+        require(view < views_ && at >= 0 && at < range_.count, data_.name, ": a kept target of image ", image,
                 " in view ", view, ", which there is not");
-        float* to = values_.data() + (view * data_.size() + image) * size_;
+        float* to = values_.data() + (view * range_.count + at) * size_;
         for (Index j = 0; j < size_; ++j) to[j] = static_cast<float>(row[j]);
     }
 
@@ -236,6 +248,7 @@ private:
     TeacherSource<D>& teacher_;
     const Dataset& data_;
     const TrainingLoopConfig& config_;
+    Slice range_;
     Index views_, size_, done_ = 0;
     bool skipped_ = false;  ///< an image of the view at hand could not be read in an earlier run
     std::vector<float> values_;
@@ -247,12 +260,12 @@ private:
 }  // namespace detail
 
 /// The targets of every image of `data` in all the views that a run of `config` sees, computed in the batches of that
-/// run, so that training from them repeats training with the teacher bit for bit. `progress(done, all)` may be empty;
-/// `parts`, where there are any, keep what is done on the disk, and what they hold is not computed again.
+/// run, so that training from them repeats training with the teacher bit for bit. What `work.parts` holds is not
+/// computed again. Of a range of images the table has the rows of these alone.
 template <Device D>
 TargetTable compute_targets(D& device, TeacherSource<D>& teacher, const Dataset& data, const TrainingLoopConfig& config,
-                            const std::function<void(Index, Index)>& progress, TargetParts* parts = nullptr) {
-    return detail::TargetComputation<D>(device, teacher, data, config).run(progress, parts);
+                            const TargetWork& work = {}) {
+    return detail::TargetComputation<D>(device, teacher, data, config, work.range).run(work.progress, work.parts);
 }
 
 }  // namespace promptkd

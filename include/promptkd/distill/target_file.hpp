@@ -18,6 +18,7 @@ struct StoredTargetsFile {
     HostTensor class_vectors;              ///< (N, e), what the logits were computed with
     std::vector<std::string> class_names;  ///< N
     Fingerprint fingerprint;               ///< of everything that the targets depend on
+    Slice range;                           ///< of a shard: the images that `table` has rows of; else empty
 };
 
 /// Writes the file, all or nothing. Throws Error when it cannot be written.
@@ -29,6 +30,7 @@ inline void write_targets(const std::string& path, const StoredTargetsFile& file
     map.metadata["kind"] = file.features ? "features" : "logits";
     map.metadata["class_names"] = json_text(nlohmann::json(file.class_names));
     map.metadata["fingerprint"] = json_text(file.fingerprint);
+    if (file.range.count > 0) map.metadata["first_image"] = std::to_string(file.range.first);
     write_safetensors(path, map);
 }
 
@@ -56,6 +58,11 @@ inline StoredTargetsFile read_targets(const std::string& path) {
     file.table.views = targets.shape[0];
     file.table.images = targets.shape[1];
     file.table.size = targets.shape[2];
+    if (map.metadata.count("first_image") != 0) {
+        const auto first = nlohmann::json::parse(text("first_image"), nullptr, false);
+        require(first.is_number_unsigned(), path, ": damaged metadata");
+        file.range = {first.get<Index>(), file.table.images};
+    }
     const bool in_place =
         targets.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(targets.bytes) % sizeof(float) == 0;
     file.table.values = in_place ? targets : make_tensor(targets.to<float>(), targets.shape);
@@ -63,6 +70,36 @@ inline StoredTargetsFile read_targets(const std::string& path) {
     require(file.features || file.table.size == static_cast<Index>(file.class_names.size()), path, ": logits of ",
             file.table.size, " classes, but ", file.class_names.size(), " class names");
     return file;
+}
+
+/// The targets of all images from the files of their shards, whose ranges follow one another. Throws Error for shards
+/// of different runs, and for images that are missing or there twice.
+inline StoredTargetsFile merge_targets(const std::vector<std::string>& paths) {
+    StoredTargetsFile all = read_targets(paths.at(0));
+    std::vector<StoredTargetsFile> shards;
+    Index images = 0;
+    for (const std::string& path : paths) {
+        shards.push_back(read_targets(path));
+        const StoredTargetsFile& one = shards.back();
+        require(one.range.count > 0, path, ": not the targets of a shard, but of all images");
+        require(one.fingerprint == all.fingerprint && one.features == all.features &&
+                    one.table.size == all.table.size && one.table.views == all.table.views &&
+                    one.class_names == all.class_names,
+                path, ": belongs to another run than ", paths[0]);
+        require(one.range.first >= images, path, ": images ", one.range.first, " to ", images - 1,
+                " are in another shard too");
+        require(one.range.first == images, path, ": images ", images, " to ", one.range.first - 1, " are missing");
+        images += one.range.count;
+    }
+    std::vector<float> values;
+    for (Index view = 0; view < all.table.views; ++view)
+        for (const StoredTargetsFile& one : shards)
+            values.insert(values.end(), one.table.row(view, 0),
+                          one.table.row(view, 0) + one.table.images * one.table.size);
+    all.range = {};
+    all.table.images = images;
+    all.table.values = make_tensor(std::move(values), {all.table.views, images, all.table.size});
+    return all;
 }
 
 /// Throws Error unless `names` are the file's class names, naming the first difference.

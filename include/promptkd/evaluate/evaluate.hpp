@@ -4,6 +4,7 @@
 #include <promptkd/data/class_subset.hpp>
 #include <promptkd/data/loader.hpp>
 #include <promptkd/device/memory.hpp>
+#include <promptkd/device/parallel/communicator.hpp>
 #include <promptkd/evaluate/metrics.hpp>
 #include <promptkd/format/mapping_guard.hpp>
 #include <promptkd/op/cosine.hpp>
@@ -89,16 +90,13 @@ void require_finite_rows(const std::vector<T>& rows, const Batch& batch, const D
 
 }  // namespace detail
 
-/// What `encoder` makes of every image of `data`, in its order. Throws Error when there is no image.
-template <Device D, FeatureEncoder<D> Encoder>
-FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, const Dataset& data,
-                                                const EvaluationOptions& options = {}) {
+/// Calls f(batch, rows) with what `encoder` makes of the images `range` of `data`, batch by batch in their order: rows
+/// (batch.size, embed) on the host. f returns whether to go on. Returns how many images could not be read; with `range`
+/// at the beginning of the data it throws Error when that is all of them.
+template <Device D, FeatureEncoder<D> Encoder, class F>
+Index visit_features(D& device, Encoder& encoder, const Dataset& data, const Slice& range,
+                     const EvaluationOptions& options, const F& f) {
     using T = typename D::Scalar;
-    require(data.size() > 0, data.name, ": there is no image to evaluate");
-    const Index embed = encoder.embed();
-    FeatureSet<T> set;
-    set.embed = embed;
-    set.values.reserve(static_cast<std::size_t>(data.size() * embed));
     ImageFeed<D> feed(device, options.batch, encoder.preprocessing());
     LoaderOptions loading;
     loading.batch = options.batch;
@@ -107,20 +105,38 @@ FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, con
     loading.warn = options.warn;
     if constexpr (requires { encoder.further_inputs(); }) loading.further = encoder.further_inputs();
     BatchLoader loader(data, loading);
-    loader.start(in_order(data.size()));
+    std::vector<Index> order = in_order(range.count);
+    for (Index& i : order) i += range.first;
+    loader.start(std::move(order), 0, range.first);
     std::vector<T> host;
     while (const Batch* batch = loader.next()) {
         if constexpr (requires { encoder.prepare(*batch); }) encoder.prepare(*batch);
         const T* features = encoder.encode(feed.upload(*batch), batch->size);
-        host.resize(static_cast<std::size_t>(batch->size * embed));
+        host.resize(static_cast<std::size_t>(batch->size * encoder.embed()));
         device.download(host.data(), features, host.size() * sizeof(T));
         detail::require_finite_rows(host, *batch, data);
-        set.values.insert(set.values.end(), host.begin(), host.end());
-        set.labels.insert(set.labels.end(), batch->labels.begin(), batch->labels.end());
-        set.indices.insert(set.indices.end(), batch->indices.begin(), batch->indices.end());
-        if (options.progress) options.progress(set.size(), data.size());
+        if (!f(*batch, host)) break;
     }
-    set.unreadable = loader.unreadable();
+    return loader.unreadable();
+}
+
+/// What `encoder` makes of every image of `data`, in its order. Throws Error when there is no image.
+template <Device D, FeatureEncoder<D> Encoder>
+FeatureSet<typename D::Scalar> collect_features(D& device, Encoder& encoder, const Dataset& data,
+                                                const EvaluationOptions& options = {}) {
+    using T = typename D::Scalar;
+    require(data.size() > 0, data.name, ": there is no image to evaluate");
+    FeatureSet<T> set;
+    set.embed = encoder.embed();
+    set.values.reserve(static_cast<std::size_t>(data.size() * set.embed));
+    const auto keep = [&](const Batch& batch, const std::vector<T>& rows) {
+        set.values.insert(set.values.end(), rows.begin(), rows.end());
+        set.labels.insert(set.labels.end(), batch.labels.begin(), batch.labels.end());
+        set.indices.insert(set.indices.end(), batch.indices.begin(), batch.indices.end());
+        if (options.progress) options.progress(set.size(), data.size());
+        return true;
+    };
+    set.unreadable = visit_features(device, encoder, data, {0, data.size()}, options, keep);
     return set;
 }
 

@@ -11,9 +11,11 @@
 #include <promptkd/train/selection.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -32,7 +34,7 @@ public:
                     const Ranks<D>& ranks = {})
         : setup_(device, spec, observer, ranks), mixture_(setup_) {
         build_student();
-        if (!spec.loop.out.empty()) setup_.spec.loop.inputs = setup_.inputs();
+        if (!spec.loop.out.empty() && !spec.in_closed_form()) setup_.spec.loop.inputs = setup_.inputs();
     }
 
     DistillationRun(const DistillationRun&) = delete;
@@ -90,7 +92,10 @@ public:
         }
         stage.end();
         if (outcome.training.interrupted) return outcome;
-        if (setup_.spec.is_mixed()) mixture_.add(*student_);
+        if (setup_.spec.is_mixed())
+            mixture_.add(*student_);
+        else
+            mixture_.compare(*student_);
         return outcome;
     }
 
@@ -116,6 +121,9 @@ public:
     const std::optional<ClosedFormSummary>& closed_form() const { return mixture_.closed_form(); }
     /// How far the student is trusted beside its zero-shot self, once that is known.
     const std::optional<MixtureSummary>& mixture() const { return mixture_.summary(); }
+
+    /// The file of sums that a fit in closed form left in the place of a student; empty: there is a student.
+    const std::string& sums() const { return mixture_.sums(); }
 
     /// Writes the student's bundle (rank 0 alone).
     void write_bundle(const std::string& path) const {
@@ -204,9 +212,10 @@ private:
 
     /// The settings beside the results, once it is known that the output folder is this run's.
     void write_settings() const {
-        if (setup_.spec.loop.out.empty() || !setup_.ranks.is_root()) return;
-        make_directories(setup_.spec.loop.out);
-        write_atomically(setup_.spec.loop.out + "/config.json", json_text(setup_.spec.settings, 2) + "\n");
+        const std::string out = setup_.spec.folder();
+        if (out.empty() || !setup_.ranks.is_root()) return;
+        make_directories(out);
+        write_atomically(out + "/config.json", json_text(setup_.spec.settings, 2) + "\n");
     }
 
     DistillationSetup<D> setup_;
@@ -215,12 +224,20 @@ private:
     std::optional<Distiller<D>> distiller_;
 };
 
+/// Removes the features that a fit in closed form kept in its output folder: once there is a student they are of no
+/// use. Those of a cache stay.
+inline void remove_features(const DistillationSpec& spec) {
+    if (!spec.in_closed_form() || spec.scale.merge || !spec.scale.features_cache.empty()) return;
+    std::error_code code;
+    std::filesystem::remove_all(spec.loop.out + "/features", code);
+}
+
 /// Distils as `spec` says: into its output folder log.jsonl, log.csv, checkpoint/, config.json and bundle.safetensors,
 /// and results where there are labelled images to test on. An interrupted run leaves log and checkpoint alone.
 template <Device D>
 DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& observer = silent_observer(),
                         const Ranks<D>& ranks = {}) {
-    const std::string& out = spec.loop.out;
+    const std::string out = spec.folder();
     std::shared_ptr<const FolderLock> lock;  // before the long part: a folder that cannot be written is an early error
     if (!out.empty() && ranks.is_root()) lock = FolderLock::acquire(out);
     DistillationRun<D> session(device, spec, observer, ranks);
@@ -229,9 +246,12 @@ DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& obser
     if (outcome.training.interrupted) return outcome;
     outcome.closed_form = session.closed_form();
     outcome.mixture = session.mixture();
+    outcome.sums = session.sums();
+    if (!outcome.sums.empty()) return outcome;
     if (!out.empty()) {
         outcome.bundle = out + "/bundle.safetensors";
         session.write_bundle(outcome.bundle);
+        if (ranks.is_root()) remove_features(spec);
     }
     if (session.evaluation_data()) outcome.evaluation = session.evaluate(*session.evaluation_data());
     return outcome;

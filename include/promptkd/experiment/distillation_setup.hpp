@@ -2,7 +2,7 @@
 #pragma once
 
 #include <promptkd/evaluate/bundle.hpp>
-#include <promptkd/experiment/closed_form/student_fit.hpp>
+#include <promptkd/experiment/closed_form/settings.hpp>
 #include <promptkd/experiment/teacher_targets.hpp>
 
 #include <optional>
@@ -107,6 +107,7 @@ private:
             return;
         }
         stored = read_targets(path);
+        require(stored->range.count == 0, path, ": the targets of a shard; merge all shards of teacher-logits first");
         require_same_names(*stored, class_names(), path);
         warn_of_precision();
         require_same_fingerprint(stored->fingerprint, fingerprint, path);

@@ -4,6 +4,7 @@
 #include <promptkd/distill/closed_form/fit.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/distill/student.hpp>
+#include <promptkd/experiment/closed_form/scale.hpp>
 #include <promptkd/experiment/distillation_fit.hpp>
 #include <promptkd/experiment/identity.hpp>
 #include <promptkd/experiment/images.hpp>
@@ -55,6 +56,7 @@ struct DistillationSpec {
     DistillationFit fit = DistillationFit::sgd;  ///< how the student is fitted
     ClosedFormSpec closed_form;  ///< of a fit in closed form; its seed is the loop's, mix and guard are `mixture`'s
     bool flip_rows = false;      ///< in closed form: the mirrored images too
+    ScaleSpec scale;             ///< in closed form: more images than one run sees
     MixtureSpec mixture;         ///< what keeps the student from harm
     /// Written to config.json in the output folder; null: loop.identity.
     nlohmann::json settings;
@@ -74,9 +76,16 @@ struct DistillationSpec {
     /// Whether the bundle gets a Mixture: in closed form always, for the scale of its logits.
     bool is_mixed() const { return in_closed_form() || mixes() || guards(); }
 
+    /// The folder of this run, of a shard one inside the output folder.
+    std::string folder() const {
+        return scale.shard.is_part() && !loop.out.empty() ? loop.out + "/" + scale.shard.name() : loop.out;
+    }
+
     /// Throws Error for settings that do not go together.
     void check() const {
+        scale.check();
         if (!in_closed_form()) {
+            require(!scale.is_used(), "features, shards and sums belong to a fit in closed form");
             require(!is_mixed() || shape.training == EncoderTraining::frozen,
                     "a mixture or a guard needs the frozen encoder, which full fine-tuning replaces");
             return;
@@ -101,7 +110,8 @@ struct DistillationSpec {
 
 /// What a distillation has left in its output folder, and found.
 struct DistillationOutcome : TrainingOutcome {
-    std::string bundle;                            ///< file of the student
+    std::string bundle;  ///< file of the student; empty: of a shard there is none
+    std::string sums;    ///< file of a shard's sums, or of merged ones that need another round
     std::optional<ClosedFormSummary> closed_form;  ///< where it was fitted so
     std::optional<MixtureSummary> mixture;         ///< where it is mixed with its zero-shot self
     std::optional<EvaluationResult> evaluation;    ///< where there are labelled images to test on

@@ -22,8 +22,13 @@ struct FewShotImages {
 
     /// Throws Error where labels or images of a class are missing, and for a single class.
     FewShotImages(const FewShotData& data, std::uint64_t seed, Observer& observer = silent_observer()) {
-        all = open_dataset(data.source, Split::train, data.class_names, FolderLabels::required, teller(observer));
+        const FolderLabels labels = data.labels_needed ? FolderLabels::required : FolderLabels::automatic;
+        all = open_dataset(data.source, Split::train, data.class_names, labels, teller(observer));
         require_classes(all);
+        if (!data.labels_needed && !all.labelled()) {
+            take_unlabelled(data, seed);
+            return;
+        }
         if (data.holdout > 0) {
             HeldOut parts = hold_out_of(data.source, all, data.holdout, seed);
             all = std::move(parts.train);
@@ -53,6 +58,15 @@ struct FewShotImages {
     }
 
 private:
+    /// Images without labels: all, or so many of them.
+    void take_unlabelled(const FewShotData& data, std::uint64_t seed) {
+        require(data.shots == 0 && data.validation == 0 && data.holdout == 0, data.source,
+                ": has no labels, so images of each class cannot be drawn or held out; take all images (0 shots)");
+        require(data.classes.value_or(ClassSubset::all) == ClassSubset::all, data.source,
+                ": has no labels, so there are no images of one half of the classes");
+        train = all = limited(data.source, std::move(all), data.images, seed);
+    }
+
     /// The half's images, or a few of each class: the published draw of a benchmark where its file is there, else our
     /// own.
     Dataset draw(const FewShotData& data, std::uint64_t seed) const {

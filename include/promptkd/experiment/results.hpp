@@ -55,6 +55,7 @@ struct TrainingOutcome {
 /// distillation.
 struct TeacherLikeness {
     Likeness student, mixture, zero_shot;  ///< KL to the teacher and agreement with it
+    TeacherLook teacher;                   ///< what the teacher looks like on them
     Index images = 0;                      ///< that were looked at
     bool seen = false;  ///< the student had learned from these very images; else from others, or each
                         ///< image is predicted without itself

@@ -13,6 +13,7 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace promptkd {
 
@@ -35,6 +36,7 @@ Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfi
 struct TargetWatch {
     Observer& observer;            ///< whom it tells
     TargetParts* parts = nullptr;  ///< null: nothing is kept
+    Slice range = {};              ///< the images that are asked for; empty: all
 };
 
 /// The targets of all views of a distillation over `train`.
@@ -43,13 +45,14 @@ TargetTable teacher_targets(D& device, const DistillationSpec& spec, const Train
                             const Dataset& train, const TeacherSet<D>& teachers, const TargetWatch& watch) {
     const auto live = teachers.live(device, given_by_teachers(spec.loss.kd), loop.batch);
     Observer& observer = watch.observer;
-    Stage stage("teacher", "images", count_views(loop) * train.size(), observer);
+    const Index images = watch.range.count > 0 ? watch.range.count : train.size();
+    Stage stage("teacher", "images", count_views(loop) * images, observer);
     TrainingLoopConfig watched = loop;
     watched.preprocessing = teachers.model().preprocessing();
     watched.further = live->further_inputs(watched.preprocessing);
     watched.warn = [&observer](const std::string& text) { observer.on_skipped(text); };
-    TargetTable table = compute_targets(
-        device, *live, train, watched, [&stage](Index done, Index) { stage.update(done); }, watch.parts);
+    const auto progress = [&stage](Index done, Index) { stage.update(done); };
+    TargetTable table = compute_targets(device, *live, train, watched, {progress, watch.parts, watch.range});
     stage.end();
     return table;
 }
@@ -66,13 +69,16 @@ struct RemoveEmptyFolder {
 
 }  // namespace detail
 
-/// Writes what the teachers of `spec` say of all views of its images to `path`, for DistillationSpec::stored_targets of
-/// a run with the same images and views; returns it. Of the student nothing is looked at. What is done is kept in the
-/// folder `path`.parts until the file is there: an interrupted computation goes on.
+/// Writes what the teachers of `spec` say of all views of its images to `whole`, for DistillationSpec::stored_targets
+/// of a run with the same images and views; returns it. Of the student nothing is looked at. What is done is kept in
+/// the folder `path`.parts until the file is there: an interrupted computation goes on. Of a shard (spec.scale.shard)
+/// the file is `path`.shard-i-of-n.
 template <Device D>
-StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec, const std::string& path,
+StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec, const std::string& whole,
                                         Observer& observer = silent_observer()) {
     require(spec.teacher.count() > 0, "stored targets need a teacher: give its weights");
+    const Shard& shard = spec.scale.shard;
+    const std::string path = shard.is_part() ? whole + "." + shard.name() : whole;
     require_writable(path);
     const std::string kept = path + ".parts";
     const detail::RemoveEmptyFolder at_end{kept};  // where nothing was kept, after the lock is gone
@@ -83,6 +89,7 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     TrainingLoopConfig loop = spec.loop;
     loop.batch = std::min(loop.batch, images.train.size());
     StoredTargetsFile file;
+    if (shard.is_part()) file.range = shard.of(images.train.size());
     file.features = spec.loss.kd != KdLoss::logits;
     file.fingerprint = fingerprint_of(spec, loop, images.train, teachers);
     file.class_names = images.train.class_names;
@@ -93,11 +100,24 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     identity["fingerprint"] = file.fingerprint;
     identity["kind"] = file.features ? "features" : "logits";
     identity["order"] = {loop.batch, loop.shuffle, loop.seed, count_views(loop)};
+    if (shard.is_part()) identity["shard"] = shard.name();
     TargetParts parts(kept, std::move(identity));
-    file.table = teacher_targets(device, spec, loop, images.train, teachers, {observer, &parts});
+    file.table = teacher_targets(device, spec, loop, images.train, teachers, {observer, &parts, file.range});
     write_targets(path, file);
     parts.remove();
     return file;
+}
+
+/// Writes the targets of all images to `path` from those of their shards beside it; returns them. See merge_targets().
+inline StoredTargetsFile merge_teacher_targets(const std::string& path) {
+    const std::filesystem::path file(path);
+    require_writable(path);
+    std::vector<std::string> shards;
+    for (const Shard& shard : find_shards(file.parent_path().string(), file.filename().string() + "."))
+        shards.push_back(path + "." + shard.name());
+    StoredTargetsFile all = merge_targets(shards);
+    write_targets(path, all);
+    return all;
 }
 
 }  // namespace promptkd

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/device/compiled.hpp>
+#include <promptkd/distill/knowledge.hpp>
 #include <promptkd/evaluate/learner.hpp>
 #include <promptkd/experiment/few_shot_images.hpp>
 #include <promptkd/experiment/inputs.hpp>
@@ -45,9 +46,10 @@ public:
         if (spec_.context.hand_written.empty()) spec_.context.hand_written = default_template(spec.data.source);
         const Dataset& train = images_.train;
         const Recipe& recipe = spec_.recipe;
+        if (spec_.knowledge.is_used()) load_teacher();
         learner_ = make_learner(spec_.learner, clip(), recipe, spec_.context, train.classes());
         learner_->initialize(spec_.loop.seed, initial_context(clip(), recipe.text, spec_.context));
-        trainer_ = trainer_of(training_texts(spec_.learner, clip(), recipe, spec_.context, train.class_names));
+        trainer_ = trainer_of(training_texts(spec_.learner, clip(), recipe, spec_.context, learned_names()));
         if (!spec.loop.out.empty()) spec_.loop.inputs = inputs();
     }
 
@@ -66,23 +68,24 @@ public:
         const Index steps = count_steps(spec_.loop, outcome.images);
         observer_.on_start({outcome.images, outcome.classes, learner_->params().size(), steps});
         TrainingStage stage(spec_.learner, steps, observer_);
-        const TrainingLoopConfig loop = stage.connect(spec_.loop, outcome.images, spec_.fresh);
+        TrainingLoopConfig loop = stage.connect(spec_.loop, outcome.images, spec_.fresh);
         StepOptions how;
         how.batch = loop.batch;
         how.micro_batches = spec_.micro_batches;
-        LabelFeed<D> labels(device_, loop.batch, trainer_->classes());
-        LearnerPipeline<D> pipeline(*trainer_, labels, loop.preprocessing, how);
-        if (spec_.data.validation == 0) {
-            outcome.training = TrainingLoop(pipeline, images_.train, loop).run();
+        if (teachers_) {
+            KnowledgeTeacher<D> teacher(device_, teachers_->live(device_, TeacherGives::logits, loop.batch),
+                                        knowledge());
+            loop.further = teacher.further_inputs(loop.preprocessing);
+            ImitatingTrainer<D> imitating(*trainer_);
+            StepPipeline<ImitatingTrainer<D>, KnowledgeTeacher<D>> pipeline(imitating, teacher, loop.preprocessing,
+                                                                            how);
+            run_loop(pipeline, loop, outcome);
         } else {
-            BestEpoch best(pipeline, [this] { return validation_accuracy(); });
-            outcome.training = TrainingLoop(best, images_.train, loop).run();
-            if (outcome.training.interrupted) return outcome;
-            const bool back = best.select();
-            outcome.selection = EpochSelection{back ? best.best_epoch() + 1 : loop.schedule.max_epoch,
-                                               loop.schedule.max_epoch, best.best_score(), images_.validation.size()};
+            LabelFeed<D> labels(device_, loop.batch, trainer_->classes());
+            LearnerPipeline<D> pipeline(*trainer_, labels, loop.preprocessing, how);
+            run_loop(pipeline, loop, outcome);
         }
-        stage.end();
+        if (!outcome.training.interrupted) stage.end();
         return outcome;
     }
 
@@ -130,6 +133,42 @@ public:
     }
 
 private:
+    /// All epochs, and the choice of the best one where images are held out for it.
+    void run_loop(Trainable& pipeline, const TrainingLoopConfig& loop, TrainingOutcome& outcome) {
+        if (spec_.data.validation == 0) {
+            outcome.training = TrainingLoop(pipeline, images_.train, loop).run();
+            return;
+        }
+        BestEpoch best(pipeline, [this] { return validation_accuracy(); });
+        outcome.training = TrainingLoop(best, images_.train, loop).run();
+        if (outcome.training.interrupted) return;
+        const bool back = best.select();
+        outcome.selection = EpochSelection{back ? best.best_epoch() + 1 : loop.schedule.max_epoch,
+                                           loop.schedule.max_epoch, best.best_score(), images_.validation.size()};
+    }
+
+    /// The names that are learned with: those of the classes, or a vocabulary.
+    const std::vector<std::string>& learned_names() const {
+        return spec_.knowledge.names.empty() ? images_.train.class_names : spec_.knowledge.names;
+    }
+
+    void load_teacher() {
+        const bool open = !spec_.knowledge.names.empty();
+        require(!open || (!spec_.context.class_specific && spec_.data.validation == 0),
+                "a vocabulary of names goes with no contexts of single classes, and with no choice of an epoch");
+        teachers_.emplace(device_, spec_.knowledge.teacher,
+                          ClassTexts{learned_names(), spec_.context.hand_written, spec_.vocabulary}, observer_);
+    }
+
+    /// Teacher logits on the student's scale, of the names that count.
+    KnowledgeOptions knowledge() const {
+        KnowledgeOptions options;
+        options.max_batch = spec_.loop.batch;
+        options.factor = model_.logit_scale() / teachers_->model().logit_scale();
+        options.top = spec_.knowledge.top;
+        return options;
+    }
+
     /// Throws Error naming the learners that fit when visual prompts have no block to stand in.
     void require_blocks() const {
         if (spec_.recipe.visual == 0 || model_.vision().layers() > 0) return;
@@ -146,6 +185,7 @@ private:
         nlohmann::json all = images_identity(images_.train, root, spec_.data.verify);
         all["weights"] = weights_identity(map_);
         all["vocabulary"] = fingerprint(spec_.vocabulary);
+        if (teachers_) teachers_->add_inputs(all);
         return all;
     }
 
@@ -172,6 +212,7 @@ private:
     TensorMap map_;
     ClipModel<D> model_;
     FewShotImages images_;
+    std::optional<TeacherSet<D>> teachers_;  ///< whom it imitates
     std::unique_ptr<PromptLearner<D>> learner_;
     std::unique_ptr<LearnerTrainer<D>> trainer_;
 };

@@ -6,6 +6,7 @@
 #include <promptkd/experiment/identity.hpp>
 #include <promptkd/experiment/models.hpp>
 #include <promptkd/experiment/results.hpp>
+#include <promptkd/experiment/teachers.hpp>
 #include <promptkd/learner/registry.hpp>
 
 #include <nlohmann/json.hpp>
@@ -22,14 +23,25 @@ struct FewShotData {
     ClassNames class_names;  ///< in label order; empty: those of the data set
     /// That it learns; empty: the base half, or all where that would leave a half with one class.
     std::optional<ClassSubset> classes;
-    Index shots = 16;          ///< images of each class; 0: all
-    Index images = 0;          ///< drawn from so many training images, see limited(); 0: all
-    bool allow_fewer = false;  ///< a class with fewer images than `shots` gives what it has
-    Index validation = 0;      ///< images of each class (at most `shots`) held out to choose the best
-                               ///< epoch on; 0: none, the prompts are those after the last epoch
-    std::string evaluation;    ///< labelled images to test on; empty: the test part of `source`
-    double holdout = 0;        ///< images of each class (below 1: that share) that are tested on instead; 0: none
-    bool verify = false;       ///< the identity of a run counts the bytes of the images too
+    Index shots = 16;           ///< images of each class; 0: all
+    Index images = 0;           ///< drawn from so many training images, see limited(); 0: all
+    bool allow_fewer = false;   ///< a class with fewer images than `shots` gives what it has
+    Index validation = 0;       ///< images of each class (at most `shots`) held out to choose the best
+                                ///< epoch on; 0: none, the prompts are those after the last epoch
+    std::string evaluation;     ///< labelled images to test on; empty: the test part of `source`
+    double holdout = 0;         ///< images of each class (below 1: that share) that are tested on instead; 0: none
+    bool verify = false;        ///< the identity of a run counts the bytes of the images too
+    bool labels_needed = true;  ///< false: images without labels will do, where nothing is drawn by class
+};
+
+/// Whom a prompt learner imitates in the place of labels (KDPL, Mistretta et al., ECCV 2024).
+struct KnowledgeSpec {
+    TeacherSpec teacher;             ///< without weights: labels are learned from
+    std::vector<std::string> names;  ///< class-agnostic: a vocabulary in the place of the class names; empty: those
+    Index top = 0;                   ///< of it the names that a batch's images most probably are; 0: all
+
+    /// Whether a teacher is imitated.
+    bool is_used() const { return teacher.count() > 0; }
 };
 
 /// A whole training of a prompt learner: files in; prompts, log, checkpoint and results out. See run() in
@@ -40,6 +52,7 @@ struct TrainingSpec {
     std::string vocabulary;             ///< the tokenizer's file; empty: the one beside the weights
     bool truncate = false;              ///< class texts longer than the model's context are cut, not refused
     FewShotData data;                   ///< images and classes
+    KnowledgeSpec knowledge;            ///< a teacher in the place of labels
     Recipe recipe;           ///< see published_recipe(); learning rate, epochs and batch of `loop` count, not of this
     ContextOptions context;  ///< how the texts begin; without a hand-written text that of the data set
     Index class_chunk = 0;   ///< classes whose activations are in memory at once; 0: all
@@ -87,6 +100,12 @@ inline nlohmann::json derived_identity(const TrainingSpec& spec) {
     id["depth"] = spec.recipe.depth;
     id["learner-options"] = spec.recipe.options;
     id["micro-batches"] = spec.micro_batches;
+    if (!spec.knowledge.is_used()) return id;
+    id["loss"] = "kdpl";
+    id["teacher"] = spec.knowledge.teacher.weights;
+    id["teacher-prompts"] = spec.knowledge.teacher.prompts;
+    id["names"] = spec.knowledge.names;
+    id["top-names"] = spec.knowledge.top;
     return id;
 }
 

@@ -85,12 +85,14 @@ public:
           images_(device, model, nullptr, options.max_batch),
           arena_(device) {
         arena_.plan([&] {
-            accumulate(nullptr, nullptr, options.max_batch);
+            accumulate(nullptr, LearnerTargets<T>(), options.max_batch);
             logits(nullptr, options.max_batch, nullptr);
         });
     }
 
-    void accumulate(const T* images, const std::int32_t* labels, Index batch) override {
+    using Base::accumulate;
+
+    void accumulate(const T* images, const LearnerTargets<T>& targets, Index batch) override {
         this->check_batch(batch);
         arena_.reset();
         const Workspace<D> w{device_, arena_};
@@ -102,7 +104,7 @@ public:
         learner_.shift(device_, u, active, shift);
         zero(device_, d_shift);
         for (Index i = 0; i < batch; ++i)
-            one_image(w, {u.row_range(i, 1), labels ? labels + i : nullptr, shift.row(i), d_shift.row(i), batch, i});
+            one_image(w, {u.row_range(i, 1), targets.from(i, text_.classes()), shift.row(i), d_shift.row(i), batch, i});
         this->share_loss(batch);
         learner_.shift_backward(device_, u, active, d_shift, scratch<T>(w, batch, learner_.hidden()));
     }
@@ -130,10 +132,10 @@ public:
     Index classes() const override { return text_.classes(); }
 
 private:
-    /// An image of a batch: its normalised feature, label, context shift, and where the shift's gradient goes.
+    /// An image of a batch: its normalised feature, target, context shift, and where the shift's gradient goes.
     struct OneImage {
         Matrix<const T> u;
-        const std::int32_t* label;
+        LearnerTargets<T> target;
         const T* shift;
         T* d_shift;
         Index batch, number;
@@ -160,8 +162,8 @@ private:
         text_.forward(arena_, prompts, features, Keep::yes);
         normalize_forward(device_, features, features, inverse);
         cosine_logits(device_, image.u, features, model_.logit_scale(), logits);
-        cross_entropy_loss(w, logits, image.label, d_logits, this->device_loss(),
-                           {image.batch, image.number > 0 ? Accumulate::yes : Accumulate::no});
+        learner_loss(w, logits, image.target, d_logits, this->device_loss(),
+                     {image.batch, image.number > 0 ? Accumulate::yes : Accumulate::no});
         cosine_logits_backward_vectors(device_, d_logits, image.u, model_.logit_scale(), d_features);
         this->scale_gradient(d_features.data, d_features.count(), image.batch);
         normalize_backward(device_, features, inverse, d_features);

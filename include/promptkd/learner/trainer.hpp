@@ -6,7 +6,7 @@
 #include <promptkd/learner/info.hpp>
 #include <promptkd/learner/learner.hpp>
 #include <promptkd/learner/texts.hpp>
-#include <promptkd/loss/cross_entropy.hpp>
+#include <promptkd/loss/symmetric_distillation.hpp>
 #include <promptkd/op/cosine.hpp>
 #include <promptkd/op/norm.hpp>
 #include <promptkd/train/trainer.hpp>
@@ -25,6 +25,27 @@ struct TrainerOptions {
     DataParallel<D> parallel;   ///< the other ranks of the step
 };
 
+/// What the probabilities of a step's images are compared with: their labels, or what a teacher says of them (KDPL).
+template <class T>
+struct LearnerTargets {
+    const std::int32_t* labels = nullptr;  ///< (batch), in device memory
+    const T* teacher = nullptr;            ///< logits (batch, classes) in device memory; null: the labels count
+
+    /// Those of the images from number `first` on, of so many classes.
+    LearnerTargets from(Index first, Index classes) const {
+        return {labels ? labels + first : nullptr, teacher ? teacher + first * classes : nullptr};
+    }
+};
+
+/// Cross-entropy with the labels, or the symmetric divergence from the teacher.
+template <Device D, class T>
+void learner_loss(const Workspace<D>& w, ConstMatrix<T> logits, const LearnerTargets<T>& targets, Matrix<T> d_logits,
+                  T* loss, const CrossEntropyOptions& options = {}) {
+    if (!targets.teacher) return cross_entropy_loss(w, logits, targets.labels, d_logits, loss, options);
+    const ConstMatrix<T> teacher(targets.teacher, logits.rows, logits.columns);
+    symmetric_distillation_loss(w, teacher, logits, d_logits, loss, options);
+}
+
 /// What every learner's trainer is: a Trainer (train/trainer.hpp) that learns from labels, and logits for evaluation. A
 /// device that stores activations in fp16 gets a LossScale.
 template <Device D>
@@ -41,8 +62,12 @@ public:
           max_batch_(options.max_batch) {}
     virtual ~LearnerTrainer() = default;
 
-    /// Adds the gradients of one micro-batch of device images (batch, 3, r, r) and labels (batch).
-    virtual void accumulate(const T* images, const std::int32_t* labels, Index batch) = 0;
+    /// Adds the gradients of one micro-batch of device images (batch, 3, r, r) and what they are compared with.
+    virtual void accumulate(const T* images, const LearnerTargets<T>& targets, Index batch) = 0;
+    /// The same with labels (batch).
+    void accumulate(const T* images, const std::int32_t* labels, Index batch) {
+        accumulate(images, LearnerTargets<T>{labels, nullptr}, batch);
+    }
     /// Makes the class vectors of the present prompts ready for logits().
     virtual void begin_evaluation() = 0;
     /// logits (batch, classes) of device images with the present prompts.
@@ -143,14 +168,16 @@ public:
           text_features_(device, text_.classes() * model.text().embed()),
           image_features_(device, options.max_batch * model.vision().embed()) {
         arena_.plan([&] {
-            accumulate(nullptr, nullptr, options.max_batch);
+            accumulate(nullptr, LearnerTargets<T>(), options.max_batch);
             begin_evaluation();
             logits(nullptr, options.max_batch, nullptr);
         });
         if (!learner.context()) class_features();  // constant: computed once
     }
 
-    void accumulate(const T* images, const std::int32_t* labels, Index batch) override {
+    using Base::accumulate;
+
+    void accumulate(const T* images, const LearnerTargets<T>& targets, Index batch) override {
         this->check_batch(batch);
         arena_.reset();
         learner_.make_prompts();
@@ -169,7 +196,7 @@ public:
         s.dw = scratch<T>(w, text_.classes(), embed());
         s.loss = this->device_loss();
         cosine_logits(device_, s.u, s.w, s.logit_scale, logits);
-        cross_entropy_loss(w, s.logits, labels, s.d_logits, s.loss);
+        learner_loss(w, s.logits, targets, s.d_logits, s.loss);
         if (regularization_) regularization_->add_logit_terms(w, s);
         cosine_logits_backward(device_, s.d_logits, s.w, s.logit_scale, s.du);
         cosine_logits_backward_vectors(device_, s.d_logits, s.u, s.logit_scale, s.dw);

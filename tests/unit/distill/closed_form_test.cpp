@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The closed-form student on a case small enough to be written down: its numbers were computed by two other programs.
 #include "support/devices.hpp"
+#include "support/temporary_folder.hpp"
+#include "support/thread_ranks.hpp"
 
 #include <doctest/doctest.h>
+#include <promptkd/distill/closed_form/feature_store.hpp>
 #include <promptkd/distill/closed_form/predictor.hpp>
+#include <promptkd/distill/closed_form/sums_file.hpp>
 
 namespace promptkd::test::closed_form_test {
 
@@ -153,6 +157,136 @@ TEST_CASE("closed form: blocks and threads do not change it, parts can be added"
         CHECK(merged.square[i] == doctest::Approx(both.result().square[i]).epsilon(1e-13));
 }
 
+TEST_CASE("closed form: several ranks have the bits of one") {
+    const Case c;
+    ClosedFormSpec spec;
+    spec.width = 1200;  // three panels of columns
+    spec.block = 16;
+    Cpu<double> one(1);
+    const ClosedFormFit whole = fit_closed_form(one, spec, c.features<double>(), c.geometry);
+    for (const int size : {2, 3}) {
+        std::vector<ClosedFormFit> found(static_cast<std::size_t>(size));
+        as_ranks<Cpu<double>>(size, [&](const Ranks<Cpu<double>>& ranks, int rank) {
+            Cpu<double> device(1);
+            found[static_cast<std::size_t>(rank)] =
+                fit_closed_form(device, spec, c.features<double>(), c.geometry, {{}, ranks});
+        });
+        for (const ClosedFormFit& fit : found) {
+            CHECK(fit.output.weight == whole.output.weight);
+            CHECK(fit.output.bias == whole.output.bias);
+            CHECK(fit.guard->precision == whole.guard->precision);
+            CHECK(fit.weight.chosen == whole.weight.chosen);
+        }
+    }
+}
+
+TEST_CASE("closed form: features on the disk, in parts, with images that cannot be read") {
+    const Case c;
+    const TemporaryFolder folder;
+    FeatureStoreOptions options;
+    options.folder = folder.path() + "/features";
+    options.identity = {{"number of images", N + 3}};
+    options.type = DType::f64;
+    options.images = N + 3;  // 5, 20 and the last one cannot be read
+    options.student_width = e_s;
+    options.teacher_width = e_t;
+    options.seconds = 0;  // each batch is a part
+    const auto add = [&](FeatureStore<double>& store, Index first, Index last) {
+        store.begin(first);
+        FeatureRows<double> rows;
+        for (Index i = first; i < last; ++i) {
+            if (i == 5 || i == 20 || i == N + 2) continue;
+            const Index row = i - (i > 5) - (i > 20);
+            rows.images.push_back(i);
+            rows.student.insert(rows.student.end(), c.x.begin() + row * e_s, c.x.begin() + (row + 1) * e_s);
+            rows.teacher.insert(rows.teacher.end(), c.t.begin() + row * e_t, c.t.begin() + (row + 1) * e_t);
+            if (rows.images.size() == 7) store.add(std::exchange(rows, {}));
+        }
+        store.add(rows);
+        store.end(last);
+    };
+    {
+        FeatureStore<double> store(options);
+        CHECK(store.missing({0, N + 3}).size() == 1);
+        add(store, 30, 41);
+    }
+    FeatureStore<double> store(options);
+    const std::vector<Slice> gaps = store.missing({0, N + 3});
+    REQUIRE(gaps.size() == 2);
+    CHECK(gaps[0].count == 30);
+    CHECK(gaps[1].first == 41);
+    for (const Slice& gap : gaps) add(store, gap.first, gap.first + gap.count);
+    CHECK(store.missing({0, N + 3}).empty());
+    CHECK(store.images() == N);
+    CHECK(store.unreadable() == 3);
+    CHECK(store.rows_of({4, 5, 6, N + 2}) == std::vector<Index>{4, 5});
+    Cpu<double> device(1);
+    const ClosedFormFit kept = fit_closed_form(device, c.spec(), store, c.geometry);
+    const ClosedFormFit fit = fit_closed_form(device, c.spec(), c.features<double>(), c.geometry);
+    CHECK(kept.output.weight == fit.output.weight);
+    CHECK(kept.weight.chosen == fit.weight.chosen);
+    options.identity = {{"number of images", N}};
+    CHECK_THROWS_WITH_AS(FeatureStore<double>{options}, doctest::Contains("the number of images: 63 there, 60"), Error);
+    options.identity = {{"number of images", N + 3}};
+    options.folder += "/nowhere";
+    FeatureStore<double> twice(options);
+    add(twice, 35, 36);
+    CHECK_THROWS_WITH_AS(twice.append(folder.path() + "/features"), doctest::Contains("overlap"), Error);
+}
+
+TEST_CASE("closed form: sums of parts, added and read from files") {
+    const Case c;
+    const TemporaryFolder folder;
+    Cpu<double> device(1);
+    ClosedFormSpec spec;
+    spec.width = 40;
+    const auto part = [&](Index first, Index last, const HiddenLayer* layer) {
+        const FeaturesInMemory<double> rows({c.x.begin() + first * e_s, c.x.begin() + last * e_s}, e_s,
+                                            {c.t.begin() + first * e_t, c.t.begin() + last * e_t}, e_t);
+        const ClosedFormPasses<Cpu<double>> passes(device, rows, 16);
+        FitSums sums;
+        sums.source = "part";
+        sums.run = {{"seed", 1}};
+        sums.images = nlohmann::json::array({{{"number of images", N}}});
+        sums.ranges = {{first, last - first}};
+        sums.moments = passes.moments();
+        if (layer) add_second_pass(sums, passes, *layer, rows, in_order(last - first));
+        const std::string path = folder.path() + "/sums.safetensors";
+        write_sums(path, sums);
+        return read_sums(path);
+    };
+    FitSums moments = part(0, 23, nullptr);
+    CHECK_THROWS_WITH_AS(moments.require_complete(N), doctest::Contains("23 images of a set of 60"), Error);
+    CHECK_THROWS_WITH_AS(FitSums(moments).merge(part(20, N, nullptr)), doctest::Contains("twice"), Error);
+    FitSums other = part(23, N, nullptr);
+    moments.merge(other);
+    moments.require_complete(N);
+    other.run["seed"] = 2;
+    CHECK_THROWS_WITH_AS(moments.merge(other), doctest::Contains("the seed: 2 there, 1"), Error);
+    HiddenLayer layer = random_hidden_layer(e_s, spec.width, spec.seed);
+    set_statistics(layer, moments.moments, device);
+    FitSums all = part(0, 23, &layer);
+    CHECK_THROWS_WITH_AS(all.merge(part(23, N, nullptr)), doctest::Contains("lacks the sums of the second round"),
+                         Error);
+    all.merge(part(23, N, &layer));
+    spec.kl_step = false;
+    const ClosedFormFit whole = fit_closed_form(device, spec, c.features<double>(), c.geometry);
+    const ClosedFormFit added = solve_sums(device, spec, all, c.geometry);
+    CHECK(added.lambda == doctest::Approx(whole.lambda).epsilon(1e-9));
+    CHECK(added.weight.chosen == doctest::Approx(whole.weight.chosen).epsilon(0.011));
+    for (std::size_t i = 0; i < whole.output.weight.size(); ++i)
+        CHECK(added.output.weight[i] == doctest::Approx(whole.output.weight[i]).epsilon(1e-6).scale(1e-3));
+    // Today's images behind yesterday's.
+    FitSums yesterday = part(0, 23, &layer), today = part(23, N, &layer);
+    CHECK_THROWS_WITH_AS(FitSums(yesterday).merge_further(today, 5000, 1), doctest::Contains("same images"), Error);
+    today.images = nlohmann::json::array({"today"});
+    today.ranges = {{0, N - 23}};
+    yesterday.merge_further(today, 20, 1);
+    CHECK(yesterday.moments.images == N);
+    CHECK(yesterday.chosen() == 20);
+    yesterday.require_complete(N);
+}
+
 TEST_CASE("closed form: features of logits give the logits back") {
     const Case c;
     Cpu<double> host(1);
@@ -169,8 +303,11 @@ TEST_CASE("closed form: features of logits give the logits back") {
         const double ratio = at(logits, i * K) / at(again, i * K);
         for (Index k = 0; k < K; ++k) CHECK(at(again, i * K + k) * ratio == doctest::Approx(at(logits, i * K + k)));
     }
-    CHECK(features.scale() > 0);
-    CHECK(features.scale() < c.geometry.teacher_scale);  // what W cannot tell is gone
+    REQUIRE(features.norms().size() == rest.size() / e_t);
+    for (const double norm : features.norms()) {
+        CHECK(norm > 0);
+        CHECK(norm <= c.geometry.teacher_scale * (1 + 1e-12));  // what W cannot tell is gone
+    }
     CHECK_THROWS_WITH_AS(features.add(std::vector<double>(K, 0)), doctest::Contains("image 60"), Error);
 }
 
@@ -183,6 +320,8 @@ TEST_CASE("closed form: what cannot be fitted is refused") {
     CHECK_THROWS_WITH_AS(fit({c.x.begin(), c.x.begin() + e_s}, {c.t.begin(), c.t.begin() + e_t}),
                          doctest::Contains("give at least 2"), Error);
     CHECK_THROWS_WITH_AS(fit(std::vector<double>(N * e_s, 1.0), c.t), doctest::Contains("are equal"), Error);
+    CHECK_THROWS_WITH_AS(fit(std::vector<double>(N * e_s, 0.1), c.t), doctest::Contains("are equal"), Error);
+    CHECK_THROWS_WITH_AS(fit(std::vector<double>(N * e_s, 0.0), c.t), doctest::Contains("are equal"), Error);
     std::vector<double> broken = c.t;
     broken[8] = std::nan("");
     CHECK_THROWS_WITH_AS(fit(c.x, broken), doctest::Contains("feature of the teacher is not finite"), Error);

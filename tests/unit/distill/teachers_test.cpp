@@ -194,7 +194,7 @@ TEST_CASE("stored targets: written, read, and those of the batch") {
     TrainingLoopConfig config = three_views();
     CHECK(count_views(config) == 3);
     StoredTargetsFile file;
-    file.table = compute_targets(device, teachers, patterns(), config, {});
+    file.table = compute_targets(device, teachers, patterns(), config);
     CHECK(file.table.values.shape == Shape{3, 9, 5});
     CHECK(std::isnan(file.table.row(1, 4)[0]));
     file.class_vectors = make_tensor(some_vectors<Cpu<float>>(1), {5, 6});
@@ -242,7 +242,7 @@ TargetTable compute_in_parts(Cpu<float>& device, TargetParts& parts, Index fail_
     teachers.add(model, nullptr, some_vectors<Cpu<float>>(1));
     const TrainingLoopConfig config = three_views();
     const auto progress = [&](Index, Index) { require(--fail_after != 0, "interrupted"); };
-    return compute_targets(device, teachers, patterns(), config, progress, &parts);
+    return compute_targets(device, teachers, patterns(), config, {progress, &parts, {}});
 }
 
 std::string bytes_of(const HostTensor& tensor) {

@@ -27,6 +27,10 @@ public:
     virtual Index teacher_width() const = 0;
     /// Rows [first, first + n) on the host: x (n, e_s) and t (n, e_t); either may be null.
     virtual void read(Index first, Index n, T* x, T* t) const = 0;
+    /// How many numbers rows may have: more than there are where images could not be read.
+    virtual Index numbered() const { return images(); }
+    /// The rows of these numbers, ascending, that there are.
+    virtual std::vector<Index> rows_of(const std::vector<Index>& numbers) const { return numbers; }
 };
 
 /// Features in host memory.
@@ -102,7 +106,7 @@ inline std::vector<double> scaled_cosines(Cpu<double>& host, std::vector<double>
 }  // namespace detail
 
 /// Features that stand for a teacher of which only the logits q = s·t·Wᵀ are known, or the logits of several teachers:
-/// T_i = n(W⁺q_i) with the least norm that gives the logits back, and the scale that goes with them, mean‖W⁺q_i‖.
+/// T_i = n(W⁺q_i) with the least norm that gives the logits back; the scale that goes with them is the mean of ‖W⁺q_i‖.
 class LogitFeatures {
 public:
     /// For class vectors W (K, e_t). Throws Error when the sizes do not fit.
@@ -128,8 +132,8 @@ public:
 
     /// e_t
     Index width() const { return width_; }
-    /// mean‖W⁺q‖ of all images so far.
-    double scale() const { return norms_ / static_cast<double>(images_); }
+    /// ‖W⁺q‖ of the images that were last added.
+    const std::vector<double>& norms() const { return norms_; }
 
     /// T (n, e_t), normalised, of the logits (n, K) of further images. Throws Error for an image whose logits say
     /// nothing (all in the null space of W) or are not finite.
@@ -139,6 +143,7 @@ public:
                 " classes");
         const std::vector<double> weights = detail::HostProduct{n, classes_, classes_}(host_, logits, inverse_);
         std::vector<double> features = detail::HostProduct{n, width_, classes_}(host_, weights, vectors_);
+        norms_.clear();
         for (Index i = 0; i < n; ++i) {
             double* row = features.data() + i * width_;
             double square = 0;
@@ -147,7 +152,7 @@ public:
                     ": its teacher logits are no logits of these classes");
             const double norm = std::sqrt(square);
             for (Index j = 0; j < width_; ++j) row[j] /= norm;
-            norms_ += norm;
+            norms_.push_back(norm);
             ++images_;
         }
         return features;
@@ -156,8 +161,8 @@ public:
 private:
     Cpu<double>& host_;
     std::vector<double> vectors_, inverse_;  // W (K, e_t), (WWᵀ)⁺ (K, K)
+    std::vector<double> norms_;
     Index classes_, width_, images_ = 0;
-    double norms_ = 0;
 };
 
 }  // namespace promptkd

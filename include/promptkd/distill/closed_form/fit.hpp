@@ -37,6 +37,13 @@ struct Likeness {
     double agreement = 0;   ///< images with the same first choice, in percent
 };
 
+/// What of a teacher can be told without labels, beside the zero-shot student on the same images.
+struct TeacherLook {
+    double confidence = 0;           ///< mean of the teacher's largest probability
+    double student_confidence = 0;   ///< of the zero-shot student's, at its own temperature
+    std::vector<Index> absent = {};  ///< classes that are no image's first choice of the teacher
+};
+
 /// A student fitted in closed form: projector, mixture, guard, and how they were chosen.
 struct ClosedFormFit {
     HiddenLayer hidden;               ///< R, b, μ and v
@@ -50,9 +57,11 @@ struct ClosedFormFit {
     MixingWeight weight{1, 1};        ///< a and a_min
     std::optional<Guard> guard;       ///< where it was asked for
     Index images = 0;                 ///< N
+    Index compared = 0;               ///< n: images that λ and the mixture were chosen on
     Likeness student;                 ///< leave-one-out on the subset: of the fitted student (before the KL step),
     Likeness mixture;                 ///< of the mixture without the guard,
     Likeness zero_shot;               ///< and of the zero-shot student at its temperature
+    TeacherLook teacher;              ///< on the subset
 };
 
 /// The mixture that a fit belongs to.
@@ -80,6 +89,22 @@ inline Likeness likeness(Cpu<double>& host, const std::vector<double>& p, const 
     double same = 0;
     for (std::size_t i = 0; i < n; ++i) same += wanted[i] == found[i];
     return {detail::mean_of(loss) - detail::mean_of(entropy_rows(p, classes)), 100 * same / static_cast<double>(n)};
+}
+
+/// Of the teacher's probabilities p and the zero-shot student's logits z, both (n, K).
+inline TeacherLook look_at_teacher(Cpu<double>& host, const std::vector<double>& p, const std::vector<double>& z,
+                                   Index classes) {
+    const auto confidence = [classes](const std::vector<double>& q) {
+        double sum = 0;
+        for (auto row = q.begin(); row != q.end(); row += classes) sum += *std::max_element(row, row + classes);
+        return sum * static_cast<double>(classes) / static_cast<double>(q.size());
+    };
+    TeacherLook look{confidence(p), confidence(softmax_rows(host, z, classes, 1)), {}};
+    std::vector<bool> chosen(static_cast<std::size_t>(classes), false);
+    for (const Index k : best_columns(p, classes, 0, classes)) chosen[static_cast<std::size_t>(k)] = true;
+    for (Index k = 0; k < classes; ++k)
+        if (!chosen[static_cast<std::size_t>(k)]) look.absent.push_back(k);
+    return look;
 }
 
 /// How far a distilled student is trusted, and how close it, the zero-shot student and their mixture are to the
@@ -115,9 +140,9 @@ public:
     ClosedFormSolver(D& device, const ClosedFormSpec& spec, const ClassGeometry& geometry)
         : device_(device), spec_(spec), geometry_(geometry) {}
 
-    /// Makes the first layer, with statistics from the moments of all images. Throws Error for fewer than 2 images, and
-    /// sizes that do not fit the geometry.
-    void begin(FeatureMoments moments) {
+    /// Makes the first layer, with statistics from the moments of all images, or `fixed` ones. Throws Error for fewer
+    /// than 2 images, and sizes that do not fit the geometry.
+    void begin(FeatureMoments moments, const HiddenStatistics& fixed = {}) {
         require(moments.images >= 2, "closed form: ", moments.images, " distillation image", moments.images ? "" : "s",
                 "; give at least 2");
         const Index e_s = moments.width;
@@ -127,6 +152,7 @@ public:
         require(geometry_.teacher_scale > 0 && geometry_.student_scale > 0,
                 "closed form: a logit scale is not positive");
         require_finite(moments.sum, "a feature of the student");
+        moments.require_variation();
         require_finite(geometry_.student_text, "a text feature of the student");
         require_finite(geometry_.class_vectors, "a class vector");
         moments_ = std::move(moments);
@@ -134,7 +160,9 @@ public:
         fit_.hidden = spec_.first ? *spec_.first
                                   : random_hidden_layer(e_s, spec_.width > 0 ? spec_.width : default_hidden_width(e_s),
                                                         spec_.seed);
-        set_statistics(fit_.hidden, moments_, host_);
+        if (fixed.mean.empty()) return set_statistics(fit_.hidden, moments_, host_);
+        fit_.hidden.mean = fixed.mean;
+        fit_.hidden.variance = fixed.variance;
     }
 
     /// The first layer.
@@ -204,6 +232,8 @@ private:
         const std::vector<double> student = softmax_rows(
             host_, subset_->cosines(subset_->leave_one_out(basis_, fit_.lambda)), classes, geometry_.teacher_scale);
         const MixtureChoice choice = choose_mixture(host_, p, student, zero_shot, classes, spec_.mix);
+        fit_.compared = subset_->images();
+        fit_.teacher = look_at_teacher(host_, p, z, classes);
         fit_.weight = choice.weight;
         fit_.student = choice.student;
         fit_.mixture = choice.mixture;
@@ -227,17 +257,17 @@ private:
 ///   3. one half step along the KL's gradient;
 ///   4. temperature, mixing weight and guard.
 /// The bits of the result depend on the features, their order, the seed and the block alone, not on the number of
-/// threads. Memory does not grow with the number of images. Throws Error for fewer than 2 images, sizes that do not
-/// fit, and features that are constant or not finite.
+/// threads, or of `ranks`, each of which must see all features. Memory does not grow with the number of images. Throws
+/// Error for fewer than 2 images, sizes that do not fit, and features that are constant or not finite.
 template <Device D>
 ClosedFormFit fit_closed_form(D& device, const ClosedFormSpec& spec,
                               const DistillationFeatures<typename D::Scalar>& features, const ClassGeometry& geometry,
-                              const FitProgress& progress = {}) {
+                              const FitRunning<D>& running = {}) {
     ClosedFormSolver<D> solver(device, spec, geometry);
-    const ClosedFormPasses<D> passes(device, features, spec.block, progress);
+    const ClosedFormPasses<D> passes(device, features, spec.block, running);
     solver.begin(passes.moments());
     solver.solve_ridge(passes.normal_equations(solver.hidden()), features,
-                       choice_subset(features.images(), spec.subset, spec.seed));
+                       features.rows_of(choice_subset(features.numbered(), spec.subset, spec.seed)));
     if (spec.kl_step) solver.step(passes.step(solver.hidden(), solver.ridge(), geometry));
     return solver.finish();
 }

@@ -23,6 +23,11 @@ struct HiddenLayer {
     std::vector<double> variance;  ///< v (h), of the population
 };
 
+/// The statistics of a first layer that were fitted before.
+struct HiddenStatistics {
+    std::vector<double> mean, variance;  ///< μ, v (h)
+};
+
 /// R and b drawn from U(±1/√e_s) as the published projector's first Linear is, by `seed`.
 inline HiddenLayer random_hidden_layer(Index inputs, Index width, std::uint64_t seed) {
     HiddenLayer layer{inputs, width, {}, {}, {}, {}};

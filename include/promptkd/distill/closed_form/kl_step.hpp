@@ -29,8 +29,9 @@ class StepSums {
 public:
     using T = typename D::Scalar;
 
-    /// For blocks of up to `block` images at the ridge solution `layer`.
-    StepSums(D& device, const OutputLayer& layer, const ClassGeometry& geometry, Index block)
+    /// For blocks of up to `block` images at the ridge solution `layer`. Every one of `ranks` adds the same blocks.
+    StepSums(D& device, const OutputLayer& layer, const ClassGeometry& geometry, Index block,
+             const Ranks<D>& ranks = {})
         : device_(device),
           inputs_(layer.inputs),
           outputs_(layer.outputs),
@@ -43,7 +44,7 @@ public:
           gradient_(device, block * layer.outputs),
           inverse_(device, block),
           loss_(device, 1),
-          cross_(device, layer.inputs, layer.outputs),
+          cross_(device, layer.inputs, layer.outputs, ranks),
           sum_(device, layer.outputs),
           arena_(device) {
         device.zero(sum_.data(), static_cast<std::size_t>(outputs_) * sizeof(double));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/device/memory.hpp>
+#include <promptkd/device/parallel/communicator.hpp>
 #include <promptkd/op/wide_sums.hpp>
 
 #include <initializer_list>
@@ -43,6 +44,18 @@ struct FeatureMoments {
         return m;
     }
 
+    /// Throws Error when all images have equal features, up to rounding: nothing can be fitted to them.
+    void require_variation() const {
+        const std::vector<double> c = scatter();
+        double trace = 0, size = 0;
+        for (Index i = 0; i < width; ++i) {
+            trace += c[static_cast<std::size_t>(i * width + i)];
+            size += square[static_cast<std::size_t>(i * width + i)];
+        }
+        require(trace > 1e-10 * size, "the student's features of all ", images,
+                " images are equal; nothing can be fitted to them");
+    }
+
     /// C = Σx·xᵀ − N·m·mᵀ (e_s, e_s)
     std::vector<double> scatter() const {
         const std::vector<double> m = mean();
@@ -57,15 +70,33 @@ struct FeatureMoments {
 
 namespace detail {
 
-/// Σ aᵀ·b in double over blocks of rows whose products the device computes in its own type. With b = a only the lower
-/// triangle is computed, in panels.
+/// The sum of all ranks' `mine`, in the order of the ranks, on every rank.
+template <Device D>
+std::vector<double> add_ranks(D& device, const Ranks<D>& ranks, std::vector<double> mine) {
+    if (ranks.alone()) return mine;
+    std::vector<double> total(mine.size(), 0.0);
+    for (int root = 0; root < ranks.size(); ++root) {
+        Buffer<D, double> part(device, mine);
+        ranks.broadcast(device, part.data(), mine.size() * sizeof(double), root);
+        const std::vector<double> found = part.to_host();
+        for (std::size_t i = 0; i < total.size(); ++i) total[i] += found[i];
+    }
+    return total;
+}
+
+/// Σ aᵀ·b in double over blocks of rows whose products the device computes in its own type, in panels of columns. With
+/// b = a only the lower triangle is computed. Several ranks divide the panels: each sums its own over all blocks, so
+/// that the bits are those of one process.
 template <Device D>
 class CrossProducts {
 public:
     using T = typename D::Scalar;
 
-    CrossProducts(D& device, Index rows, Index columns)
+    /// Panel k belongs to the rank (k + `shift`) modulo their number.
+    CrossProducts(D& device, Index rows, Index columns, const Ranks<D>& ranks = {}, Index shift = 0)
         : device_(device),
+          ranks_(ranks),
+          shift_(shift),
           rows_(rows),
           columns_(columns),
           total_(device, rows * columns),
@@ -75,17 +106,19 @@ public:
 
     /// total += aᵀ·b, a (n, rows), b (n, columns).
     void add(const T* a, const T* b, Index n) {
-        for (Index first = 0; first < columns_; first += panel) add_panel(a, b, n, 0, first);
+        for (Index first = 0; first < columns_; first += panel)
+            if (is_mine(first)) add_panel(a, b, n, 0, first);
     }
 
     /// total += aᵀ·a in its lower triangle.
     void add_square(const T* a, Index n) {
-        for (Index first = 0; first < columns_; first += panel) add_panel(a, a, n, first, first);
+        for (Index first = 0; first < columns_; first += panel)
+            if (is_mine(first)) add_panel(a, a, n, first, first);
     }
 
     /// The sum on the host; `symmetric`: the upper triangle is filled in from the lower.
     std::vector<double> to_host(bool symmetric) const {
-        std::vector<double> total = total_.to_host();
+        std::vector<double> total = add_ranks(device_, ranks_, total_.to_host());
         if (symmetric)
             for (Index i = 0; i < rows_; ++i)
                 for (Index j = i + 1; j < columns_; ++j)
@@ -96,6 +129,8 @@ public:
 
 private:
     static constexpr Index panel = 512;
+
+    bool is_mine(Index column) const { return (column / panel + shift_) % ranks_.size() == ranks_.rank(); }
 
     /// Columns [column, column + panel) of the rows from `row` on.
     void add_panel(const T* a, const T* b, Index n, Index row, Index column) {
@@ -115,7 +150,8 @@ private:
     }
 
     D& device_;
-    Index rows_, columns_;
+    Ranks<D> ranks_;
+    Index shift_, rows_, columns_;
     Buffer<D, double> total_;
     Buffer<D, T> product_;
 };
@@ -128,9 +164,9 @@ class MomentSums {
 public:
     using T = typename D::Scalar;
 
-    /// For features of `width` values.
-    MomentSums(D& device, Index width)
-        : device_(device), width_(width), square_(device, width, width), sum_(device, width) {
+    /// For features of `width` values. Every one of `ranks` adds the same blocks.
+    MomentSums(D& device, Index width, const Ranks<D>& ranks = {})
+        : device_(device), width_(width), square_(device, width, width, ranks), sum_(device, width) {
         device.zero(sum_.data(), static_cast<std::size_t>(width) * sizeof(double));
     }
 

@@ -13,20 +13,28 @@ namespace promptkd {
 /// Told what a fit does: stage, images done, images in all.
 using FitProgress = std::function<void(const std::string&, Index, Index)>;
 
+/// Whom a fit tells what it does, and who computes it.
+template <Device D>
+struct FitRunning {
+    FitProgress progress = {};  ///< may be empty
+    Ranks<D> ranks = {};        ///< each sees all features, and sums a part of the columns
+};
+
 /// The passes of a closed-form fit over the features of some images: sums in double over blocks, in the order of the
-/// images. Those of several parts of the images can be added (merge()).
+/// images. Those of several parts of the images can be added (merge()). Several ranks, each of which sees all features,
+/// divide the sums; the bits are those of one process.
 template <Device D>
 class ClosedFormPasses {
 public:
     using T = typename D::Scalar;
 
     /// Over `features`, `block` images at a time. Device and features must outlive this.
-    ClosedFormPasses(D& device, const DistillationFeatures<T>& features, Index block, FitProgress progress = {})
-        : device_(device), features_(features), block_(block), progress_(std::move(progress)) {}
+    ClosedFormPasses(D& device, const DistillationFeatures<T>& features, Index block, FitRunning<D> running = {})
+        : device_(device), features_(features), block_(block), running_(std::move(running)) {}
 
     /// Pass 1.
     FeatureMoments moments() const {
-        MomentSums<D> sums(device_, features_.student_width());
+        MomentSums<D> sums(device_, features_.student_width(), running_.ranks);
         run("moments", [&](const T* x, const T*, Index n) { sums.add(x, n); });
         return sums.result();
     }
@@ -35,7 +43,7 @@ public:
     RidgeMoments normal_equations(const HiddenLayer& layer) const {
         const HiddenFeatures<D> hidden(device_, layer);
         Buffer<D, T> phi(device_, block_ * hidden.width());
-        RidgeSums<D> sums(device_, hidden.width(), features_.teacher_width());
+        RidgeSums<D> sums(device_, hidden.width(), features_.teacher_width(), running_.ranks);
         run("normal equations", [&](const T* x, const T* t, Index n) {
             hidden.forward(Matrix<const T>(x, n, features_.student_width()), phi.matrix(n, hidden.width()));
             sums.add(phi.data(), t, n);
@@ -47,7 +55,7 @@ public:
     StepMoments step(const HiddenLayer& layer, const OutputLayer& ridge, const ClassGeometry& geometry) const {
         const HiddenFeatures<D> hidden(device_, layer);
         Buffer<D, T> phi(device_, block_ * hidden.width());
-        StepSums<D> sums(device_, ridge, geometry, block_);
+        StepSums<D> sums(device_, ridge, geometry, block_, running_.ranks);
         run("step", [&](const T* x, const T* t, Index n) {
             hidden.forward(Matrix<const T>(x, n, features_.student_width()), phi.matrix(n, hidden.width()));
             sums.add(phi.data(), t, n);
@@ -71,14 +79,14 @@ private:
             device_.upload(device_t.data(), t.data(), static_cast<std::size_t>(n * e_t) * sizeof(T));
             add(static_cast<const T*>(device_x.data()), static_cast<const T*>(device_t.data()), n);
             device_.synchronize();  // x and t are written again
-            if (progress_) progress_(stage, first + n, images);
+            if (running_.progress) running_.progress(stage, first + n, images);
         }
     }
 
     D& device_;
     const DistillationFeatures<T>& features_;
     Index block_;
-    FitProgress progress_;
+    FitRunning<D> running_;
 };
 
 }  // namespace promptkd

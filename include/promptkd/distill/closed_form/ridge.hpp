@@ -34,13 +34,13 @@ class RidgeSums {
 public:
     using T = typename D::Scalar;
 
-    /// For h hidden features and teacher features of e_t values.
-    RidgeSums(D& device, Index width, Index outputs)
+    /// For h hidden features and teacher features of e_t values. Every one of `ranks` adds the same blocks.
+    RidgeSums(D& device, Index width, Index outputs, const Ranks<D>& ranks = {})
         : device_(device),
           width_(width),
           outputs_(outputs),
-          gram_(device, width, width),
-          cross_(device, width, outputs),
+          gram_(device, width, width, ranks),
+          cross_(device, width, outputs, ranks, 1),
           hidden_sum_(device, width),
           teacher_sum_(device, outputs) {
         device.zero(hidden_sum_.data(), static_cast<std::size_t>(width) * sizeof(double));

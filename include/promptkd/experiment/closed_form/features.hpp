@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/distill/closed_form/features.hpp>
+#include <promptkd/distill/closed_form/stored_part.hpp>
 #include <promptkd/distill/stored_targets.hpp>
 #include <promptkd/experiment/closed_form/pair_encoder.hpp>
 #include <promptkd/experiment/evaluation.hpp>
@@ -18,13 +19,11 @@ struct PairRows {
     std::vector<T> student;  ///< (views·images, e_s)
     std::vector<T> teacher;  ///< (views·images, e_t or K)
 
-    /// Takes the rows of an encoder apart.
+    /// Takes the rows `values` of an encoder apart.
     template <Device D>
-    PairRows(const FeatureSet<T>& set, const PairEncoder<D>& encoder) {
+    PairRows(const std::vector<T>& values, const PairEncoder<D>& encoder) {
         const Index e_s = encoder.student_width(), width = e_s + encoder.teacher_width();
-        student.reserve(static_cast<std::size_t>(set.size() * encoder.views() * e_s));
-        teacher.reserve(static_cast<std::size_t>(set.size() * encoder.views() * (width - e_s)));
-        for (auto row = set.values.begin(); row != set.values.end(); row += width) {
+        for (auto row = values.begin(); row != values.end(); row += width) {
             student.insert(student.end(), row, row + e_s);
             teacher.insert(teacher.end(), row + e_s, row + width);
         }
@@ -55,22 +54,38 @@ inline TargetTable keep_images(const TargetTable& table, const std::vector<Index
     return kept;
 }
 
-/// Teacher features T (n, e_t) that stand for logits (n, K), and their scale; see LogitFeatures.
-template <class T>
-std::pair<std::vector<T>, double> features_of_logits(const std::vector<T>& logits, const std::vector<T>& class_vectors,
-                                                     Index classes) {
-    constexpr Index group = 1024;
-    Cpu<double> host;
-    LogitFeatures inverse(host, std::vector<double>(class_vectors.begin(), class_vectors.end()), classes);
-    std::vector<T> features;
-    const Index values = static_cast<Index>(logits.size());
-    for (Index first = 0; first < values; first += group * classes) {
-        const auto begin = logits.begin() + first;
-        const auto end = logits.begin() + std::min(values, first + group * classes);
-        const std::vector<double> part = inverse.add(std::vector<double>(begin, end));
-        features.insert(features.end(), part.begin(), part.end());
+/// Makes FeatureRows of what a PairEncoder gives. Stored targets, and the logits of several teachers, become the
+/// features that stand for them with the class vectors of the run (LogitFeatures).
+template <Device D>
+class RowMaker {
+public:
+    using T = typename D::Scalar;
+
+    /// `stored` may be null; it must outlive this.
+    RowMaker(const TargetTable* stored, bool logits, const std::vector<T>& class_vectors, Index classes)
+        : stored_(stored) {
+        if (logits) inverse_.emplace(host_, std::vector<double>(class_vectors.begin(), class_vectors.end()), classes);
     }
-    return {std::move(features), inverse.scale()};
-}
+
+    /// The rows of a batch.
+    FeatureRows<T> operator()(const Batch& batch, const std::vector<T>& values, const PairEncoder<D>& encoder) {
+        PairRows<T> parts(values, encoder);
+        if (stored_) parts.teacher = table_rows<T>(*stored_, batch.indices);
+        FeatureRows<T> rows{batch.indices, std::move(parts.student), {}, {}};
+        if (!inverse_) {
+            rows.teacher = std::move(parts.teacher);
+            return rows;
+        }
+        const std::vector<double> t = inverse_->add({parts.teacher.begin(), parts.teacher.end()});
+        rows.teacher.assign(t.begin(), t.end());
+        rows.norms = inverse_->norms();
+        return rows;
+    }
+
+private:
+    const TargetTable* stored_;
+    Cpu<double> host_;
+    std::optional<LogitFeatures> inverse_;
+};
 
 }  // namespace promptkd

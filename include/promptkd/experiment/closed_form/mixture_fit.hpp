@@ -48,16 +48,17 @@ public:
         mixture.temperature = 1;
         MixtureSummary summary;
         const std::vector<double> x = encoder_features(rows, mixture);
-        mixture.temperature = fit_temperature(
-            host_, p, detail::scaled_cosines(host_, x, mixture.student_text, classes, mixture.zero_shot_scale),
-            classes);
+        const std::vector<double> z =
+            detail::scaled_cosines(host_, x, mixture.student_text, classes, mixture.zero_shot_scale);
+        mixture.temperature = fit_temperature(host_, p, z, classes);
         summary.temperature = mixture.temperature;
         MixedStudent mixed(mixture, std::vector<double>(vectors.begin(), vectors.end()));
         const MixturePrediction q = mixed.predict(rows.values.data(), rows.size());
         const MixtureChoice choice = choose_mixture(host_, p, q.student, q.zero_shot, classes, spec_.mixes());
         summary.weight = choice.weight;
         mixture.weight = choice.weight.chosen;
-        summary.likeness = {choice.student, choice.mixture, choice.zero_shot, rows.size(), in.seen};
+        summary.likeness = {choice.student, choice.mixture, choice.zero_shot, look_at_teacher(host_, p, z, classes),
+                            rows.size(),    in.seen};
         if (!spec_.guards()) return summary;
         mixture.guard = fit_guard_of(student, mixture, in.images);
         summary.cutoff = mixture.guard->cutoff;

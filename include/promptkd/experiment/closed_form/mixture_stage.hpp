@@ -2,6 +2,8 @@
 #pragma once
 
 #include <promptkd/experiment/closed_form/mixture_fit.hpp>
+#include <promptkd/experiment/closed_form/pair_encoder.hpp>
+#include <promptkd/experiment/closed_form/sharded_fit.hpp>
 #include <promptkd/experiment/distillation_setup.hpp>
 
 #include <algorithm>
@@ -30,54 +32,63 @@ public:
         if (spec.mixes()) hold_out();
     }
 
-    /// Fits a student of projector alone in closed form, and its mixture: each image is encoded once.
+    /// Fits a student of projector alone in closed form, and its mixture: each image is encoded once. Of a shard, and
+    /// of shards that need another round, there are sums() alone.
     TrainingOutcome fit(Student<D>& student) {
         TrainingOutcome outcome;
-        outcome.images = all_images_.size();
+        outcome.images = setup_.spec.scale.shard.of(all_images_.size()).count;
         outcome.classes = setup_.classes();
         setup_.observer.on_start({outcome.images, outcome.classes, student.params().size(), 0});
-        StudentFit<D> fit(setup_.device, setup_.spec, setup_.observer, setup_.ranks);
-        fit.encode(setup_.student_model, all_images_, setup_.teachers, setup_.stored ? &setup_.stored->table : nullptr,
-                   setup_.vectors);
-        const std::vector<T> own = setup_.student_text();
+        StudentFit<D> fit(setup_);
         ClassGeometry geometry;
         geometry.classes = outcome.classes;
         geometry.class_vectors.assign(setup_.vectors.begin(), setup_.vectors.end());
-        geometry.student_text.assign(own.begin(), own.end());
         geometry.student_scale = student.logit_scale();
-        const ClosedFormFit found = fit.solve(geometry);
-        student.load(projector_tensors(found));
-        mixed_ = std::make_unique<MixedStudent>(mixture_of(found, geometry), geometry.class_vectors);
-        closed_form_ = fit.summary(found);
-        summary_ = summary_of(found, std::min(found.images, setup_.spec.closed_form.subset));
-        explain(*closed_form_, setup_.observer);
-        explain(*summary_, found.images, setup_.observer);
+        if (!setup_.spec.scale.shard.is_part()) {
+            const std::vector<T> own = setup_.student_text();
+            geometry.student_text.assign(own.begin(), own.end());
+        }
+        const std::optional<ClosedFormFit> found = fitted(fit, geometry, outcome);
         outcome.training.progress.unreadable = fit.unreadable();
+        if (!found) return outcome;
+        student.load(projector_tensors(*found));
+        mixed_ = std::make_unique<MixedStudent>(mixture_of(*found, geometry), geometry.class_vectors);
+        closed_form_ = fit.summary(*found);
+        summary_ = summary_of(*found);
+        promptkd::explain(*closed_form_, setup_.observer);
+        explain(*summary_, true, found->images);
         outcome.training.progress.seconds = closed_form_->encoding_seconds + closed_form_->fit_seconds;
         return outcome;
     }
 
+    /// The file of sums that a fit left in the place of a student; empty: there is a student.
+    const std::string& sums() const { return sums_; }
+
     /// Fits mixture and guard around a trained student.
     void add(Student<D>& student) {
-        const DistillationSpec& spec = setup_.spec;
-        const std::vector<T> own = setup_.student_text();
-        Mixture mixture;
-        mixture.classes = setup_.classes();
-        mixture.width = setup_.student_model.vision().embed();
-        mixture.student_text.assign(own.begin(), own.end());
-        mixture.zero_shot_scale = student.logit_scale();
-        mixture.distilled_scale = student.logit_scale();
-        mixture.features = spec.mixture.features;
-        const std::vector<Index> judged =
-            spec.mixes() ? held_out_ : choice_subset(all_images_.size(), most_compared, spec.loop.seed);
-        const Dataset compared = subset(all_images_, judged);
-        MixtureFitInput<D> in{all_images_, compared, setup_.teachers, held_targets_, !spec.mixes()};
-        if (setup_.teachers.empty() && !spec.mixes()) in.targets = table_rows<float>(setup_.stored->table, judged);
-        summary_ =
-            MixtureFit<D>(setup_.device, spec, setup_.observer, setup_.ranks).fit(student, mixture, setup_.vectors, in);
+        Mixture mixture = unfitted(student);
+        summary_ = fit_mixture(student, mixture, most_compared);
         mixed_ =
             std::make_unique<MixedStudent>(mixture, std::vector<double>(setup_.vectors.begin(), setup_.vectors.end()));
-        explain(*summary_, all_images_.size(), setup_.observer);
+        explain(*summary_, true, all_images_.size());
+    }
+
+    /// Says how a trained student without a mixture compares with the teacher and with its frozen self, where both can
+    /// be asked.
+    void compare(Student<D>& student) {
+        const bool ask = !setup_.teachers.empty() ||
+                         (!setup_.stored->features && setup_.spec.loop.augmentation == Augmentation::none);
+        if (!ask || setup_.spec.shape.training != EncoderTraining::frozen || setup_.spec.vocabulary.empty()) return;
+        Mixture mixture;
+        try {
+            mixture = unfitted(student);
+        } catch (const ResourceError&) {
+            throw;
+        } catch (const Error& error) {
+            setup_.observer.on_note(concat("the student is not compared with its frozen self: ", error.what()));
+            return;
+        }
+        explain(fit_mixture(student, mixture, most_looked_at), false, all_images_.size());
     }
 
     /// Results of the mixture on labelled images; only once there is one.
@@ -101,7 +112,83 @@ public:
     const std::optional<MixtureSummary>& summary() const { return summary_; }
 
 private:
-    static constexpr Index most_compared = 1000;
+    /// Nothing where it was interrupted, or there are sums alone.
+    std::optional<ClosedFormFit> fitted(StudentFit<D>& fit, ClassGeometry& geometry, TrainingOutcome& outcome) {
+        const ScaleSpec& scale = setup_.spec.scale;
+        ShardedFit<D> shards(setup_, fit);
+        if (scale.merge) {
+            std::optional<ClosedFormFit> found = shards.merge(geometry);
+            sums_ = shards.sums();
+            return found;
+        }
+        outcome.training.interrupted = !fit.encode(scale.shard.of(all_images_.size()));
+        if (outcome.training.interrupted) return std::nullopt;
+        if (!scale.shard.is_part()) return fit.solve(geometry);
+        shards.sum();
+        sums_ = shards.sums();
+        return std::nullopt;
+    }
+
+    static constexpr Index most_compared = 1000, most_looked_at = 200;
+
+    /// The mixture of a student, before anything is fitted.
+    Mixture unfitted(Student<D>& student) const {
+        const std::vector<T> own = setup_.student_text();
+        Mixture mixture;
+        mixture.classes = setup_.classes();
+        mixture.width = setup_.student_model.vision().embed();
+        mixture.student_text.assign(own.begin(), own.end());
+        mixture.zero_shot_scale = student.logit_scale();
+        mixture.distilled_scale = student.logit_scale();
+        mixture.features = setup_.spec.mixture.features;
+        return mixture;
+    }
+
+    /// On the images held out, or at most `most` of those that it learned from.
+    MixtureSummary fit_mixture(Student<D>& student, Mixture& mixture, Index most) {
+        const DistillationSpec& spec = setup_.spec;
+        const std::vector<Index> judged =
+            spec.mixes() ? held_out_ : choice_subset(all_images_.size(), most, spec.loop.seed);
+        const Dataset compared = subset(all_images_, judged);
+        MixtureFitInput<D> in{all_images_, compared, setup_.teachers, held_targets_, !spec.mixes()};
+        if (setup_.teachers.empty() && !spec.mixes()) in.targets = table_rows<float>(setup_.stored->table, judged);
+        return MixtureFit<D>(setup_.device, spec, setup_.observer, setup_.ranks)
+            .fit(student, mixture, setup_.vectors, in);
+    }
+
+    /// Tells the observer what was found, and warns.
+    void explain(const MixtureSummary& summary, bool mixed, Index images) {
+        Observer& observer = setup_.observer;
+        if (mixed) explain_trust(summary, images, observer);
+        explain_likeness(summary, mixed, observer);
+        if (!setup_.spec.guards()) warn_of_absent_classes(summary.likeness, setup_.class_names(), images, observer);
+        const TeacherLook& look = summary.likeness.teacher;
+        if (look.confidence < look.student_confidence && !setup_.teachers.empty())
+            warn_of_teacher(look, view_agreement(), observer);
+    }
+
+    /// Asks teacher and zero-shot student for some images and their mirror images.
+    ViewAgreement view_agreement() {
+        const Index batch = setup_.spec.evaluation_batch, classes = setup_.classes();
+        const Dataset some =
+            subset(all_images_, choice_subset(all_images_.size(), most_looked_at, setup_.spec.loop.seed));
+        const auto live = setup_.teachers.live(setup_.device, TeacherGives::logits, batch);
+        PairEncoder<D> encoder(setup_.device, setup_.student_model, live.get(), batch, true);
+        const EncodingStage how{"views", batch, setup_.observer};
+        const FeatureSet<T> set = encode_images(setup_.device, encoder, some, how, setup_.ranks);
+        const PairRows<T> rows(set.values, encoder);
+        const std::vector<T> own = setup_.student_text();
+        Cpu<double> host;
+        const std::vector<double> z = detail::scaled_cosines(host, {rows.student.begin(), rows.student.end()},
+                                                             {own.begin(), own.end()}, classes, 1);
+        const auto same = [&](const std::vector<double>& q) {
+            const std::vector<Index> best = best_columns(q, classes, 0, classes);
+            double count = 0;
+            for (std::size_t i = 0; i < best.size(); i += 2) count += best[i] == best[i + 1];
+            return 200 * count / static_cast<double>(best.size());
+        };
+        return {same({rows.teacher.begin(), rows.teacher.end()}), same(z), set.size()};
+    }
 
     /// Every tenth image, two at least.
     void hold_out() {
@@ -126,6 +213,7 @@ private:
     std::unique_ptr<MixedStudent> mixed_;
     std::optional<ClosedFormSummary> closed_form_;
     std::optional<MixtureSummary> summary_;
+    std::string sums_;
 };
 
 }  // namespace promptkd

@@ -4,18 +4,20 @@
 #include <promptkd/experiment/observer.hpp>
 #include <promptkd/experiment/results.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 namespace promptkd {
 
 /// What the mixture of a fit in closed form is, for the results.
-inline MixtureSummary summary_of(const ClosedFormFit& fit, Index compared) {
+inline MixtureSummary summary_of(const ClosedFormFit& fit) {
     MixtureSummary summary;
     summary.weight = fit.weight;
     summary.temperature = fit.temperature;
     summary.cutoff = fit.guard ? fit.guard->cutoff : 0;
-    summary.likeness = {fit.student, fit.mixture, fit.zero_shot, compared, false};
+    summary.likeness = {fit.student, fit.mixture, fit.zero_shot, fit.teacher, fit.compared, false};
     return summary;
 }
 
@@ -30,33 +32,79 @@ inline void explain(const ClosedFormSummary& fit, Observer& observer) {
     observer.on_note(text);
 }
 
-/// Says in words how far a student of `images` images is trusted, and how it compares with the teacher; warns of one
-/// that is farther from the teacher than its zero-shot self.
-inline void explain(const MixtureSummary& mixture, Index images, Observer& observer) {
-    const TeacherLikeness& like = mixture.likeness;
+/// Says in words how far a student of `images` images is trusted.
+inline void explain_trust(const MixtureSummary& mixture, Index images, Observer& observer) {
     const double a = mixture.weight.chosen;
-    char text[300];
+    char text[200];
     std::snprintf(text, sizeof text, "%lld images: the student trusts the distilled part %.0f %%%s%s",
                   static_cast<long long>(images), 100 * a,
                   a == 0 ? " (too few to be sure that it helps): it is the zero-shot student" : "",
                   a > 0 && mixture.cutoff > 0 ? ", less on images unlike these" : "");
     observer.on_note(text);
-    std::snprintf(
-        text, sizeof text,
-        "compared with the teacher on %lld images%s: distilled KL %.4f, same choice %.1f %%; mixture %.4f, %.1f "
-        "%%; zero-shot %.4f, %.1f %%",
-        static_cast<long long>(like.images),
-        like.seen ? " that it learned from" : ", none of which it learned from when it was asked",
-        like.student.divergence, like.student.agreement, like.mixture.divergence, like.mixture.agreement,
-        like.zero_shot.divergence, like.zero_shot.agreement);
+}
+
+/// Says how close student, mixture and frozen student are to the teacher; warns of a student that is farther from it
+/// than its frozen self, with what to do. `mixed`: there is a mixture.
+inline void explain_likeness(const MixtureSummary& mixture, bool mixed, Observer& observer) {
+    const TeacherLikeness& like = mixture.likeness;
+    char middle[60] = "";
+    if (mixed)
+        std::snprintf(middle, sizeof middle, "mixture %.4f, %.1f %%; ", like.mixture.divergence,
+                      like.mixture.agreement);
+    char text[300];
+    std::snprintf(text, sizeof text,
+                  "compared with the teacher on %lld images%s: distilled KL %.4f, same choice %.1f %%; %szero-shot "
+                  "%.4f, %.1f %%",
+                  static_cast<long long>(like.images),
+                  like.seen ? " that it learned from" : ", none of which it learned from when it was asked",
+                  like.student.divergence, like.student.agreement, middle, like.zero_shot.divergence,
+                  like.zero_shot.agreement);
     observer.on_note(text);
     if (like.student.divergence <= like.zero_shot.divergence) return;
-    std::snprintf(
-        text, sizeof text,
-        "the distilled part is farther from the teacher than the zero-shot student (KL %.4f, %.4f): give more "
-        "images%s",
-        like.student.divergence, like.zero_shot.divergence,
-        a < 1 ? "; the mixture trusts it no further than it helps" : ", or mix it with the zero-shot student");
+    const bool kept = mixed && mixture.weight.chosen < 1;
+    std::snprintf(text, sizeof text,
+                  "the distilled part is farther from the teacher than the zero-shot student (KL %.4f, %.4f): give it "
+                  "more images%s%s",
+                  like.student.divergence, like.zero_shot.divergence, mixed ? "" : " or epochs, fit it in closed form",
+                  kept ? "; the mixture trusts it no further than it helps" : ", or mix it with the zero-shot student");
+    observer.on_warning(text);
+}
+
+/// Warns of classes that are no image's first choice of the teacher, where nothing guards the student: it may lose
+/// them. Of more images than were looked at nothing is said unless the classes should have been met.
+inline void warn_of_absent_classes(const TeacherLikeness& like, const std::vector<std::string>& names, Index images,
+                                   Observer& observer) {
+    const std::vector<Index>& absent = like.teacher.absent;
+    const Index enough = 20 * static_cast<Index>(names.size());
+    if (absent.empty() || (like.images < images && like.images < enough)) return;
+    constexpr std::size_t most = 3;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(most, absent.size()); ++i)
+        list += (i > 0 ? ", " : "") + names[static_cast<std::size_t>(absent[i])];
+    if (absent.size() > most) list += ", ...";
+    observer.on_warning(concat(absent.size(), " of ", names.size(), " classes (", list, ") are the teacher's first ",
+                               "choice for none of ", like.images,
+                               " images: the student may forget them; give it a "
+                               "guard, which falls back to what it knew, or fit it in closed form"));
+}
+
+/// How often teacher and zero-shot student choose the same class for an image and for its mirror image, in percent.
+struct ViewAgreement {
+    double teacher = 0, student = 0;  ///< of these two
+    Index images = 0;                 ///< that were looked at
+};
+
+/// Warns of a teacher that is less sure of itself than the zero-shot student, and contradicts itself more. Without
+/// labels no more can be told; a teacher that is wrong and sure of it is not found.
+inline void warn_of_teacher(const TeacherLook& look, const ViewAgreement& views, Observer& observer) {
+    if (look.confidence >= look.student_confidence || views.teacher >= views.student) return;
+    char text[400];
+    std::snprintf(text, sizeof text,
+                  "the teacher looks worse than the student: its mean largest probability is %.2f (student %.2f), and "
+                  "it chooses the same class for an image and its mirror image in %.0f %% of %lld (student %.0f %%); a "
+                  "student learns a bad teacher's errors, mixture and guard do not help: check it on labelled images",
+                  look.confidence, look.student_confidence, views.teacher, static_cast<long long>(views.images),
+                  views.student);
     observer.on_warning(text);
 }
 

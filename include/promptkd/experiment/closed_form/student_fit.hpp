@@ -1,49 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/distill/closed_form/feature_store.hpp>
 #include <promptkd/distill/closed_form/projector_tensors.hpp>
+#include <promptkd/distill/closed_form/sums_file.hpp>
+#include <promptkd/experiment/closed_form/feature_identity.hpp>
 #include <promptkd/experiment/closed_form/features.hpp>
-#include <promptkd/experiment/distillation_spec.hpp>
 #include <promptkd/experiment/stage.hpp>
 
-#include <unistd.h>
 #include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 namespace promptkd {
-
-/// Throws Error when the sums and the eigenvectors of a fit of this width are larger than the memory of the machine:
-/// five matrices (h, h) in double at the same time.
-inline void require_memory(Index width) {
-    const double need = 5.0 * 8.0 * static_cast<double>(width) * static_cast<double>(width);
-    const double have = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
-    require(need < have, "a fit of width ", width, " needs ", std::llround(need / 1e9),
-            " GB of memory, this machine has ", std::llround(have / 1e9), "; a width of ",
-            static_cast<Index>(std::sqrt(have / 80)), " would fit");
-}
-
-/// The student and the images of a fit in closed form: no prompts, a wide projector, each image as it is; features of
-/// e_s values.
-inline void complete_closed_form(DistillationSpec& spec, Index student_width) {
-    ClosedFormSpec& how = spec.closed_form;
-    if (how.width == 0) how.width = default_hidden_width(student_width);
-    require_memory(how.width);
-    how.seed = spec.loop.seed;
-    how.mix = spec.mixes();
-    how.guard = spec.guards();
-    spec.shape.prompts = 0;
-    spec.shape.depth = 0;
-    spec.shape.projector_layers = 2;
-    spec.shape.hidden = how.width;
-    spec.loop.augmentation = Augmentation::none;
-    spec.loop.fixed_views = true;
-}
 
 /// The two halves of a student's fit in closed form: encoding each image once, and solving.
 template <Device D>
@@ -51,52 +23,118 @@ class StudentFit {
 public:
     using T = typename D::Scalar;
 
-    /// All references must outlive this.
-    StudentFit(D& device, const DistillationSpec& spec, Observer& observer, const Ranks<D>& ranks)
-        : device_(device), spec_(spec), observer_(observer), ranks_(ranks), start_(Clock::now()) {}
-
-    /// Encodes the images, divided among the ranks, by the student and the teachers; with `stored` the teachers' logits
-    /// come from there. Several teachers, and stored ones, stand for one with the class vectors `vectors`.
-    void encode(const ClipModel<D>& student, const Dataset& data, const TeacherSet<D>& teachers,
-                const TargetTable* stored, const std::vector<T>& vectors) {
-        const Index classes = data.classes();
-        std::unique_ptr<LiveTeachers<D>> live;
-        if (!stored) {
-            const TeacherGives gives = teachers.size() == 1 ? TeacherGives::features : TeacherGives::logits;
-            live = teachers.live(device_, gives, spec_.evaluation_batch);
-        }
-        PairEncoder<D> encoder(device_, student, live.get(), spec_.evaluation_batch, spec_.flip_rows);
-        const EncodingStage how{"encode", spec_.evaluation_batch, observer_};
-        FeatureSet<T> set = encode_images(device_, encoder, data, how, ranks_);
-        PairRows<T> rows(set, encoder);
-        if (stored) rows.teacher = table_rows<T>(*stored, set.indices);
-        teacher_scale_ = stored ? 1 : teachers.model().logit_scale();
-        if (stored || teachers.size() > 1)
-            std::tie(rows.teacher, teacher_scale_) = features_of_logits(rows.teacher, vectors, classes);
-        const Index e_t = static_cast<Index>(vectors.size()) / classes;
-        features_.emplace(std::move(rows.student), encoder.student_width(), std::move(rows.teacher), e_t);
-        unreadable_ = set.unreadable;
-        encoding_seconds_ = lap();
+    /// With the features that are there already. `setup` must outlive this. Throws Error for those of something else.
+    explicit StudentFit(DistillationSetup<D>& setup)
+        : setup_(setup),
+          spec_(setup.spec),
+          start_(Clock::now()),
+          identity_(feature_identity(setup)),
+          store_(options()) {
+        require(setup.ranks.alone() || !feature_folder(spec_, spec_.scale.shard).empty(),
+                "a fit in closed form by several processes needs an output folder: they share their features there");
+        if (!spec_.scale.save_sums.empty() && setup.ranks.is_root()) require_writable(spec_.scale.save_sums);
+        if (!spec_.scale.add_to.empty()) read_earlier();
     }
 
-    /// The fit; `geometry` gets the scale of the teacher's logits.
+    /// Where the features of `shard` of a run are kept; empty: in memory.
+    static std::string feature_folder(const DistillationSpec& spec, const Shard& shard) {
+        const std::string part = shard.is_part() ? "/" + shard.name() : "";
+        if (!spec.scale.features_cache.empty()) return spec.scale.features_cache + part;
+        return spec.loop.out.empty() ? std::string() : spec.loop.out + part + "/features";
+    }
+
+    /// Encodes what is missing of the images `range`, divided among the ranks. False: it was interrupted.
+    bool encode(const Slice& range) {
+        const Slice mine = slice_of(range.count, setup_.ranks.rank(), setup_.ranks.size());
+        const std::vector<Slice> missing = store_.missing({range.first + mine.first, mine.count});
+        if (!missing.empty() && !encode_missing(missing, mine.count)) return false;
+        setup_.ranks.barrier(setup_.device);
+        if (!setup_.ranks.alone()) store_.reload();
+        require_features(range);
+        encoding_seconds_ += lap();
+        return true;
+    }
+
+    /// Takes the features in these folders. Throws Error unless all images are there.
+    void gather(const std::vector<std::string>& folders) {
+        for (const std::string& folder : folders) store_.append(folder);
+        require_features(whole());
+        encoding_seconds_ += lap();
+    }
+
+    /// The fit of all images; `geometry` gets the scale of the teacher's logits.
     ClosedFormFit solve(ClassGeometry& geometry) {
-        geometry.teacher_scale = teacher_scale_;
-        std::optional<Stage> stage;
-        std::string name;
-        const auto progress = [&](const std::string& pass, Index done, Index total) {
-            if (pass != name) stage.emplace(pass, "images", total, observer_);
-            name = pass;
-            stage->update(done);
-            if (done == total) stage->end();
-        };
-        ClosedFormFit fit = fit_closed_form(device_, spec_.closed_form, *features_, geometry, progress);
-        fit_seconds_ = lap();
+        const ScaleSpec& scale = spec_.scale;
+        geometry.teacher_scale = teacher_scale(store_.teacher_norm());
+        if (scale.save_sums.empty() && scale.add_to.empty()) {
+            ClosedFormFit fit = fit_closed_form(setup_.device, spec_.closed_form, store_, geometry, tell());
+            fit_seconds_ += lap();
+            return fit;
+        }
+        if (!scale.add_to.empty()) return solve(geometry, added_sums());
+        FitSums sums = all_sums(nullptr);
+        if (setup_.ranks.is_root()) write_sums(scale.save_sums, sums);
+        ClosedFormSolver<D> solver(setup_.device, spec_.closed_form, geometry);
+        solver.begin(std::move(sums.moments));
+        solver.solve_ridge(std::move(*sums.ridge), store_, chosen_rows());
+        if (spec_.closed_form.kl_step) solver.step(passes().step(solver.hidden(), solver.ridge(), geometry));
+        ClosedFormFit fit = solver.finish();
+        fit_seconds_ += lap();
         return fit;
     }
 
+    /// The fit from sums alone, which are kept where that is asked for.
+    ClosedFormFit solve(ClassGeometry& geometry, FitSums sums) {
+        std::optional<double> norm;
+        if (sums.norms > 0) norm = sums.norms / static_cast<double>(sums.moments.images);
+        geometry.teacher_scale = teacher_scale(norm);
+        if (!spec_.scale.save_sums.empty() && setup_.ranks.is_root()) write_sums(spec_.scale.save_sums, sums);
+        ClosedFormFit fit = solve_sums(setup_.device, spec_.closed_form, std::move(sums), geometry);
+        fit_seconds_ += lap();
+        return fit;
+    }
+
+    /// Pass 1 of the images `range`, whose features are the ones there are.
+    FitSums first_sums(const Slice& range) {
+        FitSums sums;
+        sums.source = "this run";
+        sums.run = run_identity();
+        sums.images = image_sets();
+        sums.ranges = {range};
+        sums.moments = passes().moments();
+        if (const auto norm = store_.teacher_norm()) sums.norms = *norm * static_cast<double>(sums.moments.images);
+        return sums;
+    }
+
+    /// Adds pass 2, behind a first layer with the statistics of `moments`, or with `fixed` ones.
+    void add_second(FitSums& sums, const FeatureMoments& moments, const HiddenStatistics* fixed) {
+        const ClosedFormSpec& how = spec_.closed_form;
+        HiddenLayer layer = random_hidden_layer(store_.student_width(), how.width, how.seed);
+        Cpu<double> host;
+        if (fixed) {
+            layer.mean = fixed->mean;
+            layer.variance = fixed->variance;
+        } else {
+            set_statistics(layer, moments, host);
+        }
+        add_second_pass(sums, passes(), layer, store_, chosen_rows());
+    }
+
+    /// What sums of this run have in common with others that can be added.
+    nlohmann::json run_identity() const {
+        nlohmann::json run = identity_.models;
+        run["width"] = spec_.closed_form.width;
+        run["seed"] = spec_.closed_form.seed;
+        run["storage of the features"] = name_of(storage());
+        return plain(run);
+    }
+    /// The images of this run, as sums remember them.
+    nlohmann::json image_sets() const { return nlohmann::json::array({plain(identity_.images)}); }
+
+    /// All images.
+    Slice whole() const { return {0, setup_.images.train.size()}; }
     /// Images that could not be decoded.
-    Index unreadable() const { return unreadable_; }
+    Index unreadable() const { return store_.unreadable(); }
     /// What the fit found, and how long it took.
     ClosedFormSummary summary(const ClosedFormFit& fit) const {
         return {fit.images, fit.hidden.width, fit.lambda, fit.rho, fit.eta, encoding_seconds_, fit_seconds_};
@@ -105,6 +143,25 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
+    /// As it is after it was written and read.
+    static nlohmann::json plain(const nlohmann::json& json) { return nlohmann::json::parse(json_text(json)); }
+
+    DType storage() const { return spec_.scale.features_cache.empty() ? dtype_of<T> : DType::f16; }
+
+    FeatureStoreOptions options() const {
+        FeatureStoreOptions o;
+        if (!spec_.scale.merge) o.folder = feature_folder(spec_, spec_.scale.shard);
+        o.keep_others = !spec_.scale.features_cache.empty();
+        o.identity = identity_.all();
+        o.type = storage();
+        o.images = setup_.images.train.size();
+        o.views = spec_.flip_rows ? 2 : 1;
+        o.student_width = setup_.student_model.vision().embed();
+        o.teacher_width = static_cast<Index>(setup_.vectors.size()) / setup_.classes();
+        o.warn = [this](const std::string& text) { setup_.observer.on_warning(text); };
+        return o;
+    }
+
     double lap() {
         const auto now = Clock::now();
         const double seconds = std::chrono::duration<double>(now - start_).count();
@@ -112,14 +169,111 @@ private:
         return seconds;
     }
 
-    D& device_;
+    double teacher_scale(std::optional<double> norm) const {
+        return norm ? *norm : setup_.teachers.model().logit_scale();
+    }
+
+    void require_features(const Slice& range) const {
+        for (const Slice& gap : store_.missing(range))
+            fail("the features of images ", gap.first, " to ", gap.first + gap.count - 1, " of ", whole().count,
+                 " are missing", setup_.ranks.alone() ? "" : "; do all processes see the same output folder?");
+    }
+
+    bool encode_missing(const std::vector<Slice>& missing, Index images) {
+        std::unique_ptr<LiveTeachers<D>> live;
+        const bool logits = setup_.stored || setup_.teachers.size() > 1;
+        if (!setup_.stored)
+            live = setup_.teachers.live(setup_.device, logits ? TeacherGives::logits : TeacherGives::features,
+                                        spec_.evaluation_batch);
+        PairEncoder<D> encoder(setup_.device, setup_.student_model, live.get(), spec_.evaluation_batch,
+                               spec_.flip_rows);
+        RowMaker<D> rows(setup_.stored ? &setup_.stored->table : nullptr, logits, setup_.vectors, setup_.classes());
+        Stage stage("encode", "images", images, setup_.observer);
+        Index done = images;
+        for (const Slice& gap : missing) done -= gap.count;
+        stage.resume(done);
+        bool interrupted = false;
+        const auto keep = [&](const Batch& batch, const std::vector<T>& values) {
+            store_.add(rows(batch, values, encoder));
+            stage.update(done += batch.size);
+            interrupted = setup_.ranks.alone() && setup_.observer.is_interrupted();
+            return !interrupted;
+        };
+        for (const Slice& gap : missing) {
+            store_.begin(gap.first);
+            visit_features(setup_.device, encoder, setup_.images.train, gap, reading(), keep);
+            if (interrupted) break;
+            store_.end(gap.first + gap.count);
+        }
+        store_.save();
+        if (!interrupted) stage.end();
+        return !interrupted;
+    }
+
+    EvaluationOptions reading() const {
+        EvaluationOptions options;
+        options.batch = spec_.evaluation_batch;
+        options.loader_threads = spec_.loop.loader_threads;
+        options.warn = [this](const std::string& text) { setup_.observer.on_skipped(text); };
+        return options;
+    }
+
+    /// Tells the observer of each pass, and divides the sums among the ranks.
+    FitRunning<D> tell() {
+        auto stage = std::make_shared<std::optional<Stage>>();
+        auto name = std::make_shared<std::string>();
+        const auto progress = [this, stage, name](const std::string& pass, Index done, Index total) {
+            if (pass != *name) stage->emplace(pass, "images", total, setup_.observer);
+            *name = pass;
+            (*stage)->update(done);
+            if (done == total) (*stage)->end();
+        };
+        return {progress, setup_.ranks};
+    }
+
+    ClosedFormPasses<D> passes() { return ClosedFormPasses<D>(setup_.device, store_, spec_.closed_form.block, tell()); }
+
+    std::vector<Index> chosen_rows() const {
+        const ClosedFormSpec& how = spec_.closed_form;
+        return store_.rows_of(choice_subset(store_.numbered(), how.subset, how.seed));
+    }
+
+    FitSums all_sums(const HiddenStatistics* fixed) {
+        FitSums sums = first_sums(whole());
+        add_second(sums, sums.moments, fixed);
+        return sums;
+    }
+
+    /// Before the long part: sums that nothing can be added to are an early error.
+    void read_earlier() {
+        const std::string& file = spec_.scale.add_to;
+        earlier_ = read_sums(file);
+        require(earlier_->run == run_identity(), file,
+                ": these sums belong to another run: ", detail::identity_difference(earlier_->run, run_identity()));
+        require(earlier_->ridge.has_value(), file, ": moments alone; images can be added to the sums of a whole fit");
+        for (const nlohmann::json& set : earlier_->images)
+            require(set != plain(identity_.images), file, ": these sums have the same images already");
+    }
+
+    /// This run's sums added to the earlier ones.
+    FitSums added_sums() {
+        const Index before = earlier_->moments.images;
+        FitSums sums = all_sums(&earlier_->statistics);
+        const Index added = sums.moments.images;
+        earlier_->merge_further(std::move(sums), spec_.closed_form.subset, spec_.closed_form.seed);
+        setup_.observer.on_note(concat(added, " images are added to the ", before, " of ", spec_.scale.add_to,
+                                       "; the first layer keeps the statistics of the first fit, and the KL step, "
+                                       "which would need the earlier images, is left out"));
+        return std::move(*earlier_);
+    }
+
+    DistillationSetup<D>& setup_;
     const DistillationSpec& spec_;
-    Observer& observer_;
-    const Ranks<D>& ranks_;
     Clock::time_point start_;
-    std::optional<FeaturesInMemory<T>> features_;
-    double teacher_scale_ = 1, encoding_seconds_ = 0, fit_seconds_ = 0;
-    Index unreadable_ = 0;
+    FeatureIdentity identity_;
+    FeatureStore<T> store_;
+    std::optional<FitSums> earlier_;  ///< to which this run's are added
+    double encoding_seconds_ = 0, fit_seconds_ = 0;
 };
 
 }  // namespace promptkd
