@@ -36,6 +36,24 @@ resume ivlp train ivlp "$@" --depth 2 --accumulate 2
 resume maple train maple "$@" --depth 2
 resume promptsrc train promptsrc "$@" --depth 2 --gaussian-mean 2
 
+# Without labels: a larger CLIP in their place (KDPL).
+kdpl="--loss kdpl --teacher $teacher"
+# shellcheck disable=SC2086
+{
+    for learner in coop cocoop vpt maple promptsrc; do
+        run 0 train $learner --weights "$student" --data $data $kdpl --shots 4 --batch 8 --epochs 2 --depth 2 --out out --fresh
+        check "$learner, kdpl: learned" test "$(sed -n 2p out/log.csv | cut -d, -f4)" != "$(tail -n 1 out/log.csv | cut -d, -f4)"
+    done
+    resume 'coop, kdpl' train coop "$@" $kdpl
+    printf 'Shirt\nsofa\nlamp\nBag\nCoat\nDress\n' >vocabulary.txt
+    run 0 train vpt --weights "$student" --data $data $kdpl --names vocabulary.txt --top-names 3 --shots 0 --batch 8 --epochs 1 --depth 2 --out out --fresh
+    check "of a vocabulary: tested on the classes" test -n "$(number out/result.json base)"
+    refuse 2 '--teacher is required' train vpt --weights "$student" --data $data --loss kdpl --out out
+    refuse 2 '--top-names.*belongs to --loss kdpl' train vpt --weights "$student" --data $data --top-names 3 --out out
+    refuse 2 '--names is required' train vpt --weights "$student" --data $data $kdpl --top-names 3 --out out
+    refuse 1 'the 7 most probable names of 6' train vpt --weights "$student" --data $data $kdpl --names vocabulary.txt --top-names 7 --out out --fresh
+}
+
 # shellcheck disable=SC2086,SC2046  # lists of options
 {
     result=bundle.safetensors
