@@ -22,13 +22,14 @@ def arguments():
     p.add_argument("--work", default=os.path.join(here, "build", "closed_form_table"))
     p.add_argument("--picture", help="SVG file (default: WORK/closed_form.svg)")
     p.add_argument("--images", default="10,30,100,300,1000,6000")
+    p.add_argument("--classes", default="all,base,new")
     p.add_argument("--sgd-images", default="100,300,1000,6000")
     p.add_argument("--sgd-classes", default="all,base,new")
     p.add_argument("--seeds", default="1,2,3")
     p.add_argument("--threads", default="1")
     o = p.parse_args()
     if o.quick:
-        o.images, o.sgd_images, o.sgd_classes, o.seeds = "30,200", "200", "all", "1"
+        o.images, o.classes, o.sgd_images, o.sgd_classes, o.seeds = "30,200", "all", "200", "all", "1"
     o.picture = o.picture or os.path.join(o.work, "closed_form.svg")
     return o
 
@@ -38,7 +39,7 @@ def closed_form(o):
     path = os.path.join(o.work, "closed_form.md")
     if not os.path.exists(path):
         command = [os.path.join(o.build, "bench", "closed_form"), "--images", o.images, "--seeds", o.seeds, "--classes",
-                   "all" if o.quick else "all,base,new", "--threads", o.threads, "--assets", assets]
+                   o.classes, "--threads", o.threads, "--assets", assets]
         if o.quick:
             command += ["--width", "64", "--pool", "400", "--test-images", "500"]
         text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
