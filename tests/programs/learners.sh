@@ -51,8 +51,9 @@ kdpl="--loss kdpl --teacher $teacher"
     refuse 2 '--teacher is required' train vpt --weights "$student" --data $data --loss kdpl --out out
     refuse 2 '--top-names.*belongs to --loss kdpl' train vpt --weights "$student" --data $data --top-names 3 --out out
     refuse 2 '--names is required' train vpt --weights "$student" --data $data $kdpl --top-names 3 --out out
-    refuse 1 'the 7 most probable names of 6' train vpt --weights "$student" --data $data $kdpl --names vocabulary.txt --top-names 7 --out out --fresh
+    refuse 1 'the 7 most probable names of 6' train vpt --weights "$student" --data $data $kdpl --names vocabulary.txt --top-names 7 --depth 2 --out out --fresh
 }
+rm -rf out vocabulary.txt
 
 # shellcheck disable=SC2086,SC2046  # lists of options
 {
