@@ -100,8 +100,8 @@ tiny_fashion other 300 200
     check "said: the first layer of the first fit" grep -q '300 images are added to the 700 of yesterday.safetensors; the first layer keeps the statistics' stdout
     check "a thousand images" test "$(json later/result.json rows)" = 1000
     refuse 1 'have the same images already' $closed --add-to yesterday.safetensors --out again
-    refuse 1 'belong to another run .*the width: 128' distill $(without "$options" --width --data) --width 64 --data fashion-mnist:other --add-to yesterday.safetensors --out again
-    refuse 1 'belong to another run .*the seed' distill $(without "$options" --data) --seed 2 --data fashion-mnist:other --add-to yesterday.safetensors --out again
+    refuse 1 'belong to another run: the width: 128' distill $(without "$options" --width --data) --width 64 --data fashion-mnist:other --add-to yesterday.safetensors --out again
+    refuse 1 'belong to another run: the seed' distill $(without "$options" --data) --seed 2 --data fashion-mnist:other --add-to yesterday.safetensors --out again
 }
 
 # --- what cannot be merged -------------------------------------------------------------------------------------------
