@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/explain.hpp>
+#include <promptkd/clip/checkpoint/target_policies.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
 #include <promptkd/clip/preprocessing.hpp>
@@ -66,14 +67,14 @@ inline bool pools_at_argmax(const ModelConfig& c) {
     return c.eot == "argmax" || c.eot == std::to_string(c.vocabulary - 1);
 }
 
-inline Json huggingface_vision_json(const TensorMap& map, const char* activation) {
+inline Json huggingface_vision_json(const TensorMap& map) {
     const VisionConfig c = vision_config(map);
     return {{"model_type", "clip_vision_model"},
             {"hidden_size", c.width},
             {"num_hidden_layers", c.layers},
             {"num_attention_heads", c.heads},
-            {"hidden_act", activation},
-            {"layer_norm_eps", layer_norm_epsilon},
+            {"hidden_act", huggingface_activation(c.blocks.gelu)},
+            {"layer_norm_eps", c.blocks.epsilon},
             {"num_channels", 3},
             {"patch_size", c.patch},
             {"image_size", c.resolution()},
@@ -81,14 +82,14 @@ inline Json huggingface_vision_json(const TensorMap& map, const char* activation
             {"projection_dim", c.embed}};
 }
 
-inline Json huggingface_text_json(const TensorMap& map, const char* activation) {
+inline Json huggingface_text_json(const TensorMap& map) {
     const TextConfig c = text_config(map);
     return {{"model_type", "clip_text_model"},
             {"hidden_size", c.width},
             {"num_hidden_layers", c.layers},
             {"num_attention_heads", c.heads},
-            {"hidden_act", activation},
-            {"layer_norm_eps", layer_norm_epsilon},
+            {"hidden_act", huggingface_activation(c.blocks.gelu)},
+            {"layer_norm_eps", c.blocks.epsilon},
             {"vocab_size", c.vocabulary},
             {"max_position_embeddings", c.context_length},
             {"bos_token_id", c.vocabulary - 2},
@@ -98,13 +99,12 @@ inline Json huggingface_text_json(const TensorMap& map, const char* activation) 
 }
 
 inline Json huggingface_json(const TensorMap& map, const ModelConfig& c) {
-    const char* activation = c.gelu == "quick" ? "quick_gelu" : c.gelu == "tanh" ? "gelu_pytorch_tanh" : "gelu";
     return {{"architectures", {"CLIPModel"}},
             {"model_type", "clip"},
             {"projection_dim", c.embed.value},
             {"logit_scale_init_value", 2.6592},
-            {"vision_config", huggingface_vision_json(map, activation)},
-            {"text_config", huggingface_text_json(map, activation)}};
+            {"vision_config", huggingface_vision_json(map)},
+            {"text_config", huggingface_text_json(map)}};
 }
 
 inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
@@ -115,17 +115,22 @@ inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
                  {"width", t.width},
                  {"heads", t.heads},
                  {"layers", t.layers}};
-    if (!pools_at_argmax(c)) {
+    if (t.pooling == TextPooling::end && !pools_at_argmax(c)) {
         text["pool_type"] = "eos";
         text["eos_id"] = t.end_id;
     }
-    const Json vision = {{"layers", v.layers},
-                         {"width", v.width},
-                         {"head_width", v.width / v.heads},
-                         {"patch_size", v.patch},
-                         {"image_size", v.resolution()}};
-    return {
+    add_open_clip_text(map, t, text);
+    Json vision = {{"layers", v.layers},
+                   {"width", v.width},
+                   {"head_width", v.width / v.heads},
+                   {"patch_size", v.patch},
+                   {"image_size", v.resolution()}};
+    add_open_clip_vision(map, v, vision);
+    Json json = {
         {"embed_dim", c.embed.value}, {"quick_gelu", c.gelu == "quick"}, {"vision_cfg", vision}, {"text_cfg", text}};
+    const std::string bias = schema::name_of(schema::model, schema::Role::logit_bias);
+    if (map.contains(bias)) json["init_logit_bias"] = map.at(bias).to<double>().at(0);
+    return json;
 }
 
 /// Metadata of a written file: what completes the model, and the mark that the libraries of the format expect.
@@ -219,15 +224,20 @@ inline void require_complete_vit(const TensorMap& map, const char* layout) {
             " needs a ViT image branch and a text branch; this file lacks one, or has a ResNet");
 }
 
-/// Layouts other than safetensors with our metadata have no place for towers of another kind than CLIP's.
-inline void require_plain(const TensorMap& map, WeightsTarget target) {
-    require(target == WeightsTarget::openai || is_plain_clip(map), map.source,
-            ": its towers are not CLIP's own kind; the layout openai (safetensors) alone keeps their description");
+/// Throws Error naming what of the towers a layout has no place for. Safetensors with our metadata have one for all.
+inline void require_place(const TensorMap& map, WeightsTarget target) {
+    if (target == WeightsTarget::openai || is_plain_clip(map)) return;
+    const std::string lost = target == WeightsTarget::open_clip     ? lost_in_open_clip(map)
+                             : target == WeightsTarget::huggingface ? lost_in_huggingface(map)
+                                                                    : "towers of another kind than CLIP's";
+    require(lost.empty(), map.source,
+            ": this layout has no place for all of its towers' kind; this would be lost: ", lost,
+            "; the layout openai (safetensors) keeps everything");
 }
 
 inline void write_clip(const TensorMap& map, WeightsTarget target, const std::string& path) {
     const ModelConfig c = model_config_of(map);
-    require_plain(map, target);
+    require_place(map, target);
     const std::optional<Preprocessing> images = own_preprocessing(map);
     if (target == WeightsTarget::checkpoint) {
         refuse_lossy_checkpoint(c, images);
@@ -251,10 +261,12 @@ inline void write_clip(const TensorMap& map, WeightsTarget target, const std::st
     require(c.eot != "2", path,
             ": Hugging Face reads eos_token_id 2 as the largest id; this would be lost: the EOT rule (first token 2)");
     const Json processor = images ? processor_json(map, *images) : Json();
-    out = from_openai(out, schema::Layout::huggingface);
+    const bool siglip = is_siglip(map);
+    out = from_openai(out, siglip ? schema::Layout::siglip : schema::Layout::huggingface);
+    if (siglip) shape_as_siglip(out);
     make_directories(path);
     write_safetensors(path + "/model.safetensors", out);
-    write_atomically(path + "/config.json", json_text(huggingface_json(map, c), 2) + "\n");
+    write_atomically(path + "/config.json", json_text(siglip ? siglip_json(map) : huggingface_json(map, c), 2) + "\n");
     if (images) write_atomically(path + "/preprocessor_config.json", json_text(processor, 2) + "\n");
 }
 
