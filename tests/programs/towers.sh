@@ -29,7 +29,19 @@ for weights in "$encoders/eva02_oc" eva.safetensors; do
     run 0 encode --weights "$weights" --tensors "$encoders/eva02_oc.expected.safetensors" --out "$(basename "$weights").features.safetensors"
 done
 check "converted: the same features" same eva02_oc.features.safetensors eva.safetensors.features.safetensors
-refuse 1 "not CLIP's own kind" convert "$encoders/eva02_oc" eva --to huggingface
+refuse 1 'this would be lost: vision_.*; the layout openai' convert "$encoders/eva02_oc" eva --to huggingface
+refuse 1 'this would be lost' convert "$encoders/pe_oc" pe.safetensors --to open_clip
+
+# what another library's configuration can say is kept: the same features from the converted model
+keeps() {
+    run 0 convert "$encoders/$1" "kept_$1$3" --to "$2"
+    for weights in "$encoders/$1" "kept_$1$3"; do
+        run 0 encode --weights "$weights" --tensors "$encoders/$1.expected.safetensors" --out "$(basename "$weights").out"
+    done
+    check "convert $1 --to $2: the same features" same "$1.out" "kept_$1$3.out"
+}
+for name in oc_odd oc_layerscale oc_avg oc_clipa oc_tanh_eps oc_text_alone; do keeps "$name" open_clip .safetensors; done
+for name in siglip_oc siglip2_hf; do keeps "$name" huggingface ''; done
 
 # what is not supported is named
 mkdir fast
