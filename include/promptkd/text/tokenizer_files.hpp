@@ -129,7 +129,9 @@ inline void read_huggingface_need(const std::string& folder, TokenizerNeed& need
     const std::string config = folder + "/config.json", tokenizer = folder + "/tokenizer_config.json";
     if (std::filesystem::is_regular_file(config)) {
         const nlohmann::json json = nlohmann::json::parse(read_text_file(config), nullptr, false);
-        if (text_under(json, "model_type") == "siglip") need = {true, PieceCleaning::huggingface, config};
+        const std::string type = text_under(json, "model_type");
+        require(type != "metaclip_2", config, ": the model's tokenizer is 'XLM-V", unread_tokenizer);
+        if (type == "siglip") need = {true, PieceCleaning::huggingface, config};
     }
     if (!std::filesystem::is_regular_file(tokenizer)) return;
     const std::string kind = text_under(read_tokenizer_json(tokenizer), "tokenizer_class");

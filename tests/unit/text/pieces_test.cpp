@@ -94,6 +94,9 @@ TEST_CASE("pieces: a model of SigLIP's without its tokenizer says what is needed
     CHECK_THROWS_WITH_AS(tokenizer_file("", folder.path(), folder / "merges.txt"),
                          doctest::Contains("class vectors in a file need none"), Error);
     CHECK(tokenizer_file(fixture("gemma.model"), folder.path()) == fixture("gemma.model"));
+    folder.write("config.json", "{\"model_type\": \"metaclip_2\"}");  // whose ids are not those of its pieces
+    CHECK_THROWS_WITH_AS(tokenizer_file(fixture("gemma.model"), folder.path()),
+                         doctest::Contains("'XLM-V', which is not read"), Error);
 }
 
 }  // namespace
