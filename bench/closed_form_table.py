@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of students in closed form beside gradient descent on Fashion-MNIST, as Markdown, and its picture (SVG):
-python3 bench/closed_form_table.py [--quick] [--build DIR] [--work DIR] [--picture FILE] [--sgd-images LIST]
+python3 bench/closed_form_table.py [--quick] [--build DIR] [--work DIR] [--picture FILE] [--sgd-images LIST] [--sgd-seeds LIST]
 Runs <build>/bench/closed_form (every part, each seed other images) and <build>/promptkd distill (the demo's settings, the
 first images), alone and with --guard. Finished runs in --work are not repeated; the table is made of what was run."""
 import argparse
@@ -26,10 +26,12 @@ def arguments():
     p.add_argument("--sgd-images", default="100,300,1000,6000")
     p.add_argument("--sgd-classes", default="all,base,new")
     p.add_argument("--seeds", default="1,2,3")
+    p.add_argument("--sgd-seeds", help="of gradient descent (default: --seeds)")
     p.add_argument("--threads", default="1")
     o = p.parse_args()
     if o.quick:
         o.images, o.classes, o.sgd_images, o.sgd_classes, o.seeds = "30,200", "all", "200", "all", "1"
+    o.sgd_seeds = o.sgd_seeds or o.seeds
     o.picture = o.picture or os.path.join(o.work, "closed_form.svg")
     return o
 
@@ -62,7 +64,7 @@ def closed_form(o):
 def descent(o, images, classes, guard):
     """Mean over the seeds of [base, new, harmonic mean, all] and seconds of training, and the images seen."""
     found, seconds, seen = [], [], 0
-    for seed in o.seeds.split(","):
+    for seed in o.sgd_seeds.split(","):
         out = os.path.join(o.work, f"sgd-{images}-{classes}-{'guard-' if guard else ''}{seed}")
         result = os.path.join(out, "result.json")
         if not os.path.exists(result):
