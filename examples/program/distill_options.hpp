@@ -137,7 +137,7 @@ inline void add_image_options(CLI::App& c, DistillOptions& o) {
         ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--holdout", o.spec.data.holdout, std::string("test images: ") + holdout_meaning)
-        ->check(not_negative())
+        ->check(share_or_count())
         ->configurable(false);
     c.add_option("--images-per-class", o.spec.data.images_per_class,
                  "so many images of each class, drawn by the seed of the views (labelled images); 0: all")

@@ -21,7 +21,7 @@ inline void add_evaluation_data(CLI::App& c, Common& common, EvaluationData& dat
         ->capture_default_str();
     c.add_option("--holdout", data.holdout,
                  std::string("test on what a training with this option and seed holds out: ") + holdout_meaning)
-        ->check(not_negative())
+        ->check(share_or_count())
         ->configurable(false);
     c.add_option("--seed", data.seed, "of the draws of --images and --holdout")
         ->check(seed_number())

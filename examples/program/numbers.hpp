@@ -88,6 +88,15 @@ inline CLI::Validator not_negative() {
     });
 }
 
+/// A share below 1 or a whole number; 0: neither.
+inline CLI::Validator share_or_count() {
+    return numbers::check("a share below 1 or a whole number", "", [](const std::string& text) {
+        double value = 0;
+        return numbers::read(text, value) && std::isfinite(value) && value >= 0 &&
+               (value < 1 || value == std::floor(value));
+    });
+}
+
 /// A number from 0 to 1.
 inline CLI::Validator fraction() {
     return numbers::check("a number from 0 to 1", "", [](const std::string& text) {

@@ -81,6 +81,9 @@ inline void add_json(CLI::App& app, Common& c) {
     app.add_option("--json", c.output.json, "write the results as JSON to this file ('-': standard output)");
 }
 
+/// Pixels a side of what an encoder takes, at most: far beyond any model, and a row of them fits every memory.
+inline constexpr Index most_pixels = 65536;
+
 /// What an encoder's images go through, in place of what its files say: "--image-mean", or with a prefix
 /// "--teacher-image-mean", of `whose` images.
 inline void add_image_input(CLI::App& app, ImageInputOptions& o, const std::string& prefix = "",
@@ -90,22 +93,23 @@ inline void add_image_input(CLI::App& app, ImageInputOptions& o, const std::stri
         return app.add_option(dash + name, value, help)->group(image_group)->configurable(false);
     };
     const std::string channels = "of " + whose + " images: red,green,blue in [0, 1], or one for all";
-    add("image-mean", o.mean, "mean " + channels)->delimiter(',');
-    add("image-std", o.std, "standard deviation " + channels)->delimiter(',');
+    add("image-mean", o.mean, "mean " + channels)->delimiter(',')->check(fraction());
+    add("image-std", o.std, "standard deviation " + channels)->delimiter(',')->check(positive());
     add("interpolation", o.interpolation, "of the resize, as Pillow: bicubic, bilinear, nearest, lanczos, box, hamming")
         ->check(CLI::IsMember({"bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"}));
     add("resize-mode", o.resize_mode,
         "shortest (then the centre is cut out), longest (the rest is filled), squash (the sides do not keep their "
         "proportion), none (the centre is cut out)")
         ->check(CLI::IsMember({"shortest", "longest", "squash", "none"}));
-    add("resize-to", o.resize_to, "pixels of the side that is resized, before the crop")->check(whole_from(1));
+    add("resize-to", o.resize_to, "pixels of the side that is resized, before the crop")
+        ->check(whole_from(1, most_pixels));
     add("image-fill", o.fill, "0 to 255: colour of what longest leaves empty")->check(whole_from(0, 255));
     add("convert-rgb", o.convert_rgb,
         "when pictures become RGB: first (opacity is dropped), over_white (then what is transparent is white), last "
         "(after the resize, as open_clip)")
         ->check(CLI::IsMember({"first", "over_white", "last"}));
     add("resolution", o.resolution, "pixels a side; the positions of a vision transformer are interpolated")
-        ->check(whole_from(1));
+        ->check(whole_from(1, most_pixels));
     add("preprocessing", o.file,
         "JSON that says all this (preprocessor_config.json, open_clip_config.json), in place of the one beside the "
         "weights");

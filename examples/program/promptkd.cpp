@@ -6,6 +6,7 @@
 #include "progress.hpp"
 #include "signals.hpp"
 #include "streams.hpp"
+#include "unknown.hpp"
 
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/error.hpp>
@@ -43,9 +44,19 @@ void warn_of_rotation() {
                   << (n == 1 ? "" : ", …") << "); --exif-rotate applies it" << std::endl;
 }
 
-int usage_error(const CLI::App& app, const std::string& what) {
+/// The command that was chosen, or the program itself.
+const CLI::App& chosen_command(const CLI::App& app) {
     const auto chosen = app.get_subcommands();
-    const std::string name = "promptkd" + (chosen.empty() ? "" : " " + chosen.front()->get_name());
+    return chosen.empty() ? app : *chosen.front();
+}
+
+std::string name_of_command(const CLI::App& app) {
+    const CLI::App& command = chosen_command(app);
+    return &command == &app ? "promptkd" : "promptkd " + command.get_name();
+}
+
+int usage_error(const CLI::App& app, const std::string& what) {
+    const std::string name = name_of_command(app);
     if (promptkd::cli::launch().is_root())
         std::cerr << name << ": " << promptkd::printable(what) << "; see " << name << " --help" << std::endl;
     return 2;
@@ -54,8 +65,10 @@ int usage_error(const CLI::App& app, const std::string& what) {
 /// What is wrong with the usage: an argument that is not known comes before what is missing, it may be meant for it.
 std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& error) {
     const std::vector<std::string> unknown = app.remaining(true);
-    if (unknown.empty() || dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) return error.what();
-    return CLI::ExtrasError(unknown).what();
+    const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+    const bool missing = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+    if (unknown.empty() || !(extra || missing)) return error.what();
+    return promptkd::cli::describe_unknown(chosen_command(app), name_of_command(app), unknown);
 }
 
 /// Options that were given twice although they take one value, and empty values, are bad usage.
@@ -144,7 +157,7 @@ int main(int argc, char** argv) {
         complain(promptkd::printable(end.what()));
         return end.status();
     } catch (const std::bad_alloc&) {
-        complain("out of memory");
+        complain("out of memory; a smaller batch, smaller images or fewer threads take less");
     } catch (const std::length_error&) {
         complain("out of memory: a size is larger than any memory");
     } catch (const std::exception& error) {

@@ -86,6 +86,8 @@ struct Reproduce {
         spec.distillation.augmentation = parse_augmentation(augment);
         spec.vocabulary = vocabulary_path(common);
         spec.out = common.out;
+        spec.teacher_names = {"--activation", "--teacher-config FILE"};
+        spec.student_names = {"--activation", "--student-config FILE"};
         spec.loader_threads = sane_threads(spec.loader_threads, "--loader-threads");
         const bool all = std::any_of(spec.data.begin(), spec.data.end(),
                                      [](const std::string& data) { return data.rfind("all:", 0) == 0; });
@@ -279,6 +281,8 @@ void add_reproduce(CLI::App& app, Action& action) {
     add_learner_options(c, *r);
     add_student_options(c, *r);
     c.add_option("--out", r->common.out, "folder for the runs and report.html, report.md, report.json")->required();
+    c.add_flag("--verify-data", r->spec.verify_data,
+               "results are kept only with images of the same bytes, whatever their modification times");
     c.add_flag("--dry-run", r->dry_run, "print the plan and touch nothing");
     c.add_flag("--fresh", r->spec.fresh, "start again, whatever --out holds");
     add_wait(c, r->common);

@@ -111,12 +111,19 @@ private:
         if (lr) r.lr = *lr;
         if (epochs) r.epochs = *epochs;
         if (batch) r.batch = *batch;
-        if (context && r.text > 0) r.text = *context;
-        if (visual && r.visual > 0) r.visual = *visual;
+        set_prompts(context, r.text, "--context");
+        set_prompts(visual, r.visual, "--visual-prompts");
         if (find_learner(spec.learner).ties_branches) r.visual = r.text;
         if (depth) r.depth = *depth;
         for (auto& [name, value] : r.options)
             if (own.at(name)) value = *own.at(name);
+    }
+
+    /// A branch that has prompts keeps some. For one without, as stored settings say it, 0 or any number is no choice.
+    static void set_prompts(const std::optional<Index>& given, Index& prompts, const char* option) {
+        if (!given || prompts == 0) return;
+        if (*given == 0) throw CLI::ValidationError(option, "must be at least 1 for this learner, found 0");
+        prompts = *given;
     }
 
     void finish_loop() {
@@ -172,20 +179,20 @@ void add_recipe_options(CLI::App& c, Train& o) {
         ->check(whole_from(0))
         ->capture_default_str();
     c.add_option("--holdout", o.spec.data.holdout, std::string("test images: ") + holdout_meaning)
-        ->check(not_negative())
+        ->check(share_or_count())
         ->configurable(false);
     c.add_option("--classes", o.common.classes,
                  "train on base, new or all classes (default: base; all where a half would hold one class)")
         ->check(CLI::IsMember({"base", "new", "all"}));
     c.add_option("--context", o.context, "context vectors of the text branch (default: the learner's published number)")
-        ->check(whole_from(1));
+        ->check(whole_from(0));
     may_be_empty(c.add_option("--context-words", o.spec.context.words, "words the context starts from; \"\": random"))
         ->capture_default_str();
     c.add_option("--position", o.position, positioned + ": class name at the end, in the middle or in front")
         ->check(CLI::IsMember({"end", "middle", "front"}))
         ->capture_default_str();
     c.add_flag("--class-specific", o.spec.context.class_specific, specific + ": contexts of their own for each class");
-    c.add_option("--visual-prompts", o.visual, "visual prompt vectors (default: published)")->check(whole_from(1));
+    c.add_option("--visual-prompts", o.visual, "visual prompt vectors (default: published)")->check(whole_from(0));
     c.add_option("--depth", o.depth, "prompted blocks, the input counted (default: published)")->check(whole_from(1));
     for (const LearnerInfo& info : learners())
         for (const LearnerOption& option : info.options) add_learner_option(c, o, info.title, option);

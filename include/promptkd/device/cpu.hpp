@@ -5,6 +5,7 @@
 #include <promptkd/core/thread_pool.hpp>
 #include <promptkd/device/cpu/int8.hpp>
 #include <promptkd/device/cpu/lanes.hpp>
+#include <promptkd/device/cpu/machine_memory.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <sys/mman.h>
@@ -46,9 +47,10 @@ public:
 
     /// Large blocks are offered huge pages: a model of 1.7 GB then costs 800 page faults, not 400,000.
     void* allocate(std::size_t bytes) {
+        detail::require_memory(bytes);
         const std::size_t unit = bytes >= 2 * huge_page ? huge_page : alignment;
         void* p = std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
-        require(p != nullptr, "out of memory: ", bytes, " bytes requested on the CPU");
+        if (p == nullptr) throw ResourceError(concat("out of memory: ", bytes, " bytes requested on the CPU"));
         if (unit == huge_page) ::madvise(p, bytes / huge_page * huge_page, MADV_HUGEPAGE);
         return p;
     }

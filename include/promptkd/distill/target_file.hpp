@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/distill/stored_targets.hpp>
+#include <promptkd/format/finite.hpp>
 #include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 
@@ -67,6 +68,7 @@ inline StoredTargetsFile read_targets(const std::string& path) {
         targets.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(targets.bytes) % sizeof(float) == 0;
     file.table.values = in_place ? targets : make_tensor(targets.to<float>(), targets.shape);
     file.class_vectors = map.at("class_vectors");
+    require_finite(file.class_vectors, "class_vectors", path);
     require(file.features || file.table.size == static_cast<Index>(file.class_names.size()), path, ": logits of ",
             file.table.size, " classes, but ", file.class_names.size(), " class names");
     return file;

@@ -6,6 +6,7 @@
 #include <promptkd/experiment/data.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/models.hpp>
+#include <promptkd/format/finite.hpp>
 #include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 #include <promptkd/op/cosine.hpp>
@@ -87,6 +88,7 @@ template <Device D>
 TensorMap encode_tensors(D& device, const ClipModel<D>& model, const EncodingSpec& spec) {
     using T = typename D::Scalar;
     const TensorMap in = read_safetensors(spec.tensors);
+    require_finite(in);
     require(in.contains("images") || in.contains("tokens"), spec.tensors, ": holds neither 'images' nor 'tokens'");
     const Index embed = model.vision().embed(), r = model.vision().resolution();
     std::vector<T> image_features, text_features;
@@ -165,16 +167,19 @@ inline TensorMap load_for_tensors(const EncodingSpec& spec, Observer& observer) 
 
 /// Encodes as `spec` says: image_features (n, e) and the metadata `images` (names), text_features (n, e) and the
 /// metadata `texts`, and of given tensors of both kinds also logits. Features are raw unless spec.normalize. Throws
-/// Error unless there is exactly one kind of input.
+/// Error unless there is exactly one kind of input, and for NaN or infinity in what comes in or out.
 template <Device D>
 TensorMap run(D& device, const EncodingSpec& spec, Observer& observer = silent_observer()) {
     const int inputs = !spec.tensors.empty() + !spec.texts.empty() + !spec.data.empty();
     require(inputs == 1, "encode: give one of tensors, texts and a data set");
     const TensorMap weights = detail::load_for_tensors(spec, observer);
     const ClipModel<D> model(device, weights, spec.storage);
-    if (!spec.tensors.empty()) return detail::encode_tensors(device, model, spec);
-    if (!spec.texts.empty()) return detail::encode_lines(device, model, spec);
-    return detail::encode_dataset(device, model, spec, observer);
+    if (!spec.data.empty()) return detail::encode_dataset(device, model, spec, observer);
+    const TensorMap out =
+        spec.texts.empty() ? detail::encode_tensors(device, model, spec) : detail::encode_lines(device, model, spec);
+    for (const auto& [name, tensor] : out.tensors)
+        require(all_finite(tensor), model.source(), ": the model makes NaN or infinity of the input (", name, ")");
+    return out;
 }
 
 PROMPTKD_COMPILED_FUNCTION(TensorMap run(Cpu<float>&, const EncodingSpec&, Observer&));

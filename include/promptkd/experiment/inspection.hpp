@@ -68,7 +68,7 @@ inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
         const std::string bias = schema::name_of(schema::model, schema::Role::logit_bias);
         if (map.contains(bias)) model.logit_bias = map.at(bias).to<double>().at(0);
     } catch (const Error& error) {
-        out.problem = error.what();
+        if (out.problem.empty()) out.problem = error.what();
     }
 }
 
@@ -87,7 +87,7 @@ inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
         out.features = metadata_list(map, "requires");
         out.mixture = read_bundle(map).mixture;
     } catch (const Error& error) {
-        out.problem = error.what();
+        if (out.problem.empty()) out.problem = error.what();
     }
 }
 
@@ -97,7 +97,7 @@ inline void inspect_learned(const TensorMap& map, WeightsInspection& out) {
         out.visual_prompts = visual_prompt_design(prompts);
         out.text_prompts = text_prompt_design(prompts);
     } catch (const Error& error) {
-        out.problem = error.what();
+        if (out.problem.empty()) out.problem = error.what();
     }
     while (map.contains(projector_name(3 * out.projector_layers, "weight"))) ++out.projector_layers;
     if (out.projector_layers < 2) return;

@@ -68,6 +68,7 @@ ReproductionResult run(D& device, const ReproductionPlan& plan, ReproductionObse
     for (Index i = 0; i < total; ++i) {
         const ReproductionStage& stage = plan.stages[static_cast<std::size_t>(i)];
         const StageResultFile file(spec.out, stage);
+        detail::remove_left_by_runs(file.folder());
         file.verify();
         if (file.state() == StageState::done) continue;
         observer.on_stage(stage, i + 1, total);

@@ -77,4 +77,11 @@ inline std::string digest_of(const TensorMap& map) {
     return hash.text();
 }
 
+/// The digest of a text.
+inline std::string digest_of_text(std::string_view text) {
+    Xxh3 hash;
+    hash.add(text);
+    return hash.text();
+}
+
 }  // namespace promptkd

@@ -85,7 +85,7 @@ inline bool starts_with_ignoring_case(std::string_view text, std::string_view pr
 
 /// A regular file mapped read-only into memory for as long as the object lives. Nothing is read until it is touched.
 /// Files that this library replaces (see write_atomically) stay readable through existing mappings; of one that another
-/// program cuts short see require_intact_mappings().
+/// program cuts short or writes over see require_intact_mappings().
 class MappedFile {
 public:
     /// Maps `path`. Throws Error when it cannot be opened or is not a regular file.
@@ -121,7 +121,7 @@ private:
         if (address == MAP_FAILED) detail::fail_errno("cannot map", path, errno);
         address_ = address;
         size_ = size;
-        detail::MappingGuard::instance().add(address_, size_, path_.c_str());
+        detail::MappingGuard::instance().add(address_, size_, path_.c_str(), detail::FileVersion(status));
     }
 
     std::string path_;

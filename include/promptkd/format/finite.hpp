@@ -60,11 +60,14 @@ inline bool all_finite(const HostTensor& tensor) {
     return true;
 }
 
+/// Throws Error when `tensor`, the one called `name` in the file `source`, holds NaN or infinity.
+inline void require_finite(const HostTensor& tensor, const std::string& name, const std::string& source) {
+    require(all_finite(tensor), source, ": tensor '", name, "' holds NaN or infinity; nothing can be computed with it");
+}
+
 /// Throws Error naming the first tensor that holds NaN or infinity.
 inline void require_finite(const TensorMap& map) {
-    for (const auto& [name, tensor] : map.tensors)
-        require(all_finite(tensor), map.source, ": tensor '", name,
-                "' holds NaN or infinity; nothing can be computed with it");
+    for (const auto& [name, tensor] : map.tensors) require_finite(tensor, name, map.source);
 }
 
 /// Whether every value is one that binary16 holds exactly.

@@ -20,7 +20,8 @@ namespace promptkd {
 
 /// An advisory lock (flock) on an output folder, so that two runs never write into the same one. It is the file ".lock"
 /// in the folder, which holds the number of the process at work; it ends with the object, and with the process however
-/// that ends. Of file systems without locks nothing is asked.
+/// that ends. Of file systems without locks nothing is asked. What killed runs have left half written in the folder,
+/// and in the folder "checkpoint" in it, is removed: they may write nothing there any more.
 class FolderLock {
 public:
     /// What to do where another process holds the lock.
@@ -38,6 +39,7 @@ public:
         if (auto known = held.lock()) return known;
         std::shared_ptr<const FolderLock> fresh(new FolderLock(folder, busy, hint));
         held = fresh;
+        detail::remove_left_by_runs(folder);
         return fresh;
     }
 

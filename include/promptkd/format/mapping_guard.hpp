@@ -5,6 +5,8 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,8 +20,32 @@
 /// program without a word. The guard is a handler of SIGBUS for the mappings of this library alone: it puts a page of
 /// zeros where the file has none any more and remembers the file. The work goes on with wrong numbers until
 /// require_intact_mappings() is asked: after each batch, and before any file becomes permanent. A SIGBUS of anything
-/// else goes to the handler that was there before.
+/// else goes to the handler that was there before. A file that is written over in place is found there, too, by its
+/// modification time; one that is replaced by another of its name stays what it was for whoever has it mapped.
 namespace promptkd::detail {
+
+/// Which file lies under a name, and as of when.
+struct FileVersion {
+    dev_t device = 0;
+    ino_t number = 0;
+    off_t size = 0;
+    std::int64_t modified = 0;  ///< nanoseconds
+
+    FileVersion() = default;
+    explicit FileVersion(const struct stat& s)
+        : device(s.st_dev),
+          number(s.st_ino),
+          size(s.st_size),
+          modified(s.st_mtim.tv_sec * std::int64_t{1000000000} + s.st_mtim.tv_nsec) {}
+
+    /// Whether the same file was written to since. A file that is gone or replaced was not.
+    bool is_changed(const char* path) const {
+        struct stat status {};
+        if (::stat(path, &status) != 0) return false;
+        const FileVersion now(status);
+        return now.device == device && now.number == number && (now.size != size || now.modified != modified);
+    }
+};
 
 /// One mapping that the handler knows. All members are atomic: the handler may run at any moment.
 struct GuardedMapping {
@@ -27,6 +53,7 @@ struct GuardedMapping {
     std::atomic<std::uintptr_t> end{0};
     std::atomic<const char*> path{nullptr};
     std::atomic<bool> cut{false};
+    FileVersion version;  ///< not for the handler
 };
 
 class MappingGuard {
@@ -38,12 +65,13 @@ public:
 
     /// From now on the guard looks after these bytes; `path` must live until forget(). More mappings than there are
     /// places are not looked after.
-    void add(const void* bytes, std::size_t size, const char* path) {
+    void add(const void* bytes, std::size_t size, const char* path, const FileVersion& version) {
         const std::lock_guard lock(mutex_);
         for (GuardedMapping& place : places_) {
             if (place.begin.load() != 0) continue;
             place.path = path;
             place.cut = false;
+            place.version = version;
             place.end = reinterpret_cast<std::uintptr_t>(bytes) + size;
             place.begin = reinterpret_cast<std::uintptr_t>(bytes);
             return;
@@ -55,8 +83,17 @@ public:
         for (GuardedMapping& place : places_) {
             if (place.begin.load() != reinterpret_cast<std::uintptr_t>(bytes)) continue;
             if (place.cut.load()) lost_ = place.path.load();
+            if (place.version.is_changed(place.path.load())) changed_ = place.path.load();
             place.begin = 0;
         }
+    }
+
+    /// The first file that was written over while it was mapped; empty: none.
+    std::string changed_file() {
+        const std::lock_guard lock(mutex_);
+        for (const GuardedMapping& place : places_)
+            if (place.begin.load() != 0 && place.version.is_changed(place.path.load())) return place.path.load();
+        return changed_;
     }
 
     /// The first file that was cut short while it was mapped; empty: none.
@@ -112,7 +149,8 @@ private:
     std::array<GuardedMapping, 1024> places_;
     std::atomic<bool> any_cut_{false};
     std::mutex mutex_;
-    std::string lost_;  ///< a file that was cut short and is mapped no more
+    std::string lost_;     ///< a file that was cut short and is mapped no more
+    std::string changed_;  ///< one that was written over and is mapped no more
     std::uintptr_t page_;
     struct sigaction before_ {};
 };
@@ -121,12 +159,16 @@ private:
 
 namespace promptkd {
 
-/// Throws Error naming a file that another process has cut short while it was in use: what was computed since is wrong.
+/// Throws Error naming a file that another process has cut short or written over while it was in use: what was computed
+/// since is wrong.
 inline void require_intact_mappings() {
-    const std::string path = detail::MappingGuard::instance().cut_file();
-    require(path.empty(), path,
-            ": the file was cut short by another program while it was in use; what was made of it "
-            "since is wrong and was not kept");
+    constexpr const char* consequence =
+        " by another program while it was in use; what was made of it since is wrong and was "
+        "not kept";
+    const std::string cut = detail::MappingGuard::instance().cut_file();
+    require(cut.empty(), cut, ": the file was cut short", consequence);
+    const std::string changed = detail::MappingGuard::instance().changed_file();
+    require(changed.empty(), changed, ": the file was changed", consequence);
 }
 
 }  // namespace promptkd

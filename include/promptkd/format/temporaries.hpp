@@ -61,12 +61,19 @@ inline void remove_left_behind(const std::string& folder) {
     static std::set<std::string> seen;
     const std::lock_guard lock(mutex);
     std::error_code code;
-    if (!seen.insert(std::filesystem::absolute(folder, code).string()).second) return;
+    const std::filesystem::path place = std::filesystem::canonical(folder, code);  // "out", "./out" are one
+    if (code || !seen.insert(place.string()).second) return;
     auto entry = std::filesystem::directory_iterator(folder, code);
     for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
         std::error_code ignored;
         if (is_left_behind(entry->path().filename().string())) std::filesystem::remove(entry->path(), ignored);
     }
+}
+
+/// The same in an output folder and in that of its checkpoint.
+inline void remove_left_by_runs(const std::string& out) {
+    remove_left_behind(out);
+    remove_left_behind(out + "/checkpoint");
 }
 
 }  // namespace promptkd::detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/format/finite.hpp>
 #include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
 
@@ -62,9 +63,10 @@ struct RunIdentity {
     Index steps_an_epoch = 0;                          ///< at most: unreadable images make an epoch shorter
 };
 
-/// Throws Error naming the first input that is not what it was. Data whose contents were read both times may have other
-/// modification times.
-inline void require_same_inputs(const nlohmann::json& stored, const nlohmann::json& now, const std::string& source) {
+/// Throws Error naming the first input that is not what it was when `written` ("checkpoint") was written to `source`.
+/// Data whose contents were read both times may have other modification times.
+inline void require_same_inputs(const nlohmann::json& stored, const nlohmann::json& now, const std::string& source,
+                                const char* written = "checkpoint") {
     constexpr const char* times = "modification times of the images";
     constexpr const char* contents = "contents of the images";
     std::vector<std::string> names = {"number of images", "class names", "names of the images",
@@ -76,13 +78,13 @@ inline void require_same_inputs(const nlohmann::json& stored, const nlohmann::js
         if (name == times && stored.contains(contents) && now.contains(contents)) continue;
         if (name == contents && !stored.contains(contents)) continue;
         const bool same = stored.contains(name) && stored.at(name) == value;
-        require(same, source, ": the ", name, " changed since this checkpoint was written",
+        require(same, source, ": the ", name, " changed since this ", written, " was written",
                 stored.contains(name) ? concat(" (", json_text(stored.at(name)), ", now ", json_text(value), ")") : "",
                 "; put back what it was, use another output folder, or start again");
     }
     for (const auto& [name, value] : stored.items())
-        require(now.contains(name) || name == contents, source, ": the ", name, " (", json_text(value),
-                ") of this checkpoint's run is missing now; use another output folder, or start again");
+        require(now.contains(name) || name == contents, source, ": the ", name, " (", json_text(value), ") of this ",
+                written, "'s run is missing now; use another output folder, or start again");
 }
 
 /// The file of a run's checkpoint inside its output folder.
@@ -171,10 +173,11 @@ inline nlohmann::json comparable(const nlohmann::json& config) {
 
 }  // namespace detail
 
-/// The checkpoint in `out`. Throws Error when it is damaged, or belongs to a run with other settings or made of
-/// something else, naming the first difference.
+/// The checkpoint in `out`. Throws Error when it is damaged or holds NaN or infinity, or belongs to a run with other
+/// settings or made of something else, naming the first difference.
 inline TensorMap read_checkpoint(const std::string& out, const RunIdentity& run, Progress& progress) {
     TensorMap state = read_safetensors(checkpoint_path(out));
+    require_finite(state);
     const auto stored = detail::comparable(detail::checkpoint_object(state, "config"));
     const auto config = detail::comparable(run.config);
     require(stored == config, state.source,

@@ -209,7 +209,9 @@ private:
 
     /// A finished step: its loss is known once the step behind it is queued.
     void report_step(const StepRecord& record, Progress& at, StepLog* log) {
-        const std::string kept = config_.out.empty() ? ""
+        const std::string kept = record.step == 0      ? ", before anything was learned: weights, prompts or images "
+                                                         "make NaN or infinity"
+                                 : config_.out.empty() ? ""
                                  : at.epoch > 0 ? ", the last good checkpoint is kept in " + config_.out + "/checkpoint"
                                                 : ", before its first checkpoint; a lower learning rate may help";
         require(std::isfinite(record.loss), "step ", record.step, ": the loss is ", record.loss, "; training stopped",

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 namespace folder_lock_test {
@@ -70,6 +72,24 @@ TEST_CASE("folder lock: within a process it is one lock") {
     const auto first = FolderLock::acquire(folder / "out");
     CHECK(FolderLock::acquire((folder / "out") + "/.") == first);
     CHECK(FolderLock::acquire(folder / "other") != first);
+}
+
+TEST_CASE("folder lock: removes what killed processes have left, in the checkpoint's folder too, and nothing else") {
+    const TemporaryFolder folder;
+    const std::string out = folder / "out";
+    const std::string dead = concat(".tmp-", detail::machine_mark(), "-2147483646-0");  // no process has this number
+    const std::string alive = concat(".tmp-", detail::machine_mark(), "-", ::getppid(), "-0");
+    const std::string elsewhere = ".tmp-00000000-2147483646-0";
+    std::filesystem::create_directories(out + "/checkpoint");
+    for (const std::string& place : {out + "/bundle", out + "/checkpoint/state"})
+        for (const std::string& left : {dead, alive, elsewhere, std::string()}) std::ofstream(place + left) << "bytes";
+    const auto lock = FolderLock::acquire(out);
+    for (const std::string& place : {out + "/bundle", out + "/checkpoint/state"}) {
+        CHECK(!std::filesystem::exists(place + dead));
+        CHECK(std::filesystem::exists(place + alive));
+        CHECK(std::filesystem::exists(place + elsewhere));
+        CHECK(std::filesystem::exists(place));
+    }
 }
 
 }  // namespace

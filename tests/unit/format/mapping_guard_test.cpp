@@ -72,6 +72,33 @@ TEST_CASE("a cut file is remembered when it is mapped no more") {
     CHECK(status_of(cut) == 0);
 }
 
+TEST_CASE("a mapped file that is written over is an error; one that is replaced is none") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "weights";
+    const auto over = [&](bool mapped, bool replaced) {
+        return status_of([&] {
+            write_atomically(path, std::string(300000, '\1'));
+            auto file = MappedFile::open(path);
+            require_intact_mappings();
+            if (replaced) {
+                write_atomically(path, std::string(300000, '\2'));
+            } else {
+                const int fd = ::open(path.c_str(), O_WRONLY);
+                ::usleep(20000);  // another time stamp
+                if (::pwrite(fd, "other", 5, 100) != 5) return 3;
+            }
+            if (!mapped) file.reset();
+            const std::string message = error_of([] { require_intact_mappings(); });
+            if (replaced) return message == "no error" && (!mapped || sum_of(*file) == 300000) ? 0 : 4;
+            return message.find(path + ": the file was changed by another program") == 0 ? 0 : 5;
+        });
+    };
+    CHECK(over(true, false) == 0);
+    CHECK(over(false, false) == 0);
+    CHECK(over(true, true) == 0);
+    CHECK(over(false, true) == 0);
+}
+
 TEST_CASE("a bus error of anything else ends the process as before") {
     const TemporaryFolder folder;
     const auto fault = [&] {

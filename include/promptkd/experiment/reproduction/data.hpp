@@ -3,6 +3,7 @@
 
 #include <promptkd/data/class_subset.hpp>
 #include <promptkd/experiment/data.hpp>
+#include <promptkd/experiment/inputs.hpp>
 #include <promptkd/experiment/reproduction/spec.hpp>
 
 #include <cctype>
@@ -76,6 +77,14 @@ public:
         return opened_.emplace(key, std::move(data)).first->second;
     }
 
+    /// What tells the images of a part from others, see images_identity().
+    const nlohmann::json& identity(const std::string& source, Split split) {
+        nlohmann::json& known = identities_[{source, split}];
+        if (known.is_null())
+            known = images_identity(open(source, split), parse_data_spec(source).root, spec_.verify_data);
+        return known;
+    }
+
     /// Images of a draw of `shots` a class (fewer where a class has fewer); 0: all of the classes.
     Index drawn(const std::string& source, Index shots, ClassSubset classes) {
         const Dataset data = select_subset(open(source, Split::train), classes);
@@ -90,6 +99,7 @@ public:
 private:
     const ReproductionSpec& spec_;
     std::map<std::pair<std::string, Split>, Dataset> opened_;
+    std::map<std::pair<std::string, Split>, nlohmann::json> identities_;
 };
 
 }  // namespace detail

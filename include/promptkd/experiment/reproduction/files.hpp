@@ -50,6 +50,7 @@ inline std::vector<InputFile> input_files(const ReproductionSpec& spec) {
         WeightsOptions options;
         options.activation = spec.activation;
         options.config = file.role == "student" ? spec.student_config : spec.teacher_config;
+        options.names = file.role == "student" ? spec.student_names : spec.teacher_names;
         options.warn = [](const std::string&) {};  // said when the model is loaded to be used
         options.images = spec.images_of(file.path);
         const TensorMap map = read_weights(file.path, options);

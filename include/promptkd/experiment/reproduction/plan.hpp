@@ -113,8 +113,15 @@ private:
         return path;
     }
 
+    void add_inputs(ReproductionStage& stage, const std::string& source, Split part) {
+        stage.inputs[concat(source, " (", name_of(part), ")")] = data_.identity(source, part);
+    }
+
     void add(ReproductionStage stage) {
-        for (const TestSet& test : stage.tests) stage.test_images += data_.open(test.spec, Split::test).size();
+        for (const TestSet& test : stage.tests) {
+            stage.test_images += data_.open(test.spec, Split::test).size();
+            add_inputs(stage, test.spec, Split::test);
+        }
         plan_.stages.push_back(std::move(stage));
     }
 
@@ -216,6 +223,7 @@ private:
         const Recipe& r = stage.learner;
         const ClassSubset classes = spec_.protocol == Protocol::base_to_novel ? ClassSubset::base : ClassSubset::all;
         stage.images = data_.drawn(stage.data, stage.shots, classes);
+        add_inputs(stage, stage.data, Split::train);
         stage.steps = r.epochs * whole_batches(stage.images, r.batch);
         stage.identity = common_identity(stage);
         stage.identity.update({{"learner", spec_.learner.name},
@@ -248,6 +256,7 @@ private:
         stage.student = student_settings_of(spec_, target.key);
         const Split part = unlabelled_part(target.spec);
         stage.images = data_.open(target.spec, part).size();
+        add_inputs(stage, target.spec, part);
         if (spec_.images > 0) stage.images = std::min(stage.images, spec_.images);
         const DistillationRecipe& r = stage.student;
         const bool descends = !spec_.distillation.in_closed_form();

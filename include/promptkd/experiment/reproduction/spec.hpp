@@ -52,6 +52,8 @@ struct ReproductionSpec {
     std::string student_config;        ///< configuration file of the student; empty: from its tensors
     ImageInputOptions teacher_images;  ///< what the teacher's images go through, in place of what its files say
     ImageInputOptions student_images;  ///< the same of the student (or of `weights`)
+    SettingNames teacher_names;        ///< what messages call the settings of the teacher (or of `weights`)
+    SettingNames student_names;        ///< the same of the student
     ReproducedLearner learner;         ///< stage 1
     ReproducedStudent distillation;    ///< stage 2
     std::vector<std::uint64_t> seeds = {1, 2, 3};  ///< one run each
@@ -60,6 +62,7 @@ struct ReproductionSpec {
     Index evaluation_batch = 50;                   ///< images a call of the encoder
     int loader_threads = 2;                        ///< that decode and preprocess
     std::string out;                               ///< folder of the results and the report
+    bool verify_data = false;                      ///< the images' identity is their bytes, not their times
     bool fresh = false;                            ///< start again, whatever `out` holds
     bool allow_incomplete = false;  ///< go on with benchmarks whose classes or images are not the published ones
 

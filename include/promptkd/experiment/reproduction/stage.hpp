@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,8 @@ struct ReproductionStage {
     Index images = 0;            ///< that are learned from
     Index steps = 0;             ///< of training
     Index test_images = 0;       ///< in all test sets
-    nlohmann::json identity;     ///< everything that the result depends on
+    nlohmann::json identity;     ///< all settings that the result depends on
+    std::map<std::string, nlohmann::json> inputs = {};  ///< of the images it uses, by data set: see images_identity()
 
     /// Images of a batch.
     Index batch() const { return kind == StageKind::learner ? learner.batch : student.batch; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/experiment/reproduction/stage.hpp>
+#include <promptkd/format/digest.hpp>
 #include <promptkd/format/json_text.hpp>
 #include <promptkd/format/sha256.hpp>
 #include <promptkd/train/checkpoint.hpp>
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace promptkd {
@@ -40,10 +42,11 @@ struct StageTraining {
 
 /// What a stage has found so far.
 struct StageResult {
-    std::optional<StageTraining> training;     ///< empty: nothing was trained
-    std::map<std::string, TestFigures> tests;  ///< by TestSet::key
-    std::map<std::string, std::string> made;   ///< SHA-256 of the files that it left in its folder, by name
-    std::map<std::string, std::string> used;   ///< SHA-256 of files that an earlier stage left for it, by path
+    std::optional<StageTraining> training;         ///< empty: nothing was trained
+    std::map<std::string, TestFigures> tests;      ///< by TestSet::key
+    std::map<std::string, std::string> made;       ///< SHA-256 of the files that it left in its folder, by name
+    std::map<std::string, std::string> used;       ///< SHA-256 of files that an earlier stage left for it, by path
+    std::map<std::string, nlohmann::json> inputs;  ///< of the images that it used: see ReproductionStage::inputs
 };
 
 namespace detail {
@@ -106,6 +109,9 @@ inline StageTraining training_from(const nlohmann::json& json) {
     return training;
 }
 
+/// What results held before they had a digest.
+inline const std::set<std::string> early_entries = {"identity", "tests", "made", "used", "training"};
+
 }  // namespace detail
 
 /// Whether every test of a stage has its figures.
@@ -114,7 +120,7 @@ inline bool is_done(const ReproductionStage& stage, const StageResult& result) {
                        [&result](const TestSet& test) { return result.tests.count(test.key) != 0; });
 }
 
-/// The file of a stage's result: {"identity", "training", "tests": {key: figures}}.
+/// The file of a stage's result: {"identity", "training", "tests": {key: figures}, "made", "used", "inputs", "digest"}.
 class StageResultFile {
 public:
     /// Of `stage`, below the folder `out`.
@@ -129,8 +135,9 @@ public:
     /// What is there, nothing where there is no file. Throws Error when it holds a result of other settings, or none.
     StageResult read() const {
         if (!exists()) return {};
-        const nlohmann::json file = nlohmann::json::parse(read_file(path_), nullptr, false);
+        nlohmann::json file = nlohmann::json::parse(read_file(path_), nullptr, false);
         require(is_result(file), path_, ": not a result of a reproduction; delete it or choose another output folder");
+        check_digest(file);
         require(file["identity"] == stage_.identity, path_, ": the result of a run with other settings: ",
                 detail::first_difference(file["identity"], stage_.identity),
                 "; use another output folder, the same settings, or start again");
@@ -140,6 +147,7 @@ public:
             for (const auto& [key, figures] : file["tests"].items()) result.tests[key] = detail::figures_from(figures);
             result.made = file.value("made", result.made);
             result.used = file.value("used", result.used);
+            result.inputs = file.value("inputs", result.inputs);
         } catch (const nlohmann::json::exception& error) {
             fail(path_, ": a damaged result (", error.what(), "); delete it");
         }
@@ -167,6 +175,10 @@ public:
         };
         for (const auto& [name, sum] : result.made) check(folder_ + "/" + name, sum);
         for (const auto& [path, sum] : result.used) check(path, sum);
+        for (const auto& [source, images] : result.inputs) {
+            const auto now = stage_.inputs.find(source);
+            if (now != stage_.inputs.end()) require_same_inputs(images, now->second, path_ + ": " + source, "result");
+        }
     }
 
     /// Writes the result, all or nothing.
@@ -176,12 +188,29 @@ public:
         nlohmann::json file = {{"identity", stage_.identity}, {"tests", std::move(tests)}};
         if (!result.made.empty()) file["made"] = result.made;
         if (!result.used.empty()) file["used"] = result.used;
+        if (!stage_.inputs.empty()) file["inputs"] = stage_.inputs;
         if (result.training) file["training"] = detail::to_json(*result.training);
+        file = nlohmann::json::parse(json_text(file));  // as it will be read
+        file["digest"] = digest_of_text(file.dump());
         make_directories(folder_);
-        write_atomically(path_, json_text(file, 2) + "\n");
+        write_atomically(path_, file.dump(2) + "\n");
     }
 
 private:
+    /// Throws Error where the result is not what was written. The digest is taken out. Earlier versions wrote none, and
+    /// none of the entries that came with it.
+    void check_digest(nlohmann::json& file) const {
+        const char* const damaged = ": damaged or changed since it was written; delete it to make this result again";
+        if (!file.contains("digest")) {
+            for (const auto& entry : file.items())
+                require(detail::early_entries.count(entry.key()) != 0, path_, damaged);
+            return;
+        }
+        const nlohmann::json stored = file["digest"];
+        file.erase("digest");
+        require(stored == digest_of_text(file.dump()), path_, damaged);
+    }
+
     bool exists() const { return std::filesystem::exists(path_); }
 
     static bool is_result(const nlohmann::json& file) {

@@ -37,11 +37,8 @@ private:
 
     ModelFile model_of(const ReproductionStage& stage) const {
         const bool student = stage.weights == spec_.student;
-        return {stage.weights,
-                student ? spec_.student_config : spec_.teacher_config,
-                spec_.activation,
-                {},
-                spec_.images_of(stage.weights)};
+        return {stage.weights, student ? spec_.student_config : spec_.teacher_config, spec_.activation,
+                student ? spec_.student_names : spec_.teacher_names, spec_.images_of(stage.weights)};
     }
 
     Dataset open(const TestSet& test) const {
@@ -129,6 +126,7 @@ private:
         training.data.classes = has_halves() ? ClassSubset::base : ClassSubset::all;
         training.data.shots = stage.shots;
         training.data.images = spec_.images;
+        training.data.verify = spec_.verify_data;
         training.data.allow_fewer = true;
         training.recipe = stage.learner;
         training.context.words = spec_.learner.context_words;
@@ -164,6 +162,7 @@ private:
         if (!stage.prompts.empty()) distillation.teacher.prompts = {stage.prompts};
         distillation.teacher.config = spec_.teacher_config;
         distillation.teacher.activation = spec_.activation;
+        distillation.teacher.names = spec_.teacher_names;
         distillation.teacher.images = spec_.teacher_images;
         distillation.student = model_of(stage);
         distillation.vocabulary = spec_.vocabulary;
@@ -171,6 +170,7 @@ private:
         distillation.data.source = stage.data;
         distillation.data.part = unlabelled_part(stage.data);
         distillation.data.images = spec_.images;
+        distillation.data.verify = spec_.verify_data;
         distillation.shape.prompts = recipe.prompts;
         distillation.shape.depth = recipe.prompts > 0 ? recipe.depth : 0;
         distillation.loss.kd_weight = recipe.kd_weight;
