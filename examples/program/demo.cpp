@@ -12,16 +12,72 @@
 #include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/image.hpp>
 
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+#include <system_error>
+
 namespace promptkd::cli {
 
 namespace {
+
+/// The demonstration that a folder holds unfinished, with the accuracies after each epoch so far: what log and
+/// checkpoint do not tell when it goes on.
+class UnfinishedDemo {
+public:
+    /// In the folder `out`, of a demonstration with these settings.
+    UnfinishedDemo(const std::string& out, nlohmann::json config)
+        : path_(out + "/unfinished.json"), config_(std::move(config)) {}
+
+    /// Whether there is one of the same settings; its curve is then taken.
+    bool resume() {
+        if (!std::filesystem::exists(path_)) return false;
+        const nlohmann::json stored = nlohmann::json::parse(read_file(path_), nullptr, false);
+        const bool same = stored.is_object() && stored.value("config", nlohmann::json()) == config_ &&
+                          stored.contains("curve") && stored["curve"].is_array();
+        if (same) curve_ = stored["curve"];
+        return same;
+    }
+    /// From here on there is one.
+    void write() const {
+        write_atomically(path_, json_text(nlohmann::json{{"config", config_}, {"curve", curve_}}) + "\n");
+    }
+    void add(nlohmann::json point) {
+        curve_.push_back(std::move(point));
+        write();
+    }
+    void end() const {
+        std::error_code code;
+        std::filesystem::remove(path_, code);
+    }
+    const nlohmann::json& curve() const { return curve_; }
+
+private:
+    std::string path_;
+    nlohmann::json config_, curve_ = nlohmann::json::array();
+};
+
+/// The mean losses of 50 steps each in the log of a run, over the part of the run that they end.
+inline std::vector<std::pair<double, double>> mean_losses(const std::string& out, double steps) {
+    std::vector<std::pair<double, double>> means;
+    std::istringstream log(read_file(out + "/log.jsonl"));
+    double sum = 0;
+    for (std::string line; std::getline(log, line);) {
+        const nlohmann::json record = nlohmann::json::parse(line);
+        sum += record.at("loss").get<double>();
+        const double done = record.at("step").get<double>() + 1;
+        if (std::fmod(done, 50) != 0) continue;
+        means.emplace_back(done / steps, sum / 50);
+        sum = 0;
+    }
+    return means;
+}
 
 /// Says which stage begins, and draws the curves of the second one.
 template <class D>
 class DemoObserver final : public ProgramObserver {
 public:
-    DemoObserver(const Output& output, Index epochs, Index batch)
-        : ProgramObserver(output), epochs_(static_cast<double>(epochs)), batch_(batch) {}
+    DemoObserver(const Output& output, UnfinishedDemo& unfinished) : ProgramObserver(output), unfinished_(unfinished) {}
 
     /// From now on each epoch is evaluated on `probe`. Both must outlive this.
     void watch(DistillationRun<D>& run, const Dataset& probe) {
@@ -29,35 +85,31 @@ public:
         probe_ = &probe;
     }
 
-    void on_start(const TrainingStart& start) override {
-        steps_an_epoch_ = static_cast<double>(std::max<Index>(1, start.images / batch_));
-    }
-    void on_step(const StepRecord& r) override {
-        mean_ += r.loss;
-        if ((r.step + 1) % 50 != 0) return;
-        losses_.emplace_back(static_cast<double>(r.step + 1) / (steps_an_epoch_ * epochs_), mean_ / 50);
-        mean_ = 0;
-    }
+    void on_start(const TrainingStart& start) override { steps_ = static_cast<double>(start.steps); }
     void on_epoch(const Progress& at) override {
         const BaseNew found = *run_->evaluate(*probe_).halves;
-        accuracies_[0].points.emplace_back(static_cast<double>(at.epoch) / epochs_, found.base);
-        accuracies_[1].points.emplace_back(static_cast<double>(at.epoch) / epochs_, found.novel);
-        curve_.push_back({{"epoch", at.epoch}, {"base", found.base}, {"new", found.novel}, {"images", probe_->size()}});
+        unfinished_.add({{"epoch", at.epoch}, {"base", found.base}, {"new", found.novel}, {"images", probe_->size()}});
     }
 
-    const nlohmann::json& curve() const { return curve_; }
-    void write(const std::string& path, const std::string& x_axis) const {
-        write_atomically(path, training_picture({{"mean of 50 steps", "#6a1b9a", losses_}}, accuracies_, x_axis));
+    /// Draws the curves of the run in `out`, of so many epochs.
+    void write(const std::string& out, Index epochs) const {
+        std::vector<Curve> accuracies = {{"base", "#1565c0", {}}, {"new", "#ef6c00", {}}};
+        for (const nlohmann::json& point : unfinished_.curve()) {
+            const double x = point.at("epoch").get<double>() / static_cast<double>(epochs);
+            accuracies[0].points.emplace_back(x, point.at("base").get<double>());
+            accuracies[1].points.emplace_back(x, point.at("new").get<double>());
+        }
+        const std::string axis = "training progress, " + std::to_string(epochs) + " epochs";
+        write_atomically(
+            out + "/curves.svg",
+            training_picture({{"mean of 50 steps", "#6a1b9a", mean_losses(out, steps_)}}, accuracies, axis));
     }
 
 private:
-    double epochs_, steps_an_epoch_ = 1, mean_ = 0;
-    Index batch_;
+    UnfinishedDemo& unfinished_;
+    double steps_ = 1;
     DistillationRun<D>* run_ = nullptr;
     const Dataset* probe_ = nullptr;
-    std::vector<std::pair<double, double>> losses_;
-    std::vector<Curve> accuracies_ = {{"base", "#1565c0", {}}, {"new", "#ef6c00", {}}};
-    nlohmann::json curve_ = nlohmann::json::array();
 };
 
 /// What the prompts of the demonstration's teacher are learned with, for people.
@@ -77,14 +129,26 @@ struct Demo {
     Common common;
     std::string assets = PROMPTKD_ASSETS;
     Index images = 6000, epochs = 10, batch = 8, test_images = 0;
-    bool full = false;
+    bool full = false, fresh = false;
     nlohmann::json config;
 
     int run() {
         common.out = common.out.empty() ? "promptkd-demo" : common.out;
         const auto lock = lock_output(common);
-        with_device(common, [&](auto& device) { demonstrate(device); });
+        hold_signals();
+        UnfinishedDemo unfinished(common.out, identity());
+        const bool resumed = !fresh && unfinished.resume();
+        if (!resumed) unfinished.write();
+        with_device(common, [&](auto& device) { demonstrate(device, unfinished, resumed); });
+        unfinished.end();
         return 0;
+    }
+
+    /// The settings that the result depends on.
+    nlohmann::json identity() const {
+        nlohmann::json id = config;
+        for (const char* key : {"out", "threads", "assets", "test-images", "fresh"}) id.erase(key);
+        return id;
     }
 
     std::ostream& say() const { return common.output.text(); }
@@ -92,7 +156,7 @@ struct Demo {
     /// One of the demonstration's models; their files leave the activation open.
     ModelFile model(const std::string& name) const { return {assets + "/" + name, "", "quick_gelu"}; }
 
-    DistillationSpec distillation() const {
+    DistillationSpec distillation(bool resumed) const {
         DistillationSpec s;
         s.student = model("fashion_clip_student.safetensors");
         const ModelFile teacher = model("fashion_clip_teacher.safetensors");
@@ -111,15 +175,14 @@ struct Demo {
         s.loop.schedule.max_epoch = epochs;
         s.loop.augmentation = Augmentation::flip;
         s.loop.loader_threads = 1;
-        s.loop.identity = config;
-        for (const char* key : {"out", "threads", "assets", "test-images"}) s.loop.identity.erase(key);
-        s.fresh = true;
+        s.loop.identity = identity();
+        s.fresh = !resumed;
         s.settings = config;
         return s;
     }
 
     /// The first stage: PromptSRC on 16 labelled images of each base class among the first 6,000.
-    TrainingSpec teacher_training() const {
+    TrainingSpec teacher_training(bool resumed) const {
         TrainingSpec s;
         s.model = model("fashion_clip_teacher.safetensors");
         s.vocabulary = assets + "/fashion_bpe.txt.gz";
@@ -135,45 +198,48 @@ struct Demo {
         s.loop.out = common.out + "/teacher";
         s.loop.loader_threads = 1;
         s.loop.identity = config;
-        s.fresh = true;
+        s.loop.identity.erase("fresh");
+        s.fresh = !resumed;
         return s;
     }
 
     template <class D>
-    nlohmann::json train_teacher(D& device) const {
+    nlohmann::json train_teacher(D& device, bool resumed) const {
         TeacherObserver observer(common.output);
-        const TrainingSpec spec = teacher_training();
+        const TrainingSpec spec = teacher_training(resumed);
         TrainingRun<D> run(device, spec, observer);
         const TrainingOutcome trained = run.train();
+        if (trained.training.interrupted) throw Interruption(common.out);
         run.write_prompts(spec.loop.out + "/prompts.safetensors");
         const Progress& at = trained.training.progress;
         return {{"steps", at.step}, {"seconds", at.seconds}};
     }
 
     template <class D>
-    void demonstrate(D& device) const {
+    void demonstrate(D& device, UnfinishedDemo& unfinished, bool resumed) const {
         say() << "PromptKD on Fashion-MNIST: a CLIP student learns from " << images
               << " unlabelled images under a prompted teacher.\n";
         nlohmann::json report = {{"config", config}};
-        if (full) report["teacher_training"] = train_teacher(device);
+        if (full) report["teacher_training"] = train_teacher(device, resumed);
         Dataset test = open_dataset(common.data, Split::test);
         if (test_images > 0) test = take(test, test_images);
         const Dataset probe = take(test, 2000);
-        DemoObserver<D> observer(common.output, epochs, batch);
-        const DistillationSpec spec = distillation();
+        DemoObserver<D> observer(common.output, unfinished);
+        const DistillationSpec spec = distillation(resumed);
         DistillationRun<D> run(device, spec, observer);
         observer.watch(run, probe);
         evaluate_zero_shot(device, spec, run.teacher_model(), test, report);
 
         const TrainingOutcome trained = run.train();
+        if (trained.training.interrupted) throw Interruption(common.out);
         const EvaluationResult found = run.evaluate(test, "student, distilled");
         report["student_distilled"] = evaluation_json(found);
         print_row(full ? "student, distilled (stage 2)" : "student, distilled (after)", found);
         report["training"] = training_json(trained);
-        report["curve"] = observer.curve();
+        report["curve"] = unfinished.curve();
         run.write_bundle(common.out + "/bundle.safetensors");
         fit_in_closed_form(device, test, report);
-        observer.write(common.out + "/curves.svg", "training progress, " + std::to_string(epochs) + " epochs");
+        observer.write(common.out, epochs);
         write_pictures(device, test);
         write_atomically(common.out + "/report.json", json_text(report, 2) + "\n");
         common.output.write(report);
@@ -279,6 +345,8 @@ void add_demo(CLI::App& app, Action& action) {
                "both stages: first learn the teacher's prompts (" + teacher_learner() +
                    ") from 16 labelled images of each base class");
     c.add_option("--out", o->common.out, "folder for the results (default: promptkd-demo)");
+    c.add_flag("--fresh", o->fresh, "start again, where --out holds an unfinished demonstration of the same settings")
+        ->configurable(false);
     add_wait(c, o->common);
     c.add_option("--data", o->common.data, "the images (Debian package dataset-fashion-mnist)")->capture_default_str();
     c.add_option("--assets", o->assets, "folder with the demo's CLIP models")->capture_default_str();

@@ -44,7 +44,9 @@ struct Distill : DistillOptions {
             with_ranks(device, [&](const auto& ranks) {
                 DistillObserver observer(common.output, spec);
                 const auto one = [&](const DistillationSpec& with) {
-                    return promptkd::run(device, with, observer, ranks);
+                    DistillationOutcome outcome = promptkd::run(device, with, observer, ranks);
+                    if (outcome.training.interrupted) share_interruption();
+                    return outcome;
                 };
                 run_over_seeds(spec, seeds, one, [&](const SeedRun<DistillationOutcome>& found) {
                     print(found.outcome);

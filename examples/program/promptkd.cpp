@@ -154,7 +154,7 @@ int main(int argc, char** argv) {
         promptkd::cli::finish_output(output);
         return status;
     } catch (const promptkd::cli::Interruption& end) {
-        complain(promptkd::printable(end.what()));
+        if (promptkd::cli::launch().is_root()) complain(promptkd::printable(end.what()));
         return end.status();
     } catch (const std::bad_alloc&) {
         complain("out of memory; a smaller batch, smaller images or fewer threads take less");

@@ -29,6 +29,11 @@ inline void hold_signals() {
 /// Whether a signal has come.
 inline bool is_interrupted() { return signals::received != 0; }
 
+/// Another process has got a signal that ends the work of all.
+inline void share_interruption() {
+    if (!is_interrupted()) signals::received = SIGTERM;
+}
+
 /// A command was ended by a signal: how it goes on, and the exit status.
 class Interruption : public std::exception {
 public:

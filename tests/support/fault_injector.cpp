@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A library for LD_PRELOAD that lets one system call of a command fail. PROMPTKD_FAULT=CALL:N:WHAT makes the N-th call
-// of CALL (write, fsync, rename, open, mmap or allocate: memory of 64 KiB and more) fail with the errno WHAT, a number,
-// or kills the process there (WHAT is "kill"). The file PROMPTKD_FAULT_MARK is made when that happens: without it the
-// command has made fewer calls. Writes to standard error do not count.
+// of CALL (write, read, fsync, rename, open, mmap or allocate: memory of 64 KiB and more) fail with the errno WHAT, a
+// number, or kills the process there (WHAT is "kill"). The file PROMPTKD_FAULT_MARK is made when that happens: without
+// it the command has made fewer calls. Calls about standard error and about files of the system do not count.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -73,6 +74,13 @@ F real(const char* name) {
 
 constexpr std::size_t large = std::size_t{64} << 10;
 
+/// Whether the command itself opens the file: the system's libraries read its own.
+bool counts(const char* path) {
+    for (const char* system : {"/proc/", "/sys/", "/dev/", "/etc/", "/usr/"})
+        if (std::strncmp(path, system, std::strlen(system)) == 0) return false;
+    return true;
+}
+
 mode_t mode_of(int flags, va_list arguments) {
     return (flags & (O_CREAT | O_TMPFILE)) != 0 ? static_cast<mode_t>(va_arg(arguments, int)) : 0;
 }
@@ -97,7 +105,7 @@ int open(const char* path, int flags, ...) {
     va_start(arguments, flags);
     const mode_t mode = mode_of(flags, arguments);
     va_end(arguments);
-    return fails("open") ? -1 : static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+    return counts(path) && fails("open") ? -1 : static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, mode));
 }
 
 int open64(const char* path, int flags, ...) {
@@ -105,7 +113,17 @@ int open64(const char* path, int flags, ...) {
     va_start(arguments, flags);
     const mode_t mode = mode_of(flags, arguments);
     va_end(arguments);
-    return fails("open") ? -1 : static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+    return counts(path) && fails("open") ? -1 : static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+}
+
+FILE* fopen(const char* path, const char* mode) {
+    static const auto next = real<FILE* (*)(const char*, const char*)>("fopen");
+    return counts(path) && fails("open") ? nullptr : next(path, mode);
+}
+
+ssize_t read(int fd, void* bytes, std::size_t size) {
+    if (fd > 2 && fails("read")) return -1;
+    return ::syscall(SYS_read, fd, bytes, size);
 }
 
 void* mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset) noexcept {
@@ -121,6 +139,12 @@ void* calloc(std::size_t n, std::size_t size) {
 
 void* realloc(void* old, std::size_t size) {
     return size >= large && fails("allocate") ? nullptr : __libc_realloc(old, size);
+}
+
+int posix_memalign(void** to, std::size_t alignment, std::size_t size) {
+    if (size >= large && fails("allocate")) return ENOMEM;
+    *to = __libc_memalign(alignment, size);
+    return *to == nullptr ? ENOMEM : 0;
 }
 
 void* aligned_alloc(std::size_t alignment, std::size_t size) {

@@ -71,6 +71,7 @@ public:
         loop.rank = setup_.ranks.rank();
         loop.ranks = setup_.ranks.size();
         loop.meet = [this](Index step) { meet(step); };
+        loop.interrupted = [this, asked = Index{0}]() mutable { return is_interrupted(asked++); };
         loop.should_stop = [this](const Progress&) { return of_rank_0(setup_.observer.wants_stop() ? 1 : 0) != 0; };
         const std::unique_ptr<TeacherSource<D>> source = target_source();
         require_fits(*distiller_, *source);
@@ -200,6 +201,17 @@ private:
         Buffer<D, std::int64_t> shared(setup_.device, std::vector<std::int64_t>{value});
         setup_.ranks.broadcast(setup_.device, shared.data(), sizeof(std::int64_t));
         return shared.to_host().front();
+    }
+
+    /// Whether any rank is interrupted, on all of them at once. To ask a GPU costs the wait for it: now and then is
+    /// often enough.
+    bool is_interrupted(Index asked) {
+        const bool mine = setup_.observer.is_interrupted();
+        if (setup_.ranks.alone()) return mine;
+        if (!D::host_memory && asked % 16 != 0) return false;
+        Buffer<D, T> count(setup_.device, std::vector<T>{mine ? T{1} : T{0}});
+        setup_.ranks.all_reduce_sum(setup_.device, count.data(), 1);
+        return count.to_host().front() > 0;
     }
 
     /// Waits until every rank has read the checkpoint, and makes sure that all have read the same.

@@ -60,8 +60,8 @@ public:
     /// Asked after each epoch; true ends the training as if it had been the last one. Of several processes the first
     /// decides for all.
     virtual bool wants_stop() { return false; }
-    /// Asked after each training step of a single process; true ends the run there, with a checkpoint from which the
-    /// same run goes on. Nothing else is written.
+    /// Asked after each training step; true ends the run there, with a checkpoint from which the same run goes on.
+    /// Nothing else is written. Of several processes any one decides for all.
     virtual bool is_interrupted() { return false; }
 };
 

@@ -45,8 +45,8 @@ struct TrainingLoopConfig {
     std::function<void(const StepRecord&)> on_step;
     std::function<void(const Progress&)> on_epoch;     ///< after each epoch, its checkpoint written
     std::function<bool(const Progress&)> should_stop;  ///< asked after that: true ends the run here (on every rank)
-    std::function<bool()> interrupted;  ///< asked after each step of a single process: true ends the run there, with a
-                                        ///< checkpoint from which it goes on
+    std::function<bool()> interrupted;  ///< asked after each step, on every rank: true ends the run there (it must be
+                                        ///< true on all), with a checkpoint from which it goes on
     /// an image cannot be read
     std::function<void(const std::string&)> warn;
     std::function<void(const std::string&)> note;  ///< something else that the user should know
@@ -173,19 +173,21 @@ private:
         const std::vector<Index> order = positions(number);
         const std::uint32_t views = config_.fixed_views ? 0 : number;
         loader.start(order, views);
-        skip(loader, at.step_of_epoch);
+        const auto next = [&](Index done) {
+            const Batch* batch = loader.next();
+            if (batch || config_.ranks == 1 || done == 0) return batch;
+            loader.start(order, views);  // every rank must make as many steps as the others
+            return loader.next();
+        };
+        for (Index i = 0; i < at.step_of_epoch; ++i) next(i);  // what an interrupted run has trained on
         trained_.begin_epoch(at.epoch);
         const Index whole = data_.size() / config_.batch;
         Index steps = at.step_of_epoch, unreadable = 0;
         Index open = 0;  // steps that are queued and not reported yet: one at most
         while (!finished(at) && (config_.ranks == 1 || steps < whole)) {
             const auto asked = Clock::now();
-            const Batch* batch = loader.next();
+            const Batch* batch = next(steps);
             unreadable = std::max(unreadable, loader.unreadable());
-            if (!batch && config_.ranks > 1 && steps > 0) {  // every rank must make as many steps as the others
-                loader.start(order, views);
-                batch = loader.next();
-            }
             result.wait_seconds += seconds_since(asked);
             if (!batch) break;
             const double next = learning_rate(config_.schedule, at.epoch, at.step, steps_of_run());
@@ -195,7 +197,7 @@ private:
             open = 1;
             ++at.step;
             ++steps;
-            result.interrupted = config_.ranks == 1 && !finished(at) && config_.interrupted && config_.interrupted();
+            result.interrupted = !finished(at) && config_.interrupted && config_.interrupted();
             if (result.interrupted) break;
         }
         if (open > 0) report_step({at.step - 1, at.epoch, rate, trained_.end_step()}, at, log);
@@ -220,11 +222,6 @@ private:
         at.last_loss = record.loss;
         if (log) log->write(record);
         if (config_.on_step) config_.on_step(record);
-    }
-
-    /// The batches of an epoch that an interrupted run has trained on.
-    static void skip(BatchLoader& loader, Index batches) {
-        for (Index i = 0; i < batches; ++i) loader.next();
     }
 
     void tell(const std::string& what) const {
