@@ -3,6 +3,7 @@
 // of CALL (write, read, fsync, rename, open, mmap or allocate: memory of 64 KiB and more) fail with the errno WHAT, a
 // number, or kills the process there (WHAT is "kill"). The file PROMPTKD_FAULT_MARK is made when that happens: without
 // it the command has made fewer calls. Calls about standard error and about files of the system do not count.
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -119,6 +120,11 @@ int open64(const char* path, int flags, ...) {
 FILE* fopen(const char* path, const char* mode) {
     static const auto next = real<FILE* (*)(const char*, const char*)>("fopen");
     return counts(path) && fails("open") ? nullptr : next(path, mode);
+}
+
+DIR* opendir(const char* path) {
+    static const auto next = real<DIR* (*)(const char*)>("opendir");
+    return counts(path) && fails("open") ? nullptr : next(path);
 }
 
 ssize_t read(int fd, void* bytes, std::size_t size) {

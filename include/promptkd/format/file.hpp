@@ -29,11 +29,15 @@ namespace promptkd {
 
 namespace detail {
 
-/// "what 'path': strerror(code)" as an Error.
-[[noreturn]] inline void fail_errno(const char* what, const std::string& path, int code) {
-    const std::string text = concat(what, " '", path, "': ", std::generic_category().message(code));
+/// `text` as an Error: a ResourceError where the errno `code` is no fault of the file.
+[[noreturn]] inline void fail_lacking(int code, const std::string& text) {
     if (code == EMFILE || code == ENFILE || code == ENOMEM || code == EIO) throw ResourceError(text);
     throw Error(text);
+}
+
+/// "what 'path': strerror(code)" as an Error.
+[[noreturn]] inline void fail_errno(const char* what, const std::string& path, int code) {
+    fail_lacking(code, concat(what, " '", path, "': ", std::generic_category().message(code)));
 }
 
 /// A POSIX file descriptor, closed on destruction.

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 namespace promptkd {
@@ -59,14 +60,17 @@ private:
 inline std::string fingerprint(const std::string& path) {
     namespace fs = std::filesystem;
     Sha256 sum;
-    if (!fs::is_directory(path)) {
+    std::error_code ignored;  // what cannot be looked at cannot be opened either
+    if (!fs::is_directory(path, ignored)) {
         const auto file = MappedFile::open(path);
         sum.add(file->data(), file->size());
         return sum.finish();
     }
     std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(path))
-        if (entry.is_regular_file()) names.push_back(entry.path().filename().string());
+    std::error_code code;
+    for (fs::directory_iterator entry(path, code); !code && entry != fs::directory_iterator(); entry.increment(code))
+        if (entry->is_regular_file(ignored)) names.push_back(entry->path().filename().string());
+    if (code) detail::fail_errno("cannot read folder", path, code.value());
     std::sort(names.begin(), names.end());
     for (const std::string& name : names) {
         const std::string line = fingerprint(path + "/" + name) + "  " + name + "\n";

@@ -2,25 +2,20 @@
 #pragma once
 
 #include <promptkd/core/error.hpp>
+#include <promptkd/format/file.hpp>
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
-#include <cstdio>
-#include <cstring>
-#include <memory>
 #include <string>
 
 namespace promptkd {
 
 namespace detail {
-
-struct CloseFile {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using FileHandle = std::unique_ptr<std::FILE, CloseFile>;
 
 /// zlib's inflate state, released on every path out.
 struct Inflater {
@@ -68,6 +63,11 @@ inline std::string gunzip(const std::string& bytes, std::size_t limit, const std
     }
 }
 
+/// "path what (strerror(code))" as an Error, see fail_errno().
+[[noreturn]] inline void fail_with_code(int code, const std::string& path, const char* what) {
+    fail_lacking(code, concat(path, what, " (", std::generic_category().message(code), ")"));
+}
+
 }  // namespace detail
 
 /// Size limit for reading text files (merges, class lists, configurations), before and after decompression.
@@ -75,17 +75,17 @@ inline constexpr std::size_t text_file_limit = std::size_t{64} << 20;
 
 /// The bytes of a file as they are. Throws Error when it cannot be opened or read, or holds more than `limit` bytes.
 inline std::string read_file_bytes(const std::string& path, std::size_t limit = text_file_limit) {
-    const detail::FileHandle file(std::fopen(path.c_str(), "rb"));
-    require(file != nullptr, path, ": cannot be opened (", std::strerror(errno), ")");
+    const detail::Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) detail::fail_with_code(errno, path, ": cannot be opened");
     std::string bytes;
     char buffer[1 << 16];
     for (;;) {
-        errno = 0;
-        const std::size_t n = std::fread(buffer, 1, sizeof buffer, file.get());
-        require(!std::ferror(file.get()), path, ": cannot be read (", std::strerror(errno), ")");
-        require(n <= limit - bytes.size(), path, ": larger than ", limit, " bytes; refused");
+        const ssize_t n = ::read(file.get(), buffer, sizeof buffer);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) detail::fail_with_code(errno, path, ": cannot be read");
+        require(static_cast<std::size_t>(n) <= limit - bytes.size(), path, ": larger than ", limit, " bytes; refused");
         if (n == 0) return bytes;
-        bytes.append(buffer, n);
+        bytes.append(buffer, static_cast<std::size_t>(n));
     }
 }
 
