@@ -135,6 +135,8 @@ struct Demo {
     int run() {
         common.out = common.out.empty() ? "promptkd-demo" : common.out;
         const auto lock = lock_output(common);
+        for (const char* file : {"bundle.safetensors", "curves.svg", "predictions.svg", "report.json"})
+            require_writable(common.out + "/" + file);
         hold_signals();
         UnfinishedDemo unfinished(common.out, identity());
         const bool resumed = !fresh && unfinished.resume();

@@ -68,7 +68,7 @@ std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& error) {
     const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
     const bool missing = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
     if (unknown.empty() || !(extra || missing)) return error.what();
-    return promptkd::cli::describe_unknown(chosen_command(app), name_of_command(app), unknown);
+    return promptkd::cli::describe_unknown(chosen_command(app), unknown);
 }
 
 /// Options that were given twice although they take one value, and empty values, are bad usage.

@@ -41,8 +41,11 @@ inline nlohmann::json summary_over_seeds(const Output& output, const nlohmann::j
 /// --json.
 class SeedResults {
 public:
+    /// The output folder is there. Throws Error where nothing can be written: before the work.
     SeedResults(const Common& common, const std::vector<std::uint64_t>& seeds)
-        : common_(common), several_(seeds.size() > 1) {}
+        : common_(common), several_(seeds.size() > 1) {
+        if (launch().is_root()) require_writable(common.out + "/result.json");
+    }
 
     /// The result of one run, in the folder `out`.
     void add(const std::string& out, nlohmann::json result) {

@@ -47,15 +47,14 @@ inline std::string most_alike(const CLI::App& command, const std::string& name) 
 
 }  // namespace unknown
 
-/// What to say of arguments that `command`, called `name`, does not take: the first option among them, or all.
-inline std::string describe_unknown(const CLI::App& command, const std::string& name,
-                                    const std::vector<std::string>& arguments) {
+/// What to say of arguments that `command` does not take: the first option among them, or all.
+inline std::string describe_unknown(const CLI::App& command, const std::vector<std::string>& arguments) {
     const auto option = std::find_if(arguments.begin(), arguments.end(),
                                      [](const std::string& argument) { return argument.rfind("-", 0) == 0; });
     if (option != arguments.end()) {
         const std::string given = option->substr(0, option->find('='));
         const std::string alike = unknown::most_alike(command, given);
-        return given + " is not an option of " + name + (alike.empty() ? "" : "; did you mean " + alike + "?");
+        return given + " is not an option" + (alike.empty() ? "" : " (did you mean " + alike + "?)");
     }
     std::string all;
     for (const std::string& argument : arguments) all += (all.empty() ? "'" : ", '") + argument + "'";

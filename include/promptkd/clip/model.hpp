@@ -64,8 +64,9 @@ ClipModel<D>::ClipModel(D& device, const TensorMap& map, WeightStorage storage)
       vision_(*store_, map),
       preprocessing_(preprocessing_of(map, vision_.resolution())),
       source_(map.source) {
-    logit_scale_ = std::exp(read_number(map, schema::Role::logit_scale));
-    require(logit_scale_ > 1e-6 && logit_scale_ < 1e6, source_, ": 'logit_scale' holds ", std::log(logit_scale_),
+    const double scale = read_number(map, schema::Role::logit_scale);
+    logit_scale_ = std::exp(scale);
+    require(logit_scale_ > 1e-6 && logit_scale_ < 1e6, source_, ": 'logit_scale' holds ", scale,
             ", the logarithm of the factor of all logits: a model's is about 4.6 (a factor of 100)");
     if (map.contains(schema::name_of(schema::model, schema::Role::logit_bias)))
         logit_bias_ = read_number(map, schema::Role::logit_bias);

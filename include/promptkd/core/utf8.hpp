@@ -84,14 +84,19 @@ inline std::string unescape_bytes(std::string_view text) {
 /// not UTF-8 as "\x1b".
 inline std::string printable(std::string_view text) {
     std::string out;
-    for (const char c : escape_bytes(text)) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '\n')
+    const std::string valid = escape_bytes(text);
+    for (std::size_t i = 0; i < valid.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(valid[i]);
+        const auto next = static_cast<unsigned char>(i + 1 < valid.size() ? valid[i + 1] : 0);
+        const bool high_control = byte == 0xc2 && next < 0xa0;  // U+0080 to U+009F
+        if (valid[i] == '\n') {
             out += "\\n";
-        else if (byte < 32 || byte == 127)
+        } else if (byte < 32 || byte == 127 || high_control) {
             detail::append_escaped(out, byte);
-        else
-            out += c;
+            if (high_control) detail::append_escaped(out, static_cast<unsigned char>(valid[++i]));
+        } else {
+            out += valid[i];
+        }
     }
     return out;
 }

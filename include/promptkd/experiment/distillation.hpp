@@ -251,7 +251,10 @@ DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& obser
                         const Ranks<D>& ranks = {}) {
     const std::string out = spec.folder();
     std::shared_ptr<const FolderLock> lock;  // before the long part: a folder that cannot be written is an early error
-    if (!out.empty() && ranks.is_root()) lock = FolderLock::acquire(out);
+    if (!out.empty() && ranks.is_root()) {
+        lock = FolderLock::acquire(out);
+        require_writable(out + "/bundle.safetensors");
+    }
     DistillationRun<D> session(device, spec, observer, ranks);
     DistillationOutcome outcome;
     static_cast<TrainingOutcome&>(outcome) = session.train();

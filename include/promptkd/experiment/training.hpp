@@ -223,7 +223,10 @@ template <Device D>
 LearnerOutcome run(D& device, const TrainingSpec& spec, Observer& observer = silent_observer()) {
     const std::string& out = spec.loop.out;
     std::shared_ptr<const FolderLock> lock;  // before the long part: a folder that cannot be written is an early error
-    if (!out.empty()) lock = FolderLock::acquire(out);
+    if (!out.empty()) {
+        lock = FolderLock::acquire(out);
+        require_writable(out + "/prompts.safetensors");
+    }
     TrainingRun<D> session(device, spec, observer);
     const std::optional<Dataset> test = session.open_test();
     LearnerOutcome outcome;

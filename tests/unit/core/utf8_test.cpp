@@ -25,6 +25,8 @@ TEST_CASE("file names: bytes that are not UTF-8 are escaped, and come back") {
 
 TEST_CASE("messages: one line that a terminal shows as it is") {
     CHECK(printable("a\nb\x1b[31m\x7f") == "a\\nb\\x1b[31m\\x7f");
+    CHECK(printable("\xc2\x9b"
+                    "31m\xc2\xa0") == "\\xc2\\x9b31m\xc2\xa0");  // a control character of two bytes
     CHECK(printable("gr\xc3\xbc\xc3\x9f") == "gr\xc3\xbc\xc3\x9f");
 }
 

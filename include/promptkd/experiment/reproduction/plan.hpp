@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/utf8.hpp>
 #include <promptkd/experiment/reproduction/data.hpp>
 #include <promptkd/experiment/reproduction/files.hpp>
 #include <promptkd/experiment/reproduction/settings.hpp>
@@ -114,7 +115,7 @@ private:
     }
 
     void add_inputs(ReproductionStage& stage, const std::string& source, Split part) {
-        stage.inputs[concat(source, " (", name_of(part), ")")] = data_.identity(source, part);
+        stage.inputs[escape_bytes(concat(source, " (", name_of(part), ")"))] = data_.identity(source, part);
     }
 
     void add(ReproductionStage stage) {

@@ -138,8 +138,9 @@ public:
         nlohmann::json file = nlohmann::json::parse(read_file(path_), nullptr, false);
         require(is_result(file), path_, ": not a result of a reproduction; delete it or choose another output folder");
         check_digest(file);
-        require(file["identity"] == stage_.identity, path_, ": the result of a run with other settings: ",
-                detail::first_difference(file["identity"], stage_.identity),
+        const nlohmann::json identity = nlohmann::json::parse(json_text(stage_.identity));  // as it is written
+        require(file["identity"] == identity, path_,
+                ": the result of a run with other settings: ", detail::first_difference(file["identity"], identity),
                 "; use another output folder, the same settings, or start again");
         StageResult result;
         try {
