@@ -30,7 +30,7 @@ option(PROMPTKD_C_LIBRARY "promptkd_c: a shared library with the C interface of 
 if(PROJECT_IS_TOP_LEVEL)
     option(PROMPTKD_BUILD_TESTS "Build the tests" ON)
     option(PROMPTKD_BUILD_BENCH "Build the benchmarks" ON)
-    option(PROMPTKD_TEST_FAULTS "Test every command with failing system calls, too (long)" OFF)
+    option(PROMPTKD_TEST_FAULTS "Test every command with every failing system call (long), not with some" OFF)
     option(PROMPTKD_FUZZ "Build tests/fuzz with libFuzzer and sanitizers (clang)" OFF)
     option(PROMPTKD_UNITY "Compile the sources of a program together" ON)
     option(PROMPTKD_WERROR "Treat warnings in promptkd's own programs as errors" ON)

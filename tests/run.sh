@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need (Debian, as root), builds the release preset and runs its tests.
 usage="usage: sh tests/run.sh [--all] [--exhaustive] [--clang] [--asan] [--tsan] [--cuda] [--offline]
-  --all         what continuous integration runs: also --exhaustive, --clang and --asan
+  --all         what continuous integration runs: also --exhaustive, --clang, --asan and --tsan
   --exhaustive  also what takes minutes: each header alone, every way into a host project, benchmarks, learners
   --clang       also clang++: the program, unit and golden tests built; both tests run
   --asan        also the sanitizers: unit, golden and fuzz tests
@@ -17,7 +17,7 @@ exhaustive=no
 offline=no
 for option in "$@"; do
     case $option in
-    --all) clang=yes asan=yes exhaustive=yes ;;
+    --all) clang=yes asan=yes tsan=yes exhaustive=yes ;;
     --exhaustive) exhaustive=yes ;;
     --clang) clang=yes ;;
     --asan) asan=yes ;;

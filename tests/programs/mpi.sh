@@ -99,6 +99,27 @@ check "a complete run is not repeated" grep -q 'already trained for 80 steps' st
 run 0 "$@" --epochs 2 --out whole
 agree whole killed 1e-5
 
+# A signal to one of them: all stop after the same step, with one message, and the next call ends with the same bytes.
+ranks 2 0 "$@" --epochs 2 --out unbroken
+for rank in 0 1; do
+    rm -rf stopped
+    timeout 300 mpirun -n 2 "$promptkd" "$@" --epochs 2 --out stopped >stdout 2>stderr </dev/null &
+    run_pid=$!
+    while [ ! -s stopped/checkpoint/elapsed.json ] && kill -0 $run_pid 2>/dev/null; do sleep 0.02; done
+    for pid in $(pgrep -f -- "--out stopped"); do
+        if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -q "^OMPI_COMM_WORLD_RANK=$rank\$"; then kill -TERM "$pid"; fi
+    done
+    status=0
+    wait $run_pid || status=$?
+    check "exit status $status after a signal to process $rank, expected 143" test $status -eq 143
+    check "one process says how to go on" test "$(grep -c '^promptkd: interrupted; the same command goes on' stderr)" -eq 1
+    check "nothing else is written" test ! -e stopped/bundle.safetensors
+    ranks 2 0 "$@" --epochs 2 --out stopped
+    check "it goes on" grep -q 'continuing after epoch 1 ' stdout
+    check "an interrupted run ends as an unbroken one: the log" same unbroken/log.jsonl stopped/log.jsonl
+    check "an interrupted run ends as an unbroken one: the student" same unbroken/bundle.safetensors stopped/bundle.safetensors
+done
+
 # Errors: one line of ours, every process ends.
 # shellcheck disable=SC2046  # a list of options
 ranks 2 1 distill $(without "$options" --data) --data folder:nowhere --out dead
@@ -110,5 +131,5 @@ ranks 2 1 zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --data 
 one_error 'start it without mpirun' 'mpirun zero-shot'
 ranks 2 2 "$@" --no-such-option
 check "bad usage is said once" test "$(grep -c '^promptkd' stderr)" -eq 1
-rm -rf one two three local killed dead whole first
+rm -rf one two three local killed dead whole first unbroken stopped
 finish

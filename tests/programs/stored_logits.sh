@@ -24,6 +24,13 @@ for kind in epochs fixed; do
     run 0 distill --teacher-logits $kind.safetensors $views --views $kind "$@" --out stored
     compare "--views $kind"
 done
+# shellcheck disable=SC2086
+for precision in bf16 fp16; do
+    run 0 teacher-logits --teacher "$teacher" --teacher-prompts "$prompts" $views --precision $precision --out half.safetensors
+    run 0 distill --teacher "$teacher" --teacher-prompts "$prompts" $views "$@" --precision $precision --out live
+    run 0 distill --teacher-logits half.safetensors $views "$@" --precision $precision --out stored
+    compare "--precision $precision"
+done
 check "fixed views are stored once" test "$(wc -c <fixed.safetensors)" -lt "$(wc -c <epochs.safetensors)"
 
 # Features, several teachers (the plain one beside the prompted one), an own text encoder, other micro-batches.

@@ -78,7 +78,14 @@ for option in "--lr -1" "--lr abc" "--lr nan" "--lr 1e999" "--lr 0x1" "--batch 0
 done
 refuse 2 '--lr: must be a positive number, found -1' "$@" --lr -1 --out no
 refuse 2 'a whole number from 0 to 18446744073709551615, found -1' "$@" --seed -1 --out no
-refuse 2 '--epoch' distill --epoch 3 --out no
+refuse 2 '--epoch is not an option (did you mean --epochs?)' distill --epoch 3 --out no
+refuse 2 '--weigths is not an option (did you mean --weights?)' zero-shot --weigths x --data folder:photos
+refuse 2 '--zzzz is not an option; see' zero-shot --zzzz x
+refuse 2 "not expected: 'two'" encode --weights "$student" --texts one two --out no
+refuse 2 '--image-mean: must be a number from 0 to 1, found nan' zero-shot --weights "$student" --data folder:photos --image-mean nan
+refuse 2 '--image-std: must be positive, found 0' zero-shot --weights "$student" --data folder:photos --image-std 0
+refuse 2 '--holdout: must be a share below 1 or a whole number, found 1.5' zero-shot --weights "$student" --data folder:photos --holdout 1.5
+refuse 1 'GB are needed at once, this machine has' zero-shot --weights "$student" --data folder:photos --resolution 8000
 refuse 2 '--out is empty\|--out: is empty' "$@" --out ''
 run 0 "$@" --epochs 1 --seed 18446744073709551615 --out seed
 config() { printf '%s' "$1" >c.json && shift && refuse "$@" distill --config c.json; }
@@ -100,6 +107,27 @@ run 0 "$@" --epochs 2 --seed 3 --template 'a {}, worn' --milestones 1 --schedule
 cp stored/config.json stored.json
 run 0 distill --config stored.json --out stored_again
 check "the stored configuration gives the run again" same stored/bundle.safetensors stored_again/bundle.safetensors
+# stored_config FILE: the object "config" of a result, by itself
+stored_config() { sed -n '/^  "config": {$/,/^  }/p' "$1" | sed '1s/.*/{/; s/^  },$/}/'; }
+for learner in coop:1 cocoop:1 kgcoop:1 vpt:3 ivlp:2 maple:2 promptsrc:2; do
+    learner_options="--shots 1 --batch 2 --epochs 2 --threads 1 --depth ${learner#*:}"
+    # shellcheck disable=SC2086  # a list of options
+    run 0 train "${learner%:*}" --weights "$student" --data folder:photos --classes all $learner_options --out learned
+    stored_config learned/result.json >learned.json
+    run 0 train --config learned.json --out learned_again
+    check "the stored configuration gives ${learner%:*} again" same learned/prompts.safetensors learned_again/prompts.safetensors
+    rm -rf learned learned_again
+done
+refuse 2 '--context: must be at least 1 for this learner' train coop --weights "$student" --data folder:photos --context 0 --out no
+# results_again COMMAND ARGUMENT…: the configuration in the results of a command gives these results again
+results_again() {
+    run 0 "$@" --json first.json
+    stored_config first.json >first_config.json
+    run 0 "$1" --config first_config.json --json second.json
+    check "the stored configuration gives the results again: promptkd $*" same first.json second.json
+}
+results_again zero-shot --weights "$student" --data folder:photos --template 'a {}' --batch 2
+results_again evaluate $bundle --data folder:photos --images 6
 printf 'hat\rcoat\rbag\r' >mac.txt
 printf 'hat\0coat\0bag\0' >nul.txt
 printf 'Hat\nhat\nbag\n' >equal.txt
@@ -131,6 +159,20 @@ check "a name that is not UTF-8 can be an output" test -s "$(printf 'r\377.json'
 run 0 "$@" --epochs 1 --out "$(printf 'o\377ut')"
 run 0 "$@" --epochs 1 --out "$(printf 'o\377ut')"
 check "and is continued" grep -q 'already trained' stdout
+
+# Names of classes are names of folders. No byte of them reaches a terminal as it is.
+strange=$(printf 'q\033[31m\302\233\377')
+mkdir -p "strange/$strange" strange/other && cp flat/1.png "strange/$strange/a.png" && cp flat/2.png strange/other/b.png
+run 0 distill --teacher "$teacher" --student "$student" --data folder:strange --batch 2 --depth 3 --epochs 1 --threads 1 --out "$(printf 's\377')"
+check "the output's name is escaped" grep -q 'student: s\\xff/bundle.safetensors' stdout
+run 0 classify "$(printf 's\377')/bundle.safetensors" "strange/$strange/a.png"
+check "a class name is escaped" grep -qF 'q\x1b[31m\xc2\x9b\xff' stdout
+check "nothing else is printed" test -z "$(LC_ALL=C tr -d '[:print:]\n' <stdout)"
+again_strange() { run 0 reproduce few-shot --weights "$student" --learner coop --shots 1 --data "folder:$(printf 'u\377')" --seeds 1 --learner-batch 2 --learner-epochs 2 --threads 1 --out strange_results; }
+cp -r photos "$(printf 'u\377')"
+again_strange
+again_strange
+check "a folder that is not UTF-8: the results are known again" grep -q '66\|33\|50\|100\|0' strange_results/report.md
 
 # --- what a run is made of ---------------------------------------------------------------------------------------------
 # changed TEXT COMMAND…: after the command on the data, the interrupted run is refused, naming what changed
@@ -193,6 +235,43 @@ for key in image_encoder.VPT image_encoder.transformer.resblocks.1.VPT_shallow i
     refuse 1 "incomplete.safetensors: incomplete prompts: tensor '$key' is missing" zero-shot --weights "$teacher" --prompts incomplete.safetensors --data folder:photos
 done
 
+safetensors '{"images":{"dtype":"F32","shape":[1,3,28,28],"data_offsets":[0,9408]}}' 9408 >pixels.safetensors
+run 0 encode --weights "$student" --tensors pixels.safetensors --out encoded.safetensors
+byte pixels.safetensors -1 '\0177' && byte pixels.safetensors -2 '\0300'
+refuse 1 "pixels.safetensors: tensor 'images' holds NaN or infinity" encode --weights "$student" --tensors pixels.safetensors --out encoded.safetensors
+
+# Results of a reproduction: damaged, or of other images.
+reproduced() { expected=$1 && shift && run "$expected" reproduce few-shot --weights "$student" --learner coop --shots 1 --data folder:copy --seeds 1 --learner-batch 2 --learner-epochs 2 --threads 1 --out results "$@"; }
+rm -rf copy && cp -rp photos copy
+reproduced 0
+result=results/folder-copy/zero-shot/result.json
+cp $result kept
+sed 's/"accuracy": .*,/"accuracy": 99.0,/' kept >$result
+reproduced 1
+one_error "$result: damaged or changed since it was written" 'other figures'
+sed 's/"digest"/"Digest"/' kept >$result
+reproduced 1
+one_error "$result: damaged or changed since it was written" 'no digest'
+cp kept $result
+cp photos/hat/1.png copy/hat/2.png
+reproduced 1
+one_error "$result: folder:copy (test): the sizes of the images changed since this result was written" 'other images'
+cp -p photos/hat/2.png copy/hat/2.png
+reproduced 0
+rm -rf copy results
+
+# Every output is tried before the work.
+for file in bundle.safetensors config.json result.json log.jsonl log.csv; do
+    rm -rf early && mkdir -p "early/$file"
+    refuse 1 "early/$file.: it is a folder" "$@" --epochs 2 --out early
+    check "$file: before the work" test ! -e early/checkpoint
+done
+rm -rf early && mkdir -p early/prompts.safetensors
+refuse 1 'early/prompts.safetensors.: it is a folder' train coop --weights "$student" --data folder:photos --classes all --shots 1 --out early
+rm -rf early && mkdir -p early/predictions.svg
+refuse 1 'early/predictions.svg.: it is a folder' demo --out early
+rm -rf early
+
 # --- two runs, signals, folders that go away ---------------------------------------------------------------------------
 # begun OUT ARGUMENT…: a long run in the background ($victim), once its first checkpoint is there
 begun() {
@@ -247,6 +326,34 @@ status=0
 wait $victim || status=$?
 check "exit status $status with weights cut short, expected 1" test $status -eq 1
 check "in one line" grep -q '^promptkd: cut.safetensors: the file was cut short by another program' background.err
+
+cp "$teacher" over.safetensors && chmod u+w over.safetensors
+begun over distill --teacher over.safetensors --student "$student" --data folder:photos --batch 4 --depth 3 --threads 1 --epochs 2000
+byte over.safetensors -9 '\0125'
+status=0
+wait $victim || status=$?
+check "exit status $status with weights written over, expected 1" test $status -eq 1
+check "in one line" grep -q '^promptkd: over.safetensors: the file was changed by another program' background.err
+
+# --- a demonstration that was interrupted ------------------------------------------------------------------------------
+set_demo="demo --images 640 --epochs 4 --test-images 100 --threads 1"
+# shellcheck disable=SC2086  # a list of words
+{
+    run 0 $set_demo --out demo
+    begun demo_stopped $set_demo
+    kill -TERM $victim
+    status=0
+    wait $victim || status=$?
+    check "exit status $status of an interrupted demonstration, expected 143" test $status -eq 143
+    check "it says how to go on" grep -q '^promptkd: interrupted; the same command goes on with what is in demo_stopped' background.err
+    run 0 $set_demo --out demo_stopped
+    check "it goes on" grep -q 'continuing after epoch' stdout
+    for file in bundle.safetensors curves.svg predictions.svg log.jsonl; do
+        check "an interrupted demonstration ends as an unbroken one: $file" same demo/$file demo_stopped/$file
+    done
+    run 0 $set_demo --out demo_stopped
+    check "a finished demonstration begins anew" test "$(grep -c 'continuing' stdout)" -eq 0
+}
 
 # --- teacher-logits that was killed ------------------------------------------------------------------------------------
 logits="teacher-logits --teacher $teacher --teacher-prompts $prompts --data folder:photos --batch 4 --threads 1"
