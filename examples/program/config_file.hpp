@@ -40,8 +40,15 @@ public:
         try {
             config_ = nlohmann::json::parse(text_);
         } catch (const nlohmann::json::parse_error& error) {
+            const std::string what = error.what();  // "[…] parse error at line 1, column 2: what is wrong"
+            const std::size_t reason = what.find(": ", what.find("column"));
+            fail(place(error.byte > 0 ? error.byte - 1 : 0), ": not JSON (",
+                 reason == std::string::npos ? what : what.substr(reason + 2), ")");
+        } catch (const nlohmann::json::out_of_range& error) {  // "… '1e400'"
             const std::string what = error.what();
-            fail(place(error.byte > 0 ? error.byte - 1 : 0), ": not JSON (", what.substr(what.rfind(": ") + 2), ")");
+            const std::size_t quote = what.find('\'');
+            const std::string number = what.substr(quote + 1, what.rfind('\'') - quote - 1);
+            fail(place(text_.find(number)), ": ", number, " is larger than any number");
         }
         require(config_.is_object(), path_, ": not a JSON object of options");
         find_keys();
@@ -52,7 +59,10 @@ public:
         std::vector<std::string> positional, options;
         for (const auto& [key, where] : keys_) {
             const nlohmann::json& value = config_.at(key);
-            if (key == "command") continue;
+            if (key == "command") {
+                check_command(where, value);
+                continue;
+            }
             const CLI::Option* option = find(key);
             if (option == nullptr) refuse(where, key, "is not an option of promptkd " + command_.get_name());
             check(*option, where, key, value);
@@ -102,9 +112,15 @@ private:
 
     const CLI::Option* find(const std::string& key) const {
         for (const CLI::Option* option : command_.get_options())
-            if (option->check_lname(key) || (option->get_lnames().empty() && option->get_single_name() == key))
+            if (key != "help" &&
+                (option->check_lname(key) || (option->get_lnames().empty() && option->get_single_name() == key)))
                 return option;
         return nullptr;
+    }
+
+    void check_command(std::size_t where, const nlohmann::json& value) const {
+        if (value != command_.get_name())
+            refuse(where, "command", "is " + value.dump() + ": these are options of another command");
     }
 
     static bool is_given(const std::string& key, const std::vector<std::string>& given) {
@@ -142,6 +158,8 @@ private:
                     const nlohmann::json& value) const {
         if (value.is_structured() || value.is_null() || value.is_boolean())
             refuse(where, key, "takes a text or a number, found " + value.dump());
+        if (value.is_string() && value.get<std::string>().find('\0') != std::string::npos)
+            refuse(where, key, "holds a NUL character");
         if (value == "" && !is_allowed_empty(option)) refuse(where, key, "is empty; give it a value, or leave it out");
     }
 

@@ -98,6 +98,11 @@ config '{"out": {"a": 1}}' 2 "'out' is an object"
 config '{"lr": [1, 2]}' 2 "'lr' takes one value"
 config '{"fresh": "maybe"}' 2 "'fresh' must be true or false"
 config '{"lr": 1, "lr": 2}' 2 "'lr' stands there twice"
+config '{"lr": 1e400}' 1 'c.json, line 1, column 8: 1e400 is larger than any number'
+config '{"lr": NaN}' 1 'c.json, line 1, column 8: not JSON (.*invalid literal'
+config '{"command": "train"}' 2 "'command' is \"train\": these are options of another command"
+config '{"help": true}' 2 "'help' is not an option"
+config '{"out": "x\u0000y"}' 2 "'out' holds a NUL character"
 config '{"colour": "red"}' 2 "'colour' is not an option of promptkd distill"
 config '{"lr": 1,
  "batch": }' 1 'c.json, line 2, column 11: not JSON'
