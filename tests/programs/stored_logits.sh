@@ -109,5 +109,30 @@ refuse_stored 'cut.safetensors: .*truncated' --teacher-logits cut.safetensors
     refuse 1 'cannot be worked through in 3 equal parts' distill --teacher-logits epochs.safetensors $views "$@" --accumulate 3 --out again
     refuse 1 'are compared in\|is compared in 32' distill --teacher-logits features.safetensors --kd mse --text-features own $views "$@" --out again
 }
-rm -rf tiny live stored again ./*.safetensors
+
+# --- other images under the same names ---------------------------------------------------------------------------------
+mkdir -p photos/hat photos/coat
+number=0
+for file in "$data_dir"/golden/images/*.png; do
+    number=$((number + 1))
+    cp "$file" "photos/$([ $((number % 2)) -eq 0 ] && echo hat || echo coat)/$number.png"
+done
+cp -rp photos kept
+run 0 teacher-logits --teacher "$teacher" --data folder:photos --batch 4 --epochs 1 --out photos.safetensors
+learned() { expected=$1 && shift && run "$expected" distill --teacher-logits photos.safetensors --data folder:photos --batch 4 --epochs 1 "$@" --out stored; }
+learned 0 "$@"
+touch photos/hat/2.png
+learned 0 "$@"
+cp photos/hat/4.png photos/hat/2.png
+learned 1 "$@"
+one_error 'photos.safetensors: the sizes of the images changed since this file was written' 'another image'
+cp kept/hat/2.png photos/hat/2.png
+printf 'x' | dd of=photos/hat/2.png bs=1 seek=50 conv=notrunc 2>/dev/null
+learned 1 "$@"
+one_error 'photos.safetensors: the contents of the images changed since this file was written' 'a byte of an image'
+cp kept/hat/2.png photos/hat/2.png
+learned 0 "$@"
+rm photos/coat/1.png
+learned 1 "$@"
+rm -rf tiny live stored again photos kept ./*.safetensors
 finish

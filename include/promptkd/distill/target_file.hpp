@@ -20,6 +20,7 @@ struct StoredTargetsFile {
     std::vector<std::string> class_names;  ///< N
     Fingerprint fingerprint;               ///< of everything that the targets depend on
     Slice range;                           ///< of a shard: the images that `table` has rows of; else empty
+    nlohmann::json inputs;                 ///< what tells their images from others; null: of an earlier version
 };
 
 /// Writes the file, all or nothing. Throws Error when it cannot be written.
@@ -32,6 +33,7 @@ inline void write_targets(const std::string& path, const StoredTargetsFile& file
     map.metadata["class_names"] = json_text(nlohmann::json(file.class_names));
     map.metadata["fingerprint"] = json_text(file.fingerprint);
     if (file.range.count > 0) map.metadata["first_image"] = std::to_string(file.range.first);
+    if (!file.inputs.is_null()) map.metadata["inputs"] = json_text(file.inputs);
     write_safetensors(path, map);
 }
 
@@ -47,8 +49,10 @@ inline StoredTargetsFile read_targets(const std::string& path) {
     StoredTargetsFile file;
     file.features = text("kind") == "features";
     file.fingerprint = Fingerprint::parse(text("fingerprint"), nullptr, false);
+    if (!text("inputs").empty()) file.inputs = nlohmann::json::parse(text("inputs"), nullptr, false);
     const auto names = nlohmann::json::parse(text("class_names"), nullptr, false);
-    require(file.fingerprint.is_object() && names.is_array() && !names.empty(), path, ": damaged metadata");
+    require(file.fingerprint.is_object() && names.is_array() && !names.empty() && !file.inputs.is_discarded(), path,
+            ": damaged metadata");
     for (const auto& name : names) {
         require(name.is_string(), path, ": damaged metadata: a class name is not a text");
         file.class_names.push_back(name.get<std::string>());

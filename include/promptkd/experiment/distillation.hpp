@@ -208,7 +208,8 @@ private:
     bool is_interrupted(Index asked) {
         const bool mine = setup_.observer.is_interrupted();
         if (setup_.ranks.alone()) return mine;
-        if (!D::host_memory && asked % 16 != 0) return false;
+        constexpr bool on_host = requires { requires D::host_memory; };
+        if (!on_host && asked % 16 != 0) return false;
         Buffer<D, T> count(setup_.device, std::vector<T>{mine ? T{1} : T{0}});
         setup_.ranks.all_reduce_sum(setup_.device, count.data(), 1);
         return count.to_host().front() > 0;

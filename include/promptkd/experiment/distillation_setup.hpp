@@ -111,6 +111,7 @@ private:
         require_same_names(*stored, class_names(), path);
         warn_of_precision();
         require_same_fingerprint(stored->fingerprint, fingerprint, path);
+        require_same_images(*stored, images.train, spec);
         const bool features = spec.loss.kd != KdLoss::logits;
         require(stored->features == features, path, ": holds the teacher's ", stored->features ? "features" : "logits",
                 ", but this loss needs its ", features ? "features" : "logits", "; write the targets anew for it");

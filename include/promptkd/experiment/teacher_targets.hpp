@@ -32,6 +32,27 @@ Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfi
     return print;
 }
 
+/// What tells the images of stored targets from others; the classes are compared by name. With `contents`: their bytes.
+inline nlohmann::json target_inputs(const Dataset& train, const std::string& root, bool contents) {
+    nlohmann::json inputs = images_identity(train, root, contents);
+    inputs.erase("class names");
+    inputs.erase("labels of the images");
+    return inputs;
+}
+
+/// Throws Error unless `train` holds the images that the stored targets of `spec` were made of. Images whose
+/// modification times are others (copies on another machine) are compared byte by byte.
+inline void require_same_images(const StoredTargetsFile& file, const Dataset& train, const DistillationSpec& spec) {
+    if (file.inputs.is_null()) return;
+    const std::string root = parse_data_spec(spec.data.source).root;
+    constexpr const char* times = "modification times of the images";
+    nlohmann::json now = target_inputs(train, root, spec.data.verify);
+    if (!spec.data.verify && file.inputs.value(times, nlohmann::json()) != now[times])
+        now = target_inputs(train, root, true);
+    require_same_inputs(file.inputs, now, spec.stored_targets, "file",
+                        "put back what it was, or write the targets again");
+}
+
 /// Whom a computation of targets tells, and where it keeps what is done.
 struct TargetWatch {
     Observer& observer;            ///< whom it tells
@@ -96,6 +117,7 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     const Index classes = images.train.classes();
     const Index embed = static_cast<Index>(teachers.class_vectors().size()) / classes;
     file.class_vectors = make_tensor(teachers.class_vectors(), {classes, embed});
+    file.inputs = target_inputs(images.train, parse_data_spec(spec.data.source).root, true);
     nlohmann::json identity = images_identity(images.train, parse_data_spec(spec.data.source).root, spec.data.verify);
     identity["fingerprint"] = file.fingerprint;
     identity["kind"] = file.features ? "features" : "logits";

@@ -65,8 +65,10 @@ struct RunIdentity {
 
 /// Throws Error naming the first input that is not what it was when `written` ("checkpoint") was written to `source`.
 /// Data whose contents were read both times may have other modification times.
-inline void require_same_inputs(const nlohmann::json& stored, const nlohmann::json& now, const std::string& source,
-                                const char* written = "checkpoint") {
+inline void require_same_inputs(
+    const nlohmann::json& stored, const nlohmann::json& now, const std::string& source,
+    const char* written = "checkpoint",
+    const char* remedy = "put back what it was, use another output folder, or start again") {
     constexpr const char* times = "modification times of the images";
     constexpr const char* contents = "contents of the images";
     std::vector<std::string> names = {"number of images", "class names", "names of the images",
@@ -80,7 +82,7 @@ inline void require_same_inputs(const nlohmann::json& stored, const nlohmann::js
         const bool same = stored.contains(name) && stored.at(name) == value;
         require(same, source, ": the ", name, " changed since this ", written, " was written",
                 stored.contains(name) ? concat(" (", json_text(stored.at(name)), ", now ", json_text(value), ")") : "",
-                "; put back what it was, use another output folder, or start again");
+                "; ", remedy);
     }
     for (const auto& [name, value] : stored.items())
         require(now.contains(name) || name == contents, source, ": the ", name, " (", json_text(value), ") of this ",
