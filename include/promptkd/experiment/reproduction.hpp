@@ -71,6 +71,7 @@ ReproductionResult run(D& device, const ReproductionPlan& plan, ReproductionObse
         detail::remove_left_by_runs(file.folder());
         file.verify();
         if (file.state() == StageState::done) continue;
+        const auto own = FolderLock::acquire(file.folder());
         observer.on_stage(stage, i + 1, total);
         const bool done = detail::StageRunner<D>(device, spec, observer).run(stage);
         write_report(spec.out, read_reproduction(plan).report);
