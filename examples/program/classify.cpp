@@ -49,7 +49,7 @@ private:
         texts.apply("folder:.", clip.pattern, clip.text, unused);
         clip.model = model_file(common);
         clip.vocabulary = vocabulary_path(common, common.weights);
-        clip.class_names = read_class_names_file(class_names);
+        clip.class_names = names_of_option("--class-names", class_names);
         clip.storage = common.storage();
     }
 

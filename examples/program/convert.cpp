@@ -90,7 +90,8 @@ struct Inspect {
     int run() {
         require(common.data.empty() != common.weights.empty(), "inspect: give a weight file or --data NAME:ROOT");
         if (!common.data.empty()) {
-            inspect_data(common.data, class_names.empty() ? ClassNames() : read_class_names_file(class_names),
+            inspect_data(common.data,
+                         class_names.empty() ? ClassNames() : names_of_option("--class-names", class_names),
                          common.output);
             return 0;
         }

@@ -26,7 +26,7 @@ struct Encode {
         spec.data = common.data;
         spec.storage = common.storage();
         if (!texts.empty()) {
-            spec.texts = read_text_lines(texts);
+            spec.texts = names_of_option("--texts", texts, &read_text_lines);
             spec.vocabulary = vocabulary_path(common, common.weights);
         }
         require_writable(common.out);

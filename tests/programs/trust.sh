@@ -144,6 +144,10 @@ set_flat="$models --data folder:flat --batch 4 --depth 3 --epochs 1 --threads 1"
     run 0 distill $set_flat --class-names mac.txt --out mac
     check "old Mac line ends" grep -q ' images, 3 classes' stdout
     refuse 2 'must be a file of text, one name a line' distill $set_flat --class-names nul.txt --out no
+    refuse 2 'must be a file of text, one name a line' encode --weights "$student" --texts nul.txt --out no.npy
+    refuse 2 'must be a file of text, one name a line' encode --weights "$student" --texts mac.txt --out no.npy
+    refuse 2 'must be a file of text, one name a line' bundle add-classes $bundle --class-names nul.txt --teacher "$teacher"
+    refuse 2 'must be a file of text, one name a line' inspect --data folder:flat --class-names nul.txt
     refuse 1 'two classes at least' distill $set_flat --class-names one.txt --out no
     run 0 distill $set_flat --class-names equal.txt --out equal
 }

@@ -80,9 +80,9 @@ inline void require_same_inputs(
         if (name == times && stored.contains(contents) && now.contains(contents)) continue;
         if (name == contents && !stored.contains(contents)) continue;
         const bool same = stored.contains(name) && stored.at(name) == value;
+        const bool counted = value.is_number() && stored.contains(name);  // a digest tells a person nothing
         require(same, source, ": the ", name, " changed since this ", written, " was written",
-                stored.contains(name) ? concat(" (", json_text(stored.at(name)), ", now ", json_text(value), ")") : "",
-                "; ", remedy);
+                counted ? concat(" (", stored.at(name), ", now ", value, ")") : "", "; ", remedy);
     }
     for (const auto& [name, value] : stored.items())
         require(now.contains(name) || name == contents, source, ": the ", name, " (", json_text(value), ") of this ",
