@@ -170,18 +170,18 @@ run 0 "$@" --epochs 1 --out "$(printf 'o\377ut')"
 check "and is continued" grep -q 'already trained' stdout
 
 # Names of classes are names of folders. No byte of them reaches a terminal as it is.
-strange=$(printf 'q\033[31m\302\233\377')
+strange=$(printf 'q\033[31m\302\233')
 mkdir -p "strange/$strange" strange/other && cp flat/1.png "strange/$strange/a.png" && cp flat/2.png strange/other/b.png
 run 0 distill --teacher "$teacher" --student "$student" --data folder:strange --batch 2 --depth 3 --epochs 1 --threads 1 --out "$(printf 's\377')"
 check "the output's name is escaped" grep -q 'student: s\\xff/bundle.safetensors' stdout
 run 0 classify "$(printf 's\377')/bundle.safetensors" "strange/$strange/a.png"
-check "a class name is escaped" grep -qF 'q\x1b[31m\xc2\x9b\xff' stdout
+check "a class name is escaped" grep -qF 'q\x1b[31m\xc2\x9b' stdout
 check "nothing else is printed" test -z "$(LC_ALL=C tr -d '[:print:]\n' <stdout)"
 again_strange() { run 0 reproduce few-shot --weights "$student" --learner coop --shots 1 --data "folder:$(printf 'u\377')" --seeds 1 --learner-batch 2 --learner-epochs 2 --threads 1 --out strange_results; }
 cp -r photos "$(printf 'u\377')"
 again_strange
 again_strange
-check "a folder that is not UTF-8: the results are known again" grep -q '66\|33\|50\|100\|0' strange_results/report.md
+check "a folder that is not UTF-8: the results are known again" grep -q '^| CoOp | ' strange_results/report.md
 
 # --- what a run is made of ---------------------------------------------------------------------------------------------
 # changed TEXT COMMAND…: after the command on the data, the interrupted run is refused, naming what changed

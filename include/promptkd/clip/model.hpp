@@ -5,6 +5,7 @@
 #include <promptkd/clip/preprocessing.hpp>
 #include <promptkd/clip/text.hpp>
 #include <promptkd/device/compiled.hpp>
+#include <promptkd/format/mapping_guard.hpp>
 
 #include <cmath>
 #include <memory>
@@ -70,11 +71,13 @@ ClipModel<D>::ClipModel(D& device, const TensorMap& map, WeightStorage storage)
             ", the logarithm of the factor of all logits: a model's is about 4.6 (a factor of 100)");
     if (map.contains(schema::name_of(schema::model, schema::Role::logit_bias)))
         logit_bias_ = read_number(map, schema::Role::logit_bias);
-    if (!schema::has_text_branch(map)) return;
-    if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
-    text_.emplace(*store_, map);
-    require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(),
-            " values and text features ", text_->embed());
+    if (schema::has_text_branch(map)) {
+        if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
+        text_.emplace(*store_, map);
+        require(text_->embed() == vision_.embed(), map.source, ": image features have ", vision_.embed(),
+                " values and text features ", text_->embed());
+    }
+    require_intact_mappings();  // what was copied out of the file is what was checked
 }
 
 PROMPTKD_COMPILED_CLASS(ClipModel);

@@ -65,6 +65,7 @@ inline std::string weights_identity(const TensorMap& map) {
         sum.add_text(concat(name, to_string(tensor.shape), name_of(tensor.dtype)));
         detail::add_bytes(sum, tensor);
     }
+    require_intact_mappings();
     return sum.finish();
 }
 

@@ -21,7 +21,8 @@
 /// zeros where the file has none any more and remembers the file. The work goes on with wrong numbers until
 /// require_intact_mappings() is asked: after each batch, and before any file becomes permanent. A SIGBUS of anything
 /// else goes to the handler that was there before. A file that is written over in place is found there, too, by its
-/// modification time; one that is replaced by another of its name stays what it was for whoever has it mapped.
+/// modification time, as long as it is mapped; one that is replaced by another of its name stays what it was for
+/// whoever has it mapped.
 namespace promptkd::detail {
 
 /// Which file lies under a name, and as of when.
@@ -83,7 +84,6 @@ public:
         for (GuardedMapping& place : places_) {
             if (place.begin.load() != reinterpret_cast<std::uintptr_t>(bytes)) continue;
             if (place.cut.load()) lost_ = place.path.load();
-            if (place.version.is_changed(place.path.load())) changed_ = place.path.load();
             place.begin = 0;
         }
     }
@@ -93,7 +93,7 @@ public:
         const std::lock_guard lock(mutex_);
         for (const GuardedMapping& place : places_)
             if (place.begin.load() != 0 && place.version.is_changed(place.path.load())) return place.path.load();
-        return changed_;
+        return "";
     }
 
     /// The first file that was cut short while it was mapped; empty: none.
@@ -149,8 +149,7 @@ private:
     std::array<GuardedMapping, 1024> places_;
     std::atomic<bool> any_cut_{false};
     std::mutex mutex_;
-    std::string lost_;     ///< a file that was cut short and is mapped no more
-    std::string changed_;  ///< one that was written over and is mapped no more
+    std::string lost_;  ///< a file that was cut short and is mapped no more
     std::uintptr_t page_;
     struct sigaction before_ {};
 };
