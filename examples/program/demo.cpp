@@ -87,7 +87,9 @@ public:
 
     void on_start(const TrainingStart& start) override { steps_ = static_cast<double>(start.steps); }
     void on_epoch(const Progress& at) override {
+        part_of_training_ = true;
         const BaseNew found = *run_->evaluate(*probe_).halves;
+        part_of_training_ = false;
         unfinished_.add({{"epoch", at.epoch}, {"base", found.base}, {"new", found.novel}, {"images", probe_->size()}});
     }
 

@@ -98,7 +98,7 @@ public:
     explicit ProgramObserver(const Output& output) : output_(output) {}
 
     void on_progress(const StageProgress& now) override {
-        if (now.unit != "steps")
+        if (now.unit != "steps" && !part_of_training_)
             stop_if_interrupted("its output folder");  // a training stops itself, with a checkpoint
         for (auto& [stage, line] : lines_)
             if (stage != now.stage) line.finish();
@@ -125,6 +125,8 @@ public:
 
 protected:
     std::ostream& say() const { return output_.text(); }
+
+    bool part_of_training_ = false;  ///< what is done belongs to an epoch: it is finished before a signal counts
 
 private:
     const Output& output_;
