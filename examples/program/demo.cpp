@@ -27,16 +27,18 @@ class UnfinishedDemo {
 public:
     /// In the folder `out`, of a demonstration with these settings.
     UnfinishedDemo(const std::string& out, nlohmann::json config)
-        : path_(out + "/unfinished.json"), config_(std::move(config)) {}
+        : out_(out), path_(out + "/unfinished.json"), config_(std::move(config)) {}
 
-    /// Whether there is one of the same settings; its curve is then taken.
+    /// Whether there is one of the same settings, whose curve has a point for each epoch of the checkpoint: that is
+    /// then taken. (A point is written behind its checkpoint: one that was killed in between begins anew.)
     bool resume() {
         if (!std::filesystem::exists(path_)) return false;
         const nlohmann::json stored = nlohmann::json::parse(read_file(path_), nullptr, false);
         const bool same = stored.is_object() && stored.value("config", nlohmann::json()) == config_ &&
                           stored.contains("curve") && stored["curve"].is_array();
-        if (same) curve_ = stored["curve"];
-        return same;
+        if (!same || static_cast<Index>(stored["curve"].size()) != epochs_of_checkpoint()) return false;
+        curve_ = stored["curve"];
+        return true;
     }
     /// From here on there is one.
     void write() const {
@@ -53,7 +55,18 @@ public:
     const nlohmann::json& curve() const { return curve_; }
 
 private:
-    std::string path_;
+    /// 0: there is none; −1: it cannot be read.
+    Index epochs_of_checkpoint() const {
+        if (!has_checkpoint(out_)) return 0;
+        try {
+            return detail::count_of_progress(
+                detail::checkpoint_object(read_safetensors(checkpoint_path(out_)), "progress"), "epoch", out_);
+        } catch (const Error&) {
+            return -1;
+        }
+    }
+
+    std::string out_, path_;
     nlohmann::json config_, curve_ = nlohmann::json::array();
 };
 
