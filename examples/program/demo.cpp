@@ -36,7 +36,7 @@ public:
         const nlohmann::json stored = nlohmann::json::parse(read_file(path_), nullptr, false);
         const bool same = stored.is_object() && stored.value("config", nlohmann::json()) == config_ &&
                           stored.contains("curve") && stored["curve"].is_array();
-        if (!same || static_cast<Index>(stored["curve"].size()) != epochs_of_checkpoint()) return false;
+        if (!same || !fits(stored["curve"])) return false;
         curve_ = stored["curve"];
         return true;
     }
@@ -55,14 +55,12 @@ public:
     const nlohmann::json& curve() const { return curve_; }
 
 private:
-    /// 0: there is none; −1: it cannot be read.
-    Index epochs_of_checkpoint() const {
-        if (!has_checkpoint(out_)) return 0;
+    /// Whether the curve has a point for each epoch of the checkpoint.
+    bool fits(const nlohmann::json& curve) const {
         try {
-            return detail::count_of_progress(
-                detail::checkpoint_object(read_safetensors(checkpoint_path(out_)), "progress"), "epoch", out_);
-        } catch (const Error&) {
-            return -1;
+            return static_cast<Index>(curve.size()) == epochs_of_checkpoint(out_);
+        } catch (const Error&) {  // a damaged one
+            return false;
         }
     }
 

@@ -175,6 +175,14 @@ inline nlohmann::json comparable(const nlohmann::json& config) {
 
 }  // namespace detail
 
+/// Epochs that the checkpoint in `out` has behind it, whatever run it belongs to; 0 where there is none. Throws Error
+/// when it is damaged.
+inline Index epochs_of_checkpoint(const std::string& out) {
+    if (!has_checkpoint(out)) return 0;
+    const TensorMap state = read_safetensors(checkpoint_path(out));
+    return detail::count_of_progress(detail::checkpoint_object(state, "progress"), "epoch", state.source);
+}
+
 /// The checkpoint in `out`. Throws Error when it is damaged or holds NaN or infinity, or belongs to a run with other
 /// settings or made of something else, naming the first difference.
 inline TensorMap read_checkpoint(const std::string& out, const RunIdentity& run, Progress& progress) {
