@@ -124,16 +124,14 @@ inline void add_exif_rotate(CLI::App& app) {
         ->configurable(false);
 }
 
-/// The class names in the file of an option, as `read` finds them. A file that is no text of lines (with NUL
-/// bytes, or carriage returns alone where they are not read) is bad usage.
+/// The class names in the file of an option, as `read` finds them. A file with NUL bytes is bad usage: it is no text.
 template <class Read = decltype(&read_class_names_file)>
 auto names_of_option(const char* option, const std::string& path, const Read& read = &read_class_names_file) {
     try {
         return read(path);
     } catch (const Error& error) {
-        const std::string bytes = read_file(path);
-        const bool has_lines = bytes.find('\r') == std::string::npos || bytes.find('\n') != std::string::npos;
-        if (has_lines && bytes.find('\0') == std::string::npos) throw;
+        const bool text = read_file(path).find('\0') == std::string::npos;
+        if (text) throw;
         throw CLI::ValidationError(option, std::string("must be a file of text, one name a line: ") + error.what());
     }
 }
