@@ -112,6 +112,7 @@ injected() {
     injected evaluate "$bundle" --data "$photos" --threads 1 --json evaluate.json
     injected evaluate "$closed" --data "$photos" --threads 1 --per-image --json evaluate.json
     injected classify "$bundle" "$here/photos/hat/1.png" "$here/photos/coat/1.png" --threads 1 --json classify.json
+    injected export onnx "$bundle" student.onnx
     injected bundle add-classes "$closed" --class-names "$here/bag.txt" $models --threads 1 --out more.safetensors
     injected encode --weights "$student" --data "$photos" --threads 1 --out features.npy
     injected encode --weights "$student" --data "$photos" --threads 1 --out features.safetensors
