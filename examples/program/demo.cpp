@@ -264,7 +264,7 @@ struct Demo {
     /// The other way to a student, from the same images and teacher.
     template <class D>
     void fit_in_closed_form(D& device, const Dataset& test, nlohmann::json& report) const {
-        DistillationSpec spec = distillation();
+        DistillationSpec spec = distillation(false);
         spec.fit = DistillationFit::closed_form;
         spec.shape = StudentConfig();
         spec.loop.augmentation = Augmentation::none;

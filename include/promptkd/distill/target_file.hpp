@@ -5,6 +5,7 @@
 #include <promptkd/format/finite.hpp>
 #include <promptkd/format/json_text.hpp>
 #include <promptkd/format/safetensors.hpp>
+#include <promptkd/train/checkpoint.hpp>
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -92,6 +93,8 @@ inline StoredTargetsFile merge_targets(const std::vector<std::string>& paths) {
                     one.table.size == all.table.size && one.table.views == all.table.views &&
                     one.class_names == all.class_names,
                 path, ": belongs to another run than ", paths[0]);
+        if (!all.inputs.is_null() && !one.inputs.is_null())
+            require_same_inputs(all.inputs, one.inputs, path, "first shard", "make this shard again");
         require(one.range.first >= images, path, ": images ", one.range.first, " to ", images - 1,
                 " are in another shard too");
         require(one.range.first == images, path, ": images ", images, " to ", one.range.first - 1, " are missing");
