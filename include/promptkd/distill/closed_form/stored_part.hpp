@@ -71,8 +71,11 @@ class StoredPart {
 public:
     /// What every part of a store has in common.
     struct Layout {
-        Index images, views, student_width, teacher_width;
-        DType type;
+        Index images;         ///< of the data set
+        Index views;          ///< rows of an image
+        Index student_width;  ///< e_s
+        Index teacher_width;  ///< e_t
+        DType type;           ///< of the stored values
     };
 
     Index first = 0;  ///< its first image
