@@ -56,8 +56,8 @@ struct LogOfMean {
 /// Per image, the sums over teachers that confident_logits() reads: ω·p in `mean` (n, K), ω and ω·log Σexp q (n).
 template <class T>
 struct ConfidenceSums {
-    Matrix<T> mean;
-    T *weight, *level;
+    Matrix<T> mean;     ///< Σω·p (n, K)
+    T *weight, *level;  ///< Σω, Σω·log Σexp q (n)
 };
 
 /// Adds a teacher of logits q (n, K): probabilities p = σ(q), confidence ω = max p.

@@ -13,11 +13,14 @@
 
 namespace promptkd {
 
-/// The sums in a file of plain tensors that any program can add: what begins with `first.` is the same in all parts,
-/// what begins with `rows.` is put behind one another, everything else is added; the metadata are those of any part.
-///   images (1) i64, student.sum (e_s), student.square (e_s, e_s), norms (1);
-///   ridge.gram (h, h), ridge.cross (h, e_t), ridge.hidden_sum (h), ridge.teacher_sum (e_t);
-///   first.mean, first.variance (h); rows.ranges (k, 2) i64, rows.student (n, e_s), rows.teacher (n, e_t) f32.
+/// Writes the sums as plain tensors that any program can add: those called first.… are the same in all parts, those
+/// called rows.… are put behind one another, all others are added; the metadata are those of any part.
+///   - images (1) i64, student.sum (e_s), student.square (e_s, e_s), norms (1)
+///   - ridge.gram (h, h), ridge.cross (h, e_t), ridge.hidden_sum (h), ridge.teacher_sum (e_t)
+///   - first.mean, first.variance (h)
+///   - rows.ranges (k, 2) i64, rows.student (n, e_s), rows.teacher (n, e_t) f32
+///
+/// Throws Error when the file cannot be written.
 inline void write_sums(const std::string& path, const FitSums& sums) {
     const FeatureMoments& m = sums.moments;
     TensorMap map;
