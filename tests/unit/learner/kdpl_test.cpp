@@ -63,7 +63,9 @@ TEST_CASE_TEMPLATE("KDPL's loss: value and gradient, with classes left out", D, 
         const Values student = numbers(3 * classes, 32, 2.0);
         for (std::size_t i = 0; i < teacher.size(); ++i)
             if (i % classes >= counted) teacher[i] += leave_out;
-        const auto [loss, gradient] = found(device, teacher, student, classes);
+        const std::pair<double, Values> result = found(device, teacher, student, classes);
+        const double loss = result.first;
+        const Values& gradient = result.second;
         CHECK(loss == doctest::Approx(plain_loss(teacher, student, classes, counted)).epsilon(exact ? 1e-12 : 1e-4));
         for (std::size_t i = 0; i < student.size(); ++i) {
             Values up = student, down = student;
