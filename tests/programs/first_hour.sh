@@ -62,6 +62,16 @@ understood() {
     rm -rf run
 }
 
+# The test images of a competition have no labels, which inspect and distill say.
+class_folders contest/train 0 3
+mkdir contest/test
+cp "$pictures/bag/4.png" contest/test/
+run 0 inspect --data folder:contest
+check "inspect: nothing to compare with" grep -q 'no labels: there is nothing to compare with' stdout
+run 0 distill $models --data folder:contest --epochs 1 --warmup none --batch 4 --depth 3 --out run --fresh
+check "distill: no evaluation" grep -q "the student will not be evaluated: 'contest/test' has no labels" stdout
+rm -rf run
+
 # 1-4: class folders, alone, in parts under several names
 class_folders plain 0 5
 understood 'class folders' folder:plain 4 24 24

@@ -95,6 +95,7 @@ inline void describe_own_images(const DataContents& contents, DataDescription& i
             return;
     }
     describe_test(contents.images(Split::test, true), info);
+    if (!info.labelled) info.tested_on += ", but its images have no labels: there is nothing to compare with";
 }
 
 }  // namespace detail

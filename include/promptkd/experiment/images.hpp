@@ -94,6 +94,7 @@ inline std::optional<Dataset> open_evaluation(const DistillationData& data, cons
         const Dataset own =
             open_dataset(data.source, Split::test, data.class_names, FolderLabels::automatic, test_teller(observer));
         if (own.labelled()) return unseen_images(data.source, own, seen, observer);
+        observer.on_note(concat("the student will not be evaluated: '", own.name, "' has no labels"));
     } catch (const ResourceError&) {
         throw;
     } catch (const Error& error) {  // nobody asked for an evaluation
