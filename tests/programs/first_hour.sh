@@ -71,6 +71,7 @@ check "inspect: nothing to compare with" grep -q 'no labels: there is nothing to
 run 0 distill $models --data folder:contest --epochs 1 --warmup none --batch 4 --depth 3 --out run --fresh
 check "distill: no evaluation" grep -q "the student will not be evaluated: 'contest/test' has no labels" stdout
 rm -rf run
+refuse 1 'held out to choose the epoch by, 4 of each class' distill $models --data folder:contest --protocol clean --validation 4 --epochs 1 --batch 4 --depth 3 --out run
 
 # 1-4: class folders, alone, in parts under several names
 class_folders plain 0 5

@@ -54,6 +54,8 @@ struct DistillationImages {
         if (data.validation > 0) {
             validation = draw(train, data.validation, loop.seed);
             train = without(train, validation);
+            require(train.size() > 0, data.source, ": all images are held out to choose the epoch by, ",
+                    data.validation, " of each class; none is left to learn from, hold out fewer");
         }
         if (data.images_per_class > 0) train = draw(train, data.images_per_class, view_seed);
     }
