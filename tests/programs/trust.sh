@@ -83,7 +83,7 @@ refuse 2 '--weigths is not an option (did you mean --weights?)' zero-shot --weig
 refuse 2 '--zzzz is not an option; see' zero-shot --zzzz x
 refuse 2 "not expected: 'two'" encode --weights "$student" --texts one two --out no
 refuse 2 '--image-mean: must be a number from 0 to 1, found nan' zero-shot --weights "$student" --data folder:photos --image-mean nan
-refuse 2 '--image-std: must be positive, found 0' zero-shot --weights "$student" --data folder:photos --image-std 0
+refuse 2 '--image-std: must be a positive number, found 0' zero-shot --weights "$student" --data folder:photos --image-std 0
 refuse 2 '--holdout: must be a share below 1 or a whole number, found 1.5' zero-shot --weights "$student" --data folder:photos --holdout 1.5
 refuse 1 'GB are needed at once, this machine has' zero-shot --weights "$student" --data folder:photos --resolution 8000
 refuse 2 '--out is empty\|--out: is empty' "$@" --out ''
