@@ -47,6 +47,12 @@ CaseCheck<D> find_exact_check(const std::string& kind) {
     return kind == "closed_form" ? &check_closed_form<D> : nullptr;
 }
 
+#if !defined(__CUDACC__)
+extern template CaseCheck<Cpu<float>> find_exact_check<Cpu<float>>(const std::string&);
+extern template CaseCheck<Cpu<double>> find_exact_check<Cpu<double>>(const std::string&);
+extern template CaseCheck<EmulatedCuda<float>> find_exact_check<EmulatedCuda<float>>(const std::string&);
+#endif
+
 /// What a checking device has noticed besides: memory that was not released, overruns.
 template <class D>
 void check_device(const D& device, Report& report) {

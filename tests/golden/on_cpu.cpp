@@ -4,5 +4,6 @@
 namespace promptkd::test {
 
 template CaseCheck<Cpu<float>> find_check<Cpu<float>>(const std::string&);
+template CaseCheck<Cpu<float>> find_exact_check<Cpu<float>>(const std::string&);
 
 }  // namespace promptkd::test

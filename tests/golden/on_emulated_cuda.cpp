@@ -4,6 +4,7 @@
 namespace promptkd::test {
 
 template CaseCheck<EmulatedCuda<float>> find_check<EmulatedCuda<float>>(const std::string&);
+template CaseCheck<EmulatedCuda<float>> find_exact_check<EmulatedCuda<float>>(const std::string&);
 template CaseCheck<EmulatedCuda<float, bf16>> find_check<EmulatedCuda<float, bf16>>(const std::string&);
 template CaseCheck<EmulatedCuda<float, half>> find_check<EmulatedCuda<float, half>>(const std::string&);
 

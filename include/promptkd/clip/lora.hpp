@@ -78,8 +78,8 @@ inline std::pair<Index, Index> rank_of_update(const TensorMap& map, const std::s
 
 }  // namespace detail
 
-/// The form of the low-rank updates that `map` holds as `lora.…`; empty where it holds none. Throws Error where they
-/// are not of one rank and one kind.
+/// The form of the low-rank updates that `map` holds under lora_prefix; empty where it holds none. Throws Error where
+/// they are not of one rank and one kind.
 inline std::optional<LoraConfig> lora_config(const TensorMap& map) {
     std::optional<LoraConfig> config;
     for (const auto& [name, tensor] : map.tensors) {

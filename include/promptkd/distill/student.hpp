@@ -19,7 +19,7 @@ struct StudentConfig {
     Index projector_layers = 2;                          ///< Linears of the projector, 1 to 3
     Index embed = 0;                                     ///< e_t, the size of the class vectors
     EncoderTraining training = EncoderTraining::frozen;  ///< what is learned of the image encoder itself
-    LoraConfig lora;                                     ///< with EncoderTraining::lora
+    LoraConfig lora{};                                   ///< with EncoderTraining::lora
     Index hidden = 0;  ///< h, width of the projector's hidden layers; 0: e_t (published)
 };
 

@@ -107,11 +107,14 @@ private:
              ": a SentencePiece model, but this build is without SentencePiece (Debian: libsentencepiece-dev); "
              "class vectors in a file need no tokenizer");
     }
+    /// Never called: there is no such object.
+    ///@{
     std::vector<std::int32_t> encode(std::string_view) const { return {}; }
     Index vocabulary_size() const { return 0; }
     std::int32_t end_id() const { return 0; }
     std::int32_t padding_id() const { return 0; }
     std::string decode(const std::vector<std::int32_t>&) const { return ""; }
+    ///@}
 #endif
 };
 

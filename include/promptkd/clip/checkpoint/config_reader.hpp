@@ -26,6 +26,7 @@ struct ConfigSize {
     ConfigSize() = default;
     /// A size without a field.
     ConfigSize(Index v, std::string by = {}) : value(v), said(std::move(by)) {}
+    /// The number alone.
     operator Index() const { return value; }
 };
 
