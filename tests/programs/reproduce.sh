@@ -53,7 +53,7 @@ run 0 "$@" --out killed --dry-run
 check "the plan knows what is done" grep -q '^fashion-mnist/zero-shot: .*; done$' stdout
 check "the plan knows what was interrupted" grep -q '^fashion-mnist/seed1/student: .*; interrupted$' stdout
 run 0 "$@" --out killed
-check "what is done is skipped" test "$(grep -c 'zero-shot' stdout)" -eq 0
+check "what is done is skipped" test "$(grep -c '/zero-shot' stdout)" -eq 0
 for file in report.json report.md report.html fashion-mnist/seed1/teacher/prompts.safetensors fashion-mnist/seed1/student/checkpoint/state.safetensors fashion-mnist/seed2/student/checkpoint/state.safetensors; do
     check "killed and resumed: $file" same whole/$file killed/$file
 done
