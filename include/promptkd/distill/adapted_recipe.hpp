@@ -3,6 +3,7 @@
 
 #include <promptkd/clip/lora.hpp>
 #include <promptkd/clip/schema.hpp>
+#include <promptkd/clip/schema/lookup.hpp>
 #include <promptkd/optim/rate_groups.hpp>
 
 #include <algorithm>
