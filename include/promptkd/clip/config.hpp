@@ -273,6 +273,33 @@ inline bool is_plain_clip(const TensorMap& map) {
            detail::metadata_text(map, "eot") != "last" && detail::metadata_text(map, "eot") != "first";
 }
 
+/// Height and width of the images that the image branch of `map` takes.
+inline Index image_resolution(const TensorMap& map) {
+    return schema::has_vision_transformer(map) ? vision_config(map).resolution() : resnet_config(map).resolution();
+}
+
+namespace detail {
+
+/// A single number beside the two branches.
+inline double model_number(const TensorMap& map, schema::Role role) {
+    schema::Sizes sizes;
+    const schema::Weight w = *schema::find(schema::model, role);
+    const double number = schema::checked(map, w, sizes).to<double>().at(0);
+    require(std::isfinite(number), map.source, ": '", schema::name_of(w), "' is not a finite number");
+    return number;
+}
+
+}  // namespace detail
+
+/// exp(s), the factor of the cosine in every logit of the model in `map`. Throws Error when s is missing, not finite,
+/// or such that no model has it.
+inline double logit_scale_of(const TensorMap& map) {
+    const double scale = detail::model_number(map, schema::Role::logit_scale), factor = std::exp(scale);
+    require(factor > 1e-6 && factor < 1e6, map.source, ": 'logit_scale' holds ", scale,
+            ", the logarithm of the factor of all logits: a model's is about 4.6 (a factor of 100)");
+    return factor;
+}
+
 /// The sizes of the schema's shapes, from a configuration.
 inline schema::Sizes sizes_of(const VisionConfig& c) {
     schema::Sizes sizes;

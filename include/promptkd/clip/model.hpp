@@ -43,14 +43,6 @@ public:
     std::size_t weight_bytes() const { return store_->bytes(); }
 
 private:
-    static double read_number(const TensorMap& map, schema::Role role) {
-        schema::Sizes sizes;
-        const schema::Weight w = *schema::find(schema::model, role);
-        const double number = schema::checked(map, w, sizes).template to<double>().at(0);
-        require(std::isfinite(number), map.source, ": '", schema::name_of(w), "' is not a finite number");
-        return number;
-    }
-
     std::unique_ptr<FrozenStore<D>> store_;
     ImageEncoder<D> vision_;
     Preprocessing preprocessing_;
@@ -65,12 +57,9 @@ ClipModel<D>::ClipModel(D& device, const TensorMap& map, WeightStorage storage)
       vision_(*store_, map),
       preprocessing_(preprocessing_of(map, vision_.resolution())),
       source_(map.source) {
-    const double scale = read_number(map, schema::Role::logit_scale);
-    logit_scale_ = std::exp(scale);
-    require(logit_scale_ > 1e-6 && logit_scale_ < 1e6, source_, ": 'logit_scale' holds ", scale,
-            ", the logarithm of the factor of all logits: a model's is about 4.6 (a factor of 100)");
+    logit_scale_ = logit_scale_of(map);
     if (map.contains(schema::name_of(schema::model, schema::Role::logit_bias)))
-        logit_bias_ = read_number(map, schema::Role::logit_bias);
+        logit_bias_ = detail::model_number(map, schema::Role::logit_bias);
     if (schema::has_text_branch(map)) {
         if (storage == WeightStorage::int8) store_->use(WeightStorage::packed);
         text_.emplace(*store_, map);

@@ -50,16 +50,12 @@ private:
     std::optional<schema::Numbers> numbers_;
 };
 
-/// Fills the layers of an encoder from a model's tensors (OpenAI's names); the values go into `store`.
-template <Device D>
-class WeightReader : public SchemaCursor {
+/// A cursor over a model's tensors (OpenAI's names), which gives the one where it stands.
+class TensorCursor : public SchemaCursor {
 public:
-    using T = typename D::Scalar;
-
-    /// `map` must outlive the reader.
-    WeightReader(FrozenStore<D>& store, const TensorMap& map, const schema::Architecture& architecture,
-                 const schema::Sizes& sizes)
-        : SchemaCursor(architecture, sizes), store_(&store), map_(&map) {}
+    /// `map` must outlive the cursor.
+    TensorCursor(const TensorMap& map, const schema::Architecture& architecture, const schema::Sizes& sizes)
+        : SchemaCursor(architecture, sizes), map_(&map) {}
 
     /// The tensor in the form in which it is computed with. Throws Error when it is missing, misshapen or of integers.
     HostTensor tensor(schema::Role role, schema::Part part = schema::Part::weight) {
@@ -72,6 +68,23 @@ public:
     bool is_there(schema::Role role, schema::Part part = schema::Part::weight) const {
         return has(role, part) && map_->contains(schema::name_of(weight(role, part)));
     }
+
+private:
+    const TensorMap* map_;
+};
+
+/// Fills the layers of an encoder from a model's tensors (OpenAI's names); the values go into `store`.
+template <Device D>
+class WeightReader : public TensorCursor {
+public:
+    using T = typename D::Scalar;
+
+    /// `map` must outlive the reader.
+    WeightReader(FrozenStore<D>& store, const TensorMap& map, const schema::Architecture& architecture,
+                 const schema::Sizes& sizes)
+        : TensorCursor(map, architecture, sizes), store_(&store) {}
+
+    using TensorCursor::is_there;
     /// Whether the layer has weights: those that the file has.
     bool is_there(schema::Role role, const Linear<T>&) const { return is_there(role); }
     /// The same of a normalisation.
@@ -112,7 +125,6 @@ private:
     }
 
     FrozenStore<D>* store_;
-    const TensorMap* map_;
 };
 
 /// Calls f(name, tensor, gradient, shape) for every tensor of an encoder, under OpenAI's names and in the shape in

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -214,5 +215,13 @@ struct TensorMap {
         return tensor;
     }
 };
+
+/// The tensors of `map` whose names begin with `prefix`, without it; neither metadata nor source.
+inline std::map<std::string, HostTensor> tensors_under(const TensorMap& map, std::string_view prefix) {
+    std::map<std::string, HostTensor> found;
+    for (const auto& [name, tensor] : map.tensors)
+        if (name.starts_with(prefix)) found[name.substr(prefix.size())] = tensor;
+    return found;
+}
 
 }  // namespace promptkd

@@ -36,7 +36,7 @@ inline void write_huggingface_onnx(const BundleParts& parts, const OnnxOptions& 
             ": a folder of Hugging Face's layout takes normalised images; export a model with the preprocessing in it "
             "to a file that ends in .onnx");
     const OnnxGraph graph = onnx_student(parts, options);
-    const Index resolution = detail::OnnxImageEncoder::resolution_of(parts.clip);
+    const Index resolution = image_resolution(parts.clip);
     const nlohmann::ordered_json processor =
         detail::processor_json(parts.clip, preprocessing_of(parts.clip, resolution));
     make_directories(folder + "/onnx");

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/clip/weights.hpp>
+#include <promptkd/clip/folded_convolution.hpp>
 #include <promptkd/format/onnx.hpp>
-#include <promptkd/op/batch_norm.hpp>
 
 #include <cmath>
 #include <string>
@@ -15,27 +14,16 @@ namespace promptkd {
 /// Puts the layers of one architecture into an ONNX graph: the cursor says where in the schema the weights stand, and
 /// names are OpenAI's, so that an exported weight is found again by its name. Products are written as ONNX has them,
 /// x·Wᵀ with Wᵀ (in, out) stored.
-class OnnxLayers : public SchemaCursor {
+class OnnxLayers : public TensorCursor {
 public:
     /// `graph` and `map` (OpenAI's names) must outlive this.
     OnnxLayers(OnnxGraph& graph, const TensorMap& map, const schema::Architecture& architecture,
                const schema::Sizes& sizes)
-        : SchemaCursor(architecture, sizes), graph_(&graph), map_(&map) {}
+        : TensorCursor(map, architecture, sizes), graph_(&graph) {}
 
     /// The graph that grows.
     OnnxGraph& graph() const { return *graph_; }
 
-    /// A tensor in the form in which it is computed with. Throws Error when it is missing, misshapen or of integers.
-    HostTensor tensor(schema::Role role, schema::Part part = schema::Part::weight) {
-        const schema::Weight w = weight(role, part);
-        const HostTensor& tensor = schema::checked(*map_, w, sizes());
-        const bool transposed = schema::cell_of(w, schema::Layout::openai).form == schema::Form::transposed;
-        return transposed ? detail::transpose(tensor) : tensor;
-    }
-    /// Whether the file has this tensor.
-    bool is_there(schema::Role role, schema::Part part = schema::Part::weight) const {
-        return has(role, part) && map_->contains(name(role, part));
-    }
     /// What OpenAI calls the tensor.
     std::string name(schema::Role role, schema::Part part = schema::Part::weight) const {
         return schema::name_of(weight(role, part));
@@ -74,19 +62,13 @@ public:
     /// sides.
     std::string convolution(schema::Role role, const std::string& x, std::int64_t stride, std::int64_t padding) {
         const HostTensor weight = tensor(role);
-        std::vector<double> w = weight.to<double>(), bias(static_cast<std::size_t>(weight.shape[0]));
-        const std::size_t each = w.size() / bias.size();
-        const auto part = [&](schema::Part p) { return tensor(role, p).to<double>(); };
-        const std::vector<double> gamma = part(schema::Part::norm_weight), beta = part(schema::Part::norm_bias),
-                                  mean = part(schema::Part::norm_mean), variance = part(schema::Part::norm_variance);
-        for (std::size_t o = 0; o < bias.size(); ++o) {
-            const double scale = gamma[o] / std::sqrt(variance[o] + batch_norm_epsilon);
-            bias[o] = beta[o] - mean[o] * scale;
-            for (std::size_t i = 0; i < each; ++i) w[o * each + i] *= scale;
-        }
+        const BatchNormAffine norm = read_batch_norm(*this, role);
+        std::vector<double> w = weight.to<double>();
+        const std::size_t each = w.size() / norm.factor.size();
+        for (std::size_t i = 0; i < w.size(); ++i) w[i] *= norm.factor[i / each];
         const Shape shape = weight.shape;
         return convolve(x, graph_->weight(name(role), make_tensor(std::move(w), shape)),
-                        graph_->weight(name(role, schema::Part::norm_bias), make_tensor(std::move(bias), {shape[0]})),
+                        graph_->weight(name(role, schema::Part::norm_bias), make_tensor(norm.shift, {shape[0]})),
                         {shape[3], stride, padding});
     }
     /// A convolution with the bias that the file has, if any.
@@ -124,7 +106,6 @@ private:
     }
 
     OnnxGraph* graph_;
-    const TensorMap* map_;
 };
 
 namespace detail {

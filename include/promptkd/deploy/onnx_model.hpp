@@ -40,12 +40,6 @@ public:
         else
             transformer_.emplace(graph, map, learned);
     }
-    /// Height and width of the images of the encoder in `map`.
-    static Index resolution_of(const TensorMap& map) {
-        const bool resnet = schema::image_architecture(map) == &schema::modified_resnet;
-        return resnet ? resnet_config(map).resolution() : vision_config(map).resolution();
-    }
-
     Index embed() const { return resnet_ ? resnet_->embed() : transformer_->embed(); }
     Index resolution() const { return resnet_ ? resnet_->resolution() : transformer_->resolution(); }
     std::string features(const std::string& images, bool prompted) {
@@ -137,11 +131,8 @@ inline OnnxGraph onnx_student(const BundleParts& parts, const OnnxOptions& optio
     const std::string images = detail::onnx_images(g, preprocessing, encoder.resolution(), options.raw_pixels);
     const std::string x = encoder.features(images, true);
     const std::string u = detail::onnx_normalized(g, onnx_projector(g, parts.learned, config.projector_layers, x));
-    schema::Sizes sizes;
-    const double scale = std::exp(
-        schema::checked(parts.clip, *schema::find(schema::model, schema::Role::logit_scale), sizes).to<double>().at(0));
     const std::vector<double> vectors = parts.class_vectors.to<double>();
-    const double factor = parts.mixture ? parts.mixture->distilled_scale : scale;
+    const double factor = parts.mixture ? parts.mixture->distilled_scale : logit_scale_of(parts.clip);
     std::string logits = detail::onnx_log_softmax(g, u, "class_vectors", vectors, classes, factor);
     if (parts.mixture) {
         const Mixture& m = *parts.mixture;

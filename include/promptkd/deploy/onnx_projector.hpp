@@ -5,7 +5,6 @@
 #include <promptkd/format/onnx.hpp>
 #include <promptkd/op/batch_norm.hpp>
 
-#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,7 +13,7 @@ namespace promptkd {
 
 /// PromptKD's projector as ONNX operators: y (N, e_t) of x (N, e_s), from its tensors under the published names, of
 /// `layers` Linears; every BatchNorm (running statistics) is folded into the Linear in front of it:
-/// W·γ/√(σ² + ε), (b − μ)·γ/√(σ² + ε) + β.
+/// W·factor, b·factor + shift (see BatchNormAffine).
 inline std::string onnx_projector(OnnxGraph& g, const TensorMap& learned, Index layers, std::string x) {
     for (Index layer = 0; layer < layers; ++layer) {
         const std::string weight = projector_name(3 * layer, "weight"), bias = projector_name(3 * layer, "bias");
@@ -28,14 +27,10 @@ inline std::string onnx_projector(OnnxGraph& g, const TensorMap& learned, Index 
             const auto norm = [&](const char* part) {
                 return learned.at(projector_name(3 * layer + 1, part), {out}).to<double>();
             };
-            const std::vector<double> gamma = norm("weight"), beta = norm("bias"), mean = norm("running_mean"),
-                                      variance = norm("running_var");
-            for (std::size_t o = 0; o < b.size(); ++o) {
-                const double scale = gamma[o] / std::sqrt(variance[o] + batch_norm_epsilon);
-                b[o] = (b[o] - mean[o]) * scale + beta[o];
-                for (std::size_t i = 0; i < static_cast<std::size_t>(in); ++i)
-                    w[o * static_cast<std::size_t>(in) + i] *= scale;
-            }
+            const BatchNormAffine behind =
+                batch_norm_affine(norm("weight"), norm("bias"), norm("running_mean"), norm("running_var"));
+            for (std::size_t o = 0; o < b.size(); ++o) b[o] = b[o] * behind.factor[o] + behind.shift[o];
+            for (std::size_t i = 0; i < w.size(); ++i) w[i] *= behind.factor[i / static_cast<std::size_t>(in)];
         }
         const HostTensor turned = detail::transpose(make_tensor(std::move(w), {out, in}));
         x = g.node("MatMul", {x, g.weight(weight, turned)});

@@ -162,10 +162,7 @@ inline void read_mixture(const TensorMap& bundle, BundleParts& parts) {
     const bool mixed = take("mixture");
     const bool guarded = take("guard");
     if (!mixed && !guarded) return;
-    schema::Sizes sizes;
-    const schema::Weight factor = *schema::find(schema::model, schema::Role::logit_scale);
-    const double scale = std::exp(schema::checked(parts.clip, factor, sizes).to<double>().at(0));
-    parts.mixture = load_mixture(bundle, static_cast<Index>(parts.class_names.size()), scale);
+    parts.mixture = load_mixture(bundle, static_cast<Index>(parts.class_names.size()), logit_scale_of(parts.clip));
     require(guarded == parts.mixture->guard.has_value(), bundle.source, ": a guard is ",
             guarded ? "required, but 'guard.cutoff' is missing" : "there, but not required; the file is damaged");
 }
@@ -215,13 +212,10 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
     parts.clip.source = bundle.source;
     parts.clip.metadata = bundle.metadata;
     parts.learned.source = bundle.source;
-    const std::string prefix = detail::bundle_clip_prefix;
-    for (const auto& [name, tensor] : bundle.tensors) {
-        if (name.rfind(prefix, 0) == 0)
-            parts.clip.tensors[name.substr(prefix.size())] = tensor;
-        else if (name != "class_vectors" && !detail::is_mixture_name(name))
+    parts.clip.tensors = tensors_under(bundle, detail::bundle_clip_prefix);
+    for (const auto& [name, tensor] : bundle.tensors)
+        if (!name.starts_with(detail::bundle_clip_prefix) && name != "class_vectors" && !detail::is_mixture_name(name))
             parts.learned.tensors[name] = tensor;
-    }
     detail::read_mixture(bundle, parts);
     for (const char* key : {"student", "preprocessing", "provenance"})
         if (bundle.metadata.count(key))

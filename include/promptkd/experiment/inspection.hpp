@@ -12,7 +12,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace promptkd {
@@ -73,13 +72,11 @@ inline void inspect_model(const TensorMap& map, WeightsInspection& out) {
 }
 
 inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
-    constexpr std::string_view prefix = bundle_clip_prefix;
     TensorMap clip;
     clip.metadata = map.metadata;
     clip.metadata.erase(dropped_tensors_key);  // a bundle has none
     clip.source = map.source;
-    for (const auto& [name, tensor] : map.tensors)
-        if (name.starts_with(prefix)) clip.tensors[name.substr(prefix.size())] = tensor;
+    clip.tensors = tensors_under(map, bundle_clip_prefix);
     inspect_model(clip, out);
     try {
         out.class_names = bundle_class_names(map);

@@ -56,7 +56,7 @@ public:
     }
     /// Makes `value` an output of the model, called `name`.
     void output(const std::string& value, const std::string& name, DType type, const std::vector<OnnxExtent>& shape) {
-        nodes_.push_back(node_message("Identity", {value}, name, {}));
+        nodes_.push_back(node_message("Identity", {value}, {name}, {}));
         outputs_.push_back(value_info(name, type, shape));
     }
 
@@ -89,18 +89,14 @@ public:
 
     /// The result of an operator with one output.
     std::string node(const std::string& op, const Values& inputs, const Attributes& attributes = {}) {
-        const std::string out = fresh(op);
-        nodes_.push_back(node_message(op, inputs, out, attributes));
-        return out;
+        return nodes(op, 1, inputs, attributes).front();
     }
     /// The `count` results of an operator with several.
     Values nodes(const std::string& op, std::size_t count, const Values& inputs, const Attributes& attributes = {}) {
-        Values out;
-        for (std::size_t i = 0; i < count; ++i) out.push_back(fresh(op));
-        ProtobufMessage message = node_message(op, inputs, out.front(), attributes);
-        for (std::size_t i = 1; i < count; ++i) message.text(2, out[i]);
-        nodes_.push_back(std::move(message));
-        return out;
+        Values outputs;
+        for (std::size_t i = 0; i < count; ++i) outputs.push_back(op + "_" + std::to_string(values_++));
+        nodes_.push_back(node_message(op, inputs, outputs, attributes));
+        return outputs;
     }
     /// `value` in another type.
     std::string cast(const std::string& value, DType type) {
@@ -116,25 +112,18 @@ public:
         std::size_t total = 0;
         for (const auto& named : weights_) total += named.second.size_bytes();
         if (total >= limit) return write_apart(path);
-        std::vector<ProtobufMessage> headers;
-        std::size_t size = 0;
         const ProtobufMessage head = graph_without_weights();
-        size += head.bytes().size();
+        std::vector<ProtobufMessage> fields;
+        std::size_t size = head.bytes().size();
         for (const auto& [name, tensor] : weights_) {
-            ProtobufMessage inner = tensor_message(name, tensor);
-            inner.header(9, tensor.size_bytes());
-            ProtobufMessage outer;
-            outer.header(5, inner.bytes().size() + tensor.size_bytes());
-            size += outer.bytes().size() + inner.bytes().size() + tensor.size_bytes();
-            headers.push_back(std::move(outer));
-            headers.push_back(std::move(inner));
+            fields.push_back(weight_field(name, tensor));
+            size += fields.back().bytes().size() + tensor.size_bytes();
         }
         AtomicFile file(path);
         file.write(model_header(size).bytes());
         file.write(head.bytes());
         for (std::size_t i = 0; i < weights_.size(); ++i) {
-            file.write(headers[2 * i].bytes());
-            file.write(headers[2 * i + 1].bytes());
+            file.write(fields[i].bytes());
             file.write(weights_[i].second.bytes, weights_[i].second.size_bytes());
         }
         file.commit();
@@ -180,8 +169,6 @@ private:
         return make_tensor(std::move(halves), tensor.shape);
     }
 
-    std::string fresh(const std::string& op) { return op + "_" + std::to_string(values_++); }
-
     static ProtobufMessage value_info(const std::string& name, DType type, const std::vector<OnnxExtent>& shape) {
         ProtobufMessage dimensions;
         for (const OnnxExtent& extent : shape) {
@@ -215,11 +202,12 @@ private:
         return message;
     }
 
-    static ProtobufMessage node_message(const std::string& op, const Values& inputs, const std::string& output,
+    static ProtobufMessage node_message(const std::string& op, const Values& inputs, const Values& outputs,
                                         const Attributes& attributes) {
         ProtobufMessage message;
         for (const std::string& input : inputs) message.text(1, input);
-        message.text(2, output).text(3, output).text(4, op);
+        for (const std::string& output : outputs) message.text(2, output);
+        message.text(3, outputs.front()).text(4, op);
         for (const OnnxAttribute& attribute : attributes) message.message(5, attribute_message(attribute));
         return message;
     }
@@ -229,6 +217,13 @@ private:
         for (const Index extent : tensor.shape) message.integer(1, extent);
         message.integer(2, onnx_type(tensor.dtype)).text(8, name);
         return message;
+    }
+
+    /// A graph's field for a weight, up to its bytes.
+    static ProtobufMessage weight_field(const std::string& name, const HostTensor& tensor) {
+        ProtobufMessage message = tensor_message(name, tensor), field;
+        message.header(9, tensor.size_bytes());
+        return field.header(5, message.bytes().size() + tensor.size_bytes()).raw(message.bytes());
     }
 
     static ProtobufMessage entry(const std::string& key, const std::string& value) {
@@ -264,13 +259,12 @@ private:
         std::size_t offset = 0;
         ProtobufMessage graph = graph_without_weights();
         for (const auto& [weight, tensor] : weights_) {
-            ProtobufMessage message = tensor_message(weight, tensor);
             if (tensor.size_bytes() < small) {  // shapes and axes: checkers read them where they stand
-                message.header(9, tensor.size_bytes());
-                graph.header(5, message.bytes().size() + tensor.size_bytes());
-                graph.raw(message.bytes()).raw({reinterpret_cast<const char*>(tensor.bytes), tensor.size_bytes()});
+                graph.raw(weight_field(weight, tensor).bytes());
+                graph.raw({reinterpret_cast<const char*>(tensor.bytes), tensor.size_bytes()});
                 continue;
             }
+            ProtobufMessage message = tensor_message(weight, tensor);
             message.message(13, entry("location", name)).message(13, entry("offset", std::to_string(offset)));
             message.message(13, entry("length", std::to_string(tensor.size_bytes()))).integer(14, 1);
             graph.message(5, message);

@@ -6,6 +6,7 @@
 #include <promptkd/op/elementwise.hpp>
 
 #include <cmath>
+#include <vector>
 
 namespace promptkd {
 
@@ -13,6 +14,23 @@ namespace promptkd {
 inline constexpr double batch_norm_epsilon = 1e-5;
 /// Share of a batch's statistics in the running ones.
 inline constexpr double batch_norm_momentum = 0.1;
+
+/// What BatchNorm with running statistics does to each channel: y = x·factor + shift.
+struct BatchNormAffine {
+    std::vector<double> factor;  ///< γ/√(σ² + ε)
+    std::vector<double> shift;   ///< β − μ·factor
+};
+
+/// Of weight γ, bias β and the running mean μ and variance σ², a value a channel.
+inline BatchNormAffine batch_norm_affine(const std::vector<double>& weight, const std::vector<double>& bias,
+                                         const std::vector<double>& mean, const std::vector<double>& variance) {
+    BatchNormAffine affine;
+    for (std::size_t i = 0; i < weight.size(); ++i) {
+        affine.factor.push_back(weight[i] / std::sqrt(variance[i] + batch_norm_epsilon));
+        affine.shift.push_back(bias[i] - mean[i] * affine.factor.back());
+    }
+    return affine;
+}
 
 namespace detail {
 

@@ -56,10 +56,8 @@ public:
     /// What save() wrote.
     void load(const TensorMap& state) override {
         trained_.load(state);
-        best_.tensors.clear();
+        best_.tensors = tensors_under(state, prefix);
         best_.source = state.source;
-        for (const auto& [name, tensor] : state.tensors)
-            if (name.rfind(prefix, 0) == 0) best_.tensors[name.substr(std::string(prefix).size())] = tensor;
         const std::vector<double> rows = state.at("checks").to<double>();
         require(rows.size() % 2 == 0, state.source, ": 'checks' are not pairs of step and score");
         found_.clear();

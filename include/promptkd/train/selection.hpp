@@ -45,10 +45,8 @@ public:
     /// What save() wrote.
     void load(const TensorMap& state) override {
         trained_.load(state);
-        best_.tensors.clear();
+        best_.tensors = tensors_under(state, prefix);
         best_.source = state.source;
-        for (const auto& [name, tensor] : state.tensors)
-            if (name.rfind(prefix, 0) == 0) best_.tensors[name.substr(std::string(prefix).size())] = tensor;
         const std::vector<double> best = state.at("best_epoch", {2}).to<double>();
         best_score_ = best[0];
         best_epoch_ = static_cast<Index>(best[1]);

@@ -61,23 +61,26 @@ struct Encoder {
     }
 };
 
+/// Features and gradients of `depth` prompts in a model, on D beside Cpu<double> and finite differences.
+template <class D>
+void check_prompts(const TensorMap& model, Index depth, double bound) {
+    const Index batch = 2;
+    Encoder<D> encoder(2, depth, batch, model);
+    Encoder<Cpu<double>> reference(2, depth, batch, model);
+    const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * encoder.embed(), 202);
+    Values gradient;
+    const Values features = encoder.run(prompts, &dy, &gradient);
+    CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
+    CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
+    const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
+    CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("image encoder: gradients of shallow and deep prompts", D, PROMPTKD_TEST_DEVICES) {
     const double bound = std::max(1e-7, 10 * rounding<typename D::Scalar>);
-    for (const Index depth : {1, 3}) {
-        const Index batch = 2;
-        const char* gelu = depth == 1 ? "exact" : "quick";
-        Encoder<D> encoder(2, depth, batch, tiny_clip(gelu));
-        Encoder<Cpu<double>> reference(2, depth, batch, tiny_clip(gelu));
-        const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * 6, 202);
-        Values gradient;
-        const Values features = encoder.run(prompts, &dy, &gradient);
-        CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
-        CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
-        const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
-        CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
-    }
+    for (const Index depth : {1, 3}) check_prompts<D>(tiny_clip(depth == 1 ? "exact" : "quick"), depth, bound);
 }
 
 TEST_CASE_TEMPLATE("towers of other kinds: gradients of shallow and deep prompts", D, PROMPTKD_TEST_DEVICES) {
@@ -86,16 +89,7 @@ TEST_CASE_TEMPLATE("towers of other kinds: gradients of shallow and deep prompts
         for (const Index depth : {1, 3}) {
             CAPTURE(kind);
             CAPTURE(depth);
-            const Index batch = 2;
-            Encoder<D> encoder(2, depth, batch, tiny_tower(kind));
-            Encoder<Cpu<double>> reference(2, depth, batch, tiny_tower(kind));
-            const Values prompts = numbers(encoder.size(), 201), dy = numbers(batch * encoder.embed(), 202);
-            Values gradient;
-            const Values features = encoder.run(prompts, &dy, &gradient);
-            CHECK(difference(features, reference.run(prompts, nullptr, nullptr)) < bound);
-            CHECK(difference(encoder.run(prompts, nullptr, nullptr), features) == 0);
-            const auto loss = [&](const Values& p) { return dot(reference.run(p, nullptr, nullptr), dy); };
-            CHECK(difference(gradient, numeric_gradient(prompts, loss)) < bound);
+            check_prompts<D>(tiny_tower(kind), depth, bound);
         }
 }
 

@@ -67,44 +67,16 @@ inline bool pools_at_argmax(const ModelConfig& c) {
     return c.eot == "argmax" || c.eot == std::to_string(c.vocabulary - 1);
 }
 
-inline Json huggingface_vision_json(const TensorMap& map) {
-    const VisionConfig c = vision_config(map);
-    return {{"model_type", "clip_vision_model"},
-            {"hidden_size", c.width},
-            {"num_hidden_layers", c.layers},
-            {"num_attention_heads", c.heads},
-            {"hidden_act", huggingface_activation(c.blocks.gelu)},
-            {"layer_norm_eps", c.blocks.epsilon},
-            {"num_channels", 3},
-            {"patch_size", c.patch},
-            {"image_size", c.resolution()},
-            {"intermediate_size", schema::hidden_width(map, schema::vision_transformer)},
-            {"projection_dim", c.embed}};
-}
-
-inline Json huggingface_text_json(const TensorMap& map) {
-    const TextConfig c = text_config(map);
-    return {{"model_type", "clip_text_model"},
-            {"hidden_size", c.width},
-            {"num_hidden_layers", c.layers},
-            {"num_attention_heads", c.heads},
-            {"hidden_act", huggingface_activation(c.blocks.gelu)},
-            {"layer_norm_eps", c.blocks.epsilon},
-            {"vocab_size", c.vocabulary},
-            {"max_position_embeddings", c.context_length},
-            {"bos_token_id", c.vocabulary - 2},
-            {"eos_token_id", c.end_id < 0 ? 2 : c.end_id},  // 2: at the largest id
-            {"intermediate_size", schema::hidden_width(map, schema::text_transformer)},
-            {"projection_dim", c.embed}};
-}
-
 inline Json huggingface_json(const TensorMap& map, const ModelConfig& c) {
-    return {{"architectures", {"CLIPModel"}},
-            {"model_type", "clip"},
-            {"projection_dim", c.embed.value},
-            {"logit_scale_init_value", 2.6592},
-            {"vision_config", huggingface_vision_json(map)},
-            {"text_config", huggingface_text_json(map)}};
+    const TextConfig t = text_config(map);
+    Json vision = huggingface_vision_json(map, "clip_vision_model"),
+         text = huggingface_text_json(map, "clip_text_model");
+    vision["projection_dim"] = vision_config(map).embed;
+    text["projection_dim"] = t.embed;
+    text["bos_token_id"] = t.vocabulary - 2;
+    text["eos_token_id"] = t.end_id < 0 ? 2 : t.end_id;  // 2: at the largest id
+    return {{"architectures", {"CLIPModel"}},   {"model_type", "clip"},    {"projection_dim", c.embed.value},
+            {"logit_scale_init_value", 2.6592}, {"vision_config", vision}, {"text_config", text}};
 }
 
 inline Json open_clip_json(const TensorMap& map, const ModelConfig& c) {
@@ -148,8 +120,7 @@ inline std::map<std::string, std::string> config_metadata(const ModelConfig& c) 
 /// What the images of a model go through; nothing where that is CLIP's preprocessing.
 inline std::optional<Preprocessing> own_preprocessing(const TensorMap& map) {
     if (map.metadata.count(preprocessing_key) == 0) return std::nullopt;
-    const bool transformer = schema::has_vision_transformer(map);
-    return preprocessing_of(map, transformer ? vision_config(map).resolution() : resnet_config(map).resolution());
+    return preprocessing_of(map, image_resolution(map));
 }
 
 /// Whether `p` is CLIP's but for where the crop begins and when the colours are converted.

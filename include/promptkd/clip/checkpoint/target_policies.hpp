@@ -149,32 +149,43 @@ inline void add_open_clip_text(const TensorMap& map, const TextConfig& c, nlohma
     if (c.pooling == TextPooling::first) out["pool_type"] = "first";
 }
 
+/// What transformers' configurations say of an image tower of this kind.
+inline nlohmann::json huggingface_vision_json(const TensorMap& map, const char* model_type) {
+    const VisionConfig c = vision_config(map);
+    return {{"model_type", model_type},
+            {"hidden_size", c.width},
+            {"num_hidden_layers", c.layers},
+            {"num_attention_heads", c.heads},
+            {"hidden_act", huggingface_activation(c.blocks.gelu)},
+            {"layer_norm_eps", c.blocks.epsilon},
+            {"num_channels", 3},
+            {"patch_size", c.patch},
+            {"image_size", c.resolution()},
+            {"intermediate_size", schema::hidden_width(map, schema::vision_transformer)}};
+}
+
+/// The same of a text tower.
+inline nlohmann::json huggingface_text_json(const TensorMap& map, const char* model_type) {
+    const TextConfig c = text_config(map);
+    return {{"model_type", model_type},
+            {"hidden_size", c.width},
+            {"num_hidden_layers", c.layers},
+            {"num_attention_heads", c.heads},
+            {"hidden_act", huggingface_activation(c.blocks.gelu)},
+            {"layer_norm_eps", c.blocks.epsilon},
+            {"vocab_size", c.vocabulary},
+            {"max_position_embeddings", c.context_length},
+            {"intermediate_size", schema::hidden_width(map, schema::text_transformer)}};
+}
+
 /// transformers' SiglipConfig of a model that is_siglip().
 inline nlohmann::json siglip_json(const TensorMap& map) {
-    const VisionConfig v = vision_config(map);
-    const TextConfig t = text_config(map);
-    nlohmann::json vision = {{"model_type", "siglip_vision_model"},
-                             {"hidden_size", v.width},
-                             {"num_hidden_layers", v.layers},
-                             {"num_attention_heads", v.heads},
-                             {"hidden_act", huggingface_activation(v.blocks.gelu)},
-                             {"layer_norm_eps", v.blocks.epsilon},
-                             {"num_channels", 3},
-                             {"patch_size", v.patch},
-                             {"image_size", v.resolution()},
-                             {"intermediate_size", schema::hidden_width(map, schema::vision_transformer)}};
-    nlohmann::json text = {{"model_type", "siglip_text_model"},
-                           {"hidden_size", t.width},
-                           {"num_hidden_layers", t.layers},
-                           {"num_attention_heads", t.heads},
-                           {"hidden_act", huggingface_activation(t.blocks.gelu)},
-                           {"layer_norm_eps", t.blocks.epsilon},
-                           {"vocab_size", t.vocabulary},
-                           {"max_position_embeddings", t.context_length},
-                           {"projection_size", t.embed},
-                           {"intermediate_size", schema::hidden_width(map, schema::text_transformer)}};
-    return {
-        {"architectures", {"SiglipModel"}}, {"model_type", "siglip"}, {"vision_config", vision}, {"text_config", text}};
+    nlohmann::json text = huggingface_text_json(map, "siglip_text_model");
+    text["projection_size"] = text_config(map).embed;
+    return {{"architectures", {"SiglipModel"}},
+            {"model_type", "siglip"},
+            {"vision_config", huggingface_vision_json(map, "siglip_vision_model")},
+            {"text_config", text}};
 }
 
 /// The shapes that transformers' SigLIP gives to single numbers and to its probe.
