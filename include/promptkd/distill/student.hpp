@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/learned_parameters.hpp>
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/prompts.hpp>
 #include <promptkd/clip/trainable_vision.hpp>
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/projector.hpp>
 
-#include <algorithm>
 #include <optional>
 
 namespace promptkd {
@@ -159,9 +159,7 @@ void Student<D>::initialize(std::uint64_t seed) {
 template <Device D>
 void Student<D>::load(const TensorMap& map, const std::string& prefix) {
     const bool weights = schema::has_image_weights(map, prefix);
-    const bool updates = std::any_of(map.tensors.begin(), map.tensors.end(), [&](const auto& entry) {
-        return entry.first.rfind(prefix + lora_prefix, 0) == 0;
-    });
+    const bool updates = detail::holds_any(map, prefix + lora_prefix);
     for (const std::string& name : params_.names()) {
         if (schema::is_image_weight(name) && !weights) continue;
         if (is_lora_name(name) && !updates) continue;

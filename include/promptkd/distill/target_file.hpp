@@ -82,25 +82,26 @@ inline StoredTargetsFile read_targets(const std::string& path) {
 /// The targets of all images from the files of their shards, whose ranges follow one another. Throws Error for shards
 /// of different runs, and for images that are missing or there twice.
 inline StoredTargetsFile merge_targets(const std::vector<std::string>& paths) {
-    StoredTargetsFile all = read_targets(paths.at(0));
     std::vector<StoredTargetsFile> shards;
     Index images = 0;
     for (const std::string& path : paths) {
         shards.push_back(read_targets(path));
-        const StoredTargetsFile& one = shards.back();
+        const StoredTargetsFile &first = shards.front(), &one = shards.back();
         require(one.range.count > 0, path, ": not the targets of a shard, but of all images");
-        require(one.fingerprint == all.fingerprint && one.features == all.features &&
-                    one.table.size == all.table.size && one.table.views == all.table.views &&
-                    one.class_names == all.class_names,
+        require(one.fingerprint == first.fingerprint && one.features == first.features &&
+                    one.table.size == first.table.size && one.table.views == first.table.views &&
+                    one.class_names == first.class_names,
                 path, ": belongs to another run than ", paths[0]);
-        if (!all.inputs.is_null() && !one.inputs.is_null())
-            require_same_inputs(all.inputs, one.inputs, path, "first shard", "make this shard again");
+        if (!first.inputs.is_null() && !one.inputs.is_null())
+            require_same_inputs(first.inputs, one.inputs, path, "first shard", "make this shard again");
         require(one.range.first >= images, path, ": images ", one.range.first, " to ", images - 1,
                 " are in another shard too");
         require(one.range.first == images, path, ": images ", images, " to ", one.range.first - 1, " are missing");
         images += one.range.count;
     }
+    StoredTargetsFile all = shards.at(0);
     std::vector<float> values;
+    values.reserve(static_cast<std::size_t>(all.table.views * images * all.table.size));
     for (Index view = 0; view < all.table.views; ++view)
         for (const StoredTargetsFile& one : shards)
             values.insert(values.end(), one.table.row(view, 0),

@@ -32,12 +32,20 @@ Fingerprint fingerprint_of(const DistillationSpec& spec, const TrainingLoopConfi
     return print;
 }
 
+namespace detail {
+
+/// An identity of images without that of their classes.
+inline nlohmann::json without_classes(nlohmann::json identity) {
+    identity.erase("class names");
+    identity.erase("labels of the images");
+    return identity;
+}
+
+}  // namespace detail
+
 /// What tells the images of stored targets from others; the classes are compared by name. With `contents`: their bytes.
 inline nlohmann::json target_inputs(const Dataset& train, const std::string& root, bool contents) {
-    nlohmann::json inputs = images_identity(train, root, contents);
-    inputs.erase("class names");
-    inputs.erase("labels of the images");
-    return inputs;
+    return detail::without_classes(images_identity(train, root, contents));
 }
 
 /// Throws Error unless `train` holds the images that the stored targets of `spec` were made of. Images whose
@@ -117,8 +125,9 @@ StoredTargetsFile write_teacher_targets(D& device, const DistillationSpec& spec,
     const Index classes = images.train.classes();
     const Index embed = static_cast<Index>(teachers.class_vectors().size()) / classes;
     file.class_vectors = make_tensor(teachers.class_vectors(), {classes, embed});
-    file.inputs = target_inputs(images.train, parse_data_spec(spec.data.source).root, true);
-    nlohmann::json identity = images_identity(images.train, parse_data_spec(spec.data.source).root, spec.data.verify);
+    nlohmann::json identity = images_identity(images.train, parse_data_spec(spec.data.source).root, true);
+    file.inputs = detail::without_classes(identity);
+    if (!spec.data.verify) identity.erase("contents of the images");
     identity["fingerprint"] = file.fingerprint;
     identity["kind"] = file.features ? "features" : "logits";
     identity["order"] = {loop.batch, loop.shuffle, loop.seed, count_views(loop)};

@@ -119,9 +119,10 @@ public:
         if (!empty()) print["number of teachers"] = teachers_.size();
         if (combined_ == TeacherWeights::confidence) print["weights of the teachers' answers"] = "their confidence";
         for (std::size_t i = 0; i < teachers_.size(); ++i) {
-            const Teacher& t = *teachers_[i];
+            Teacher& t = *teachers_[i];
             const std::string which = teachers_.size() > 1 ? concat(" of teacher ", i + 1) : " of the teacher";
-            print["weights" + which] = tensors_fingerprint(t.weights) + (int8_ ? " in 8 bits" : "");
+            if (t.sum.empty()) t.sum = tensors_fingerprint(t.weights);
+            print["weights" + which] = t.sum + (int8_ ? " in 8 bits" : "");
             print["prompts" + which] = t.prompts ? tensors_fingerprint(*t.prompts) : "none";
             Checksum sum;
             sum.add(t.vectors.data(), t.vectors.size() * sizeof(T));
@@ -144,6 +145,7 @@ private:
         std::optional<ClipModel<D>> model;
         std::optional<TensorMap> prompts;
         std::vector<T> vectors;
+        std::string sum;  ///< tensors_fingerprint() of the weights, once it was asked for
         const TensorMap* fixed() const { return prompts ? &*prompts : nullptr; }
     };
 

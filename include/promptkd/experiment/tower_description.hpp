@@ -23,8 +23,7 @@ inline void describe_blocks(const BlockDesign& blocks, nlohmann::json& out) {
 
 /// Whether the first block of a branch has an optional tensor of this role.
 inline bool block_has(const TensorMap& map, const schema::Architecture& architecture, schema::Role role) {
-    const auto w = schema::find(architecture, role, schema::Part::weight, schema::Numbers{});
-    return w && map.contains(schema::name_of(*w));
+    return schema::holds(map, architecture, role, schema::Part::weight, schema::Numbers{});
 }
 
 /// Whether the keys of the first block have a bias: some libraries leave it out, or hold zeros.
@@ -36,18 +35,11 @@ inline bool keys_have_bias(const TensorMap& map, const schema::Architecture& arc
     return std::any_of(bias.begin() + third, bias.begin() + 2 * third, [](double b) { return b != 0; });
 }
 
-/// Whether a branch has an optional tensor outside its blocks.
-inline bool tower_has(const TensorMap& map, const schema::Architecture& architecture, schema::Role role,
-                      schema::Part part = schema::Part::weight) {
-    const auto w = schema::find(architecture, role, part);
-    return w && map.contains(schema::name_of(*w));
-}
-
 /// The optional parts of a branch's blocks.
 inline void describe_parts(const TensorMap& map, const schema::Architecture& architecture, nlohmann::json& out) {
     using schema::Role;
     out["key_bias"] = keys_have_bias(map, architecture);
-    out["projection_bias"] = tower_has(map, architecture, Role::projection, schema::Part::bias);
+    out["projection_bias"] = schema::holds(map, architecture, Role::projection, schema::Part::bias);
     if (block_has(map, architecture, Role::mlp_gate)) out["activation"] = "swiglu";
     out["layer_scale"] = block_has(map, architecture, Role::scale_1);
     out["inner_norms"] =
@@ -60,7 +52,7 @@ inline void describe_parts(const TensorMap& map, const schema::Architecture& arc
 /// or MobileCLIP.
 inline std::string family_of(const TensorMap& map, const VisionConfig& c) {
     if (c.stem) return "MobileCLIP";
-    if (detail::tower_has(map, schema::vision_transformer, schema::Role::pool_queries)) return "CoCa";
+    if (schema::holds(map, schema::vision_transformer, schema::Role::pool_queries)) return "CoCa";
     if (c.rotation.order == RotationOrder::columns_first) return "PE";
     if (c.rotation.order == RotationOrder::rows_first) return "EVA02";
     if (c.pooling == Pooling::attention) return "SigLIP";
@@ -82,8 +74,8 @@ inline nlohmann::json describe(const TensorMap& map, const VisionConfig& c) {
                           {"embed", c.embed},
                           {"mlp_width", schema::hidden_width(map, schema::vision_transformer)},
                           {"stem", c.stem},
-                          {"patch_bias", detail::tower_has(map, schema::vision_transformer,
-                                                           schema::Role::patch_embedding, schema::Part::bias)},
+                          {"patch_bias", schema::holds(map, schema::vision_transformer, schema::Role::patch_embedding,
+                                                       schema::Part::bias)},
                           {"class_token", c.class_token},
                           {"positions", c.class_token && !c.class_position ? "of the patches" : "of all tokens"},
                           {"first_norm", c.first_norm},

@@ -39,4 +39,7 @@ std::string json_text(const Json& value, int indent = -1) {
     }
 }
 
+/// `value` as it is after it was written and read: what a file can be compared with.
+inline nlohmann::json as_read(const nlohmann::json& value) { return nlohmann::json::parse(json_text(value)); }
+
 }  // namespace promptkd

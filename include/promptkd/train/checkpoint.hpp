@@ -168,7 +168,7 @@ inline Progress progress_in(const TensorMap& state, const RunIdentity& run) {
 
 /// Settings as they are compared: texts as they are written, those without a value left out.
 inline nlohmann::json comparable(const nlohmann::json& config) {
-    nlohmann::json plain = nlohmann::json::parse(json_text(config));
+    nlohmann::json plain = as_read(config);
     for (auto it = plain.begin(); it != plain.end();) it = *it == "" ? plain.erase(it) : std::next(it);
     return plain;
 }

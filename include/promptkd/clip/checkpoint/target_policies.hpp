@@ -62,13 +62,6 @@ inline std::string lost_in(const TensorMap& map, const TargetPlaces& places) {
 /// The activation of a branch, "vision" or "text".
 inline Gelu activation_of(const TensorMap& map, const std::string& branch) { return block_design(map, branch).gelu; }
 
-/// The first query of a pooling, or its probe, by its role: whether the model has one.
-inline bool has_tensor(const TensorMap& map, schema::Role role, schema::Part part = schema::Part::weight,
-                       const schema::Architecture& tower = schema::vision_transformer) {
-    const auto w = schema::find(tower, role, part);
-    return w && map.contains(schema::name_of(*w));
-}
-
 /// What open_clip has no place for; empty: nothing.
 inline std::string lost_in_open_clip(const TensorMap& map) {
     const std::string lost = lost_in(map, open_clip_places());
@@ -85,12 +78,13 @@ inline bool is_siglip(const TensorMap& map) {
     if (!schema::has_vision_transformer(map) || !schema::has_text_branch(map)) return false;
     const VisionConfig v = vision_config(map);
     const TextConfig t = text_config(map);
-    const bool image = !v.class_token && !v.first_norm && !v.projection && v.last_norm &&
-                       v.pooling == Pooling::attention && v.pool_norm == NormPlace::before && v.pool_heads == v.heads &&
-                       has_tensor(map, schema::Role::pool_probe) &&
-                       has_tensor(map, schema::Role::patch_embedding, schema::Part::bias);
+    const bool image =
+        !v.class_token && !v.first_norm && !v.projection && v.last_norm && v.pooling == Pooling::attention &&
+        v.pool_norm == NormPlace::before && v.pool_heads == v.heads &&
+        schema::holds(map, schema::vision_transformer, schema::Role::pool_probe) &&
+        schema::holds(map, schema::vision_transformer, schema::Role::patch_embedding, schema::Part::bias);
     const bool text = !t.causal && t.pooling == TextPooling::last && t.projection &&
-                      has_tensor(map, schema::Role::projection, schema::Part::bias, schema::text_transformer);
+                      schema::holds(map, schema::text_transformer, schema::Role::projection, schema::Part::bias);
     return image && text && map.contains(schema::name_of(schema::model, schema::Role::logit_bias)) &&
            lost_in(map, siglip_places()).empty();
 }

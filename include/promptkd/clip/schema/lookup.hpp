@@ -163,6 +163,13 @@ inline std::optional<Weight> find(const Architecture& architecture, Role role, P
     return std::nullopt;
 }
 
+/// Whether `map` (OpenAI's names) holds the tensor of a role; see find().
+inline bool holds(const TensorMap& map, const Architecture& architecture, Role role, Part part = Part::weight,
+                  std::optional<Numbers> numbers = std::nullopt) {
+    const auto w = find(architecture, role, part, numbers);
+    return w && map.contains(name_of(*w));
+}
+
 /// The name of a role's tensor outside the blocks, under OpenAI's names.
 inline std::string name_of(const Architecture& architecture, Role role, Part part = Part::weight) {
     const auto w = find(architecture, role, part);

@@ -87,10 +87,7 @@ public:
         if (full || (!options_.folder.empty() && since.count() >= options_.seconds)) save();
     }
     /// All images before `end` are done, whether they could be read or not.
-    void end(Index end) {
-        write(end);
-        arrange();
-    }
+    void end(Index end) { write(end); }
     /// Keeps what was added.
     void save() {
         if (!rows_.images.empty()) write(rows_.images.back() + 1);

@@ -129,6 +129,12 @@ inline MixtureChoice choose_mixture(Cpu<double>& host, const std::vector<double>
     return out;
 }
 
+/// The first layer of a fit of features of `width` values, before it has its statistics.
+inline HiddenLayer first_layer(const ClosedFormSpec& spec, Index width) {
+    if (spec.first) return *spec.first;
+    return random_hidden_layer(width, spec.width > 0 ? spec.width : default_hidden_width(width), spec.seed);
+}
+
 /// Solves a closed-form fit from the sums of its passes, in this order: begin() with those of pass 1, solve_ridge()
 /// with those of pass 2, step() with those of pass 4 or not at all, finish(). The sums may come from several machines.
 template <Device D>
@@ -157,9 +163,7 @@ public:
         require_finite(geometry_.class_vectors, "a class vector");
         moments_ = std::move(moments);
         fit_.images = moments_.images;
-        fit_.hidden = spec_.first ? *spec_.first
-                                  : random_hidden_layer(e_s, spec_.width > 0 ? spec_.width : default_hidden_width(e_s),
-                                                        spec_.seed);
+        fit_.hidden = first_layer(spec_, e_s);
         if (fixed.mean.empty()) return set_statistics(fit_.hidden, moments_, host_);
         fit_.hidden.mean = fixed.mean;
         fit_.hidden.variance = fixed.variance;

@@ -31,10 +31,19 @@ struct FitSums {
     /// n
     Index chosen() const { return moments.width > 0 ? static_cast<Index>(chosen_student.size()) / moments.width : 0; }
 
+    /// Throws Error unless they are sums of the run that is `now`.
+    void require_run(const nlohmann::json& now) const {
+        require(run == now, source, ": these sums belong to another run: ", detail::identity_difference(run, now));
+    }
+    /// Throws Error when the images `set` are among these.
+    void require_new(const nlohmann::json& set) const {
+        require(std::find(images.begin(), images.end(), set) == images.end(), source,
+                ": these sums have the same images already");
+    }
+
     /// Throws Error when two of its ranges have an image in common.
     void check_ranges() const {
-        std::vector<Slice> sorted = ranges;
-        std::sort(sorted.begin(), sorted.end(), [](const Slice& a, const Slice& b) { return a.first < b.first; });
+        const std::vector<Slice> sorted = sorted_ranges();
         for (std::size_t i = 0; i < sorted.size(); ++i) {
             require(sorted[i].first >= 0 && sorted[i].count > 0, source, ": an empty range of images");
             require(i == 0 || sorted[i - 1].first + sorted[i - 1].count <= sorted[i].first, source, ": images ",
@@ -44,10 +53,8 @@ struct FitSums {
 
     /// Throws Error unless the ranges are all of `total` images.
     void require_complete(Index total) const {
-        std::vector<Slice> sorted = ranges;
-        std::sort(sorted.begin(), sorted.end(), [](const Slice& a, const Slice& b) { return a.first < b.first; });
         Index at = 0;
-        for (const Slice& range : sorted) {
+        for (const Slice& range : sorted_ranges()) {
             require(range.first <= at, source, ": images ", at, " to ", range.first - 1,
                     " are missing in these sums; add all shards");
             at = range.first + range.count;
@@ -71,8 +78,7 @@ struct FitSums {
     void merge_further(FitSums other, Index most, std::uint64_t seed) {
         require_same_run(other);
         for (const nlohmann::json& set : other.images) {
-            require(std::find(images.begin(), images.end(), set) == images.end(), source,
-                    ": these sums have the same images already");
+            require_new(set);
             images.push_back(set);
         }
         Index end = 0;
@@ -89,6 +95,12 @@ struct FitSums {
     }
 
 private:
+    std::vector<Slice> sorted_ranges() const {
+        std::vector<Slice> sorted = ranges;
+        std::sort(sorted.begin(), sorted.end(), [](const Slice& a, const Slice& b) { return a.first < b.first; });
+        return sorted;
+    }
+
     /// Leaves at most `most` of the chosen rows, drawn by `seed`.
     void thin(Index most, std::uint64_t seed) {
         const Index n = chosen(), e_s = moments.width;

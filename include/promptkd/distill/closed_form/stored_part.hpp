@@ -87,7 +87,7 @@ public:
         const auto text = it == map.metadata.end() ? std::string() : it->second;
         const auto stored = nlohmann::json::parse(text, nullptr, false);
         if (!stored.is_object()) return "they are no features of a fit in closed form";
-        const auto now = nlohmann::json::parse(json_text(identity));
+        const nlohmann::json now = as_read(identity);
         return stored == now ? std::string() : detail::identity_difference(stored, now);
     }
 

@@ -27,9 +27,7 @@ template <Device D>
 FeatureIdentity feature_identity(const DistillationSetup<D>& setup) {
     const DistillationSpec& spec = setup.spec;
     FeatureIdentity id;
-    id.images = images_identity(setup.images.train, parse_data_spec(spec.data.source).root, spec.data.verify);
-    id.images.erase("class names");
-    id.images.erase("labels of the images");
+    id.images = target_inputs(setup.images.train, parse_data_spec(spec.data.source).root, spec.data.verify);
     if (spec.data.verify) id.images.erase("modification times of the images");  // their bytes say more
     id.models["weights of the student"] = weights_identity(setup.student_map);
     id.models["preprocessing of the student"] = to_json(setup.student_model.preprocessing());

@@ -56,7 +56,7 @@ public:
         closed_form_ = fit.summary(*found);
         summary_ = summary_of(*found);
         promptkd::explain(*closed_form_, setup_.observer);
-        explain(*summary_, true, found->images);
+        explain(*summary_, true, found->images, geometry.student_text);
         outcome.training.progress.seconds = closed_form_->encoding_seconds + closed_form_->fit_seconds;
         return outcome;
     }
@@ -70,7 +70,7 @@ public:
         summary_ = fit_mixture(student, mixture, most_compared);
         mixed_ =
             std::make_unique<MixedStudent>(mixture, std::vector<double>(setup_.vectors.begin(), setup_.vectors.end()));
-        explain(*summary_, true, all_images_.size());
+        explain(*summary_, true, all_images_.size(), mixture.student_text);
     }
 
     /// Says how a trained student without a mixture compares with the teacher and with its frozen self, where both can
@@ -88,7 +88,8 @@ public:
             setup_.observer.on_note(concat("the student is not compared with its frozen self: ", error.what()));
             return;
         }
-        explain(fit_mixture(student, mixture, most_looked_at), false, all_images_.size());
+        const MixtureSummary found = fit_mixture(student, mixture, most_looked_at);
+        explain(found, false, all_images_.size(), mixture.student_text);
     }
 
     /// Results of the mixture on labelled images; only once there is one.
@@ -157,18 +158,18 @@ private:
     }
 
     /// Tells the observer what was found, and warns.
-    void explain(const MixtureSummary& summary, bool mixed, Index images) {
+    void explain(const MixtureSummary& summary, bool mixed, Index images, const std::vector<double>& student_text) {
         Observer& observer = setup_.observer;
         if (mixed) explain_trust(summary, images, observer);
         explain_likeness(summary, mixed, observer);
         if (!setup_.spec.guards()) warn_of_absent_classes(summary.likeness, setup_.class_names(), images, observer);
         const TeacherLook& look = summary.likeness.teacher;
         if (look.confidence < look.student_confidence && !setup_.teachers.empty())
-            warn_of_teacher(look, view_agreement(), observer);
+            warn_of_teacher(look, view_agreement(student_text), observer);
     }
 
     /// Asks teacher and zero-shot student for some images and their mirror images.
-    ViewAgreement view_agreement() {
+    ViewAgreement view_agreement(const std::vector<double>& student_text) {
         const Index batch = setup_.spec.evaluation_batch, classes = setup_.classes();
         const Dataset some =
             subset(all_images_, choice_subset(all_images_.size(), most_looked_at, setup_.spec.loop.seed));
@@ -177,10 +178,9 @@ private:
         const EncodingStage how{"views", batch, setup_.observer};
         const FeatureSet<T> set = encode_images(setup_.device, encoder, some, how, setup_.ranks);
         const PairRows<T> rows(set.values, encoder);
-        const std::vector<T> own = setup_.student_text();
         Cpu<double> host;
-        const std::vector<double> z = detail::scaled_cosines(host, {rows.student.begin(), rows.student.end()},
-                                                             {own.begin(), own.end()}, classes, 1);
+        const std::vector<double> z =
+            detail::scaled_cosines(host, {rows.student.begin(), rows.student.end()}, student_text, classes, 1);
         const auto same = [&](const std::vector<double>& q) {
             const std::vector<Index> best = best_columns(q, classes, 0, classes);
             double count = 0;

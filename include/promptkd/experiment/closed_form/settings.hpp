@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/cpu/machine_memory.hpp>
 #include <promptkd/experiment/distillation_spec.hpp>
 
-#include <unistd.h>
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -14,7 +14,7 @@ namespace detail {
 
 /// Bytes that this process may use: the machine's memory, or the limit of its control group.
 inline double memory_limit() {
-    const double machine = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+    const double machine = static_cast<double>(machine_memory());
     double group = 0;
     std::ifstream file("/sys/fs/cgroup/memory.max");
     return file >> group && group > 0 ? std::min(machine, group) : machine;  // "max" is no number

@@ -82,9 +82,8 @@ private:
     }
 
     void require_own(const FitSums& sums) const {
-        const nlohmann::json run = fit_.run_identity(), images = fit_.image_sets();
-        require(sums.run == run, sums.source,
-                ": these sums belong to another run: ", detail::identity_difference(sums.run, run));
+        const nlohmann::json images = fit_.image_sets();
+        sums.require_run(fit_.run_identity());
         require(sums.images == images, sums.source,
                 ": these sums are of other images: ", detail::identity_difference(sums.images.at(0), images.at(0)));
     }

@@ -72,11 +72,13 @@ public:
             return fit;
         }
         if (!scale.add_to.empty()) return solve(geometry, added_sums());
-        FitSums sums = all_sums(nullptr);
-        if (setup_.ranks.is_root()) write_sums(scale.save_sums, sums);
+        FitSums sums = first_sums(whole());
         ClosedFormSolver<D> solver(setup_.device, spec_.closed_form, geometry);
-        solver.begin(std::move(sums.moments));
-        solver.solve_ridge(std::move(*sums.ridge), store_, chosen_rows());
+        solver.begin(sums.moments);
+        const std::vector<Index> chosen = chosen_rows();
+        add_second_pass(sums, passes(), solver.hidden(), store_, chosen);
+        if (setup_.ranks.is_root()) write_sums(scale.save_sums, sums);
+        solver.solve_ridge(std::move(*sums.ridge), store_, chosen);
         if (spec_.closed_form.kl_step) solver.step(passes().step(solver.hidden(), solver.ridge(), geometry));
         ClosedFormFit fit = solver.finish();
         fit_seconds_ += lap();
@@ -108,8 +110,7 @@ public:
 
     /// Adds pass 2, behind a first layer with the statistics of `moments`, or with `fixed` ones.
     void add_second(FitSums& sums, const FeatureMoments& moments, const HiddenStatistics* fixed) {
-        const ClosedFormSpec& how = spec_.closed_form;
-        HiddenLayer layer = random_hidden_layer(store_.student_width(), how.width, how.seed);
+        HiddenLayer layer = first_layer(spec_.closed_form, store_.student_width());
         Cpu<double> host;
         if (fixed) {
             layer.mean = fixed->mean;
@@ -126,10 +127,10 @@ public:
         run["width"] = spec_.closed_form.width;
         run["seed"] = spec_.closed_form.seed;
         run["storage of the features"] = name_of(storage());
-        return plain(run);
+        return as_read(run);
     }
     /// The images of this run, as sums remember them.
-    nlohmann::json image_sets() const { return nlohmann::json::array({plain(identity_.images)}); }
+    nlohmann::json image_sets() const { return nlohmann::json::array({as_read(identity_.images)}); }
 
     /// All images.
     Slice whole() const { return {0, setup_.images.train.size()}; }
@@ -142,9 +143,6 @@ public:
 
 private:
     using Clock = std::chrono::steady_clock;
-
-    /// As it is after it was written and read.
-    static nlohmann::json plain(const nlohmann::json& json) { return nlohmann::json::parse(json_text(json)); }
 
     DType storage() const { return spec_.scale.features_cache.empty() ? dtype_of<T> : DType::f16; }
 
@@ -238,27 +236,20 @@ private:
         return store_.rows_of(choice_subset(store_.numbered(), how.subset, how.seed));
     }
 
-    FitSums all_sums(const HiddenStatistics* fixed) {
-        FitSums sums = first_sums(whole());
-        add_second(sums, sums.moments, fixed);
-        return sums;
-    }
-
     /// Before the long part: sums that nothing can be added to are an early error.
     void read_earlier() {
         const std::string& file = spec_.scale.add_to;
         earlier_ = read_sums(file);
-        require(earlier_->run == run_identity(), file,
-                ": these sums belong to another run: ", detail::identity_difference(earlier_->run, run_identity()));
+        earlier_->require_run(run_identity());
         require(earlier_->ridge.has_value(), file, ": moments alone; images can be added to the sums of a whole fit");
-        for (const nlohmann::json& set : earlier_->images)
-            require(set != plain(identity_.images), file, ": these sums have the same images already");
+        earlier_->require_new(as_read(identity_.images));
     }
 
     /// This run's sums added to the earlier ones.
     FitSums added_sums() {
         const Index before = earlier_->moments.images;
-        FitSums sums = all_sums(&earlier_->statistics);
+        FitSums sums = first_sums(whole());
+        add_second(sums, sums.moments, &earlier_->statistics);
         const Index added = sums.moments.images;
         earlier_->merge_further(std::move(sums), spec_.closed_form.subset, spec_.closed_form.seed);
         setup_.observer.on_note(concat(added, " images are added to the ", before, " of ", spec_.scale.add_to,

@@ -138,7 +138,7 @@ public:
         nlohmann::json file = nlohmann::json::parse(read_file(path_), nullptr, false);
         require(is_result(file), path_, ": not a result of a reproduction; delete it or choose another output folder");
         check_digest(file);
-        const nlohmann::json identity = nlohmann::json::parse(json_text(stage_.identity));  // as it is written
+        const nlohmann::json identity = as_read(stage_.identity);
         require(file["identity"] == identity, path_,
                 ": the result of a run with other settings: ", detail::first_difference(file["identity"], identity),
                 "; use another output folder, the same settings, or start again");
@@ -191,7 +191,7 @@ public:
         if (!result.used.empty()) file["used"] = result.used;
         if (!stage_.inputs.empty()) file["inputs"] = stage_.inputs;
         if (result.training) file["training"] = detail::to_json(*result.training);
-        file = nlohmann::json::parse(json_text(file));  // as it will be read
+        file = as_read(file);
         file["digest"] = digest_of_text(file.dump());
         make_directories(folder_);
         write_atomically(path_, file.dump(2) + "\n");
