@@ -101,8 +101,9 @@ inline Index require_blocks(const TensorMap& map, const schema::Architecture& ar
 namespace detail {
 
 /// Whether the description says that the tower lacks a role.
-inline bool lacks(const TensorMap& map, schema::Role role) {
-    return schema::is_described_absent(map, *schema::find(schema::vision_transformer, role));
+inline bool lacks(const TensorMap& map, schema::Role role,
+                  const schema::Architecture& tower = schema::vision_transformer) {
+    return schema::is_described_absent(map, *schema::find(tower, role));
 }
 
 /// What the metadata say of a vision transformer beyond its sizes.
@@ -207,8 +208,7 @@ inline TextConfig text_config(const TensorMap& map) {
     c.width = sizes[schema::Size::width];
     c.context_length = sizes[schema::Size::context_length];
     c.layers = detail::require_blocks(map, schema::text_transformer);
-    const schema::Weight projection = *schema::find(schema::text_transformer, schema::Role::projection);
-    c.projection = !schema::is_described_absent(map, projection);
+    c.projection = !detail::lacks(map, schema::Role::projection, schema::text_transformer);
     c.embed = c.projection ? sizes[schema::Size::embed] : c.width;
     c.heads = detail::heads_of(map, "text", c.width);
     c.blocks = block_design(map, "text");

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/core/config.hpp>
+#include <promptkd/text/class_names.hpp>
 
 #include <algorithm>
-#include <cctype>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -69,7 +69,7 @@ inline const std::vector<BenchmarkInfo>& benchmarks() {
 
 /// The benchmark called `name`, case and - or _ apart; null when there is none.
 inline const BenchmarkInfo* find_benchmark(std::string name) {
-    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    name = data_set_key(std::move(name));
     const auto& table = benchmarks();
     const auto found = std::find_if(table.begin(), table.end(), [&](const BenchmarkInfo& b) { return b.name == name; });
     return found == table.end() ? nullptr : &*found;

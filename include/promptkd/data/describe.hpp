@@ -114,9 +114,14 @@ inline DataDescription describe_data(const std::string& source, const ClassNames
     tell.note = [&](const std::string& text) { info.notes.push_back(text); };
     tell.warn = [&](const std::string& text) { info.warnings.push_back(text); };
     if (is_own_images(source)) {
-        const bool flat = spec.name == "folder" && class_names.empty() && has_no_class_folders(spec.root);
-        const DataContents contents =
-            read_own_images(source, class_names, flat ? FolderLabels::none : FolderLabels::automatic);
+        bool flat = false;
+        const auto read = [&] {
+            if (spec.name != "folder") return read_own_images(source, class_names);
+            const FolderNode tree = read_tree(spec.root);
+            flat = class_names.empty() && has_no_class_folders(tree);
+            return read_folder(tree, class_names, flat ? FolderLabels::none : FolderLabels::automatic);
+        };
+        const DataContents contents = read();
         if (flat)
             info.notes.push_back(
                 "there are no class folders: the images have no labels, and class names must be given");

@@ -234,15 +234,18 @@ private:
 /// Labels of a metadata.csv or metadata.jsonl in each part go before folder names. Images are in sorted order. Throws
 /// Error naming the class without image, the folder that is no class, or two folders with one name; and when there is
 /// no image at all.
-inline DataContents read_folder(const std::string& root, const ClassNames& class_names = {},
+inline DataContents read_folder(const FolderNode& tree, const ClassNames& class_names = {},
                                 FolderLabels labels = FolderLabels::automatic) {
-    const FolderNode tree = read_tree(root);
     return detail::FolderReader(tree, class_names, labels).read();
 }
+/// The same of the tree below `root`.
+inline DataContents read_folder(const std::string& root, const ClassNames& class_names = {},
+                                FolderLabels labels = FolderLabels::automatic) {
+    return read_folder(read_tree(root), class_names, labels);
+}
 
-/// Whether nothing in the tree below `root` can be classes: neither folders nor labels beside the images.
-inline bool has_no_class_folders(const std::string& root) {
-    const FolderNode tree = read_tree(root);
+/// Whether nothing in a tree can be classes: neither folders nor labels beside the images.
+inline bool has_no_class_folders(const FolderNode& tree) {
     const FolderLayout layout = read_layout(tree, {});
     const std::vector<const PartLayout*> parts = layout.all();
     const bool tables =

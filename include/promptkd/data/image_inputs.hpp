@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/data/files.hpp>
+#include <promptkd/data/folder_tree.hpp>
 #include <promptkd/data/image_table.hpp>
 
 #include <filesystem>
@@ -15,11 +16,8 @@ namespace detail {
 
 /// Whether a file of this name is read as a list of images.
 inline bool is_list_name(const std::string& path) {
-    std::string extension = std::filesystem::path(path).extension().string();
-    for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    for (const char* known : {".csv", ".tsv", ".txt", ".json", ".jsonl"})
-        if (extension == known) return true;
-    return false;
+    const std::string extension = lower_extension(path);
+    return is_table_name(extension) || extension == ".txt";
 }
 
 /// "folder:x" and "list:x" as "x", where there is no file of the longer name.

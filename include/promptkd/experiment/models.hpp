@@ -115,8 +115,6 @@ inline TensorMap load_prompts(const std::string& path, Observer& observer) {
 /// The tokenizer in `path`, else the one beside the weights `model`. Throws Error when there is none, and when the
 /// model's files name one of another kind.
 inline Tokenizer load_tokenizer(const std::string& path, const std::string& model = "", bool truncate = false) {
-    require(!tokenizer_file(path, model).empty(),
-            "no vocabulary: texts need the file of the model's tokenizer; class vectors in a file need none");
     Tokenizer tokenizer = read_model_tokenizer(path, model);
     if (truncate) tokenizer.cut_long_texts();
     return tokenizer;

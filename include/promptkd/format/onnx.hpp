@@ -157,8 +157,8 @@ private:
     /// `tensor` in the graph's type. Throws Error for a value that is finite there and not here.
     HostTensor narrowed(const std::string& name, const HostTensor& tensor) const {
         if (tensor.dtype == elements_) return tensor;
+        if (elements_ == DType::f32) return make_tensor(tensor.to<float>(), tensor.shape);
         const std::vector<float> values = tensor.to<float>();
-        if (elements_ == DType::f32) return make_tensor(std::vector<float>(values), tensor.shape);
         constexpr float largest = 65504;
         std::vector<half> halves;
         for (const float value : values) {

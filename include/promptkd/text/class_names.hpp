@@ -7,12 +7,18 @@
 #include <promptkd/format/file.hpp>
 
 #include <algorithm>
-#include <map>
+#include <cctype>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace promptkd {
+
+/// The name of a data set by which it is looked up: case and - or _ do not tell sets apart.
+inline std::string data_set_key(std::string name) {
+    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return name;
+}
 
 namespace detail {
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/text/class_names.hpp>
 #include <promptkd/text/imagenet_templates.hpp>
 
-#include <cctype>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -227,7 +228,7 @@ inline const std::vector<TemplateSet>& template_sets() {
 
 /// The set of a data set, case and - or _ apart; null when none was published.
 inline const TemplateSet* find_template_set(std::string name) {
-    for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    name = data_set_key(std::move(name));
     const bool variant = name == "imagenetv2" || name.rfind("imagenet_", 0) == 0;
     for (const TemplateSet& set : template_sets())
         if (set.name == name) return &set;

@@ -142,17 +142,22 @@ inline void read_huggingface_need(const std::string& folder, TokenizerNeed& need
     if (pieces) need = {true, PieceCleaning::huggingface, tokenizer};
 }
 
+/// The folder of the weights `model`, a file or a folder.
+inline std::string folder_of_model(const std::string& model) {
+    if (std::filesystem::is_directory(model)) return model;
+    const std::string parent = std::filesystem::path(model).parent_path().string();
+    return parent.empty() ? "." : parent;
+}
+
 /// What the files beside the weights `model` (a file or a folder) say of its tokenizer: CLIP's where they say nothing.
 /// Throws Error when it is one that is not read.
 inline TokenizerNeed tokenizer_need(const std::string& model) {
     TokenizerNeed need;
     if (!std::filesystem::exists(model)) return need;
-    const bool is_folder = std::filesystem::is_directory(model);
-    const std::filesystem::path path(model);
-    const std::string beside = is_folder ? model : path.parent_path().string();
-    const std::string folder = beside.empty() ? "." : beside;
+    const std::string folder = folder_of_model(model);
+    const std::string stem = folder == model ? "" : std::filesystem::path(model).stem().string();
     read_huggingface_need(folder, need);
-    for (const std::string& name : {std::string("open_clip_config"), is_folder ? "" : path.stem().string()}) {
+    for (const std::string& name : {std::string("open_clip_config"), stem}) {
         const std::string file = folder + "/" + name + ".json";
         if (!name.empty() && std::filesystem::is_regular_file(file)) read_tokenizer_need(file, need);
     }
@@ -213,9 +218,7 @@ inline std::string tokenizer_file(const std::string& given, const std::string& m
                                   const std::string& otherwise = "") {
     if (!std::filesystem::exists(model)) return given.empty() ? otherwise : given;
     const detail::TokenizerNeed need = detail::tokenizer_need(model);
-    const std::filesystem::path path(model);
-    const std::string beside = std::filesystem::is_directory(model) ? model : path.parent_path().string();
-    std::string file = given.empty() ? find_tokenizer(beside.empty() ? "." : beside) : given;
+    std::string file = given.empty() ? find_tokenizer(detail::folder_of_model(model)) : given;
     if (file.empty()) file = otherwise;
     const bool folder = std::filesystem::is_directory(file);
     require(!need.pieces || holds_pieces(folder ? find_tokenizer(file) : file), need.said_by,
@@ -225,9 +228,12 @@ inline std::string tokenizer_file(const std::string& given, const std::string& m
     return file;
 }
 
-/// The same, read.
+/// The same, read. Throws Error where there is none.
 inline Tokenizer read_model_tokenizer(const std::string& given, const std::string& model) {
-    return read_tokenizer(tokenizer_file(given, model), detail::tokenizer_need(model).cleaning);
+    const std::string file = tokenizer_file(given, model);
+    require(!file.empty(),
+            "no vocabulary: texts need the file of the model's tokenizer; class vectors in a file need none");
+    return read_tokenizer(file, detail::tokenizer_need(model).cleaning);
 }
 
 }  // namespace promptkd

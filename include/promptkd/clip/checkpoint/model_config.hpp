@@ -103,7 +103,7 @@ inline void apply_vision_config(const ModelConfig& config, TensorMap& map) {
     compare_size(config.vision_layers, map, schema::count_blocks(map, schema::vision_transformer));
     compare_size(config.vision_mlp, map, schema::hidden_width(map, schema::vision_transformer));
     compare_size(config.patch, map, found[Size::patch]);
-    const bool projects = !schema::is_described_absent(map, projection);
+    const bool projects = !lacks(map, schema::Role::projection);
     if (!bare) compare_size(config.embed, map, found[projects ? Size::embed : Size::width]);
     if (config.image_size > 0) map.metadata[image_size_key] = std::to_string(config.image_size);
     if (config.vision_heads > 0) map.metadata["vision_heads"] = std::to_string(config.vision_heads);
@@ -134,8 +134,7 @@ inline void apply_text_config(const ModelConfig& config, TensorMap& map) {
     compare_size(config.text_mlp, map, schema::hidden_width(map, schema::text_transformer));
     compare_size(config.vocabulary, map, found[Size::vocabulary]);
     compare_size(config.context_length, map, found[Size::context_length]);
-    const bool projects =
-        !schema::is_described_absent(map, *schema::find(schema::text_transformer, schema::Role::projection));
+    const bool projects = !lacks(map, schema::Role::projection, schema::text_transformer);
     compare_size(config.embed, map, found[projects ? Size::embed : Size::width]);
     if (config.text_heads > 0) map.metadata["text_heads"] = std::to_string(config.text_heads);
     map.metadata["eot"] = config.eot;
