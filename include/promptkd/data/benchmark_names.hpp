@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cctype>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
