@@ -20,6 +20,7 @@ struct AddClasses {
         spec.class_names = names_of_option("--class-names", class_names).names;
         nlohmann::json unused;
         if (texts.given()) texts.apply("folder:.", spec.pattern, spec.text, unused);
+        spec.text.truncate = texts.truncate;
         if (!teacher.empty()) spec.teacher.weights = {teacher};
         if (!teacher_prompts.empty()) spec.teacher.prompts = {teacher_prompts};
         spec.teacher.names = {"--activation", "--teacher-config FILE"};

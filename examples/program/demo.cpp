@@ -212,8 +212,7 @@ struct Demo {
         s.loop.seed = common.seed;
         s.loop.out = common.out + "/teacher";
         s.loop.loader_threads = 1;
-        s.loop.identity = config;
-        s.loop.identity.erase("fresh");
+        s.loop.identity = identity();
         s.fresh = !resumed;
         return s;
     }

@@ -116,6 +116,11 @@ refuse 1 "knows the class 'sofa' already" bundle add-classes named.safetensors -
 refuse 1 "learned from another teacher: the prompts" bundle add-classes closed/bundle.safetensors --class-names names.txt --teacher "$teacher" --teacher-prompts "$prompts" --student "$student" --activation quick_gelu --out again.safetensors
 refuse 1 "needs the student's own class vectors" bundle add-classes closed/bundle.safetensors --class-names names.txt --teacher "$teacher" --activation quick_gelu --out again.safetensors
 
+awk 'BEGIN { for (i = 0; i < 40; ++i) printf "sofa "; print "bed" }' >long.txt
+set -- bundle add-classes closed/bundle.safetensors --class-names long.txt --teacher "$teacher" --student "$student" --activation quick_gelu --out long.safetensors
+refuse 1 "text 'a photo of a sofa" "$@"
+run 0 "$@" --truncate
+
 # --- bad usage and bad input -----------------------------------------------------------------------------------------
 # shellcheck disable=SC2086,SC2046
 {

@@ -363,6 +363,14 @@ set_demo="demo --images 640 --epochs 4 --test-images 100 --threads 1"
     done
     run 0 $set_demo --out demo_stopped
     check "a finished demonstration begins anew" test "$(grep -c 'continuing' stdout)" -eq 0
+    set_demo="demo --full --images 64 --epochs 1 --test-images 100 --out demo_full"
+    "$promptkd" $set_demo --threads 1 >background.out 2>&1 </dev/null &
+    victim=$!
+    while [ ! -s demo_full/teacher/checkpoint/elapsed.json ] && kill -0 $victim 2>/dev/null; do sleep 0.05; done
+    kill -TERM $victim
+    wait $victim || true
+    run 0 $set_demo --threads 2
+    check "its first stage goes on with other threads" grep -q 'continuing after epoch' stdout
 }
 
 # --- teacher-logits that was killed ------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ private:
         const std::string root = parse_data_spec(spec_.data.source).root;
         nlohmann::json all = images_identity(images_.train, root, spec_.data.verify);
         all["weights"] = weights_identity(map_);
-        all["vocabulary"] = fingerprint(spec_.vocabulary);
+        if (!spec_.vocabulary.empty()) all["vocabulary"] = fingerprint(spec_.vocabulary);
         if (teachers_) teachers_->add_inputs(all);
         return all;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/image_input.hpp>
+#include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/core/config.hpp>
 #include <promptkd/experiment/distillation_fit.hpp>
 #include <promptkd/experiment/protocols.hpp>
