@@ -8,6 +8,7 @@
 #include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/device/async.hpp>
 #include <promptkd/device/cpu.hpp>
+#include <promptkd/distill/adapted_recipe.hpp>
 #include <promptkd/distill/distiller.hpp>
 #include <promptkd/distill/teachers.hpp>
 #include <promptkd/learner/registry.hpp>
@@ -208,6 +209,35 @@ Timings promptkd_step(D& device, const StepOptions& o) {
     });
 }
 
+/// A student whose encoder is adapted too, from stored targets, by the recipe of distill/adapted_recipe.hpp.
+template <class D>
+Timings adapted_step(D& device, const StepOptions& o) {
+    using T = typename D::Scalar;
+    const ClipModel<D> model = random_clip(device, o.model, false, WeightStorage::native);
+    StudentConfig shape;
+    shape.prompts = o.ctx;
+    shape.depth = o.depth;
+    shape.embed = 768;
+    shape.training = parse_encoder_training(o.task);
+    Student<D> student(device, model, shape, o.batch);
+    student.initialize(1);
+    std::vector<T> vectors = random_values<T>(o.classes * shape.embed);
+    normalize_rows(vectors, shape.embed);
+    DistillationConfig settings;
+    settings.kd_weight = static_cast<double>(o.classes);
+    settings.optimizer.kind = OptimizerKind::adamw;
+    settings.optimizer.clip = 1;
+    settings.optimizer.rate_factors = body_rates(o.task == "full" ? 0.3 : 1);
+    Distiller<D> distiller(student, {vectors, {}}, settings);
+    const Index resolution = model.vision().resolution();
+    const Buffer<D, T> images(device, random_values<T>(o.batch * 3 * resolution * resolution));
+    const Buffer<D, T> targets(device, random_values<T>(o.batch * o.classes));
+    return timed(device, o, [&] {
+        distiller.step(images.data(), targets.data(), o.batch, 0.003);
+        distiller.loss();
+    });
+}
+
 /// A learner of the registry on random images and labels.
 template <class D>
 Timings learner_step(D& device, const StepOptions& o) {
@@ -242,6 +272,7 @@ Timings run_task(D& device, const StepOptions& options) {
     if (options.task == "product") return large_product(device, options);
     if (options.task == "encode_image") return encode_image(device, options);
     if (options.task == "encode_text") return encode_text(device, options);
+    if (options.task == "lora" || options.task == "full") return adapted_step(device, options);
     if (try_find_learner(options.task)) return learner_step(device, options);
     return promptkd_step(device, options);
 }
@@ -313,7 +344,8 @@ void run_step(const StepOptions& options, bool profile) {
 int run(int argc, char** argv) {
     StepOptions options;
     CLI::App app{"One whole step on random weights of a published size"};
-    add_step_options(app, options, {"encode_image", "encode_text", "promptkd", "promptsrc", "coop", "product"});
+    add_step_options(app, options,
+                     {"encode_image", "encode_text", "promptkd", "promptsrc", "coop", "product", "lora", "full"});
     bool profile = false;
     app.add_flag("--graph", options.graph, "on the GPU, promptkd: record the step and repeat it with one call");
     app.add_flag("--in-place", options.in_place,

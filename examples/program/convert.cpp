@@ -16,7 +16,7 @@ struct Convert {
     std::string target;
 
     int run() const {
-        if (target == "huggingface")
+        if (target == "huggingface" || target == "peft")
             require_creatable(common.out);
         else
             require_writable(common.out);
@@ -120,10 +120,10 @@ void add_convert(CLI::App& app, Action& action) {
         ->required();
     c.add_option("out,--out", o->common.out, "file to write (huggingface: a folder)")->required();
     c.add_option("--to", o->target,
-                 "openai (safetensors), huggingface, open_clip (safetensors and JSON), or checkpoint (the published "
-                 "trainers' torch.save layout)")
+                 "openai (safetensors), huggingface, open_clip (safetensors and JSON), checkpoint (the published "
+                 "trainers' torch.save layout), or peft (a folder with a student's low-rank updates)")
         ->required()
-        ->check(CLI::IsMember({"openai", "huggingface", "open_clip", "checkpoint"}));
+        ->check(CLI::IsMember({"openai", "huggingface", "open_clip", "checkpoint", "peft"}));
     add_weights_options(c, o->common.weights_options);
     add_json(c, o->common);
     c.callback([o, &action] { action = [o] { return o->run(); }; });

@@ -67,6 +67,8 @@ struct Distill : DistillOptions {
         if (outcome.closed_form) result["closed_form"] = closed_form_json(*outcome.closed_form);
         if (outcome.mixture) result["mixture"] = mixture_json(*outcome.mixture);
         if (!outcome.sums.empty()) result["sums"] = outcome.sums;
+        if (outcome.best) result["best_fit"] = best_fit_json(*outcome.best);
+        if (outcome.check) result["check"] = check_json(*outcome.check);
         if (!spec.in_closed_form()) result["protocol"] = run.protocol;
         if (outcome.selection) result["selection"] = selection_json(*outcome.selection);
         if (spec.micro_batches > 1) result["micro_batch"] = spec.loop.batch / spec.micro_batches;
@@ -141,6 +143,7 @@ constexpr const char* descent_options[] = {"--lr",
                                            "--depth",
                                            "--init",
                                            "--train",
+                                           "--recompute",
                                            "--text-features",
                                            "--kd",
                                            "--protocol",
@@ -148,14 +151,17 @@ constexpr const char* descent_options[] = {"--lr",
                                            "--projector-layers",
                                            "--resume",
                                            "--fresh"};
+/// Options of the recipe for adapted students alone.
+constexpr const char* adapted_options[] = {"--rank",   "--body-rate", "--clip",      "--hold-out",
+                                           "--checks", "--budget",    "--merge-lora"};
 /// Options of a fit in closed form alone.
 constexpr const char* closed_form_options[] = {"--no-mix",         "--no-guard", "--no-kl-step",   "--flip-rows",
                                                "--features-cache", "--shard",    "--merge-shards", "--moments",
                                                "--add-to",         "--save-sums"};
 /// What came after the recipe: of the resolved options only what is not as it always was.
 constexpr const char* later_options[] = {
-    "fit",         "width", "mix", "guard", "no-mix", "no-guard", "no-kl-step", "flip-rows", "mixture-features",
-    "student-text"};
+    "fit",          "width",   "mix", "guard", "no-mix", "no-guard", "no-kl-step", "flip-rows", "mixture-features",
+    "student-text", "one-pass"};
 
 /// Throws for options that the chosen fit would not look at; keeps them out of the resolved ones.
 void check_fit_options(const CLI::App& c, Distill& o) {
@@ -168,6 +174,14 @@ void check_fit_options(const CLI::App& c, Distill& o) {
     }
     for (const char* name : closed_form_options)
         if (!closed && given(name)) throw CLI::ValidationError(name, "belongs to --fit closed-form");
+    for (const char* name : adapted_options)
+        if (!o.is_adapted() && given(name))
+            throw CLI::ValidationError(name,
+                                       "belongs to --recipe adapted, which --adapt lora, --adapt full and --fit "
+                                       "best follow");
+    if (o.fit != "best" && given("--one-pass")) throw CLI::ValidationError("--one-pass", "belongs to --fit best");
+    if (closed && (given("--adapt") || given("--recipe")))
+        throw CLI::ValidationError("--fit", "a fit in closed form adapts nothing and follows no recipe");
     for (const char* name : later_options)
         if (c.get_option(std::string("--") + name)->count() == 0) o.config.erase(name);
 }
@@ -175,8 +189,9 @@ void check_fit_options(const CLI::App& c, Distill& o) {
 void add_fit_options(CLI::App& c, Distill& o) {
     c.add_option("--fit", o.fit,
                  "sgd: gradient descent, prompts and projector (published); closed-form: a wide projector by ridge "
-                 "regression in seconds, mixed with the zero-shot student")
-        ->check(CLI::IsMember({"sgd", "closed-form"}))
+                 "regression in seconds, mixed with the zero-shot student; best: the zero-shot student, one in closed "
+                 "form and one adapted by gradient descent, mixed as images held out show it (for one's own data)")
+        ->check(CLI::IsMember({"sgd", "closed-form", "best"}))
         ->capture_default_str();
     c.add_option("--width", o.width,
                  "of the projector's hidden layer; 0: sgd the size of the class vectors (published), closed-form "
@@ -223,7 +238,52 @@ void add_scale_options(CLI::App& c, Distill& o) {
         ->excludes(shard);
 }
 
+void add_adapted_options(CLI::App& c, Distill& o) {
+    CLI::Option* adapt =
+        c.add_option("--adapt", o.adapt,
+                     "beside the projector: prompts, lora (also low-rank updates of the image encoder) or full (also "
+                     "every weight of it); lora and full follow --recipe adapted (default: prompts; with --fit best "
+                     "lora)")
+            ->check(CLI::IsMember({"prompts", "lora", "full"}))
+            ->configurable(false);
+    adapt->excludes(c.get_option("--train"));
+    c.add_option("--recipe", o.recipe,
+                 "published, or adapted: AdamW, rates by group, warm-up and cosine by step, clipping, epochs from the "
+                 "number of images, the best check on images held out (no label is read)")
+        ->check(CLI::IsMember({"published", "adapted"}))
+        ->configurable(false);
+    c.add_option("--rank", o.spec.shape.lora.rank, "of LoRA's updates (default: 32)")
+        ->check(whole_from(1))
+        ->configurable(false);
+    c.add_option("--body-rate", o.body_rate,
+                 "factor of the learning rate for the image encoder (default: full 0.3, lora 1)")
+        ->check(positive())
+        ->configurable(false);
+    c.add_option("--clip", o.clip, "largest norm of the gradient, all parameters together; 0: any (default: 1)")
+        ->check(not_negative())
+        ->configurable(false);
+    c.add_option("--hold-out", o.hold_out,
+                 "images held out of the training to choose on (default: a fifth, at most 500)")
+        ->check(whole_from(1))
+        ->configurable(false);
+    c.add_option("--checks", o.checks, "looks at the images held out, the best of which is kept (default: 10)")
+        ->check(whole_from(1))
+        ->configurable(false);
+    c.add_option("--budget", o.budget, "as many steps as fit this time, e.g. 90s, 10m or 2h")
+        ->check(duration())
+        ->configurable(false);
+    c.add_flag("--merge-lora", o.spec.adapted.merge_lora, "the bundle has LoRA's updates inside the encoder's weights")
+        ->configurable(false);
+    c.add_flag("--one-pass", o.spec.adapted.one_pass,
+               "best: write the adapted student alone, which needs one pass of the encoder")
+        ->configurable(false);
+}
+
 void add_machine_options(CLI::App& c, Distill& o) {
+    c.add_flag("--recompute", o.spec.shape.recompute,
+               "compute the image encoder's activations again in the backward pass instead of keeping them: less "
+               "memory, more time, the same student")
+        ->configurable(false);
     c.add_option("--bn", o.bn,
                  "under mpirun: BatchNorm over the images of all processes (global) or of each one (local)")
         ->check(CLI::IsMember({"global", "local"}))
@@ -249,8 +309,10 @@ void add_student_options(CLI::App& c, Distill& o) {
     c.add_option("--projector-layers", o.spec.shape.projector_layers, "1, 2 or 3")
         ->check(whole_from(1, 3))
         ->capture_default_str();
-    c.add_option("--train", o.train, "prompts (and projector), or full: also every weight of the image encoder")
-        ->check(CLI::IsMember({"prompts", "full"}))
+    c.add_option("--train", o.train,
+                 "--adapt with the published recipe: prompts (and projector), or full: also every weight of the image "
+                 "encoder")
+        ->check(CLI::IsMember({"prompts", "lora", "full"}))
         ->capture_default_str();
     c.add_option("--text-features", o.text_features,
                  "class vectors of the student: the teacher's (shared, published), or own: its own text features")
@@ -271,6 +333,7 @@ void add_distill(CLI::App& app, Action& action) {
                  "labelled images to evaluate on (default: the test part of --data)");
     add_fit_options(c, *o);
     add_scale_options(c, *o);
+    add_adapted_options(c, *o);
     add_loss_options(c, *o);
     add_view_options(c, *o);
     c.add_option("--steps", o->spec.loop.max_steps, "stop after so many steps; 0: after the epochs")
@@ -291,6 +354,8 @@ void add_distill(CLI::App& app, Action& action) {
     c.callback([o, &c, &action] {
         if (o->spec.teacher.weights.empty() && o->spec.stored_targets.empty()) throw CLI::RequiredError("--teacher");
         o->config = resolved(c);
+        for (const CLI::Option* option : c.get_options())
+            if (option->count() > 0) o->given.push_back(option->get_single_name());
         check_fit_options(c, *o);
         o->run.check();
         action = [o] { return o->run_command(); };

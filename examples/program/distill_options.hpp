@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "numbers.hpp"
 #include "progress.hpp"
 #include "run_options.hpp"
 #include "text_options.hpp"
 
 #include <promptkd/experiment/distillation_spec.hpp>
 
+#include <algorithm>
+#include <cstdio>
 #include <optional>
 
 namespace promptkd::cli {
@@ -17,12 +20,15 @@ struct DistillOptions {
     DistillationSpec spec;
     RunOptions run;
     TextFlags texts;
+    std::string adapt, recipe, budget;  ///< empty: not given
     std::string order = "shuffled", kd = "logits", stay_close_to = "features", train = "prompts",
                 text_features = "teacher", views = "epochs", bn = "global", classes = "all", class_names, fit = "sgd",
                 teacher_weights = "mean", mixture_features = "plain";
     bool mix = false, no_mix = false, guard = false, no_guard = false, no_kl_step = false;
     double lr = 0.005;
-    Index epochs = 20, validation = 16, width = 0;
+    double body_rate = 0, clip = 1;
+    Index epochs = 20, validation = 16, width = 0, hold_out = 0, checks = 10;
+    std::vector<std::string> given;  ///< options that were given, without dashes
     std::optional<std::uint64_t> view_seed;
     std::string shard;
     nlohmann::json config;  ///< the resolved options
@@ -33,10 +39,10 @@ struct DistillOptions {
         finish_fit();
         spec.teacher.combined = parse_teacher_weights(teacher_weights);
         if (spec.teacher.combined == TeacherWeights::mean) config.erase("teacher-weights");
+        finish_recipe();
         spec.loss.kd = parse_kd_loss(kd);
         spec.loss.stay_close_to = parse_stay_close(stay_close_to);
         spec.local_batch_norm = bn == "local";
-        spec.shape.training = parse_encoder_training(train);
         spec.own_text = text_features == "own";
         spec.micro_batches = run.micro_batches;
         spec.student.names = {"--activation", "--student-config FILE"};
@@ -54,9 +60,20 @@ struct DistillOptions {
         if (!spec.needs_vocabulary()) warn_of_unused_texts();
         spec.settings = config;
         spec.loop.identity = config;
-        for (const char* key : {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds",
-                                "verify-data", "shard", "merge-shards", "moments", "save-sums", "features-cache"})
+        for (const char* key :
+             {"out", "threads", "resume", "fresh", "evaluate", "loader-threads", "seeds", "verify-data", "recompute",
+              "shard", "merge-shards", "moments", "save-sums", "features-cache"})
             spec.loop.identity.erase(key);
+    }
+
+    /// Whether an option was given.
+    bool is_given(const std::string& name) const { return std::find(given.begin(), given.end(), name) != given.end(); }
+
+    /// Whether the recipe for adapted students is followed: where more than prompts is adapted, in a best fit, and
+    /// where it is asked for.
+    bool is_adapted() const {
+        if (!recipe.empty()) return recipe == "adapted";
+        return fit == "best" || (!adapt.empty() && adapt != "prompts") || train == "lora";
     }
 
 private:
@@ -67,6 +84,70 @@ private:
         std::cerr << "warning: the class vectors come from a file, with the texts that it was made with: --template, "
                      "--templates and --descriptions are not used"
                   << std::endl;
+    }
+
+    /// The recipe for adapted students, but for what was given.
+    void finish_recipe() {
+        const std::string what = !adapt.empty() ? adapt : fit == "best" && !is_given("train") ? "lora" : train;
+        spec.shape.training = parse_encoder_training(what);
+        if (!is_adapted()) return;
+        const DistillationSpec asked = spec;
+        AdaptedRecipe settings;
+        settings.body_rate = body_rate;
+        settings.clip = clip;
+        settings.checks = checks;
+        use_adapted_recipe(spec, settings);
+        spec.adapted.hold_out = hold_out;
+        spec.adapted.budget_seconds = budget.empty() ? 0 : seconds_of(budget);
+        keep_given(asked);
+        show_recipe();
+    }
+
+    /// What was given stands.
+    void keep_given(const DistillationSpec& asked) {
+        const auto keep = [this](const char* name, auto& value, const auto& was) {
+            if (is_given(name)) value = was;
+        };
+        keep("lr", spec.loop.schedule.lr, asked.loop.schedule.lr);
+        keep("epochs", spec.loop.schedule.max_epoch, asked.loop.schedule.max_epoch);
+        keep("schedule", spec.loop.schedule.schedule, asked.loop.schedule.schedule);
+        keep("warmup", spec.loop.schedule.warmup, asked.loop.schedule.warmup);
+        keep("batch", spec.loop.batch, asked.loop.batch);
+        keep("augment", spec.loop.augmentation, asked.loop.augmentation);
+        keep("optimizer", spec.loss.optimizer.kind, asked.loss.optimizer.kind);
+        keep("weight-decay", spec.loss.optimizer.adam.weight_decay, asked.loss.optimizer.adam.weight_decay);
+        keep("kd-weight", spec.loss.kd_weight, asked.loss.kd_weight);
+        keep("depth", spec.shape.depth, asked.shape.depth);
+    }
+
+    /// The resolved options say what the recipe is.
+    void show_recipe() {
+        constexpr const char* optimizers[] = {"sgd", "adam", "adamw"};
+        config["recipe"] = "adapted";
+        config["train"] = name_of(spec.shape.training);
+        config.erase("adapt");
+        const auto set = [this](const char* name, const std::string& value) {
+            if (!is_given(name)) config[name] = value;
+        };
+        set("lr", short_number(spec.loop.schedule.lr));
+        set("batch", std::to_string(spec.loop.batch));
+        set("optimizer", optimizers[static_cast<int>(spec.loss.optimizer.kind)]);
+        set("weight-decay", short_number(spec.loss.optimizer.adam.weight_decay));
+        set("schedule", name_of(spec.loop.schedule.schedule));
+        set("augment", to_string(spec.loop.augmentation));
+        for (const char* name : {"epochs", "kd-weight", "depth"})  // follow from the data and the student
+            if (!is_given(name)) config.erase(name);
+        for (const char* name : {"momentum", "warmup", "warmup-epochs", "warmup-lr", "gamma"})
+            if (!is_given(name)) config.erase(name);
+        if (spec.shape.training == EncoderTraining::lora) config["rank"] = std::to_string(spec.shape.lora.rank);
+        if (hold_out > 0) config["hold-out"] = std::to_string(hold_out);
+        config["checks"] = std::to_string(checks);
+    }
+
+    static std::string short_number(double value) {
+        char text[32];
+        std::snprintf(text, sizeof text, "%g", value);
+        return text;
     }
 
     void finish_fit() {

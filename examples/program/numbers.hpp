@@ -72,6 +72,33 @@ inline CLI::Validator seed_number() {
     return numbers::whole(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max());
 }
 
+namespace numbers {
+
+/// Seconds of a time such as 90, 90s, 10m or 2h; not positive where `text` is none.
+inline double read_duration(const std::string& text) {
+    double value = 0, unit = 1;
+    std::string number = text;
+    const std::string units = "smh";
+    const std::size_t at = text.empty() ? std::string::npos : units.find(text.back());
+    if (at != std::string::npos) {
+        constexpr double seconds[] = {1, 60, 3600};
+        unit = seconds[at];
+        number.pop_back();
+    }
+    return read(number, value) && std::isfinite(value) ? value * unit : -1;
+}
+
+}  // namespace numbers
+
+/// A time greater than 0, in seconds or with a unit.
+inline CLI::Validator duration() {
+    return numbers::check("a time such as 90s, 10m or 2h", "TIME",
+                          [](const std::string& text) { return numbers::read_duration(text) > 0; });
+}
+
+/// The seconds of a time that duration() has accepted.
+inline double seconds_of(const std::string& text) { return numbers::read_duration(text); }
+
 /// A finite number greater than 0.
 inline CLI::Validator positive() {
     return numbers::check("a positive number", "", [](const std::string& text) {

@@ -64,6 +64,28 @@ inline nlohmann::json closed_form_json(const ClosedFormSummary& f) {
 
 inline nlohmann::json likeness_json(const Likeness& l) { return {{"kl", l.divergence}, {"agreement", l.agreement}}; }
 
+/// Which check of a training was the best.
+inline nlohmann::json check_json(const CheckSelection& c) {
+    return {{"step", c.best.step}, {"kl", c.best.score}, {"checks", c.checks}, {"images", c.images}};
+}
+
+/// What the three students of a best fit are worth, and how they are mixed.
+inline nlohmann::json best_fit_json(const BestFitSummary& b) {
+    constexpr const char* names[] = {"zero_shot", "closed_form", "adapted"};
+    nlohmann::json json = {{"mixture", likeness_json(b.mixture)},
+                           {"trust", b.weights.trust},
+                           {"temperature", b.temperature},
+                           {"guard_cutoff", b.cutoff},
+                           {"images", b.images},
+                           {"one_pass", b.one_pass}};
+    for (std::size_t j = 0; j < b.students.size(); ++j) {
+        json["students"][names[j]] = likeness_json(b.students[j]);
+        json["students"][names[j]]["weight"] = b.weights.chosen[j];
+        json["students"][names[j]]["likeliest_weight"] = b.weights.likeliest[j];
+    }
+    return json;
+}
+
 /// How far a student is trusted, and how it compares with its teacher.
 inline nlohmann::json mixture_json(const MixtureSummary& m) {
     nlohmann::json json = {{"weight", m.weight.chosen},

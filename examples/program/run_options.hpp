@@ -75,8 +75,8 @@ inline void add_run_options(CLI::App& c, RunOptions& o) {
     c.add_option("--weight-decay", o.weight_decay, "of every learnable tensor")
         ->check(not_negative())
         ->capture_default_str();
-    c.add_option("--schedule", o.schedule, "cosine, step, multi_step or constant")
-        ->check(CLI::IsMember({"cosine", "step", "multi_step", "constant"}))
+    c.add_option("--schedule", o.schedule, "cosine, step, multi_step or constant by epoch; cosine_by_step")
+        ->check(CLI::IsMember({"cosine", "step", "multi_step", "constant", "cosine_by_step"}))
         ->capture_default_str();
     c.add_option("--milestones", o.milestones, "step length or milestones in epochs")
         ->check(whole_from(1))

@@ -9,6 +9,7 @@
 #include <promptkd/experiment/seeds.hpp>
 #include <promptkd/experiment/training.hpp>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 
@@ -38,6 +39,7 @@ struct Train {
     std::optional<double> lr;
     std::optional<Index> epochs, batch, context, visual, depth;
     std::map<std::string, std::optional<double>> own;  ///< learners' own numbers
+    std::vector<std::string> given;                    ///< options that were given, without dashes
     nlohmann::json config;                             ///< the resolved options
 
     int run() {
@@ -131,8 +133,30 @@ private:
         spec.loop.schedule.lr = spec.recipe.lr;
         spec.loop.schedule.max_epoch = spec.recipe.epochs;
         options.apply(spec.loop, spec.optimizer);
+        complete_loop();
         spec.loop.loader_threads = sane_threads(spec.loop.loader_threads, "--loader-threads");
         spec.micro_batches = options.micro_batches;
+    }
+
+    /// Optimizer and schedule of a learner that has its own, but for what was given.
+    void complete_loop() {
+        const LearnerInfo& info = find_learner(spec.learner);
+        if (!info.complete) return;
+        const TrainingLoopConfig loop = spec.loop;
+        const OptimizerConfig rule = spec.optimizer;
+        info.complete(spec.loop, spec.optimizer, spec.data.shots);
+        const auto is_given = [this](const char* name) {
+            return std::find(given.begin(), given.end(), name) != given.end();
+        };
+        if (is_given("optimizer")) spec.optimizer.kind = rule.kind;
+        if (is_given("weight-decay")) spec.optimizer.adam.weight_decay = rule.adam.weight_decay;
+        if (is_given("schedule")) spec.loop.schedule = loop.schedule;
+        if (epochs) spec.loop.max_steps = 0;
+        constexpr const char* optimizers[] = {"sgd", "adam", "adamw"};
+        config["optimizer"] = optimizers[static_cast<int>(spec.optimizer.kind)];
+        config["weight-decay"] = concat(spec.optimizer.adam.weight_decay);
+        config["schedule"] = name_of(spec.loop.schedule.schedule);
+        if (!epochs) config["steps"] = spec.loop.max_steps;
     }
 
     /// Every option that the result depends on, with the recipe's values.
@@ -278,6 +302,8 @@ void add_train(CLI::App& app, Action& action) {
     c.callback([o, &c, &action] {
         o->config = resolved(c);
         check_loss_options(c, *o);
+        for (const CLI::Option* option : c.get_options())
+            if (option->count() > 0) o->given.push_back(option->get_single_name());
         o->options.check();
         action = [o] { return o->run(); };
     });

@@ -7,7 +7,7 @@
 set -eu
 cd "${1:?usage: check_learners.sh SOURCE_DIR}"
 
-learners="coop cocoop vpt ivlp maple promptsrc kgcoop"
+learners="coop cocoop vpt ivlp maple promptsrc kgcoop clip-lora"
 
 report=$(mktemp)
 

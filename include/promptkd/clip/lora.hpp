@@ -32,6 +32,9 @@ struct LoraConfig {
 /// The names of an image encoder's updates begin so: `lora.{block}.{map}.A` and `.B`, as `lora.0.attn.in_proj.A`.
 inline constexpr const char* lora_prefix = "lora.";
 
+/// The same of a text encoder.
+inline constexpr const char* text_lora_prefix = "text_lora.";
+
 /// Whether a parameter of this name belongs to a low-rank update of an image encoder.
 inline bool is_lora_name(const std::string& name) { return name.rfind(lora_prefix, 0) == 0; }
 
@@ -136,6 +139,24 @@ public:
             to.rank = config_.rank;
             to.parts = parts_of(u.map);
             to.scale = config_.scale;
+        }
+    }
+
+    /// Dropout of the updates' inputs in `transformer` from now on, a stream of its own for each; 0: none.
+    void set_dropout(Transformer<D>& transformer, const InputDropout& dropout) const {
+        for (const Update& u : updates_) {
+            InputDropout& to = detail::map_of(transformer.blocks[u.block], u.map).low_rank.dropout;
+            to = dropout;
+            to.stream = detail::stream_of(u.name);
+        }
+    }
+
+    /// A ~ U(−1/√in, 1/√in), B = 0: what PyTorch's layers begin with.
+    void initialize_uniform(ParamSet<D>& params, std::uint64_t seed) const {
+        for (const Update& u : updates_) {
+            const double bound = 1 / std::sqrt(static_cast<double>(u.a->shape[1]));
+            detail::initialize(params, u.name + ".A", seed, [=](RandomStream& r) { return r.uniform(-bound, bound); });
+            initialize_constant(params, u.name + ".B", 0);
         }
     }
 

@@ -36,9 +36,10 @@ template <Device D>
 class TrainableVision {
 public:
     using T = typename D::Scalar;
+    using A = typename D::Activation;
 
     /// Registers what is trained of `pretrained` in `params`; bind those, then call adopt(). Throws Error for full
-    /// fine-tuning on a device that keeps activations in 16 bits, and a rank that does not fit.
+    /// fine-tuning on a device whose biases are in 16 bits, and a rank that does not fit.
     TrainableVision(ParamSet<D>& params, const VisionTransformer<D>& pretrained,
                     EncoderTraining training = EncoderTraining::full, const LoraConfig& lora = {})
         : encoder_(pretrained) {
@@ -46,8 +47,8 @@ public:
             lora_.emplace(params, encoder_.transformer(), lora);
             return;
         }
-        require(std::is_same_v<typename D::Activation, T>,
-                "full fine-tuning computes in single precision, not with 16-bit activations");
+        if constexpr (requires { requires D::bias_as_activation; })
+            fail("full fine-tuning computes in single precision on this device, not with 16-bit activations");
         encoder_.require_trainable();
         encoder_.visit_weights([&](const std::string& name, const auto&, T*&, const Shape& shape) {
             weights_.push_back(&params.add(name, shape));
@@ -64,6 +65,11 @@ public:
             take(device, tensor, param);
             gradient = param.grad;
         });
+    }
+
+    /// With activations in 16 bits: rounds the matrices as they are now to that type, in which the layers read them.
+    void refresh(D& device) const {
+        for (const Rounded& r : rounded_) convert(device, r.values, r.rounded.data(), r.rounded.size());
     }
 
     /// What training begins from: updates that change nothing; pretrained weights are as they should be.
@@ -89,11 +95,23 @@ private:
             device.copy(param.value, matrix.data, static_cast<std::size_t>(param.count()) * sizeof(T));
         matrix.data = param.value;
         matrix.type = dtype_of<T>;
+        if constexpr (!std::is_same_v<A, T>) {
+            rounded_.push_back({param.value, Buffer<D, A>(device, param.count())});
+            matrix.data = rounded_.back().rounded.data();
+            matrix.type = dtype_of<A>;
+        }
     }
+
+    /// A matrix's values, and the same in the activations' type.
+    struct Rounded {
+        const T* values;
+        mutable Buffer<D, A> rounded;
+    };
 
     VisionTransformer<D> encoder_;
     std::optional<LoraWeights<D>> lora_;
     std::vector<const Param<T>*> weights_;
+    std::vector<Rounded> rounded_;
 };
 
 }  // namespace promptkd

@@ -16,9 +16,9 @@ class MirroredTargets final : public TeacherSource<D> {
 public:
     using T = typename D::Scalar;
 
-    /// For batches of at most `max_batch` images, augmented with `seed`.
-    MirroredTargets(D& device, TargetTable table, std::uint64_t seed, Index max_batch)
-        : table_(std::move(table)), seed_(seed), targets_(device, max_batch * table_.size) {
+    /// For batches of at most `max_batch` images, augmented with `seed`, `fixed` as in the first epoch.
+    MirroredTargets(D& device, TargetTable table, std::uint64_t seed, bool fixed, Index max_batch)
+        : table_(std::move(table)), seed_(seed), fixed_(fixed), targets_(device, max_batch * table_.size) {
         require(table_.views == 1 || table_.views == 2, "targets of images and their mirror images: ", table_.views,
                 " views, expected 1 or 2");
     }
@@ -29,10 +29,10 @@ public:
     /// Throws Error for an image without a target.
     void prepare(const Batch& batch, Index epoch) override {
         T* staged = targets_.next();
+        const auto views = static_cast<std::uint32_t>(fixed_ ? 0 : epoch);
         for (Index i = 0; i < batch.size; ++i) {
             const Index image = batch.indices[static_cast<std::size_t>(i)];
-            const bool mirrored = table_.views == 2 && is_mirrored(seed_, static_cast<std::uint64_t>(image),
-                                                                   static_cast<std::uint32_t>(epoch));
+            const bool mirrored = table_.views == 2 && is_mirrored(seed_, static_cast<std::uint64_t>(image), views);
             std::copy_n(table_.target(mirrored ? 1 : 0, image), table_.size, staged + i * table_.size);
         }
         targets_.upload(batch.size * table_.size);
@@ -43,6 +43,7 @@ public:
 private:
     TargetTable table_;
     std::uint64_t seed_;
+    bool fixed_;
     StagedUpload<D, T> targets_;
 };
 

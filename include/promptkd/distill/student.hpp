@@ -20,7 +20,8 @@ struct StudentConfig {
     Index embed = 0;                                     ///< e_t, the size of the class vectors
     EncoderTraining training = EncoderTraining::frozen;  ///< what is learned of the image encoder itself
     LoraConfig lora{};                                   ///< with EncoderTraining::lora
-    Index hidden = 0;  ///< h, width of the projector's hidden layers; 0: e_t (published)
+    bool recompute = false;  ///< the image encoder's activations are computed again in the backward pass
+    Index hidden = 0;        ///< h, width of the projector's hidden layers; 0: e_t (published)
 };
 
 /// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s (unless config.training says that more is
@@ -39,6 +40,8 @@ public:
     /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
     /// learnable encoder keeps those that it has; the same of low-rank updates.
     void load(const TensorMap& map, const std::string& prefix = "");
+    /// Low-rank updates alone. Throws Error where `map` holds those of another encoder.
+    void load_updates(const TensorMap& map);
     /// Parameters and running statistics as load() reads them.
     void save(TensorMap& map, const std::string& prefix = "") const;
 
@@ -107,10 +110,12 @@ private:
 
     void encode(const Workspace<D>& w, Matrix<const T> images, Matrix<T> encoded, VisionTape<D>* tape) const {
         const PlacedPrompts<T> placed{prompts(), table_.view(images.rows)};
-        if (own_)
+        if (own_) {
+            own_->refresh(*device_);
             own_->encoder().forward(w, images, placed, encoded, tape);
-        else
+        } else {
             model_->vision().forward(w, images, placed, encoded, tape);
+        }
     }
 
     D* device_;
@@ -169,6 +174,15 @@ void Student<D>::load(const TensorMap& map, const std::string& prefix) {
 }
 
 template <Device D>
+void Student<D>::load_updates(const TensorMap& map) {
+    for (const auto& [name, tensor] : map.tensors)
+        require(!is_lora_name(name) || params_.contains(name), map.source, ": '", name,
+                "' belongs to another model: this student's encoder has no such update");
+    for (const std::string& name : params_.names())
+        if (is_lora_name(name)) params_.load(name, map.at(name), map.source);
+}
+
+template <Device D>
 void Student<D>::save(TensorMap& map, const std::string& prefix) const {
     params_.save(map, prefix);
     for (const std::string& name : params_.names()) {
@@ -181,6 +195,7 @@ void Student<D>::save(TensorMap& map, const std::string& prefix) const {
 template <Device D>
 Matrix<const typename Student<D>::T> Student<D>::forward_training(const Workspace<D>& w, Matrix<const T> images,
                                                                   Tape& tape, const DataParallel<D>& parallel) {
+    tape.vision.transformer.recompute = config_.recompute;
     tape.encoded = keep<T>(w, images.rows, model_->vision().embed());
     tape.unit = keep<T>(w, images.rows, config_.embed);
     tape.inverse = keep<T>(w, images.rows);

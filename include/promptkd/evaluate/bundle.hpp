@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/bundle_format.hpp>
+#include <promptkd/clip/lora_merge.hpp>
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/student.hpp>
 #include <promptkd/evaluate/mixture_tensors.hpp>
@@ -46,9 +47,14 @@ namespace promptkd {
 // | image_encoder.VPT,                            | visual prompts of the first block, and of the blocks        |
 // | image_encoder.transformer.resblocks.{i}.VPT_… | behind it; absent: a student without prompts                |
 // | VPT_image_trans.conv1.{0,1,3,…}               | the projector with its running statistics                   |
+// | lora.{i}.{map}.{A,B}                          | B·A is added to a map of block i (feature "lora")           |
+// | adapted.visual.…                              | the image branch of the distilled student, where a mixture  |
+// |                                               | also reads the plain one (feature "adapted")                |
 // | class_vectors                                 | (N, e), normalised                                          |
 // | mixture.student_text                          | V (N, e_s): the student's own class vectors, normalised     |
 // | mixture.{temperature,distilled_scale,weight}  | τ_z, the scale of p_kd's logits, a: see Mixture             |
+// | fitted.VPT_image_trans.conv1.{0,1,3}.…,       | the third student of a mixture, in closed form: projector,  |
+// | fitted.{scale,weight}                         | scale of its logits, v_r: see FittedStudent                 |
 // | guard.{mean,precision,cutoff,images}          | m (e_s), Γ (e_s, e_s), c_g, number of images: see Guard     |
 
 /// Something that a bundle holds beyond the plain student, and that its reader must know to read it rightly.
@@ -58,11 +64,14 @@ struct BundleFeature {
 };
 
 /// The features that this version reads. A feature is one row here, together with the code that writes and reads it.
-inline constexpr std::array<BundleFeature, 4> bundle_features{{
+inline constexpr std::array<BundleFeature, 7> bundle_features{{
     {"mixture", "the student is mixed with the zero-shot one that it was made from"},
     {"guard", "the further an image is from those of the distillation, the less of the distilled student is mixed in"},
     {"tower", "the image tower is not CLIP's own kind: the entries of tower_entries describe it"},
     {"preprocessing", "images go through the metadata image_preprocessing, not through CLIP's preprocessing"},
+    {"lora", "low-rank updates are added to the weights of the distilled student's encoder"},
+    {"adapted", "the distilled student has weights of its own beside those of the zero-shot one"},
+    {"fitted", "a third student, fitted in closed form, is mixed in"},
 }};
 
 /// The highest format_version that this version reads, and the one that it writes.
@@ -82,6 +91,15 @@ struct BundleParts {
 namespace detail {
 
 inline constexpr const char* bundle_clip_prefix = "clip.";
+inline constexpr const char* bundle_adapted_prefix = "adapted.";
+
+/// Where an encoder weight that was learned stands in a bundle: in place of the pretrained one, which a mixture still
+/// needs.
+inline const char* learned_weights_prefix(bool mixed) { return mixed ? bundle_adapted_prefix : bundle_clip_prefix; }
+
+inline void add_feature(std::vector<std::string>& required, const char* name) {
+    if (std::count(required.begin(), required.end(), name) == 0) required.push_back(name);
+}
 
 /// A preprocessing in a few words, for people.
 inline nlohmann::json describe_preprocessing(const Preprocessing& p) {
@@ -161,10 +179,28 @@ inline void read_mixture(const TensorMap& bundle, BundleParts& parts) {
     const auto take = [&parts](const char* feature) { return std::erase(parts.required, feature) > 0; };
     const bool mixed = take("mixture");
     const bool guarded = take("guard");
-    if (!mixed && !guarded) return;
+    const bool fitted = take("fitted");
+    if (!mixed && !guarded && !fitted) return;
     parts.mixture = load_mixture(bundle, static_cast<Index>(parts.class_names.size()), logit_scale_of(parts.clip));
     require(guarded == parts.mixture->guard.has_value(), bundle.source, ": a guard is ",
             guarded ? "required, but 'guard.cutoff' is missing" : "there, but not required; the file is damaged");
+    require(fitted == parts.mixture->fitted.has_value(), bundle.source, ": a fitted student is ",
+            fitted ? "required, but 'fitted.weight' is missing" : "there, but not required; the file is damaged");
+}
+
+}  // namespace detail
+
+namespace detail {
+
+/// scale·B in place of B: the updates of a bundle have the scale 1.
+inline void fold_scale(TensorMap& learned, double scale) {
+    if (scale == 1) return;
+    for (auto& [name, tensor] : learned.tensors) {
+        if (!is_lora_name(name) || !name.ends_with(".B")) continue;
+        std::vector<float> values = tensor.to<float>();
+        for (float& v : values) v = static_cast<float>(v * scale);
+        tensor = make_tensor(std::move(values), tensor.shape);
+    }
 }
 
 }  // namespace detail
@@ -174,8 +210,9 @@ inline TensorMap make_bundle(const BundleParts& parts) {
     TensorMap bundle;
     const TensorMap branch = detail::image_branch(parts.clip);
     for (const auto& [name, tensor] : branch.tensors) bundle.tensors[detail::bundle_clip_prefix + name] = tensor;
-    for (const auto& [name, tensor] : parts.learned.tensors)  // a fine-tuned encoder replaces the frozen one
-        bundle.tensors[schema::is_image_weight(name) ? detail::bundle_clip_prefix + name : name] = tensor;
+    const std::string own = detail::learned_weights_prefix(parts.mixture.has_value());
+    for (const auto& [name, tensor] : parts.learned.tensors)
+        bundle.tensors[schema::is_image_weight(name) ? own + name : name] = tensor;
     bundle.tensors["class_vectors"] = parts.class_vectors;
     bundle.metadata = branch.metadata;
     bundle.metadata["format"] = bundle_format;
@@ -186,11 +223,12 @@ inline TensorMap make_bundle(const BundleParts& parts) {
         save_mixture(*parts.mixture, bundle);
         required.push_back("mixture");
         if (parts.mixture->guard) required.push_back("guard");
+        if (parts.mixture->fitted) required.push_back("fitted");
+        if (schema::has_image_weights(parts.learned)) detail::add_feature(required, "adapted");
     }
-    if (!has_plain_image_tower(branch) && std::count(required.begin(), required.end(), "tower") == 0)
-        required.push_back("tower");
-    const bool listed = std::find(required.begin(), required.end(), "preprocessing") != required.end();
-    if (branch.metadata.count(preprocessing_key) != 0 && !listed) required.push_back("preprocessing");
+    if (!has_plain_image_tower(branch)) detail::add_feature(required, "tower");
+    if (branch.metadata.count(preprocessing_key) != 0) detail::add_feature(required, "preprocessing");
+    if (lora_config(parts.learned)) detail::add_feature(required, "lora");
     if (!required.empty()) bundle.metadata["requires"] = json_text(nlohmann::json(required));
     for (const auto& [key, note] : parts.notes) bundle.metadata[key] = json_text(note);
     return bundle;
@@ -203,6 +241,7 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
     detail::require_bundle_format(bundle);
     BundleParts parts;
     parts.required = detail::required_features(bundle, bundle_features);
+    for (const char* seen : {"lora", "adapted"}) std::erase(parts.required, seen);  // the tensors show them
     parts.class_names = detail::bundle_class_names(bundle);
     parts.class_vectors = bundle.at("class_vectors");
     const Shape& shape = parts.class_vectors.shape;
@@ -213,10 +252,14 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
     parts.clip.metadata = bundle.metadata;
     parts.learned.source = bundle.source;
     parts.clip.tensors = tensors_under(bundle, detail::bundle_clip_prefix);
+    parts.learned.tensors = tensors_under(bundle, detail::bundle_adapted_prefix);
     for (const auto& [name, tensor] : bundle.tensors)
-        if (!name.starts_with(detail::bundle_clip_prefix) && name != "class_vectors" && !detail::is_mixture_name(name))
+        if (!name.starts_with(detail::bundle_clip_prefix) && !name.starts_with(detail::bundle_adapted_prefix) &&
+            name != "class_vectors" && !detail::is_mixture_name(name))
             parts.learned.tensors[name] = tensor;
     detail::read_mixture(bundle, parts);
+    require(parts.mixture || !schema::has_image_weights(parts.learned), bundle.source,
+            ": holds an encoder for a mixture, and no mixture; the file is damaged");
     for (const char* key : {"student", "preprocessing", "provenance"})
         if (bundle.metadata.count(key))
             parts.notes[key] = nlohmann::json::parse(bundle.metadata.at(key), nullptr, false);
@@ -244,6 +287,15 @@ inline StudentConfig student_config(const BundleParts& parts) {
     return config;
 }
 
+/// Adds low-rank updates to the weights that they stand beside: `--merge-lora`. Throws Error for a mixture, which needs
+/// both.
+inline void merge_lora(BundleParts& parts) {
+    require(!parts.mixture, "a mixture reads the encoder with and without its low-rank updates: they stay apart");
+    merge_lora(parts.clip, parts.learned);
+    std::erase_if(parts.learned.tensors, [](const auto& entry) { return is_lora_name(entry.first); });
+    std::erase(parts.required, "lora");
+}
+
 /// The parts of a student's bundle: image encoder, prompts, projector with its statistics, class vectors (classes,
 /// embed) on the host, class names. `model` is the CLIP file the student was made from.
 template <Device D>
@@ -255,6 +307,7 @@ BundleParts bundle_parts(const Student<D>& student, const TensorMap& model,
     BundleParts parts;
     parts.clip = model;
     student.save(parts.learned);
+    if (config.training == EncoderTraining::lora) detail::fold_scale(parts.learned, config.lora.scale);
     parts.class_vectors = make_tensor(class_vectors, {static_cast<Index>(class_names.size()), config.embed});
     parts.class_names = class_names;
     parts.notes["student"] = {{"prompts", config.prompts},

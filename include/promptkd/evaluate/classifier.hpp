@@ -25,7 +25,8 @@ public:
     /// `bundle` is not a student bundle or its parts do not fit together; see read_bundle().
     Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
 
-    /// The same from the parts of a bundle.
+    /// The same from the parts of a bundle. Low-rank updates are merged into the weights, unless a mixture reads these
+    /// too.
     Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
 
     /// The classes, in the order of class_vectors() and probabilities().
@@ -71,6 +72,7 @@ private:
     D* device_;
     std::vector<std::string> class_names_;
     std::unique_ptr<ClipModel<D>> model_;
+    std::unique_ptr<ClipModel<D>> plain_;  ///< where a mixture reads other weights than the student's
     std::unique_ptr<Student<D>> student_;
     std::unique_ptr<Arena<D>> arena_;
     std::vector<T> vectors_host_;
@@ -86,17 +88,31 @@ Classifier<D>::Classifier(D& device, const TensorMap& bundle, Index max_batch, W
 template <Device D>
 Classifier<D>::Classifier(D& device, const BundleParts& parts, Index max_batch, WeightStorage storage)
     : device_(&device), class_names_(parts.class_names) {
-    model_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
+    StudentConfig config = student_config(parts);
+    if (schema::has_image_weights(parts.learned)) {  // beside the plain ones, which the mixture reads
+        plain_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
+        TensorMap own = parts.clip;
+        for (const auto& [name, tensor] : parts.learned.tensors)
+            if (schema::is_image_weight(name)) own.tensors[name] = tensor;
+        model_ = std::make_unique<ClipModel<D>>(device, own, storage);
+    } else if (config.training == EncoderTraining::lora && !parts.mixture) {
+        TensorMap merged = parts.clip;
+        merge_lora(merged, parts.learned);
+        config.training = EncoderTraining::frozen;
+        model_ = std::make_unique<ClipModel<D>>(device, merged, storage);
+    } else {
+        model_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
+    }
     vectors_host_ = parts.class_vectors.template to<T>();
     vectors_ = Buffer<D, T>(device, vectors_host_);
-    student_ = std::make_unique<Student<D>>(device, *model_, student_config(parts), max_batch);
+    student_ = std::make_unique<Student<D>>(device, *model_, config, max_batch);
     student_->load(parts.learned);
     arena_ = std::make_unique<Arena<D>>(device);
     features_ = Buffer<D, T>(device, max_batch * embed());
     logits_ = Buffer<D, T>(device, max_batch * classes());
     arena_->plan([&] { encode(nullptr, max_batch); });
     if (!parts.mixture) return;
-    mixture_encoder_ = std::make_unique<MixtureEncoder<D>>(device, *student_, *parts.mixture, max_batch);
+    mixture_encoder_ = std::make_unique<MixtureEncoder<D>>(device, *student_, *parts.mixture, max_batch, plain_.get());
     mixed_ = std::make_unique<MixedStudent>(*parts.mixture, parts.class_vectors.template to<double>());
 }
 

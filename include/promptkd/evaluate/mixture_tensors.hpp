@@ -3,6 +3,7 @@
 
 #include <promptkd/core/tensor.hpp>
 #include <promptkd/distill/closed_form/mixture.hpp>
+#include <promptkd/distill/closed_form/projector_tensors.hpp>
 
 #include <cmath>
 #include <string>
@@ -15,11 +16,12 @@ namespace detail {
 
 inline constexpr std::string_view mixture_prefix = "mixture.";
 inline constexpr std::string_view guard_prefix = "guard.";
+inline constexpr const char* fitted_prefix = "fitted.";
 inline constexpr const char* mixture_features_key = "mixture_features";
 
 /// Whether a bundle's tensor of this name belongs to its mixture or guard.
 inline bool is_mixture_name(std::string_view name) {
-    return name.starts_with(mixture_prefix) || name.starts_with(guard_prefix);
+    return name.starts_with(mixture_prefix) || name.starts_with(guard_prefix) || name.starts_with(fitted_prefix);
 }
 
 /// The values of a tensor of this shape. Throws Error naming file and tensor for one that is not finite.
@@ -49,6 +51,23 @@ inline Guard load_guard(const TensorMap& map, Index width) {
     return guard;
 }
 
+/// The fitted student of a mixture of features of e_s values.
+inline FittedStudent load_fitted(const TensorMap& map, Index inputs) {
+    const std::string prefix = fitted_prefix;
+    const Shape& hidden = map.at(prefix + projector_name(0, "bias")).shape;
+    const Shape& output = map.at(prefix + projector_name(3, "bias")).shape;
+    require(hidden.size() == 1 && output.size() == 1 && hidden[0] > 0 && output[0] > 0, map.source,
+            ": the fitted student's biases have shapes ", to_string(hidden), " and ", to_string(output));
+    FittedStudent fitted;
+    const auto read = [&](const std::string& name, const Shape& shape) {
+        return finite_values(map, prefix + name, shape);
+    };
+    read_projector_tensors(read, inputs, hidden[0], output[0], fitted.hidden, fitted.output);
+    fitted.scale = finite_value(map, prefix + "scale", 1e308);
+    fitted.weight = finite_value(map, prefix + "weight", 1, true);
+    return fitted;
+}
+
 }  // namespace detail
 
 /// Writes a mixture's tensors (evaluate/bundle.hpp lists them) and says which features it reads.
@@ -58,6 +77,14 @@ inline void save_mixture(const Mixture& mixture, TensorMap& map) {
     map.tensors["mixture.distilled_scale"] = make_tensor(std::vector<double>{mixture.distilled_scale}, {});
     map.tensors["mixture.weight"] = make_tensor(std::vector<double>{mixture.weight}, {});
     map.metadata[detail::mixture_features_key] = mixture.features == MixtureFeatures::plain ? "plain" : "prompted";
+    if (mixture.fitted) {
+        const FittedStudent& fitted = *mixture.fitted;
+        const std::string prefix = detail::fitted_prefix;
+        for (const auto& [name, tensor] : projector_tensors(fitted.hidden, fitted.output).tensors)
+            map.tensors[prefix + name] = make_tensor(tensor.to<float>(), tensor.shape);
+        map.tensors[prefix + "scale"] = make_tensor(std::vector<double>{fitted.scale}, {});
+        map.tensors[prefix + "weight"] = make_tensor(std::vector<double>{fitted.weight}, {});
+    }
     if (!mixture.guard) return;
     const Guard& guard = *mixture.guard;
     map.tensors["guard.mean"] = make_tensor(guard.mean, {guard.width});
@@ -86,6 +113,11 @@ inline Mixture load_mixture(const TensorMap& map, Index classes, double zero_sho
         require(features->second == "plain" || features->second == "prompted", map.source, ": metadata '",
                 detail::mixture_features_key, "' is '", features->second, "', expected plain or prompted");
         if (features->second == "prompted") mixture.features = MixtureFeatures::prompted;
+    }
+    if (map.contains(std::string(detail::fitted_prefix) + "weight")) {
+        mixture.fitted = detail::load_fitted(map, mixture.width);
+        require(mixture.weight + mixture.fitted->weight <= 1 + 1e-9, map.source,
+                ": the weights of a mixture's students add up to more than 1");
     }
     if (map.contains("guard.cutoff")) mixture.guard = detail::load_guard(map, mixture.width);
     return mixture;

@@ -37,11 +37,10 @@ public:
     /// together.
     ClipImageClassifier(D& device, const ClipClassifierSpec& spec, Observer& observer = silent_observer())
         : device_(device),
-          model_(device, load_model(spec.model, observer), spec.storage),
+          model_(device, adapted_model(spec, prompts_, observer), spec.storage),
           names_(distinct_names(spec.class_names.names, spec.class_names.ids)) {
         require(names_.size() > 1, "there is nothing to decide with ", names_.size(),
                 " class name(s); two at least are needed");
-        if (!spec.prompts.empty()) prompts_ = load_prompts(spec.prompts, observer);
         const TensorMap* prompts = prompts_ ? &*prompts_ : nullptr;
         const Tokenizer tokenizer = load_tokenizer(spec.vocabulary, spec.model.path, spec.text.truncate);
         const ClassTexts texts{spec.class_names.names, spec.pattern, spec.vocabulary, spec.text};
@@ -76,6 +75,13 @@ public:
     }
 
 private:
+    static TensorMap adapted_model(const ClipClassifierSpec& spec, std::optional<TensorMap>& prompts,
+                                   Observer& observer) {
+        TensorMap weights = load_model(spec.model, observer);
+        prompts = adapt_model(weights, spec.prompts, observer);
+        return weights;
+    }
+
     Index values() const { return 3 * tower_->resolution() * tower_->resolution(); }
 
     /// Softmax of the logits of one normalised feature.
@@ -99,9 +105,9 @@ private:
     }
 
     D& device_;
+    std::optional<TensorMap> prompts_;
     ClipModel<D> model_;
     std::vector<std::string> names_;
-    std::optional<TensorMap> prompts_;
     std::vector<T> vectors_;
     std::optional<FrozenImageTower<D>> tower_;
     std::vector<float> pixels_;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/peft.hpp>
 #include <promptkd/device/compiled.hpp>
 #include <promptkd/distill/run.hpp>
+#include <promptkd/experiment/adapted/best_stage.hpp>
+#include <promptkd/experiment/adapted/budget.hpp>
 #include <promptkd/experiment/closed_form/mixture_stage.hpp>
 #include <promptkd/experiment/evaluation.hpp>
 #include <promptkd/experiment/student_encoder.hpp>
@@ -11,6 +14,7 @@
 #include <promptkd/train/selection.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -32,7 +36,7 @@ public:
     /// writes. Device and observer must outlive this. Throws Error for what does not fit together.
     DistillationRun(D& device, const DistillationSpec& spec, Observer& observer = silent_observer(),
                     const Ranks<D>& ranks = {})
-        : setup_(device, spec, observer, ranks), mixture_(setup_) {
+        : setup_(device, spec, observer, ranks), mixture_(setup_), adapted_(setup_), best_(setup_, adapted_) {
         build_student();
         if (!spec.loop.out.empty() && !spec.in_closed_form()) setup_.spec.loop.inputs = setup_.inputs();
     }
@@ -60,13 +64,16 @@ public:
             return mixture_.fit(*student_);
         }
         TrainingOutcome outcome;
-        if (!setup_.spec.is_mixed()) warn_of_few_images(setup_.images.train.size(), setup_.observer);
+        if (!setup_.spec.is_mixed() && !setup_.spec.is_best())
+            warn_of_few_images(setup_.images.train.size(), setup_.observer);
         outcome.images = setup_.images.train.size();
         outcome.classes = setup_.images.train.classes();
-        const Index steps = count_steps(setup_.spec.loop, outcome.images);
+        TrainingLoopConfig loop = setup_.spec.loop;
+        const bool chooses = chooses_steps(loop);
+        Index steps = count_steps(loop, outcome.images);
         setup_.observer.on_start({outcome.images, outcome.classes, student_->params().size(), steps});
         TrainingStage stage("distil", steps, setup_.observer);
-        TrainingLoopConfig loop = stage.connect(setup_.spec.loop, outcome.images, setup_.spec.fresh);
+        loop = stage.connect(loop, outcome.images, setup_.spec.fresh);
         write_settings();
         loop.rank = setup_.ranks.rank();
         loop.ranks = setup_.ranks.size();
@@ -75,25 +82,19 @@ public:
         loop.should_stop = [this](const Progress&) { return of_rank_0(setup_.observer.wants_stop() ? 1 : 0) != 0; };
         const std::unique_ptr<TeacherSource<D>> source = target_source();
         require_fits(*distiller_, *source);
-        loop.further = source->further_inputs(loop.preprocessing);
+        share(loop, *source);
         StepOptions how;
         how.batch = own_batch();
         how.micro_batches = setup_.spec.micro_batches;
         how.record = setup_.spec.graph;
         DistillationPipeline<D> pipeline(*distiller_, *source, loop.preprocessing, how);
-        if (setup_.spec.data.validation == 0) {
-            outcome.training = TrainingLoop(pipeline, setup_.images.train, loop).run();
-        } else {
-            BestEpoch best(pipeline, [this] { return validation_accuracy(); });
-            outcome.training = TrainingLoop(best, setup_.images.train, loop).run();
-            if (outcome.training.interrupted) return outcome;
-            best.select();
-            outcome.selection = EpochSelection{best.best_epoch() + 1, loop.schedule.max_epoch, best.best_score(),
-                                               setup_.images.validation.size()};
-        }
-        stage.end();
+        if (chooses) stage.shorten(loop.max_steps = steps_of_budget(pipeline, loop));
+        run_loop(pipeline, loop, outcome);
         if (outcome.training.interrupted) return outcome;
-        if (setup_.spec.is_mixed())
+        stage.end();
+        if (setup_.spec.is_best())
+            best_.fit(*student_);
+        else if (setup_.spec.is_mixed())
             mixture_.add(*student_);
         else
             mixture_.compare(*student_);
@@ -114,6 +115,7 @@ public:
         require(data.classes() == setup_.images.train.classes(), data.name, " has ", data.classes(),
                 " classes, the student ", setup_.images.train.classes());
         if (mixture_.mixture()) return mixture_.evaluate(*student_, data, stage, subset);
+        if (best_.mixture()) return best_.evaluate(*student_, {data, stage, subset});
         return evaluate_features(setup_.device, features(data, stage), setup_.vectors,
                                  distinct_names(data.class_names, data.class_ids), subset);
     }
@@ -125,6 +127,8 @@ public:
 
     /// The file of sums that a fit in closed form left in the place of a student; empty: there is a student.
     const std::string& sums() const { return mixture_.sums(); }
+    /// What the three students of a best fit are worth, once they are fitted.
+    const std::optional<BestFitSummary>& best() const { return best_.summary(); }
 
     /// Writes the student's bundle (rank 0 alone).
     void write_bundle(const std::string& path) const {
@@ -134,6 +138,8 @@ public:
                                           {"data", setup_.spec.data.source},
                                           {"config", student_recipe(setup_.spec.loop.identity)}});
         if (mixture_.mixture()) parts.mixture = *mixture_.mixture();
+        if (best_.mixture()) parts.mixture = *best_.mixture();
+        if (setup_.spec.adapted.merge_lora) merge_lora(parts);
         write_safetensors(path, make_bundle(parts));
     }
 
@@ -148,10 +154,11 @@ private:
                 "several processes divide a batch already: it cannot be worked through in parts too");
         StudentConfig shape = setup_.spec.shape;
         shape.embed = static_cast<Index>(setup_.vectors.size() / class_names().size());
+        const std::optional<TensorMap> start = starting_values(shape);
         student_.emplace(setup_.device, setup_.student_model, shape,
                          std::max(own_batch(), setup_.spec.evaluation_batch));
         if (setup_.spec.in_closed_form()) return;
-        initialize_student();
+        initialize_student(start);
         const bool close = setup_.spec.loss.stay_close > 0;
         const bool to_logits = setup_.spec.loss.stay_close_to == StayCloseTo::logits;
         require(!close || to_logits || shape.prompts > 0 || shape.training != EncoderTraining::frozen,
@@ -165,15 +172,31 @@ private:
         distiller_.emplace(*student_, vectors, setup_.spec.loss, options);
     }
 
-    void initialize_student() {
-        if (setup_.spec.init.empty()) return student_->initialize(setup_.spec.loop.seed);
-        const TensorMap start = load_tensors(setup_.spec.init, setup_.observer);
+    /// Initial values from a file, where there is one; low-rank updates have its form.
+    std::optional<TensorMap> starting_values(StudentConfig& shape) {
+        if (setup_.spec.init.empty()) return std::nullopt;
+        TensorMap start = load_tensors(setup_.spec.init, setup_.observer);
+        if (is_peft_adapter(start)) start = read_peft_adapter(start);
         require(classify_weights(start) != WeightsKind::clip, start.source,
                 ": a CLIP model, not initial prompts and projector of a student");
-        student_->load(start, start.contains("init." + projector_name(0, "weight")) ? "init." : "");
+        if (const std::optional<LoraConfig> lora = lora_config(start)) {
+            require(shape.training == EncoderTraining::lora, start.source,
+                    ": holds low-rank updates (LoRA), which only a student adapted with LoRA has");
+            shape.lora = *lora;
+        }
+        return start;
+    }
+
+    void initialize_student(const std::optional<TensorMap>& start) {
+        student_->initialize(setup_.spec.loop.seed);
+        if (!start) return;
+        if (lora_config(*start) && !start->contains(projector_name(0, "weight"))) return student_->load_updates(*start);
+        student_->load(*start, start->contains("init." + projector_name(0, "weight")) ? "init." : "");
     }
 
     std::unique_ptr<TeacherSource<D>> target_source() const {
+        if (adapted_.is_used())
+            if (auto asked = adapted_.targets(setup_.spec.loop.batch)) return asked;
         const Index batch = setup_.spec.loop.batch;
         if (setup_.stored) return std::make_unique<StoredTargets<D>>(setup_.device, setup_.stored->table, batch);
         if (setup_.spec.loop.fixed_views)  // one view of each image: the teacher is asked once
@@ -183,6 +206,62 @@ private:
                                 {setup_.observer}),
                 batch);
         return setup_.teachers.live(setup_.device, given_by_teachers(setup_.spec.loss.kd), batch);
+    }
+
+    /// What concerns this process among the others.
+    void share(TrainingLoopConfig& loop, TeacherSource<D>& source) {
+        loop.rank = setup_.ranks.rank();
+        loop.ranks = setup_.ranks.size();
+        loop.meet = [this](Index step) { meet(step); };
+        loop.interrupted = [this, asked = Index{0}]() mutable { return is_interrupted(asked++); };
+        loop.should_stop = [this](const Progress&) { return of_rank_0(setup_.observer.wants_stop() ? 1 : 0) != 0; };
+        loop.further = source.further_inputs(loop.preprocessing);
+    }
+
+    /// Trains, and goes back to the best epoch or check where there was a choice.
+    void run_loop(DistillationPipeline<D>& pipeline, const TrainingLoopConfig& loop, TrainingOutcome& outcome) {
+        const Dataset& images = setup_.images.train;
+        if (adapted_.is_used()) {
+            BestCheck best(pipeline, adapted_.judged(*student_), count_steps(loop, outcome.images),
+                           setup_.spec.adapted.checks);
+            outcome.training = TrainingLoop(best, images, loop).run();
+            if (outcome.training.interrupted) return;
+            best.select();
+            outcome.check = CheckSelection{best.best(), static_cast<Index>(best.checks().size()),
+                                           static_cast<Index>(adapted_.held_rows().size())};
+            explain(*outcome.check, setup_.observer);
+        } else if (setup_.spec.data.validation == 0) {
+            outcome.training = TrainingLoop(pipeline, images, loop).run();
+        } else {
+            BestEpoch best(pipeline, [this] { return validation_accuracy(); });
+            outcome.training = TrainingLoop(best, images, loop).run();
+            if (outcome.training.interrupted) return;
+            best.select();
+            outcome.selection = EpochSelection{best.best_epoch() + 1, loop.schedule.max_epoch, best.best_score(),
+                                               setup_.images.validation.size()};
+        }
+    }
+
+    /// Whether the number of steps is still to be chosen for a budget; an interrupted run has chosen it.
+    bool chooses_steps(TrainingLoopConfig& loop) const {
+        if (setup_.spec.adapted.budget_seconds <= 0) return false;
+        if (const auto chosen = setup_.spec.fresh ? std::nullopt : detail::chosen_steps(loop.out)) {
+            loop.max_steps = *chosen;
+            return false;
+        }
+        return true;
+    }
+
+    /// The number of steps that fits the budget, after some timed ones.
+    Index steps_of_budget(DistillationPipeline<D>& pipeline, const TrainingLoopConfig& loop) {
+        const Dataset& images = setup_.images.train;
+        const double each = detail::seconds_of_step(pipeline, images, loop);
+        const double budget = setup_.spec.adapted.budget_seconds;
+        const double left = budget - std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+        const Index steps = of_rank_0(steps_within(budget, left, each, count_steps(loop, images.size())));
+        if (setup_.ranks.is_root()) detail::keep_steps(loop.out, steps);
+        setup_.observer.on_note(concat("a step takes ", each, " s: ", steps, " steps fit the budget"));
+        return steps;
     }
 
     /// Accuracy among all classes on the images held out.
@@ -233,6 +312,9 @@ private:
 
     DistillationSetup<D> setup_;
     MixtureStage<D> mixture_;
+    AdaptedStage<D> adapted_;
+    BestStage<D> best_;
+    std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     std::optional<Student<D>> student_;
     std::optional<Distiller<D>> distiller_;
 };
@@ -262,6 +344,7 @@ DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& obser
     if (outcome.training.interrupted) return outcome;
     outcome.closed_form = session.closed_form();
     outcome.mixture = session.mixture();
+    outcome.best = session.best();
     outcome.sums = session.sums();
     if (!outcome.sums.empty()) return outcome;
     if (!out.empty()) {

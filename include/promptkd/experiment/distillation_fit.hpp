@@ -7,15 +7,17 @@
 
 namespace promptkd {
 
-/// How a student is fitted: by gradient descent, prompts and projector (published), or its projector in closed form, a
-/// random first layer and ridge regression (distill/closed_form/fit.hpp).
-enum class DistillationFit { sgd, closed_form };
+/// How a student is fitted: by gradient descent, prompts and projector (published) or more; its projector in closed
+/// form, a random first layer and ridge regression (distill/closed_form/fit.hpp); or both, and what of them and of the
+/// zero-shot student is best is mixed (distill/closed_form/student_weights.hpp).
+enum class DistillationFit { sgd, closed_form, best };
 
-/// "sgd" or "closed-form". Throws Error for any other.
+/// "sgd", "closed-form" or "best". Throws Error for any other.
 inline DistillationFit parse_fit(const std::string& name) {
     if (name == "sgd") return DistillationFit::sgd;
     if (name == "closed-form") return DistillationFit::closed_form;
-    fail("unknown fit '", name, "'; known: sgd, closed-form");
+    if (name == "best") return DistillationFit::best;
+    fail("unknown fit '", name, "'; known: sgd, closed-form, best");
 }
 
 }  // namespace promptkd

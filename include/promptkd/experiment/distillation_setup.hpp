@@ -33,6 +33,8 @@ public:
         if (this->spec.loop.identity.empty()) this->spec.loop.identity = derived_identity(spec);
         if (this->spec.settings.is_null()) this->spec.settings = this->spec.loop.identity;
         if (spec.in_closed_form()) complete_closed_form(this->spec, student_model.vision().embed());
+        if (spec.adapted.recipe)
+            complete_adapted(this->spec, images.train.size(), classes(), student_model.vision().layers());
         this->spec.loop.preprocessing = student_model.preprocessing();
         if (!spec.in_closed_form()) {
             this->spec.loop.batch = whole_batch(this->spec.loop, images.train.size(), observer);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/distill/adapted_recipe.hpp>
 #include <promptkd/distill/closed_form/fit.hpp>
 #include <promptkd/distill/objective.hpp>
 #include <promptkd/distill/student.hpp>
@@ -14,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <iterator>
 #include <optional>
 #include <string>
@@ -29,6 +31,16 @@ struct MixtureSpec {
     MixtureFeatures features = MixtureFeatures::plain;  ///< what is read of a student with visual prompts
     std::string student_text;  ///< file of the student's own class vectors (tensor `class_vectors`) instead of its text
                                ///< branch
+};
+
+/// What belongs to the recipe for adapted students (distill/adapted_recipe.hpp), see use_adapted_recipe().
+struct AdaptedSpec {
+    bool recipe = false;        ///< whether it is followed
+    Index hold_out = 0;         ///< images held out to choose the best check on; 0: min(500, max(⌊N/5⌋, 1))
+    Index checks = 10;          ///< looks at them, evenly over the steps
+    double budget_seconds = 0;  ///< the number of steps is fixed to fit, after 20 timed ones; 0: as the recipe says
+    bool one_pass = false;      ///< of a best fit the adapted student alone
+    bool merge_lora = false;    ///< the bundle has the low-rank updates inside the weights
 };
 
 /// A whole distillation: files in; bundle, log, checkpoint and results out. See run() in experiment/distillation.hpp.
@@ -58,17 +70,21 @@ struct DistillationSpec {
     bool flip_rows = false;      ///< in closed form: the mirrored images too
     ScaleSpec scale;             ///< in closed form: more images than one run sees
     MixtureSpec mixture;         ///< what keeps the student from harm
+    AdaptedSpec adapted;         ///< of the recipe for adapted students
     /// Written to config.json in the output folder; null: loop.identity.
     nlohmann::json settings;
 
     /// Whether class texts are encoded, and so `vocabulary` is read.
     bool needs_vocabulary() const {
-        const bool own = own_text || (loss.stay_close > 0 && loss.stay_close_to == StayCloseTo::logits) ||
+        const bool own = own_text || (is_best() && mixture.student_text.empty()) ||
+                         (loss.stay_close > 0 && loss.stay_close_to == StayCloseTo::logits) ||
                          (is_mixed() && mixture.student_text.empty());
         return own || (teacher.count() > 0 && teacher.class_vectors.empty());
     }
     /// Whether the student is fitted in closed form.
     bool in_closed_form() const { return fit == DistillationFit::closed_form; }
+    /// Whether three students of the pair are fitted and mixed.
+    bool is_best() const { return fit == DistillationFit::best; }
     /// Whether it is weighed against its zero-shot self.
     bool mixes() const { return mixture.mix.value_or(in_closed_form()); }
     /// Whether it falls back to that on unknown ground.
@@ -84,12 +100,21 @@ struct DistillationSpec {
     /// Throws Error for settings that do not go together.
     void check() const {
         scale.check();
-        if (!in_closed_form()) {
-            require(!scale.is_used(), "features, shards and sums belong to a fit in closed form");
-            require(!is_mixed() || shape.training == EncoderTraining::frozen,
-                    "a mixture or a guard needs the frozen encoder, which full fine-tuning replaces");
-            return;
-        }
+        if (is_best() || adapted.recipe) check_adapted();
+        if (in_closed_form()) return check_closed_form();
+        require(!scale.is_used(), "features, shards and sums belong to a fit in closed form");
+        require(!is_mixed() || shape.training != EncoderTraining::full,
+                "a mixture or a guard needs the frozen encoder, which full fine-tuning replaces; fit the best student, "
+                "which keeps both");
+    }
+
+    /// The class names of its images as texts.
+    ClassTexts texts(const std::vector<std::string>& names) const {
+        return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary, text};
+    }
+
+private:
+    void check_closed_form() const {
         require(loss.kd == KdLoss::logits,
                 "a fit in closed form imitates the teacher's probabilities; other losses "
                 "belong to gradient descent");
@@ -102,11 +127,59 @@ struct DistillationSpec {
                 "none of them");
     }
 
-    /// The class names of its images as texts.
-    ClassTexts texts(const std::vector<std::string>& names) const {
-        return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary, text};
+    void check_adapted() const {
+        require(adapted.recipe || !is_best(), "a best fit follows the recipe for adapted students");
+        require(loss.kd == KdLoss::logits,
+                "the recipe for adapted students compares probabilities with the teacher's; other losses belong to the "
+                "published recipe");
+        require(data.validation == 0,
+                "the recipe for adapted students chooses its model without labels; a choice by labelled images belongs "
+                "to the published recipe");
+        require(!is_best() || (!own_text && !is_mixed()),
+                "a best fit weighs its students and has a guard anyway, and shares the teacher's class vectors");
+        require(adapted.checks >= 1, "the best of ", adapted.checks, " checks: there must be one");
+        require(!adapted.merge_lora || shape.training == EncoderTraining::lora,
+                "there are no low-rank updates to be merged without LoRA");
+        require(!adapted.merge_lora || !(is_mixed() || (is_best() && !adapted.one_pass)),
+                "a mixture reads the encoder with and without its low-rank updates: they stay apart");
     }
 };
+
+/// Sets everything that the recipe for adapted students sets: AdamW, rates by group with `body_rate` for the encoder's
+/// own parameters (0: 0.3 of the others' for all weights, 1 for LoRA), warm-up times cosine by step, clipping, flips.
+/// Epochs, the weight of the loss (a mean over the batch alone) and the depth of the prompts follow from data and
+/// student, see complete_adapted().
+inline void use_adapted_recipe(DistillationSpec& spec, const AdaptedRecipe& recipe = {}) {
+    const double usual = spec.shape.training == EncoderTraining::full ? 0.3 : 1;
+    spec.adapted.recipe = true;
+    spec.adapted.checks = recipe.checks;
+    spec.loss.optimizer.kind = OptimizerKind::adamw;
+    spec.loss.optimizer.adam.weight_decay = recipe.weight_decay;
+    spec.loss.optimizer.rate_factors = body_rates(recipe.body_rate > 0 ? recipe.body_rate : usual);
+    spec.loss.optimizer.clip = recipe.clip;
+    spec.loss.kd_weight = 0;
+    spec.loop.schedule.lr = recipe.rate;
+    spec.loop.schedule.schedule = Schedule::cosine_by_step;
+    spec.loop.schedule.warmup = Warmup::none;
+    spec.loop.schedule.warmup_steps = recipe.warmup_steps;
+    spec.loop.schedule.max_epoch = 0;
+    spec.loop.batch = recipe.batch;
+    spec.loop.augmentation = spec.stored_targets.empty() ? Augmentation::flip : Augmentation::none;
+    spec.shape.depth = 0;
+}
+
+/// What use_adapted_recipe() has left open, for so many images and classes and an encoder of so many blocks. Throws
+/// Error for too few images to hold any out.
+inline void complete_adapted(DistillationSpec& spec, Index images, Index classes, Index blocks) {
+    const Index out =
+        spec.adapted.hold_out > 0 ? spec.adapted.hold_out : adapted_held_out(images, AdaptedRecipe().most_held_out);
+    require(images >= out + 2, images, " image", images == 1 ? " is" : "s are", " too few to hold ", out,
+            " out of the training and learn from at least 2; give more images, or fit in closed form");
+    spec.adapted.hold_out = out;
+    if (spec.loss.kd_weight == 0) spec.loss.kd_weight = static_cast<double>(classes);
+    if (spec.loop.schedule.max_epoch == 0) spec.loop.schedule.max_epoch = adapted_epochs(images);
+    if (spec.shape.depth == 0) spec.shape.depth = std::min<Index>(9, blocks);
+}
 
 /// What a distillation has left in its output folder, and found.
 struct DistillationOutcome : TrainingOutcome {
@@ -114,8 +187,21 @@ struct DistillationOutcome : TrainingOutcome {
     std::string sums;    ///< file of a shard's sums, or of merged ones that need another round
     std::optional<ClosedFormSummary> closed_form;  ///< where it was fitted so
     std::optional<MixtureSummary> mixture;         ///< where it is mixed with its zero-shot self
+    std::optional<BestFitSummary> best;            ///< of a best fit
     std::optional<EvaluationResult> evaluation;    ///< where there are labelled images to test on
 };
+
+/// What the results of a training with the recipe for adapted students depend on besides.
+inline void add_adapted(nlohmann::json& id, const DistillationSpec& spec) {
+    id["recipe"] = "adapted";
+    id["train"] = name_of(spec.shape.training);
+    id["rank"] = spec.shape.lora.rank;
+    id["clip"] = spec.loss.optimizer.clip;
+    id["hold-out"] = spec.adapted.hold_out;
+    id["checks"] = spec.adapted.checks;
+    id["budget"] = spec.adapted.budget_seconds;
+    for (const RateFactor& f : spec.loss.optimizer.rate_factors) id["rate of " + f.prefix] = f.factor;
+}
 
 /// What the results of a distillation depend on, for a specification whose loop.identity is empty. The names of files
 /// stand for their content.
@@ -162,6 +248,7 @@ inline nlohmann::json derived_identity(const DistillationSpec& spec) {
     id["local-batch-norm"] = spec.local_batch_norm;
     if (spec.teacher.combined == TeacherWeights::confidence) id["teacher-weights"] = "confidence";
     if (spec.mixes() && !spec.in_closed_form()) id["mix"] = true;  // holds images out of the training
+    if (spec.adapted.recipe) add_adapted(id, spec);
     return id;
 }
 

@@ -5,6 +5,7 @@
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/class_texts.hpp>
 #include <promptkd/clip/class_vectors.hpp>
+#include <promptkd/clip/lora_merge.hpp>
 #include <promptkd/data/descriptions.hpp>
 #include <promptkd/experiment/observer.hpp>
 #include <promptkd/learner/registry.hpp>
@@ -110,6 +111,17 @@ inline TensorMap load_prompts(const std::string& path, Observer& observer) {
             ": a PromptKD student, not learned prompts: its projector and class vectors would be missing; evaluate "
             "tests it");
     return fixed_prompts(map);
+}
+
+/// What was learned for the model `weights`: prompts that it is used with, or low-rank updates of both branches, which
+/// are added to the weights; nothing is left of them then. Nothing for an empty path.
+inline std::optional<TensorMap> adapt_model(TensorMap& weights, const std::string& path, Observer& observer) {
+    if (path.empty()) return std::nullopt;
+    TensorMap learned = load_prompts(path, observer);
+    if (!detail::holds_any(learned, text_lora_prefix)) return learned;
+    merge_lora(weights, learned, {lora_prefix, &schema::vision_transformer, std::nullopt});
+    merge_lora(weights, learned, {text_lora_prefix, &schema::text_transformer, std::nullopt});
+    return std::nullopt;
 }
 
 /// The tokenizer in `path`, else the one beside the weights `model`. Throws Error when there is none, and when the

@@ -3,9 +3,12 @@
 
 #include <promptkd/data/class_subset.hpp>
 #include <promptkd/distill/closed_form/fit.hpp>
+#include <promptkd/distill/closed_form/student_weights.hpp>
 #include <promptkd/evaluate/metrics.hpp>
+#include <promptkd/train/best_check.hpp>
 #include <promptkd/train/loop.hpp>
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -44,11 +47,19 @@ struct EpochSelection {
     Index images = 0;             ///< their number
 };
 
+/// Which check of a training was the best.
+struct CheckSelection {
+    Check best;        ///< the one whose model was kept; its score is the mean KL to the teacher
+    Index checks = 0;  ///< of so many
+    Index images = 0;  ///< held out to judge them
+};
+
 /// What every training leaves.
 struct TrainingOutcome {
     TrainingResult training;                  ///< what the training did
     Index images = 0, classes = 0;            ///< that it learned from
     std::optional<EpochSelection> selection;  ///< where the best epoch was chosen
+    std::optional<CheckSelection> check;      ///< where the best check was
 };
 
 /// How a student, its mixture with the zero-shot one and that one alone compare with the teacher on images of the
@@ -77,6 +88,17 @@ struct MixtureSummary {
     double temperature = 1;    ///< τ_z, of the zero-shot student
     double cutoff = 0;         ///< c_g; 0: no guard
     TeacherLikeness likeness;  ///< compared with the teacher
+};
+
+/// What three students of a pair are worth, and how they are mixed.
+struct BestFitSummary {
+    StudentWeights weights;            ///< of the zero-shot, the fitted and the adapted student
+    std::array<Likeness, 3> students;  ///< each of them compared with the teacher,
+    Likeness mixture;                  ///< and their mixture, before the guard
+    double temperature = 1;            ///< τ_z, of the zero-shot student
+    double cutoff = 0;                 ///< c_g, of the guard
+    Index images = 0;                  ///< held out to judge them
+    bool one_pass = false;             ///< the adapted student alone was asked for
 };
 
 /// Mean and standard deviation (of a sample; 0 for a single value) of one figure over several runs.

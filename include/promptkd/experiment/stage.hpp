@@ -30,6 +30,8 @@ public:
     }
     /// `resumed` units were done by an earlier run.
     void resume(Index resumed) { now_.resumed = resumed; }
+    /// There are so many units in all.
+    void resize(Index total) { now_.total = total; }
     /// The stage is done.
     void end() { observer_.on_stage_end(now_.stage); }
 
@@ -85,6 +87,11 @@ public:
         return loop;
     }
 
+    /// Only so many steps will be made.
+    void shorten(Index steps) {
+        steps_ = steps;
+        stage_.resize(steps);
+    }
     /// The stage is done.
     void end() { stage_.end(); }
 

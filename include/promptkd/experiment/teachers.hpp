@@ -152,8 +152,8 @@ private:
     void add(D& device, const TeacherSpec& spec, std::size_t i, Observer& observer) {
         auto t = std::make_unique<Teacher>();
         t->weights = load_model(spec.model(i), observer);
+        t->prompts = adapt_model(t->weights, spec.prompts_of(i), observer);
         t->model.emplace(device, t->weights, int8_ ? WeightStorage::int8 : WeightStorage::packed);
-        if (!spec.prompts_of(i).empty()) t->prompts = load_prompts(spec.prompts_of(i), observer);
         teachers_.push_back(std::move(t));
     }
 

@@ -39,7 +39,9 @@ public:
           images_(spec.data, spec.loop.seed, observer) {
         if (spec_.loop.identity.empty()) spec_.loop.identity = derived_identity(spec);
         spec_.loop.preprocessing = model_.preprocessing();
+        spec_.context.from_template = find_learner(spec.learner).takes_template;
         spec_.loop.batch = whole_batch(spec_.loop, images_.train.size(), observer);
+        complete_epochs();
         warn_of_warm_up(spec_.loop, images_.train.size(), observer);
         require_blocks();
         spec_.recipe.epochs = spec_.loop.schedule.max_epoch;
@@ -169,12 +171,21 @@ private:
         return options;
     }
 
+    /// Of a training by steps, as many epochs as they take.
+    void complete_epochs() {
+        TrainingLoopConfig& loop = spec_.loop;
+        if (loop.schedule.max_epoch > 0 || loop.max_steps <= 0) return;
+        const Index each = std::max<Index>(1, images_.train.size() / std::max<Index>(1, loop.batch));
+        loop.schedule.max_epoch = (loop.max_steps + each - 1) / each;
+    }
+
     /// Throws Error naming the learners that fit when visual prompts have no block to stand in.
     void require_blocks() const {
         if (spec_.recipe.visual == 0 || model_.vision().layers() > 0) return;
         std::string fitting;
         for (const LearnerInfo& info : learners())
-            if (info.published(16).visual == 0) fitting += (fitting.empty() ? "" : ", ") + info.name;
+            if (info.published(16).visual == 0 && info.published(16).text > 0)
+                fitting += (fitting.empty() ? "" : ", ") + info.name;
         fail(model_.source(), ": a ModifiedResNet has no transformer blocks for the visual prompts of ",
              find_learner(spec_.learner).title, "; learners that prompt the text branch alone: ", fitting);
     }

@@ -83,10 +83,9 @@ private:
 /// Evaluates as `spec` says.
 template <Device D>
 EvaluationResult run(D& device, const ZeroShotSpec& spec, Observer& observer = silent_observer()) {
-    const TensorMap weights = load_model(spec.model, observer);
+    TensorMap weights = load_model(spec.model, observer);
+    const std::optional<TensorMap> prompts = adapt_model(weights, spec.prompts, observer);
     const ClipModel<D> model(device, weights, spec.storage);
-    std::optional<TensorMap> prompts;
-    if (!spec.prompts.empty()) prompts = load_prompts(spec.prompts, observer);
     const Dataset data = spec.data.open(observer);
     const Tokenizer tokenizer = load_tokenizer(spec.vocabulary, spec.model.path, spec.text.truncate);
     ZeroShot<D> clip(device, model, prompts ? &*prompts : nullptr,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/learned_parameters.hpp>
+#include <promptkd/optim/optimizer.hpp>
+#include <promptkd/train/loop.hpp>
 
 #include <map>
 #include <optional>
@@ -40,14 +42,18 @@ struct LearnerOption {
 
 /// Everything about a learner that needs no device.
 struct LearnerInfo {
-    std::string name;                            ///< in commands and files: "coop"
-    std::string title;                           ///< for people: "CoOp"
-    std::string paper;                           ///< where it comes from
-    std::string summary;                         ///< one line: what is learned
-    std::vector<LearnerOption> options;          ///< of its own
-    bool takes_position = false;                 ///< the class name may stand in the middle or in front of the context
-    bool takes_class_specific = false;           ///< each class may have a context of its own
-    bool ties_branches = false;                  ///< there are as many visual prompts as text prompts
+    std::string name;                    ///< in commands and files: "coop"
+    std::string title;                   ///< for people: "CoOp"
+    std::string paper;                   ///< where it comes from
+    std::string summary;                 ///< one line: what is learned
+    std::vector<LearnerOption> options;  ///< of its own
+    bool takes_position = false;         ///< the class name may stand in the middle or in front of the context
+    bool takes_class_specific = false;   ///< each class may have a context of its own
+    bool ties_branches = false;          ///< there are as many visual prompts as text prompts
+    bool takes_template = false;         ///< its texts are the data set's, not the context's words
+    /// Optimizer and schedule where they are not the published SGD by epochs: for so many shots. An epoch number of 0
+    /// then means as many as the steps take.
+    void (*complete)(TrainingLoopConfig&, OptimizerConfig&, Index shots) = nullptr;
     Recipe (*published)(Index shots) = nullptr;  ///< sizes and schedule on ViT-B/16, base-to-novel
     /// Whether the tensors of a checkpoint are this learner's, under the published trainer's names or this library's.
     bool (*recognises)(const TensorMap&) = nullptr;

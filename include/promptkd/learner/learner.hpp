@@ -4,6 +4,11 @@
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/prompts.hpp>
 
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
 namespace promptkd {
 
 /// The learnable part of a prompt learner, in the shape that every trainer uses: context vectors of the text branch,
@@ -25,6 +30,15 @@ public:
         for (const std::string& name : params_.names()) initialize_normal(params_, name, seed);
         set_context(context);
     }
+
+    /// In front of a training step, by its number, or of an evaluation (nothing): for what differs between them.
+    virtual void set_training(std::optional<std::uint32_t> /*step*/) {}
+    /// The image encoder, where it is not the model's but one with something learned inside; else null.
+    virtual const VisionTransformer<D>* own_vision() const { return nullptr; }
+    /// The text encoder likewise.
+    virtual const TextTransformer<D>* own_text() const { return nullptr; }
+    /// exp(s) of the logits.
+    virtual double logit_factor(const ClipModel<D>& model) const { return model.logit_scale(); }
 
     /// What is learned.
     ParamSet<D>& params() { return params_; }

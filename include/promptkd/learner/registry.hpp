@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/device/compiled.hpp>
+#include <promptkd/learner/clip_lora.hpp>
 #include <promptkd/learner/cocoop.hpp>
 #include <promptkd/learner/coop.hpp>
 #include <promptkd/learner/ivlp.hpp>
@@ -24,7 +25,8 @@ using Methods = MethodList<CoOpMethod,       //
                            IvlpMethod,       //
                            MapleMethod,      //
                            PromptSrcMethod,  //
-                           KgCoOpMethod>;
+                           KgCoOpMethod,     //
+                           ClipLoraMethod>;
 
 template <class... M>
 std::vector<LearnerInfo> infos(MethodList<M...>) {

@@ -22,6 +22,7 @@ struct ContextOptions {
     std::string words = "a photo of a";               ///< that the context starts from; empty: random vectors
     ContextPosition position = ContextPosition::end;  ///< before, around or behind the class name
     bool class_specific = false;                      ///< a context of its own for each class
+    bool from_template = false;                       ///< texts without a context are the hand-written one
     std::string hand_written;  ///< text that knowledge-guided learners keep close to; empty: "a photo of a {}."
 };
 
@@ -86,8 +87,9 @@ ContextTexts context_texts(const FrozenClip<D>& clip, const std::vector<std::str
         for (Index i = 1; i < vectors; ++i) words += " X";
     }
     if (words.empty()) words = "a photo of a";
+    const bool given = options.from_template && vectors == 0 && !options.hand_written.empty();
     ContextTexts out;
-    out.tokens = clip.tokenize(names, words + " {}.");
+    out.tokens = clip.tokenize(names, given ? options.hand_written : words + " {}.");
     if (vectors == 0) return out;
     require(
         clip.tokenizer->has_start(), clip.model.source(),

@@ -159,7 +159,7 @@ public:
         : Base(device, learner, options),
           model_(model),
           learner_(learner),
-          text_(device, model.text(), texts.tokens, texts.layout,
+          text_(device, learner.own_text() ? *learner.own_text() : model.text(), texts.tokens, texts.layout,
                 {learner.deep_text_prompts(), options.class_chunk, options.savings}),
           regularization_(std::move(regularization)),
           table_(
@@ -172,7 +172,8 @@ public:
             begin_evaluation();
             logits(nullptr, options.max_batch, nullptr);
         });
-        if (!learner.context()) class_features();  // constant: computed once
+        steps_ = 0;
+        if (!trains_text()) class_features();  // constant: computed once
     }
 
     using Base::accumulate;
@@ -180,6 +181,7 @@ public:
     void accumulate(const T* images, const LearnerTargets<T>& targets, Index batch) override {
         this->check_batch(batch);
         arena_.reset();
+        learner_.set_training(static_cast<std::uint32_t>(steps_++));
         learner_.make_prompts();
         const Workspace<D> w = workspace();
         const Features f = forward(w, pixels(images, batch));
@@ -187,7 +189,7 @@ public:
         const Matrix<T> logits = scratch<T>(w, batch, text_.classes());
         LearnerStep<T> s;
         s.images = pixels(images, batch);
-        s.logit_scale = model_.logit_scale();
+        s.logit_scale = learner_.logit_factor(model_);
         s.u = f.u;
         s.w = class_matrix();
         s.logits = logits;
@@ -210,13 +212,14 @@ public:
 
     void logits(const T* images, Index batch, T* out) override {
         encode(images, batch, image_features_.data());
-        cosine_logits(device_, image_features_.matrix(batch, embed()), class_matrix(), model_.logit_scale(),
+        cosine_logits(device_, image_features_.matrix(batch, embed()), class_matrix(), learner_.logit_factor(model_),
                       Matrix<T>(out, batch, text_.classes()));
     }
 
     /// Normalised class vectors (classes, embed) of the present prompts, in device memory; call before encode().
     Matrix<const T> class_features() {
         arena_.reset();
+        learner_.set_training(std::nullopt);
         learner_.make_prompts();
         text_.forward(arena_, text_prompts(), class_matrix(), Keep::no);
         normalize_forward(device_, class_matrix(), class_matrix());
@@ -226,13 +229,23 @@ public:
     /// Normalised image features (batch, embed) with the present prompts, into `features`.
     void encode(const T* images, Index batch, T* features) {
         arena_.reset();
+        learner_.set_training(std::nullopt);
         learner_.make_prompts();
         const Matrix<T> u(features, batch, embed());
-        model_.vision().forward(workspace(), pixels(images, batch), visual_prompts(batch), u, nullptr);
+        encode_images(workspace(), pixels(images, batch), u, nullptr);
         normalize_forward(device_, u, u);
     }
 
     Index classes() const override { return text_.classes(); }
+
+    void save(TensorMap& state) const override {
+        Base::save(state);
+        if (learner_.own_vision()) state.tensors["steps"] = make_tensor(std::vector<std::int64_t>{steps_}, {});
+    }
+    void load(const TensorMap& state) override {
+        Base::load(state);
+        if (learner_.own_vision()) steps_ = state.at("steps").to<std::int64_t>().at(0);
+    }
     /// Bytes of activations and temporaries of one step.
     std::size_t arena_bytes() const { return arena_.peak(); }
 
@@ -260,28 +273,42 @@ private:
         f.u = keep<T>(w, images.rows, embed());
         f.inverse_u = keep<T>(w, images.rows);
         f.inverse_w = keep<T>(w, text_.classes());
-        if (learner_.context()) {
+        if (trains_text()) {
             text_.forward(arena_, text_prompts(), class_matrix(), Keep::yes);
             normalize_forward(device_, class_matrix(), class_matrix(), f.inverse_w);
         }
-        model_.vision().forward(w, images, visual_prompts(images.rows), f.u,
-                                learner_.visual() ? &vision_tape_ : nullptr);
+        encode_images(w, images, f.u, trains_images() ? &vision_tape_ : nullptr);
         normalize_forward(device_, f.u, f.u, f.inverse_u);
         return f;
     }
 
     void backward(const Workspace<D>& w, const LearnerStep<T>& s, const Features& f) {
         const Index batch = s.u.rows;
-        if (learner_.visual()) {
+        if (trains_images()) {
             this->scale_gradient(s.du.data, s.du.count(), batch);
             normalize_backward(device_, s.u, f.inverse_u, s.du);
-            model_.vision().backward(w, s.du, visual_prompts(batch), vision_tape_);
+            if (const VisionTransformer<D>* own = learner_.own_vision())
+                own->backward(w, s.du, visual_prompts(batch), vision_tape_);
+            else
+                model_.vision().backward(w, s.du, visual_prompts(batch), vision_tape_);
         }
-        if (learner_.context()) {
+        if (trains_text()) {
             this->scale_gradient(s.dw.data, s.dw.count(), batch);
             normalize_backward(device_, s.w, f.inverse_w, s.dw);
-            text_.backward(arena_, s.dw, text_prompts(), learner_.context()->grad);
+            text_.backward(arena_, s.dw, text_prompts(), learner_.context() ? learner_.context()->grad : nullptr);
         }
+    }
+
+    /// Whether something behind the images, or the texts, is learned.
+    bool trains_images() const { return learner_.visual() || learner_.own_vision(); }
+    bool trains_text() const { return learner_.context() || learner_.own_text(); }
+
+    /// Un-normalised features of images; `tape` null: inference.
+    void encode_images(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features, VisionTape<D>* tape) const {
+        if (const VisionTransformer<D>* own = learner_.own_vision())
+            own->forward(w, images, visual_prompts(images.rows), features, tape);
+        else
+            model_.vision().forward(w, images, visual_prompts(images.rows), features, tape);
     }
 
     const ClipModel<D>& model_;
@@ -292,6 +319,7 @@ private:
     Arena<D> arena_;
     Buffer<D, T> text_features_, image_features_;
     VisionTape<D> vision_tape_;
+    std::int64_t steps_ = 0;  ///< micro-batches so far
 };
 
 /// What the methods of learner/registry.hpp share: cross-entropy alone, no frozen features. A method hides what it does

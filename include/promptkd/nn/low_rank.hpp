@@ -4,7 +4,18 @@
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/error.hpp>
 
+#include <cstdint>
+
 namespace promptkd {
+
+/// Dropout of what goes into a low-rank update: each value is 0 with this probability, else divided by 1 − probability.
+/// Which ones is a function of seed, stream, step and place alone, so that the backward pass draws the same ones again.
+struct InputDropout {
+    double probability = 0;    ///< 0: none (inference)
+    std::uint64_t seed = 0;    ///< of the run
+    std::uint64_t stream = 0;  ///< of the layer
+    std::uint32_t step = 0;    ///< of the training
+};
 
 /// A low-rank update of a layer's weight W (out, in): W + scale·B·A, which is computed beside W as (x·Aᵀ)·Bᵀ (LoRA, Hu
 /// et al., ICLR 2022, section 4.1). With several parts, equal ranges of the outputs (queries, keys and values of an
@@ -18,6 +29,7 @@ struct LowRank {
     Index rank = 0;           ///< r
     Index parts = 1;          ///< ranges of the outputs
     double scale = 1;         ///< factor of B·A
+    InputDropout dropout;     ///< of its input, in training
 
     /// Whether there is one.
     explicit operator bool() const { return a != nullptr; }

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <memory>
 
 namespace promptkd::test::mixture_test {
 
@@ -194,6 +195,155 @@ TEST_CASE("bundle: a projector wider than the class vectors is read from its sha
     const Buffer<Cpu<float>, float> x(tiny.device, images);
     const float* found = classifier.encode(x.data(), 2);
     CHECK(std::vector<float>(found, found + 14) == tiny.features(images, 2));
+}
+
+namespace {
+
+/// A student whose encoder is trained so, with weights that differ from where they began.
+template <class D>
+std::unique_ptr<TinyStudent<D>> adapted_student(EncoderTraining training) {
+    StudentConfig config = TinyStudent<D>::shape(2, 2, 2);
+    config.training = training;
+    config.lora.rank = 3;
+    auto tiny = std::make_unique<TinyStudent<D>>(config);
+    ParamSet<D>& params = tiny->student.params();
+    for (const std::string& name : params.names())
+        if (is_lora_name(name) || name.ends_with("mlp.c_fc.weight")) initialize_normal(params, name, 8, 0.2);
+    return tiny;
+}
+
+/// A third student of no meaning beside tiny_mixture().
+Mixture mixture_of_three(bool guarded) {
+    Mixture mixture = tiny_mixture(guarded);
+    mixture.weight = 0.5;
+    FittedStudent r;
+    r.hidden = random_hidden_layer(e_s, 16, 3);
+    r.hidden.mean = as<double>(numbers(16, 61, 0.1));
+    r.hidden.variance.assign(16, 0.7);
+    r.output = {16, 7, numbers(16 * 7, 62), numbers(7, 63)};
+    r.scale = 11;
+    r.weight = 0.25;
+    mixture.fitted = r;
+    return mixture;
+}
+
+/// A guard to which of three images with raw features x the first and the last are known, the second strange.
+Guard guard_against_second(const std::vector<double>& x) {
+    std::vector<double> mean(e_s), across(e_s), apart(e_s);
+    double along = 0, square = 0;
+    for (std::size_t j = 0; j < e_s; ++j) {
+        mean[j] = (x[j] + x[2 * e_s + j]) / 2;
+        apart[j] = x[j] - x[2 * e_s + j];
+        across[j] = x[e_s + j] - mean[j];
+        along += apart[j] * across[j];
+        square += apart[j] * apart[j];
+    }
+    for (std::size_t j = 0; j < e_s; ++j) across[j] -= along / square * apart[j];
+    Guard guard{e_s, 40, mean, std::vector<double>(e_s * e_s), 0.5};
+    for (std::size_t i = 0; i < e_s; ++i)
+        for (std::size_t j = 0; j < e_s; ++j) guard.precision[i * e_s + j] = 1e6 * across[i] * across[j];
+    return guard;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("LoRA: merged or apart, a bundle predicts what the student does", D, Cpu<float>, Cpu<double>) {
+    using T = typename D::Scalar;
+    const auto tiny = adapted_student<D>(EncoderTraining::lora);
+    const std::vector<T> images = as<T>(numbers(3 * image_values, 40));
+    const std::vector<T> want = tiny->features(images, 3);
+    BundleParts parts = bundle_parts(tiny->student, tiny->model_map, tiny->class_vectors, tiny->class_names);
+    const TensorMap apart = make_bundle(parts);
+    CHECK(apart.metadata.at("requires") == R"(["lora"])");
+    CHECK(apart.contains("lora.2.mlp.c_proj.B"));
+    CHECK(student_config(read_bundle(apart)).lora.rank == 3);
+    CHECK(student_config(read_bundle(apart)).training == EncoderTraining::lora);
+    merge_lora(parts);
+    const TensorMap merged = make_bundle(parts);
+    CHECK(merged.metadata.count("requires") == 0);
+    CHECK(!merged.contains("lora.2.mlp.c_proj.B"));
+    for (const TensorMap* bundle : {&apart, &merged}) {
+        Classifier<D> student(tiny->device, *bundle, 3);
+        const Buffer<D, T> x(tiny->device, images);
+        std::vector<T> got(want.size());
+        tiny->device.download(got.data(), student.encode(x.data(), 3), got.size() * sizeof(T));
+        CHECK(difference(got, std::vector<double>(want.begin(), want.end())) < std::max(1e-6, rounding<T>));
+    }
+    TensorMap other = apart;
+    other.tensors["lora.2.mlp.c_proj.B"] = make_tensor(numbers(24, 1), {8, 3});
+    CHECK_THROWS_WITH_AS(Classifier<D>(tiny->device, other, 1), doctest::Contains("belongs to another model"), Error);
+    other.tensors["lora.2.mlp.c_proj.B"] = make_tensor(numbers(24, 1), {12, 2});
+    CHECK_THROWS_WITH_AS(Classifier<D>(tiny->device, other, 1), doctest::Contains("low-rank update"), Error);
+}
+
+TEST_CASE_TEMPLATE("a mixture of three: from its bundle, whatever the batches", D, Cpu<float>, Cpu<double>) {
+    using T = typename D::Scalar;
+    const Index n = 3;
+    const std::vector<T> images = as<T>(numbers(n * image_values, 40));
+    for (const EncoderTraining training : {EncoderTraining::frozen, EncoderTraining::lora, EncoderTraining::full}) {
+        const auto tiny = adapted_student<D>(training);
+        const std::vector<double> x = encoded(*tiny, images, n, false);
+        Mixture mixture = mixture_of_three(true);
+        *mixture.guard = guard_against_second(x);
+        const TensorMap bundle = bundle_of(*tiny, mixture);
+        CHECK(bundle.contains("adapted.visual.conv1.weight") == (training == EncoderTraining::full));
+        const BundleParts parts = read_bundle(bundle);
+        CHECK(make_bundle(parts).metadata == bundle.metadata);
+        CHECK(make_bundle(parts).tensors.size() == bundle.tensors.size());
+
+        Cpu<double> host(1);
+        const std::vector<T> u = tiny->features(images, n);
+        FittedFeatures<D> fitted(tiny->device, *mixture.fitted, n);
+        const Buffer<D, T> x_device(tiny->device, std::vector<T>(x.begin(), x.end()));
+        std::vector<T> r(static_cast<std::size_t>(n * 7));
+        tiny->device.download(r.data(), fitted.forward(Matrix<const T>(x_device.data(), n, e_s)).data,
+                              r.size() * sizeof(T));
+        const auto probabilities = [&](const std::vector<T>& features, double scale) {
+            std::vector<double> all;
+            for (Index i = 0; i < n; ++i) {
+                std::vector<double> q(classes);
+                for (Index k = 0; k < classes; ++k)
+                    for (Index j = 0; j < 7; ++j)
+                        q[static_cast<std::size_t>(k)] +=
+                            scale * double(features[static_cast<std::size_t>(i * 7 + j)]) *
+                            double(tiny->class_vectors[static_cast<std::size_t>(k * 7 + j)]);
+                for (const double p : softmax(q)) all.push_back(p);
+            }
+            return all;
+        };
+        const std::vector<double> want =
+            mixture.predict(host, probabilities(u, mixture.distilled_scale), x, probabilities(r, mixture.fitted->scale))
+                .probabilities;
+        Classifier<D> student(tiny->device, bundle, n);
+        const Buffer<D, T> device_images(tiny->device, images);
+        const std::vector<double> together = student.mix(device_images.data(), n).probabilities;
+        CHECK(difference(together, want) < std::max(1e-6, 20 * rounding<T>));
+        std::vector<double> alone;
+        Classifier<D> one(tiny->device, bundle, 1);
+        for (Index i = 0; i < n; ++i) {
+            const MixturePrediction p = one.mix(device_images.data() + i * image_values, 1);
+            CHECK((p.weight.front() == 0) == (i == 1));
+            alone.insert(alone.end(), p.probabilities.begin(), p.probabilities.end());
+        }
+        CHECK(alone == together);
+        CHECK(one.mixture_encoder().student_passes() == 2 + 1);  // planned once, and for the two near images
+    }
+}
+
+TEST_CASE("a mixture of three: what does not fit is refused") {
+    const auto tiny = adapted_student<Cpu<float>>(EncoderTraining::lora);
+    const TensorMap good = bundle_of(*tiny, mixture_of_three(true));
+    Cpu<float> device(1);
+    CHECK(Classifier<Cpu<float>>(device, good, 1).is_mixed());
+    TensorMap bad = good;
+    bad.tensors.erase("fitted.weight");
+    CHECK(refusal(bad).find("'fitted.weight' is missing") != std::string::npos);
+    bad = good;
+    bad.tensors["fitted.weight"] = make_tensor(std::vector<double>{0.9}, {});
+    CHECK(refusal(bad).find("add up to more than 1") != std::string::npos);
+    bad = good;
+    bad.tensors["fitted.VPT_image_trans.conv1.3.weight"] = make_tensor(numbers(7 * 15, 1), {7, 15, 1, 1});
+    CHECK(refusal(bad).find("fitted.VPT_image_trans.conv1.3.weight") != std::string::npos);
 }
 
 }  // namespace promptkd::test::mixture_test

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/clip/checkpoint/explain.hpp>
+#include <promptkd/clip/checkpoint/peft.hpp>
 #include <promptkd/clip/checkpoint/target_policies.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
@@ -20,14 +21,16 @@
 namespace promptkd {
 
 /// Layouts that convert_weights writes.
-enum class WeightsTarget { openai, huggingface, open_clip, checkpoint };
+enum class WeightsTarget { openai, huggingface, open_clip, checkpoint, peft };
 
 /// A layout's name, or that of a published checkpoint. Throws Error for any other.
 inline WeightsTarget parse_weights_target(const std::string& name) {
     if (name == "openai") return WeightsTarget::openai;
     if (name == "huggingface") return WeightsTarget::huggingface;
     if (name == "open_clip") return WeightsTarget::open_clip;
-    require(name == "checkpoint", "unknown layout '", name, "', expected openai, huggingface, open_clip or checkpoint");
+    if (name == "peft") return WeightsTarget::peft;
+    require(name == "checkpoint", "unknown layout '", name,
+            "', expected openai, huggingface, open_clip, checkpoint or peft");
     return WeightsTarget::checkpoint;
 }
 
@@ -270,8 +273,10 @@ inline void write_learned(const TensorMap& map, WeightsTarget target, const std:
 /// Writes `map`, as read_weights returned it, in another layout. Models: safetensors under OpenAI's or open_clip's
 /// names (with open_clip's JSON beside it), a Hugging Face folder, or a torch.save checkpoint {state_dict, epoch};
 /// values and types do not change, and the configuration is in the metadata and JSON. Learned parameters: the published
-/// trainers' checkpoint, or safetensors. Throws Error naming what would be lost where the target has no place for it.
+/// trainers' checkpoint, or safetensors. Low-rank updates: a folder of Hugging Face's peft. Throws Error naming what
+/// would be lost where the target has no place for it.
 inline void convert_weights(const TensorMap& map, WeightsTarget target, const std::string& path) {
+    if (target == WeightsTarget::peft) return write_peft_adapter(path, map);
     switch (classify_weights(map)) {
         case WeightsKind::clip:
             return detail::write_clip(map, target, path);

@@ -17,16 +17,11 @@ public:
     /// Allocates for up to `max_batch` images. The device must outlive this.
     ClosedFormPredictor(D& device, const ClosedFormFit& fit, const ClassGeometry& geometry, Index max_batch)
         : device_(device),
-          hidden_(device, fit.hidden),
+          features_(device, {fit.hidden, fit.output}, max_batch),
           inputs_(fit.hidden.inputs),
-          outputs_(fit.output.outputs),
           max_batch_(max_batch),
           mixture_(mixture_of(fit, geometry)),
-          output_weight_(device, narrow(fit.output.weight)),
-          output_bias_(device, narrow(fit.output.bias)),
           class_vectors_(device, narrow(geometry.class_vectors)),
-          phi_(device, max_batch * hidden_.width()),
-          u_(device, max_batch * outputs_),
           logits_(device, max_batch * geometry.classes) {}
 
     /// Of n images with raw features x (n, e_s) in device memory.
@@ -46,14 +41,9 @@ private:
 
     /// n(φ(x)B + c)·Wᵀ on the host.
     std::vector<double> student_cosines(const T* x, Index n) {
-        const Matrix<T> phi = phi_.matrix(n, hidden_.width()), u = u_.matrix(n, outputs_);
+        const Matrix<const T> u = features_.forward(Matrix<const T>(x, n, inputs_));
         const Matrix<T> logits = logits_.matrix(n, mixture_.classes);
-        hidden_.forward(Matrix<const T>(x, n, inputs_), phi);
-        Gemm g = matrix_product(operand(phi), operand(output_weight_.data(), outputs_), phi.columns, u);
-        g.bias = output_bias_.data();
-        device_.gemm(g);
-        normalize_forward(device_, u, u);
-        cosine_logits(device_, u, class_vectors_.matrix(mixture_.classes, outputs_), 1.0, logits);
+        cosine_logits(device_, u, class_vectors_.matrix(mixture_.classes, u.columns), 1.0, logits);
         std::vector<T> values(static_cast<std::size_t>(logits.count()));
         device_.download(values.data(), logits.data, values.size() * sizeof(T));
         return std::vector<double>(values.begin(), values.end());
@@ -61,11 +51,11 @@ private:
 
     D& device_;
     Cpu<double> host_{1};
-    HiddenFeatures<D> hidden_;
-    Index inputs_, outputs_, max_batch_;
+    FittedFeatures<D> features_;
+    Index inputs_, max_batch_;
     Mixture mixture_;
-    const Buffer<D, T> output_weight_, output_bias_, class_vectors_;
-    Buffer<D, T> phi_, u_, logits_;
+    const Buffer<D, T> class_vectors_;
+    Buffer<D, T> logits_;
 };
 
 }  // namespace promptkd

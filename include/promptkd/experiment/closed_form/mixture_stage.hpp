@@ -14,6 +14,27 @@
 
 namespace promptkd {
 
+/// What a mixture is evaluated on.
+struct MixtureEvaluation {
+    const Dataset& data;                ///< labelled images
+    const std::string& stage;           ///< the observer's name for it
+    std::optional<ClassSubset> subset;  ///< a half of the classes; empty: all, and both halves
+};
+
+/// Results of a student's mixture on labelled images.
+template <Device D>
+EvaluationResult evaluate_mixed(DistillationSetup<D>& setup, Student<D>& student, MixedStudent& mixed,
+                                const MixtureEvaluation& on) {
+    const Index batch = setup.spec.evaluation_batch;
+    MixtureEncoder<D> encoder(setup.device, student, mixed.mixture(), batch);
+    const EncodingStage how{on.stage, batch, setup.observer};
+    const auto rows = encode_images(setup.device, encoder, on.data, how, setup.ranks);
+    EvaluationResult found =
+        evaluate_mixture(mixed, rows, distinct_names(on.data.class_names, on.data.class_ids), on.subset);
+    found.images.clear();
+    return found;
+}
+
 /// What a distillation does besides gradient descent: the fit in closed form in its place, mixture and guard behind it.
 template <Device D>
 class MixtureStage {
@@ -95,14 +116,7 @@ public:
     /// Results of the mixture on labelled images; only once there is one.
     EvaluationResult evaluate(Student<D>& student, const Dataset& data, const std::string& stage,
                               std::optional<ClassSubset> subset) {
-        const Index batch = setup_.spec.evaluation_batch;
-        MixtureEncoder<D> encoder(setup_.device, student, mixed_->mixture(), batch);
-        const EncodingStage how{stage, batch, setup_.observer};
-        const FeatureSet<T> rows = encode_images(setup_.device, encoder, data, how, setup_.ranks);
-        EvaluationResult found =
-            evaluate_mixture(*mixed_, rows, distinct_names(data.class_names, data.class_ids), subset);
-        found.images.clear();
-        return found;
+        return evaluate_mixed(setup_, student, *mixed_, {data, stage, subset});
     }
 
     /// The mixture, once there is one.

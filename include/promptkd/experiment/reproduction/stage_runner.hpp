@@ -87,10 +87,9 @@ private:
     }
 
     bool zero_shot(const ReproductionStage& stage, StageResult& result, const StageResultFile& file) {
-        const TensorMap weights = load_model(model_of(stage), observer_);
+        TensorMap weights = load_model(model_of(stage), observer_);
+        const std::optional<TensorMap> prompts = adapt_model(weights, stage.prompts, observer_);
         const ClipModel<D> model(device_, weights);
-        std::optional<TensorMap> prompts;
-        if (!stage.prompts.empty()) prompts = load_prompts(stage.prompts, observer_);
         const Tokenizer tokenizer = load_tokenizer(spec_.vocabulary);
         ZeroShot<D> clip(device_, model, prompts ? &*prompts : nullptr, {stage.row, spec_.evaluation_batch, observer_});
         return test(stage, result, file, [&](const Dataset& data) {
@@ -131,6 +130,8 @@ private:
         training.recipe = stage.learner;
         training.context.words = spec_.learner.context_words;
         training.loop = loop_of(stage);
+        const LearnerInfo& info = find_learner(training.learner);
+        if (info.complete) info.complete(training.loop, training.optimizer, stage.shots);
         training.evaluation_batch = spec_.evaluation_batch;
         training.fresh = spec_.fresh;
         return training;

@@ -1,0 +1,117 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Adapted students on Fashion-MNIST with the models of examples/assets, as Markdown on standard output: LoRA, the whole
+# encoder, and the mixture of three students, by the number of unlabelled images. One run a seed for every cell.
+usage="usage: sh bench/adapted.sh [--program FILE] [--work DIR] [--images LIST] [--seeds LIST] [--threads N] [--only NAME]
+  --program  the promptkd to run (default build/release/promptkd)
+  --work     folder for the runs (default build/adapted); finished runs are not repeated
+  --images   numbers of unlabelled images (default 30,100,300,1000,6000)
+  --seeds    (default 1,2,3)           --threads  CPU threads (default 2)
+  --only     lora, full, best, best_full, or base: one column, or the table of the base classes, alone"
+cd "$(dirname "$0")/.." || exit 1
+program=build/release/promptkd
+work=build/adapted
+images=30,100,300,1000,6000
+seeds=1,2,3
+threads=2
+only=
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help) echo "$usage" && exit 0 ;;
+    --program | --work | --images | --seeds | --threads | --only)
+        [ $# -ge 2 ] || { echo "adapted.sh: $1 needs a value" >&2 && exit 2; }
+        eval "${1#--}=\$2"
+        shift 2
+        ;;
+    *) echo "adapted.sh: unknown option $1" >&2 && echo "$usage" >&2 && exit 2 ;;
+    esac
+done
+[ -x "$program" ] || { echo "adapted.sh: there is no program $program; build it first" >&2 && exit 1; }
+assets=examples/assets
+data=fashion-mnist:${PROMPTKD_FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
+pair="--teacher $assets/fashion_clip_teacher.safetensors --teacher-prompts $assets/fashion_teacher_prompts.safetensors
+    --student $assets/fashion_clip_student.safetensors"
+PROMPTKD_VOCAB=$assets/fashion_bpe.txt.gz
+export PROMPTKD_VOCAB
+mkdir -p "$work" || exit 1
+log=$work/log.txt
+: >"$log"
+
+# distil NAME OPTION…: one run a seed, unless it is there
+distil() {
+    out=$work/$1
+    shift
+    [ -s "$out/result.json" ] && return
+    # shellcheck disable=SC2086  # lists of options
+    "$program" distill $pair --data "$data" --seeds "$seeds" --threads "$threads" "$@" --out "$out" >>"$log" 2>&1 && return
+    echo "adapted.sh: failed: distill $* --out $out" >&2
+    tail -n 3 "$log" >&2
+    exit 1
+}
+
+# figure NAME KEY: "mean ± deviation" of a result over the seeds, or the one value of one seed
+figure() {
+    case $seeds in
+    *,*)
+        sed -n '/^  "'"$2"'": {/,/^  }/p' "$work/$1/result.json" | awk '/"mean"/ { sub(/,$/, "", $2); m = $2 }
+            /"standard_deviation"/ { sub(/,$/, "", $2); d = $2 } END { printf "%.2f ± %.2f", m, d }'
+        ;;
+    *) sed -n 's/^  "'"$2"'": \([0-9.]*\),*$/\1/p' "$work/$1/result.json" | awk '{ printf "%.2f", $1 }' ;;
+    esac
+}
+
+# cell NAME KEY…: its figures, or nothing where it was not asked for
+cell() {
+    name=$1
+    shift
+    if [ ! -s "$work/$name/result.json" ]; then
+        printf ' |'
+        return
+    fi
+    separator=' '
+    for key in "$@"; do
+        printf '%s%s' "$separator" "$(figure "$name" "$key")"
+        separator=' / '
+    done
+    printf ' |'
+}
+
+# wanted COLUMN: whether it was asked for
+wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+
+# column NAME IMAGES OPTION…: the run of a cell, where its column was asked for
+column() {
+    name=$1
+    count=$2
+    shift 2
+    wanted "$name" && distil "${name}_$count" --images "$count" "$@"
+}
+
+if [ "$only" != base ]; then
+    echo "Harmonic mean / all classes in percent, mean ± standard deviation over seeds $seeds:"
+    echo
+    echo "| images | adapted alone, LoRA | three students, LoRA | adapted alone, whole encoder | three students, whole encoder |"
+    echo "|---|---|---|---|---|"
+    for n in $(echo "$images" | tr , ' '); do
+        column lora "$n" --adapt lora
+        column best "$n" --fit best
+        column full "$n" --adapt full
+        column best_full "$n" --fit best --adapt full
+        printf '| %s |' "$n"
+        for name in lora best full best_full; do cell "${name}_$n" harmonic_mean all; done
+        echo
+    done
+fi
+if wanted base; then
+    distil base_lora --images 6000 --distil-classes base --adapt lora
+    distil base_best --images 6000 --distil-classes base --fit best
+    distil base_best_full --images 6000 --distil-classes base --fit best --adapt full
+    echo
+    echo "Images of the base classes alone, base / new / all:"
+    echo
+    echo "| adapted alone, LoRA | three students, LoRA | three students, whole encoder |"
+    echo "|---|---|---|"
+    printf '|'
+    for name in base_lora base_best base_best_full; do cell "$name" base new all; done
+    echo
+fi

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# Adapted students: LoRA, the whole encoder, the mixture of three; their bundles, checkpoints and budgets; and what makes
+# no sense with them.
+. "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
+teacher=$assets/fashion_clip_teacher.safetensors
+student=$assets/fashion_clip_student.safetensors
+rm -rf tiny few lora merged full best again stopped
+tiny_fashion tiny 120 100
+data="--data fashion-mnist:tiny"
+pair="--student $student --teacher $teacher $data"
+short="--epochs 4 --rank 4"
+
+# --- one student -----------------------------------------------------------------------------------------------------
+# shellcheck disable=SC2086,SC2046  # lists of options
+{
+    run 0 distill $pair --adapt lora $short --out lora
+    check "a fifth is held out" test "$(number lora/result.json images)" = 96
+    check "ten checks" test "$(number lora/result.json checks)" = 10
+    check "the log says which was the best" grep -q 'KL to the teacher .* on 24 images held out' stdout
+    run 0 evaluate lora/bundle.safetensors $data --json evaluated.json
+    check "LoRA apart is read back" near "$(number evaluated.json all)" "$(number lora/result.json all)" 0.01
+    run 0 inspect lora/bundle.safetensors --json inspected.json
+    check "inspect: what a reader must know" grep -q '"lora"' inspected.json
+    run 0 distill $pair --adapt lora $short --merge-lora --out merged
+    check "merging trains the same" same lora/log.csv merged/log.csv
+    run 0 evaluate merged/bundle.safetensors $data --json evaluated.json
+    check "LoRA merged is read back" near "$(number evaluated.json all)" "$(number lora/result.json all)" 0.01
+    run 0 distill $pair --adapt lora $short --threads 1 --out again
+    check "the number of threads changes nothing" same lora/bundle.safetensors again/bundle.safetensors
+    run 0 distill --config lora/config.json --out again --fresh
+    check "--config repeats it" same lora/bundle.safetensors again/bundle.safetensors
+
+    run 0 distill $pair --adapt full --epochs 4 --out full
+    run 0 evaluate full/bundle.safetensors $data --json evaluated.json
+    check "a whole encoder is read back" near "$(number evaluated.json all)" "$(number full/result.json all)" 0.01
+    run 0 distill $pair --adapt full --epochs 4 --precision bf16 --out again --fresh
+    check "in bf16 too" near "$(number again/result.json all)" "$(number full/result.json all)" 8
+    run 0 distill $pair --adapt lora $short --recompute --out again --fresh
+    check "activations computed again: the same student" same lora/bundle.safetensors again/bundle.safetensors
+    run 0 distill $pair --adapt prompts --recipe adapted --epochs 4 --out again --fresh
+    check "prompts by this recipe" test "$(number again/result.json checks)" = 10
+    run 0 distill $pair --train full --depth 3 --epochs 1 --augment flip --out again --fresh
+    check "the older name keeps the older recipe" test "$(number again/result.json steps)" = 15
+}
+
+# --- interrupted and continued ---------------------------------------------------------------------------------------
+# shellcheck disable=SC2086
+{
+    "$promptkd" distill $pair --adapt lora --rank 4 --epochs 60 --out stopped >stdout 2>stderr </dev/null &
+    process=$!
+    until [ -s stopped/checkpoint/state.safetensors ] || ! kill -0 $process 2>/dev/null; do sleep 0.05; done
+    kill -INT $process 2>/dev/null
+    wait $process
+    run 0 distill $pair --adapt lora --rank 4 --epochs 60 --out stopped
+    run 0 distill $pair --adapt lora --rank 4 --epochs 60 --out again --fresh
+    check "an interrupted run ends as another one" same stopped/bundle.safetensors again/bundle.safetensors
+    check "and so does its state" same stopped/checkpoint/state.safetensors again/checkpoint/state.safetensors
+}
+
+# --- three students --------------------------------------------------------------------------------------------------
+# shellcheck disable=SC2086
+{
+    run 0 distill $pair --fit best $short --out best
+    check "a table of what each is worth" grep -q 'adapted .* %  *[01]\.' stdout
+    check "and what one pass would lose" grep -q 'one pass (the adapted student alone)' stdout
+    run 0 evaluate best/bundle.safetensors $data --json evaluated.json
+    check "three students are read back" near "$(number evaluated.json all)" "$(number best/result.json all)" 0.01
+    run 0 inspect best/bundle.safetensors --json inspected.json
+    check "inspect: the third student" grep -q '"fitted"' inspected.json
+    image=$data_dir/golden/images/02_RGB_40x40.png
+    run 0 classify best/bundle.safetensors "$image" --flag-unfamiliar
+    check "a strange image is unfamiliar" grep -q 'unfamiliar (distance ' stdout
+    printf 'sofa\nlamp\n' >names.txt
+    run 0 bundle add-classes best/bundle.safetensors --class-names names.txt --teacher "$teacher" --student "$student" --activation quick_gelu --out named.safetensors
+    run 0 classify named.safetensors "$image" --top 12 --json classified.json
+    check "twelve classes" test "$(grep -c '"class"' classified.json)" -eq 12
+    run 0 distill $pair --fit best --adapt full --epochs 4 --out again --fresh
+    run 0 evaluate again/bundle.safetensors $data --json evaluated.json
+    check "with a whole encoder" near "$(number evaluated.json all)" "$(number again/result.json all)" 0.01
+    run 0 distill $pair --fit best $short --one-pass --out again --fresh
+    check "one pass: the adapted student alone" same again/bundle.safetensors lora/bundle.safetensors ||
+        check "with the same accuracy" test "$(number again/result.json all)" = "$(number lora/result.json all)"
+    run 0 distill $pair --fit best --rank 4 --budget 20s --out again --fresh
+    check "a budget leaves its number of steps" test -s again/checkpoint/budget.json
+}
+
+# --- accuracy: never below doing nothing, and better where there are images enough -----------------------------------
+# shellcheck disable=SC2086
+{
+    prompts="--teacher-prompts $assets/fashion_teacher_prompts.safetensors"
+    run 0 distill --student "$student" --teacher "$teacher" $prompts --data "$fashion" --images 30 --fit best --out few
+    check "30 images: the zero-shot student" near "$(number few/result.json harmonic_mean)" 80.25 0.4
+    run 0 distill --student "$student" --teacher "$teacher" $prompts --data "$fashion" --images 300 --fit best --out few --fresh
+    check "300 images" near "$(number few/result.json harmonic_mean)" 82.9 0.9
+}
+
+# --- bad usage and bad input -----------------------------------------------------------------------------------------
+# shellcheck disable=SC2086
+{
+    refuse 2 '--rank' distill $pair --adapt lora --rank 0 --out again
+    refuse 1 'LoRA of rank 65 for an encoder of width 64' distill $pair --adapt lora --rank 65 --out again
+    refuse 2 '--rank.*belongs to --recipe adapted' distill $pair --rank 4 --out again
+    refuse 2 '--one-pass.*belongs to --fit best' distill $pair --adapt lora --one-pass --out again
+    refuse 2 'excludes' distill $pair --adapt lora --train full --out again
+    refuse 2 'must be a time' distill $pair --fit best --budget soon --out again
+    refuse 1 'a budget of .* s is too short' distill $pair --fit best --rank 4 --budget 0.2s --out again --fresh
+    refuse 1 'too few to hold' distill $pair --fit best --images 2 --out again --fresh
+    refuse 1 'too few to hold 119 out' distill $pair --fit best --hold-out 119 --out again --fresh
+    refuse 1 'there are no low-rank updates' distill $pair --adapt full --merge-lora --out again
+    refuse 1 'they stay apart' distill $pair --fit best --merge-lora --out again
+    resnet=$data_dir/golden/model.resnet.safetensors
+    for how in lora full; do
+        refuse 1 'needs a vision transformer' distill --student "$resnet" --teacher "$teacher" $data --adapt $how --prompts 0 --out again
+    done
+}
+rm -rf tiny few lora merged full best again stopped ./*.safetensors names.txt
+finish
