@@ -34,8 +34,8 @@ TEST_CASE("registry: every learner is known by name, with its paper, summary and
         CHECK(recipe.options.size() == info.options.size());
         for (const LearnerOption& option : info.options) CHECK(recipe.option(option.name) == option.published);
     }
-    CHECK_THROWS_WITH_AS(find_learner("tip"), doctest::Contains("coop, cocoop, vpt, ivlp, maple, promptsrc, kgcoop, clip-lora"),
-                         Error);
+    CHECK_THROWS_WITH_AS(find_learner("tip"),
+                         doctest::Contains("coop, cocoop, vpt, ivlp, maple, promptsrc, kgcoop, clip-lora"), Error);
     CHECK(learner_names([](const LearnerInfo& i) { return i.takes_class_specific; }) == "coop");
     CHECK(published_recipe("coop", 16).epochs == 200);
     CHECK(published_recipe("coop", 4).epochs == 100);
