@@ -6,7 +6,6 @@
 
 #include <limits>
 #include <memory>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -57,7 +56,7 @@ EncodedPairs<typename D::Scalar> encode_pairs(DistillationSetup<D>& setup, const
     PairEncoder<D> encoder(setup.device, setup.student_model, live.get(), batch, flips);
     const FeatureSet<T> set =
         encode_images(setup.device, encoder, data, EncodingStage{"encode", batch, setup.observer}, setup.ranks);
-    PairRows<T> rows(set, encoder);
+    PairRows<T> rows(set.values, encoder);
     EncodedPairs<T> pairs;
     pairs.images = set.indices;
     pairs.unreadable = set.unreadable;
@@ -77,8 +76,12 @@ EncodedPairs<typename D::Scalar> encode_pairs(DistillationSetup<D>& setup, const
     }
     pairs.logits.assign(rows.teacher.begin(), rows.teacher.end());
     const std::vector<T> plain = detail::first_views(rows.teacher, pairs.views, classes);
-    if (setup.spec.is_best())
-        std::tie(pairs.teacher, pairs.teacher_scale) = features_of_logits(plain, setup.vectors, classes);
+    if (!setup.spec.is_best()) return pairs;
+    Cpu<double> host;
+    LogitFeatures inverse(host, {setup.vectors.begin(), setup.vectors.end()}, classes);
+    const std::vector<double> features_of = inverse.add({plain.begin(), plain.end()});
+    pairs.teacher.assign(features_of.begin(), features_of.end());
+    pairs.teacher_scale = inverse.scale();
     return pairs;
 }
 
