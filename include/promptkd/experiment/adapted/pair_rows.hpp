@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/distill/closed_form/host_rows.hpp>
 #include <promptkd/experiment/closed_form/features.hpp>
 #include <promptkd/experiment/distillation_setup.hpp>
 
@@ -81,7 +82,7 @@ EncodedPairs<typename D::Scalar> encode_pairs(DistillationSetup<D>& setup, const
     LogitFeatures inverse(host, {setup.vectors.begin(), setup.vectors.end()}, classes);
     const std::vector<double> features_of = inverse.add({plain.begin(), plain.end()});
     pairs.teacher.assign(features_of.begin(), features_of.end());
-    pairs.teacher_scale = inverse.scale();
+    pairs.teacher_scale = detail::mean_of(inverse.norms());
     return pairs;
 }
 
