@@ -2,8 +2,9 @@
 #pragma once
 
 #include <promptkd/clip/lora.hpp>
-#include <promptkd/clip/schema.hpp>
+#include <promptkd/clip/schema/lookup.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <optional>

@@ -85,8 +85,9 @@ inline StudentWeights fit_student_weights(const std::vector<double>& p, const st
     int step = 0;
     while (step < 100 && !insignificant(step / 100.0)) ++step;
     weights.trust = step / 100.0;
-    weights.chosen = {weights.trust * weights.likeliest[0] + 1 - weights.trust, weights.trust * weights.likeliest[1],
-                      weights.trust * weights.likeliest[2]};
+    const PerStudent& v = weights.likeliest;
+    const double t = weights.trust;
+    weights.chosen = {t * v[0] + (1 - t), t * v[1], t * v[2]};
     return weights;
 }
 
