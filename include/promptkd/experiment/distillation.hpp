@@ -75,11 +75,7 @@ public:
         TrainingStage stage("distil", steps, setup_.observer);
         loop = stage.connect(loop, outcome.images, setup_.spec.fresh);
         write_settings();
-        loop.rank = setup_.ranks.rank();
-        loop.ranks = setup_.ranks.size();
-        loop.meet = [this](Index step) { meet(step); };
-        loop.interrupted = [this, asked = Index{0}]() mutable { return is_interrupted(asked++); };
-        loop.should_stop = [this](const Progress&) { return of_rank_0(setup_.observer.wants_stop() ? 1 : 0) != 0; };
+        if (adapted_.is_used()) adapted_.encode();
         const std::unique_ptr<TeacherSource<D>> source = target_source();
         require_fits(*distiller_, *source);
         share(loop, *source);

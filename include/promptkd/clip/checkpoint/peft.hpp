@@ -94,8 +94,8 @@ inline bool is_peft_adapter(const TensorMap& map) {
     });
 }
 
-/// The updates `lora.…` of a peft adapter of a CLIP vision model with this configuration: queries, keys and values keep
-/// an A each, those without an update get zeros; the factor lora_alpha/r goes into B. Throws Error for what is not
+/// The updates (lora_prefix) of a peft adapter of a CLIP vision model with this configuration: queries, keys and values
+/// keep an A each, those without an update get zeros; the factor lora_alpha/r goes into B. Throws Error for what is not
 /// read, and for shapes that do not fit together.
 inline TensorMap read_peft_adapter(const TensorMap& adapter, const nlohmann::json& config) {
     const double scale = detail::peft_scale(config, adapter.source);
@@ -136,8 +136,8 @@ inline TensorMap read_peft_adapter(const TensorMap& adapter) {
     return read_peft_adapter(adapter, config);
 }
 
-/// Writes the updates `lora.…` of `updates` into `folder` as peft reads them for a CLIPVisionModel: queries, keys and
-/// values share one A unless they have their own.
+/// Writes the updates (lora_prefix) in `updates` into `folder` as peft reads them for a CLIPVisionModel: queries, keys
+/// and values share one A unless they have their own.
 inline void write_peft_adapter(const std::string& folder, const TensorMap& updates) {
     const std::optional<LoraConfig> form = lora_config(updates);
     require(form.has_value(), updates.source, ": holds no low-rank updates");
