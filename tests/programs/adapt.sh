@@ -14,7 +14,7 @@ short="--epochs 4 --rank 4"
 # shellcheck disable=SC2086,SC2046  # lists of options
 {
     run 0 distill $pair --adapt lora $short --out lora
-    check "a fifth is held out" test "$(number lora/result.json images)" = 96
+    check "a fifth is held out" test "$(number lora/result.json images)" = 24
     check "ten checks" test "$(number lora/result.json checks)" = 10
     check "the log says which was the best" grep -q 'KL to the teacher .* on 24 images held out' stdout
     run 0 evaluate lora/bundle.safetensors $data --json evaluated.json
@@ -78,8 +78,7 @@ short="--epochs 4 --rank 4"
     run 0 evaluate again/bundle.safetensors $data --json evaluated.json
     check "with a whole encoder" near "$(number evaluated.json all)" "$(number again/result.json all)" 0.01
     run 0 distill $pair --fit best $short --one-pass --out again --fresh
-    check "one pass: the adapted student alone" same again/bundle.safetensors lora/bundle.safetensors ||
-        check "with the same accuracy" test "$(number again/result.json all)" = "$(number lora/result.json all)"
+    check "one pass: the adapted student alone" test "$(number again/result.json all)" = "$(number lora/result.json all)"
     run 0 distill $pair --fit best --rank 4 --budget 20s --out again --fresh
     check "a budget leaves its number of steps" test -s again/checkpoint/budget.json
 }
