@@ -2,7 +2,7 @@
 // The C interface (promptkd.h) on Cpu<float>: the shared library promptkd_c.
 #include <promptkd/promptkd.h>
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/experiment/classification.hpp>
+#include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/format/image.hpp>
 #include <promptkd/format/safetensors.hpp>
 
@@ -20,10 +20,10 @@ using promptkd::require;
 /// A student with its device. What does not change after opening is read without the lock.
 struct promptkd_student {
     promptkd_student(const promptkd::TensorMap& bundle, int threads, int batch)
-        : device(threads), classifier(device, bundle, promptkd::WeightStorage::native, batch) {}
+        : device(threads), classifier(device, bundle, batch) {}
 
     promptkd::Cpu<float> device;
-    promptkd::ImageClassifier<promptkd::Cpu<float>> classifier;
+    promptkd::Classifier<promptkd::Cpu<float>> classifier;
     std::mutex mutex;
 };
 
@@ -137,8 +137,8 @@ int promptkd_classify(promptkd_student* student, const promptkd_image* images, i
         std::vector<promptkd::Image> decoded;
         for (int i = 0; i < count; ++i) decoded.push_back(pixels_of(images[i], i));
         const std::lock_guard<std::mutex> lock(s.mutex);
-        const std::vector<double> p = s.classifier.probabilities(decoded);
-        std::transform(p.begin(), p.end(), probabilities, [](double value) { return static_cast<float>(value); });
+        const std::vector<float> p = s.classifier.classify(decoded);
+        std::copy(p.begin(), p.end(), probabilities);
         return 0;
     });
 }

@@ -8,6 +8,7 @@ namespace promptkd {
 template class Student<Cpu<float>>;
 template class Distiller<Cpu<float>>;
 template class LiveTeachers<Cpu<float>>;
+template class ClassifierWeights<Cpu<float>>;
 template class Classifier<Cpu<float>>;
 template TrainingResult run_distillation(Distiller<Cpu<float>>&, TeacherSource<Cpu<float>>&, const Dataset&,
                                          TrainingLoopConfig, StepOptions);

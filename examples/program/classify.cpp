@@ -5,6 +5,7 @@
 #include "text_options.hpp"
 
 #include <promptkd/data/image_inputs.hpp>
+#include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/experiment/clip_classification.hpp>
 #include <promptkd/format/image.hpp>
 
@@ -62,7 +63,7 @@ private:
         }
         const WeightStorage storage = common.precision == "int8" ? WeightStorage::int8 : WeightStorage::native;
         const TensorMap map = load_bundle(bundle, common.weights_options.images, observer);
-        ImageClassifier<D> student(device, map, storage);
+        Classifier<D> student(device, map, 1, storage);
         return answer_all(student);
     }
 

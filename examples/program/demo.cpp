@@ -5,7 +5,7 @@
 #include "progress.hpp"
 #include "results_json.hpp"
 
-#include <promptkd/experiment/classification.hpp>
+#include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/report/pictures.hpp>
 #include <promptkd/experiment/training.hpp>
@@ -336,11 +336,11 @@ struct Demo {
     template <class D>
     void write_pictures(D& device, const Dataset& test) const {
         ProgramObserver observer(common.output);
-        ImageClassifier<D> student(device, load_tensors(common.out + "/bundle.safetensors", observer));
+        Classifier<D> student(device, load_tensors(common.out + "/bundle.safetensors", observer));
         std::vector<GalleryItem> items;
         for (Index i = 0; i < std::min<Index>(24, test.size()); ++i) {
             const Image image = test.load(i);
-            const ClassProbability best = student.classify(image, 1).front();
+            const ClassProbability best = student.top_k(image, 1).front();
             const std::string& truth = test.class_names[static_cast<std::size_t>(test.label(i))];
             items.push_back({encode_png(image), best.name, truth, best.probability});
         }

@@ -11,10 +11,9 @@
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/distill/run.hpp>
-#include <promptkd/evaluate/classifier.hpp>
+#include <promptkd/evaluate/classifier_pool.hpp>
 #include <promptkd/evaluate/learner.hpp>
 #include <promptkd/experiment/class_extension.hpp>
-#include <promptkd/experiment/classification.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>
 #include <promptkd/experiment/reproduction.hpp>

@@ -3,7 +3,7 @@
 // protocol through experiment/, on a few images that it makes itself. It knows no option parser, and writes nothing to
 // standard error. Argument: the folder with the models of examples/assets.
 #include <promptkd/device/cpu.hpp>
-#include <promptkd/experiment/classification.hpp>
+#include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>
 #include <promptkd/experiment/reproduction.hpp>
@@ -142,8 +142,8 @@ void use(D& device, const std::string& bundle, const Models& models) {
     encoding.texts = classes;
     check(promptkd::run(device, encoding).at("text_features").shape[0] == 4, "features of four texts");
 
-    promptkd::ImageClassifier<D> student(device, promptkd::load_tensors(bundle, promptkd::silent_observer()));
-    const auto best = student.classify(promptkd::Image(28, 28), 2);
+    promptkd::Classifier<D> student(device, promptkd::load_tensors(bundle, promptkd::silent_observer()));
+    const auto best = student.top_k(promptkd::Image(28, 28), 2);
     check(best.size() == 2 && best[0].probability >= best[1].probability, "the two likeliest classes");
 }
 

@@ -125,7 +125,7 @@ public:
     }
 
     void upload(void* to, const void* from, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         require_device(to, bytes, "upload to");
         require_host(from, "upload from");
         require(!graph_, "emulated CUDA: an upload of ordinary memory inside a capture");
@@ -138,20 +138,20 @@ public:
         });
     }
     void download(void* to, const void* from, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         require_device(from, bytes, "download from");
         require_host(to, "download to");
         enqueue([=] { std::memcpy(to, from, bytes); });
         synchronize();
     }
     void copy(void* to, const void* from, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         require_device(to, bytes, "copy to");
         require_device(from, bytes, "copy from");
         enqueue([=] { std::memmove(to, from, bytes); });
     }
     void zero(void* p, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         require_device(p, bytes, "zero");
         enqueue([=] { std::memset(p, 0, bytes); });
     }
@@ -230,12 +230,12 @@ public:
 
     bool fused_attention() const { return fused_attention_; }
 
-    void planning(bool on) { planning_ = on; }
-    bool is_planning() const { return planning_; }
+    void planning(bool on) { planning_.set(on); }
+    bool is_planning() const { return planning_.is_on(); }
 
     template <class F>
     void map(Index n, const F& f) {
-        if (planning_ || n <= 0) return;
+        if (is_planning() || n <= 0) return;
         check_functor(f);
         enqueue([this, n, f] {
             const Index threads = std::min<Index>(n, 256);
@@ -246,7 +246,7 @@ public:
 
     template <class F>
     void rows(Index n, Index, const F& f) {
-        if (planning_ || n <= 0) return;
+        if (is_planning() || n <= 0) return;
         check_functor(f);
         enqueue([this, n, f] {
             std::vector<T> memory = team_memory(f);
@@ -260,7 +260,7 @@ public:
     }
 
     void gemm(const Gemm& g) {
-        if (!planning_) run_blas(*this, g);
+        if (!is_planning()) run_blas(*this, g);
     }
 
     /// One call of the column-major library.
@@ -404,7 +404,8 @@ private:
     std::vector<std::string> errors_;
     std::minstd_rand random_{20240601};
     std::size_t operations_ = 0;
-    bool fused_attention_, planning_ = false;
+    bool fused_attention_;
+    PlanningFlag planning_;
 };
 
 }  // namespace promptkd::test

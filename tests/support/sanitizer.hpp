@@ -9,3 +9,12 @@
 #define PROMPTKD_ADDRESS_SANITIZER
 #endif
 #endif
+
+/// PROMPTKD_THREAD_SANITIZER: the same with -fsanitize=thread.
+#if defined(__SANITIZE_THREAD__)
+#define PROMPTKD_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PROMPTKD_THREAD_SANITIZER
+#endif
+#endif

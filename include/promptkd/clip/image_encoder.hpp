@@ -8,6 +8,20 @@
 
 namespace promptkd {
 
+/// Throws Error unless an encoder that was planned for `planned` device images at a time can take `images`, `batch` of
+/// them.
+template <Device D, class T>
+void require_images(const D& device, const T* images, Index batch, Index planned) {
+    require(batch >= 0, "a batch of ", batch, " images");
+    require(batch <= planned, "a batch of ", batch, " images, but ", planned, " were planned");
+    require(images != nullptr || batch == 0 || device.is_planning(), "the images of a batch are a null pointer");
+}
+
+/// Throws Error for a largest batch of none, or of less.
+inline void require_max_batch(Index max_batch) {
+    require(max_batch >= 1, "a largest batch of ", max_batch, " images; it holds one at least");
+}
+
 /// A CLIP image encoder of either kind, recognised from its weights. Visual prompts need a vision transformer.
 template <Device D>
 class ImageEncoder {

@@ -14,8 +14,9 @@ class FrozenImageTower {
 public:
     using T = typename D::Scalar;
 
-    /// `prompts` may be null or hold `image_encoder.VPT…`.
+    /// `prompts` may be null or hold `image_encoder.VPT…`. `model` must outlive this: none that is gone at once.
     FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch);
+    FrozenImageTower(D& device, const ClipModel<D>&& model, const TensorMap* prompts, Index max_batch) = delete;
 
     /// Size e of the features.
     Index embed() const { return model_->vision().embed(); }
@@ -37,7 +38,7 @@ public:
 
 private:
     void forward(const T* images, Index batch) {
-        require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
+        require_images(*device_, images, batch, max_batch_);
         arena_.reset();
         model_->vision().forward(Workspace<D>{*device_, arena_},
                                  Matrix<const T>(images, batch, 3 * resolution() * resolution()),
@@ -59,6 +60,7 @@ private:
 template <Device D>
 FrozenImageTower<D>::FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch)
     : device_(&device), model_(&model), params_(device), arena_(device), max_batch_(max_batch) {
+    require_max_batch(max_batch);
     if (prompts) {
         const PromptDesign design = visual_prompt_design(*prompts);
         require_depth("visual", design.depth, model.vision().layers());

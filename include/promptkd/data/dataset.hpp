@@ -70,13 +70,13 @@ struct Dataset {
     /// Class of item `i`, −1: unlabelled.
     Index label(Index i) const { return item(i).label; }
     /// Path or display name of item `i`.
-    std::string item_name(Index i) const { return source->name(item(i).source); }
+    std::string item_name(Index i) const { return from().name(item(i).source); }
     /// The state of item `i`, see ImageSource.
-    ImageVersion version(Index i) const { return source->version(item(i).source); }
+    ImageVersion version(Index i) const { return from().version(item(i).source); }
     /// The bytes of item `i`, see ImageSource.
-    std::string contents(Index i) const { return source->contents(item(i).source); }
+    std::string contents(Index i) const { return from().contents(item(i).source); }
     /// Image of item `i` into `out`, whose memory is reused. Throws Error naming the image when it cannot be read.
-    void load(Index i, Image& out) const { source->load(item(i).source, out); }
+    void load(Index i, Image& out) const { from().load(item(i).source, out); }
     /// Image of item `i`. Throws Error naming the image when it cannot be read.
     Image load(Index i) const {
         Image image;
@@ -91,6 +91,11 @@ struct Dataset {
     }
 
 private:
+    const ImageSource& from() const {
+        require(source != nullptr, name.empty() ? "a data set" : name,
+                ": it has no source of images (Dataset::source)");
+        return *source;
+    }
     const Item& item(Index i) const {
         require(i >= 0 && i < size(), name, ": image ", i, " does not exist, there are ", size());
         return items[static_cast<std::size_t>(i)];

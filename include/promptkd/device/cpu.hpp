@@ -19,8 +19,8 @@
 namespace promptkd {
 
 /// The host's cores: vectors through Eigen's packs, one thread pool for products, rows and maps. T is float or double;
-/// A, the type of stored activations, is T, bf16 or half. Results do not depend on the number of threads. Not for use
-/// by several host threads at once.
+/// A, the type of stored activations, is T, bf16 or half. Results do not depend on the number of threads. Several host
+/// threads may use one Cpu: their operations wait for each other. A device each is faster, see README.md.
 template <class T = float, class A = T>
 class Cpu {
 public:
@@ -33,7 +33,7 @@ public:
     /// With 16-bit activations the frozen matrices have their type, too: bf16 pairs have a kernel of their own.
     static constexpr bool one_factor_type = !std::is_same_v<T, A>;
 
-    /// `threads` = 0: all cores.
+    /// `threads` = 0: all cores. Throws ResourceError when the threads cannot be created.
     explicit Cpu(int threads = 0)
         : pool_(threads), threads_(static_cast<std::size_t>(pool_.size())), team_memory_(threads_.size()) {}
 
@@ -61,15 +61,15 @@ public:
     void upload(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
     void download(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
     void copy(void* to, const void* from, std::size_t bytes) {
-        if (!planning_ && bytes > 0) std::memmove(to, from, bytes);
+        if (!is_planning() && bytes > 0) std::memmove(to, from, bytes);
     }
     void zero(void* p, std::size_t bytes) {
-        if (!planning_ && bytes > 0) std::memset(p, 0, bytes);
+        if (!is_planning() && bytes > 0) std::memset(p, 0, bytes);
     }
     void synchronize() {}
 
-    void planning(bool on) { planning_ = on; }
-    bool is_planning() const { return planning_; }
+    void planning(bool on) { planning_.set(on); }
+    bool is_planning() const { return planning_.is_on(); }
     ///@}
 
     /// f(first, count) over parts of [0, n) on this device's threads: work of the host such as converting weights.
@@ -82,7 +82,7 @@ public:
     /// f(lane) over lanes that cover [0, n).
     template <class F>
     void map(Index n, const F& f) {
-        if (planning_) return;
+        if (is_planning()) return;
         const Index chunk = chunk_of(n, PackLane<T>::width, min_elements);
         pool_.run((n + chunk - 1) / chunk, [&](Index c, int) {
             const Index end = std::min(n, (c + 1) * chunk);
@@ -95,8 +95,9 @@ public:
     /// f(team, row) for every row < n; `cost` elements touched a row.
     template <class F>
     void rows(Index n, Index cost, const F& f) {
-        if (planning_) return;
+        if (is_planning()) return;
         const Index chunk = chunk_of(n, 1, std::max<Index>(1, min_elements / std::max<Index>(1, cost)));
+        const ThreadPool::Alone alone(pool_);
         if constexpr (requires { f.team_values(); })
             for (auto& memory : team_memory_) memory.template at_least<T>(f.team_values());
         pool_.run((n + chunk - 1) / chunk, [&](Index c, [[maybe_unused]] int worker) {
@@ -110,7 +111,8 @@ public:
 
     /// Products, see Gemm.
     void gemm(const Gemm& g) {
-        if (planning_ || g.m == 0 || g.n == 0) return;
+        if (is_planning() || g.m == 0 || g.n == 0) return;
+        const ThreadPool::Alone alone(pool_);
 #ifdef PROMPTKD_BF16_PRODUCTS
         if constexpr (std::is_same_v<T, float>)
             if (g.a.type == DType::bf16 && g.b.type == DType::bf16 && (g.b.panel == 0 || pairs_up(g.b.type)))
@@ -276,7 +278,7 @@ private:
     std::vector<detail::ProductThread> threads_;
     std::vector<detail::GrowingBuffer> team_memory_;
     detail::GrowingBuffer packed_;
-    bool planning_ = false;
+    PlanningFlag planning_;
 };
 
 }  // namespace promptkd

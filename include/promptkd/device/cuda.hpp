@@ -83,23 +83,23 @@ public:
     }
 
     void upload(void* to, const void* from, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         use();
         staging_->upload(to, from, bytes, stream_.handle);
     }
     void download(void* to, const void* from, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         use();
         staging_->download(to, from, bytes, stream_.handle);
     }
     void copy(void* to, const void* from, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         use();
         detail::cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.handle),
                            "cudaMemcpyAsync", options_.device, " of ", bytes, " bytes");
     }
     void zero(void* p, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         use();
         detail::cuda_check(cudaMemsetAsync(p, 0, bytes, stream_.handle), "cudaMemsetAsync", options_.device, " of ",
                            bytes, " bytes");
@@ -127,7 +127,7 @@ public:
         cudaFreeHost(p);
     }
     void upload_aside(int slot, void* to, const void* pinned, std::size_t bytes) {
-        if (planning_ || bytes == 0) return;
+        if (is_planning() || bytes == 0) return;
         use();
         transfers_->upload_aside(slot, to, pinned, bytes);
     }
@@ -169,14 +169,14 @@ public:
 
     /// See Device.
     ///@{
-    void planning(bool on) { planning_ = on; }
-    bool is_planning() const { return planning_; }
+    void planning(bool on) { planning_.set(on); }
+    bool is_planning() const { return planning_.is_on(); }
     ///@}
 
     /// f(lane) for every element < n, one thread an element.
     template <class F>
     void map(Index n, const F& f) {
-        if (planning_ || n <= 0) return;
+        if (is_planning() || n <= 0) return;
         use();
         detail::map_kernel<T, F>
             <<<blocks(n / (VectorLane<T>::width * detail::cuda_block) + 1), detail::cuda_block, 0, stream_.handle>>>(n,
@@ -188,7 +188,7 @@ public:
     /// row.
     template <class F>
     void rows(Index n, Index cost, const F& f) {
-        if (planning_ || n <= 0) return;
+        if (is_planning() || n <= 0) return;
         use();
         const Index warps = detail::cuda_block / 32;
         if constexpr (requires { f.team_values(); }) {
@@ -206,7 +206,7 @@ public:
 
     /// Products, see Gemm.
     void gemm(const Gemm& g) {
-        if (planning_) return;
+        if (is_planning()) return;
         use();
         run_blas(*this, g);
     }
@@ -277,7 +277,7 @@ private:
 
     CudaOptions options_;
     int processors_ = 1;
-    bool planning_ = false;
+    PlanningFlag planning_;
     Stream stream_;  // destroyed after what uses it
     std::unique_ptr<detail::CudaPool> pool_;
     std::unique_ptr<detail::CudaTransfers> transfers_;

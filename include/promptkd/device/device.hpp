@@ -2,8 +2,10 @@
 #pragma once
 
 #include <promptkd/core/config.hpp>
+#include <promptkd/core/error.hpp>
 #include <promptkd/device/gemm.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -38,9 +40,9 @@ struct ScalarLane {
     PROMPTKD_HD static T fill(T v) { return v; }
     /// The evaluated value of an expression; return this from lambdas, never an unevaluated expression.
     PROMPTKD_HD static T value(T v) { return v; }
-    /// Of two values, of one.
+    /// Of two values (a where that is NaN), of one.
     ///@{
-    PROMPTKD_HD static T max(T a, T b) { return a > b ? a : b; }
+    PROMPTKD_HD static T max(T a, T b) { return a < b ? b : a; }
     PROMPTKD_HD static T abs(T a) { return a < 0 ? -a : a; }
     ///@}
     /// `value` where condition > 0, otherwise 0.
@@ -76,6 +78,45 @@ struct ProbeRows {
 
 }  // namespace detail
 
+/// Whether the calling thread is planning with a device: a member of every device. It nests.
+class PlanningFlag {
+public:
+    PlanningFlag() = default;
+    PlanningFlag(const PlanningFlag&) = delete;
+    PlanningFlag& operator=(const PlanningFlag&) = delete;
+
+    /// Begins, or ends what began last. Throws Error when a thread plans with more than 16 devices at a time.
+    void set(bool on) {
+        Planned& now = planned();
+        if (on) {
+            require(now.count < most, "planning: more than ", most, " plans inside each other");
+            now.flags[now.count++] = this;
+            return;
+        }
+        const auto end = now.flags + now.count;
+        const auto mine = std::find(now.flags, end, this);
+        if (mine == end) return;
+        std::copy(mine + 1, end, mine);
+        --now.count;
+    }
+    /// Whether the calling thread began and did not end.
+    bool is_on() const {
+        const Planned& now = planned();
+        return std::find(now.flags, now.flags + now.count, this) != now.flags + now.count;
+    }
+
+private:
+    static constexpr int most = 16;
+    struct Planned {
+        const PlanningFlag* flags[most] = {};
+        int count = 0;
+    };
+    static Planned& planned() {
+        thread_local Planned now;
+        return now;
+    }
+};
+
 /// A place where tensors live and operations run. Implementations: Cpu (Eigen), Cuda (cuBLAS), and the tests'
 /// EmulatedCuda. `Scalar` is the type of parameters, statistics and losses; `Activation` that of stored activations.
 ///
@@ -91,8 +132,9 @@ struct ProbeRows {
 ///   once(g): g() in one thread. Every reduction, `each` and `items` is followed by a barrier of the team;
 ///   memory(): f.team_values() values of Scalar of the team's own, for functors that have such a function. They begin
 ///   undefined in every row.
-/// gemm: see Gemm. planning(true): from now on every operation returns at once without touching memory, so that a
-///   step can be run against an unbound Arena to measure what it needs.
+/// gemm: see Gemm. planning(true): from now on every operation of the calling thread returns at once without touching
+///   memory, so that a step can be run against an unbound Arena to measure what it needs; planning(false) ends what the
+///   last planning(true) began. A PlanningFlag does that. Other threads do not see it.
 template <class D>
 concept Device = requires(D d, void* p, const void* q, std::size_t n, Index i, const Gemm& g, bool on) {
     typename D::Scalar;
@@ -111,7 +153,7 @@ concept Device = requires(D d, void* p, const void* q, std::size_t n, Index i, c
     { d.is_planning() } -> std::convertible_to<bool>;
 };
 
-/// Sets planning mode for a scope.
+/// Planning mode of the calling thread for a scope.
 template <Device D>
 class PlanningScope {
 public:

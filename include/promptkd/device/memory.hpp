@@ -6,18 +6,31 @@
 #include <promptkd/device/device.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
 namespace promptkd {
+
+namespace detail {
+
+/// Throws Error unless `n` elements of T have a size in bytes.
+template <class T>
+void require_elements(Index n) {
+    require(n >= 0 && n <= std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)), "memory for ", n,
+            " elements was asked for");
+}
+
+}  // namespace detail
 
 /// `n` elements of T in device memory; released with the object. Allocate at set-up, never in a step.
 template <Device D, class T>
 class Buffer {
 public:
     Buffer() = default;
-    /// `n` undefined elements. Throws Error when there is no memory.
+    /// `n` undefined elements. Throws Error when there is no memory, and for a size that is none.
     Buffer(D& device, Index n) : device_(&device), size_(n) {
+        detail::require_elements<T>(n);
         if (n > 0) data_ = static_cast<T*>(device.allocate(static_cast<std::size_t>(n) * sizeof(T)));
     }
     /// A copy of host values (waits for the device).
@@ -85,7 +98,8 @@ enum class Keep { no, yes };
 /// The memory of one step: saved activations (`keep`) grow from the bottom, temporaries (`scratch`, released by the
 /// enclosing Scope) from the top, in one allocation of exactly the size that a planned step has measured.
 ///
-/// Use: plan(step) once with the largest batch, then run steps.
+/// Use: plan(step) once with the largest batch, then run steps. An arena is one thread's at a time; threads that share
+/// a device have an arena each.
 template <Device D>
 class Arena {
 public:
@@ -167,6 +181,7 @@ private:
 
     template <class T>
     static std::size_t rounded(Index n) {
+        detail::require_elements<T>(n);
         return (static_cast<std::size_t>(n) * sizeof(T) + alignment - 1) / alignment * alignment;
     }
 

@@ -121,12 +121,12 @@ public:
     }
 
     /// y (rows, outputs) with the running statistics.
-    void forward_inference(const Workspace<D>& w, Matrix<const T> x, Matrix<T> y) {
+    void forward_inference(const Workspace<D>& w, Matrix<const T> x, Matrix<T> y) const {
         const WorkspaceScope scope(w);
         for (std::size_t i = 0; i < norms_.size(); ++i) {
             const Matrix<T> out = scratch<T>(w, x.rows, hidden_);
             linear_forward(w.device, linears_[i].layer(), x, out);
-            batch_norm_inference(w.device, norms_[i].view(), out, out);
+            batch_norm_inference(w.device, norms_[i].frozen(), out, out);
             relu_forward(w.device, out, out);
             x = out;
         }
@@ -159,6 +159,9 @@ private:
         BatchNormView<T> view() {
             return {weight->value,       bias->value,  running_mean.data(), running_variance.data(),
                     running_mean.size(), weight->grad, bias->grad};
+        }
+        BatchNormView<const T> frozen() const {
+            return {weight->value, bias->value, running_mean.data(), running_variance.data(), running_mean.size()};
         }
     };
 

@@ -31,8 +31,12 @@ class Student {
 public:
     using T = typename D::Scalar;
 
-    /// `model` must outlive the student. Parameters start at zero: initialize() or load() them.
+    /// `model` must outlive the student, which stays where it is: others point to it. Parameters start at zero:
+    /// initialize() or load() them.
     Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch);
+    Student(D& device, const ClipModel<D>&& model, const StudentConfig& config, Index max_batch) = delete;
+    Student(const Student&) = delete;
+    Student& operator=(const Student&) = delete;
 
     /// Prompts N(0, 0.02²), projector U(±1/√fan_in), BatchNorm 1 / 0, all a function of `seed` alone.
     void initialize(std::uint64_t seed);
@@ -68,19 +72,20 @@ public:
     /// and from `d_own` (batch, e_s; no data for none), a further gradient of the encoder's features.
     void backward(const Workspace<D>& w, Matrix<T> d_unit, const Tape& tape, Matrix<const T> d_own = {});
 
-    /// features (batch, embed), normalised, in evaluation mode (running statistics).
-    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) {
+    /// features (batch, embed), normalised, in evaluation mode (running statistics). On the workspace's device, which
+    /// may be another one that sees this one's memory: the student does not change, and several threads may do so.
+    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features) const {
         const WorkspaceScope scope(w);
         forward_inference(w, images, features, scratch<T>(w, images.rows, model_->vision().embed()));
     }
     /// The same, which leaves the raw features (batch, e_s) in front of the projector in `encoded`.
-    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features, Matrix<T> encoded) {
+    void forward_inference(const Workspace<D>& w, Matrix<const T> images, Matrix<T> features, Matrix<T> encoded) const {
         encode(w, images, encoded, nullptr);
         projector_.forward_inference(w, encoded, features);
-        normalize_forward(*device_, features, features);
+        normalize_forward(w.device, features, features);
     }
-    /// The same for device images and features by their addresses.
-    void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) {
+    /// The same on the student's device, for images and features by their addresses.
+    void forward_inference(Arena<D>& arena, const T* images, Index batch, T* features) const {
         forward_inference(Workspace<D>{*device_, arena}, pixels(images, batch),
                           Matrix<T>(features, batch, config_.embed));
     }
@@ -111,7 +116,7 @@ private:
     void encode(const Workspace<D>& w, Matrix<const T> images, Matrix<T> encoded, VisionTape<D>* tape) const {
         const PlacedPrompts<T> placed{prompts(), table_.view(images.rows)};
         if (own_) {
-            own_->refresh(*device_);
+            own_->refresh(w.device);
             own_->encoder().forward(w, images, placed, encoded, tape);
         } else {
             model_->vision().forward(w, images, placed, encoded, tape);
@@ -138,6 +143,7 @@ Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& c
       projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers, config.hidden),
       max_batch_(max_batch) {
     require(config.embed > 0, "a student needs the size of its class vectors");
+    require_max_batch(max_batch);
     require(config.prompts == 0 || model.vision().is_transformer(), model.source(),
             ": a ResNet student takes no visual prompts; distil with 0 prompts (projector only)");
     if (config.prompts > 0) require_depth("visual", config.depth, model.vision().layers());

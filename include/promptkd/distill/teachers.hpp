@@ -68,6 +68,7 @@ public:
     /// Adds a teacher: a model (which must outlive this), its prompts (may be null) and normalised class vectors
     /// (classes, e_t) on the host. Throws Error for a second teacher of features, or another number of classes.
     void add(const ClipModel<D>& model, const TensorMap* prompts, const std::vector<T>& class_vectors);
+    void add(const ClipModel<D>&& model, const TensorMap* prompts, const std::vector<T>& class_vectors) = delete;
 
     bool recordable() const override { return true; }
     std::vector<Preprocessing> further_inputs(const Preprocessing& shared) override;

@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/sole_use.hpp>
 #include <promptkd/device/compiled.hpp>
-#include <promptkd/evaluate/bundle.hpp>
+#include <promptkd/evaluate/classification.hpp>
+#include <promptkd/evaluate/classifier_weights.hpp>
 #include <promptkd/evaluate/mixed_student.hpp>
+#include <promptkd/format/mapping_guard.hpp>
 #include <promptkd/op/cosine.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
 
 /// A student read back from its bundle: images in, class probabilities out. Needs no text encoder, teacher or
 /// vocabulary.
+///
+/// One thread at a time: a second one gets an Error. For several threads, several classifiers on the same
+/// ClassifierWeights, each with a device of its own, or a ClassifierPool (evaluate/classifier_pool.hpp).
 template <Device D>
 class Classifier {
 public:
@@ -23,45 +31,80 @@ public:
 
     /// Plans for `max_batch` images a call. WeightStorage::packed pays from the second call on. Throws Error when
     /// `bundle` is not a student bundle or its parts do not fit together; see read_bundle().
-    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
+    Classifier(D& device, const TensorMap& bundle, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
+        : Classifier(device, read_bundle(bundle), max_batch, storage) {}
 
     /// The same from the parts of a bundle. Low-rank updates are merged into the weights, unless a mixture reads these
     /// too.
-    Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native);
+    Classifier(D& device, const BundleParts& parts, Index max_batch = 1, WeightStorage storage = WeightStorage::native)
+        : Classifier(device, std::make_shared<const ClassifierWeights<D>>(device, parts, max_batch, storage)) {}
 
-    /// The classes, in the order of class_vectors() and probabilities().
-    const std::vector<std::string>& class_names() const { return class_names_; }
+    /// The same with weights that others use too. `device` may be another one that sees their memory, such as a Cpu of
+    /// this thread. Throws Error for null.
+    Classifier(D& device, std::shared_ptr<const ClassifierWeights<D>> weights);
+
+    Classifier(const Classifier&) = delete;
+    Classifier& operator=(const Classifier&) = delete;
+
+    /// What it computes with.
+    const std::shared_ptr<const ClassifierWeights<D>>& weights() const { return weights_; }
+    /// The classes, in the order of class_vectors() and of probabilities, equal names told apart.
+    const std::vector<std::string>& class_names() const { return weights_->class_names(); }
     /// Number of classes N.
-    Index classes() const { return static_cast<Index>(class_names_.size()); }
+    Index classes() const { return weights_->classes(); }
     /// Normalised class vectors (N, e) on the host.
-    const std::vector<T>& class_vectors() const { return vectors_host_; }
+    const std::vector<T>& class_vectors() const { return weights_->class_vectors(); }
     /// Height and width of the images.
-    Index resolution() const { return model_->vision().resolution(); }
+    Index resolution() const { return weights_->model().vision().resolution(); }
     /// What the images go through.
-    const Preprocessing& preprocessing() const { return model_->preprocessing(); }
+    const Preprocessing& preprocessing() const { return weights_->model().preprocessing(); }
     /// Size e of the features.
-    Index embed() const { return student_->config().embed; }
-    /// Images a call at most.
-    Index max_batch() const { return student_->max_batch(); }
+    Index embed() const { return student().config().embed; }
+    /// Images a call of encode(), probabilities() and mix() at most.
+    Index max_batch() const { return weights_->max_batch(); }
+
+    /// Probabilities (n, N) of n images of any size, computed max_batch() at a time: those of probabilities().
+    std::vector<T> classify(std::span<const Image> images);
+
+    /// The `k` most likely classes of an image of any size, the likeliest first; of equal ones the first class.
+    std::vector<ClassProbability> top_k(const Image& image, Index k) { return judge(image, k).top; }
+
+    /// The same with what a mixture thinks of the image.
+    Classification judge(const Image& image, Index k);
 
     /// Normalised features (batch, embed) of device images (batch, 3, resolution, resolution), valid until the next
     /// call. Throws Error for more images than were planned.
-    const T* encode(const T* images, Index batch);
+    const T* encode(const T* images, Index batch) {
+        const SoleUse::Scope alone(use_, "a Classifier", instead);
+        return forward(images, batch);
+    }
 
     /// Probabilities (batch, classes) on the host of device images: softmax(exp(s_s)·u_s·Wᵀ), or those of the mixture
-    /// with the zero-shot student where the bundle has one.
+    /// with the zero-shot student where the bundle has one. Throws Error for results that are not finite.
     std::vector<T> probabilities(const T* images, Index batch);
 
     /// Whether the bundle mixes the student with its zero-shot self.
     bool is_mixed() const { return mixed_ != nullptr; }
+    /// Whether the student knows how familiar an image is.
+    bool has_guard() const { return is_mixed() && mixed_->mixture().guard.has_value(); }
     /// The mixture; only where is_mixed().
     MixedStudent& mixed() { return *mixed_; }
     /// What makes the rows that mixed() takes; only where is_mixed().
     MixtureEncoder<D>& mixture_encoder() { return *mixture_encoder_; }
     /// What the mixture says of device images, part by part; only where is_mixed().
-    MixturePrediction mix(const T* images, Index batch);
+    MixturePrediction mix(const T* images, Index batch) {
+        const SoleUse::Scope alone(use_, "a Classifier", instead);
+        return predict_mixed(images, batch);
+    }
 
 private:
+    static constexpr const char* instead = "give each thread its own on the same weights(), or use a ClassifierPool";
+
+    /// What is known of a batch of images.
+    struct Judged {
+        std::vector<double> probabilities, weight, distance;
+    };
+
     static void softmax_row(T* row, Index n) {
         const T top = *std::max_element(row, row + n);
         T total = 0;
@@ -69,82 +112,115 @@ private:
         for (Index j = 0; j < n; ++j) row[j] /= total;
     }
 
+    const Student<D>& student() const { return weights_->student(); }
+
+    const T* forward(const T* images, Index batch) {
+        require_images(*device_, images, batch, max_batch());
+        arena_.reset();
+        student().forward_inference(Workspace<D>{*device_, arena_}, student().pixels(images, batch),
+                                    features_.matrix(batch, embed()));
+        return features_.data();
+    }
+
+    MixturePrediction predict_mixed(const T* images, Index batch);
+    std::vector<T> predict(const T* images, Index batch);
+    Judged judge_batch(std::span<const Image> images);
+
     D* device_;
-    std::vector<std::string> class_names_;
-    std::unique_ptr<ClipModel<D>> model_;
-    std::unique_ptr<ClipModel<D>> plain_;  ///< where a mixture reads other weights than the student's
-    std::unique_ptr<Student<D>> student_;
-    std::unique_ptr<Arena<D>> arena_;
-    std::vector<T> vectors_host_;
-    Buffer<D, T> vectors_, features_, logits_;
+    std::shared_ptr<const ClassifierWeights<D>> weights_;
+    Arena<D> arena_;
+    Buffer<D, T> features_, logits_;
+    std::unique_ptr<detail::ImageInput<D>> input_;  // made for the first image
     std::unique_ptr<MixedStudent> mixed_;
     std::unique_ptr<MixtureEncoder<D>> mixture_encoder_;
+    SoleUse use_;
 };
 
 template <Device D>
-Classifier<D>::Classifier(D& device, const TensorMap& bundle, Index max_batch, WeightStorage storage)
-    : Classifier(device, read_bundle(bundle), max_batch, storage) {}
-
-template <Device D>
-Classifier<D>::Classifier(D& device, const BundleParts& parts, Index max_batch, WeightStorage storage)
-    : device_(&device), class_names_(parts.class_names) {
-    StudentConfig config = student_config(parts);
-    if (schema::has_image_weights(parts.learned)) {  // beside the plain ones, which the mixture reads
-        plain_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
-        TensorMap own = parts.clip;
-        for (const auto& [name, tensor] : parts.learned.tensors)
-            if (schema::is_image_weight(name)) own.tensors[name] = tensor;
-        model_ = std::make_unique<ClipModel<D>>(device, own, storage);
-    } else if (config.training == EncoderTraining::lora && !parts.mixture) {
-        TensorMap merged = parts.clip;
-        merge_lora(merged, parts.learned);
-        config.training = EncoderTraining::frozen;
-        model_ = std::make_unique<ClipModel<D>>(device, merged, storage);
-    } else {
-        model_ = std::make_unique<ClipModel<D>>(device, parts.clip, storage);
-    }
-    vectors_host_ = parts.class_vectors.template to<T>();
-    vectors_ = Buffer<D, T>(device, vectors_host_);
-    student_ = std::make_unique<Student<D>>(device, *model_, config, max_batch);
-    student_->load(parts.learned);
-    arena_ = std::make_unique<Arena<D>>(device);
-    features_ = Buffer<D, T>(device, max_batch * embed());
-    logits_ = Buffer<D, T>(device, max_batch * classes());
-    arena_->plan([&] { encode(nullptr, max_batch); });
-    if (!parts.mixture) return;
-    mixture_encoder_ = std::make_unique<MixtureEncoder<D>>(device, *student_, *parts.mixture, max_batch, plain_.get());
-    mixed_ = std::make_unique<MixedStudent>(*parts.mixture, parts.class_vectors.template to<double>());
+Classifier<D>::Classifier(D& device, std::shared_ptr<const ClassifierWeights<D>> weights)
+    : device_(&device), weights_(std::move(weights)), arena_(device) {
+    require(weights_ != nullptr, "a Classifier without weights");
+    features_ = Buffer<D, T>(device, max_batch() * embed());
+    logits_ = Buffer<D, T>(device, max_batch() * classes());
+    arena_.plan([&] { forward(nullptr, max_batch()); });
+    if (!weights_->mixture()) return;
+    const Mixture& mixture = *weights_->mixture();
+    mixture_encoder_ =
+        std::make_unique<MixtureEncoder<D>>(device, student(), mixture, max_batch(), weights_->plain_model());
+    mixed_ = std::make_unique<MixedStudent>(mixture, weights_->mixture_vectors());
 }
 
 template <Device D>
-const typename Classifier<D>::T* Classifier<D>::encode(const T* images, Index batch) {
-    require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
-    arena_->reset();
-    student_->forward_inference(*arena_, images, batch, features_.data());
-    return features_.data();
-}
-
-template <Device D>
-MixturePrediction Classifier<D>::mix(const T* images, Index batch) {
-    require(batch <= max_batch(), "a batch of ", batch, " images, but ", max_batch(), " were planned");
+MixturePrediction Classifier<D>::predict_mixed(const T* images, Index batch) {
+    require_images(*device_, images, batch, max_batch());
     std::vector<T> rows(static_cast<std::size_t>(batch * mixture_encoder_->embed()));
     device_->download(rows.data(), mixture_encoder_->encode(images, batch), rows.size() * sizeof(T));
     return mixed_->predict(rows.data(), batch);
 }
 
 template <Device D>
-std::vector<typename Classifier<D>::T> Classifier<D>::probabilities(const T* images, Index batch) {
-    if (mixed_) {
-        const std::vector<double> p = mix(images, batch).probabilities;
-        return std::vector<T>(p.begin(), p.end());
-    }
-    const T* features = encode(images, batch);
-    cosine_logits(*device_, ConstMatrix<T>(features, batch, embed()), vectors_.matrix(classes(), embed()),
-                  student_->logit_scale(), logits_.matrix(batch, classes()));
+std::vector<typename Classifier<D>::T> Classifier<D>::predict(const T* images, Index batch) {
+    const T* features = forward(images, batch);
+    cosine_logits(*device_, ConstMatrix<T>(features, batch, embed()), weights_->device_class_vectors(),
+                  student().logit_scale(), logits_.matrix(batch, classes()));
     std::vector<T> p(static_cast<std::size_t>(batch * classes()));
     device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
     for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes(), classes());
     return p;
+}
+
+template <Device D>
+std::vector<typename Classifier<D>::T> Classifier<D>::probabilities(const T* images, Index batch) {
+    const SoleUse::Scope alone(use_, "a Classifier", instead);
+    std::vector<T> p;
+    if (mixed_) {
+        const std::vector<double> mixed = predict_mixed(images, batch).probabilities;
+        p.assign(mixed.begin(), mixed.end());
+    } else {
+        p = predict(images, batch);
+    }
+    detail::require_finite(std::vector<double>(p.begin(), p.end()), classes());
+    return p;
+}
+
+template <Device D>
+typename Classifier<D>::Judged Classifier<D>::judge_batch(std::span<const Image> images) {
+    const SoleUse::Scope alone(use_, "a Classifier", instead);
+    if (!input_) input_ = std::make_unique<detail::ImageInput<D>>(*device_, preprocessing(), max_batch());
+    const T* const pixels = input_->upload(images);
+    const Index n = static_cast<Index>(images.size());
+    Judged out;
+    if (mixed_) {
+        MixturePrediction mixed = predict_mixed(pixels, n);
+        out = {std::move(mixed.probabilities), std::move(mixed.weight), std::move(mixed.distance)};
+    } else {
+        const std::vector<T> plain = predict(pixels, n);
+        out.probabilities.assign(plain.begin(), plain.end());
+    }
+    require_intact_mappings();
+    detail::require_finite(out.probabilities, classes());
+    return out;
+}
+
+template <Device D>
+Classification Classifier<D>::judge(const Image& image, Index k) {
+    const Judged judged = judge_batch({&image, 1});
+    Classification out;
+    if (!judged.weight.empty()) {
+        out.weight = judged.weight.front();
+        out.distance = judged.distance.front();
+    }
+    out.top = detail::most_likely(class_names(), judged.probabilities, k);
+    return out;
+}
+
+template <Device D>
+std::vector<typename Classifier<D>::T> Classifier<D>::classify(std::span<const Image> images) {
+    std::vector<T> all;
+    detail::in_batches(images, max_batch(), [&](std::span<const Image> some) {
+        for (const double p : judge_batch(some).probabilities) all.push_back(static_cast<T>(p));
+    });
+    return all;
 }
 
 PROMPTKD_COMPILED_CLASS(Classifier);

@@ -24,7 +24,7 @@ public:
     /// For up to `batch` images. `plain` is the model without prompts and adaptation, where it is not student.model().
     /// Device, student and models must outlive this. Throws Error when the student's encoder does not make the features
     /// that the mixture reads.
-    MixtureEncoder(D& device, Student<D>& student, const Mixture& mixture, Index batch,
+    MixtureEncoder(D& device, const Student<D>& student, const Mixture& mixture, Index batch,
                    const ClipModel<D>* plain = nullptr)
         : device_(device),
           student_(student),
@@ -85,7 +85,7 @@ private:
     }
 
     D& device_;
-    Student<D>& student_;
+    const Student<D>& student_;
     Mixture mixture_;
     Cpu<double> host_{1};
     Index e_t_, e_s_, passes_ = 0;

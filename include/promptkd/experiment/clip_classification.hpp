@@ -4,7 +4,7 @@
 #include <promptkd/clip/image_tower.hpp>
 #include <promptkd/core/image.hpp>
 #include <promptkd/data/class_names.hpp>
-#include <promptkd/experiment/classification.hpp>
+#include <promptkd/evaluate/classification.hpp>
 #include <promptkd/experiment/models.hpp>
 #include <promptkd/image/preprocess.hpp>
 
@@ -53,7 +53,7 @@ public:
     /// The classes, in label order, equal names told apart.
     const std::vector<std::string>& class_names() const { return names_; }
 
-    /// As ImageClassifier's: there is neither a guard nor a mixture.
+    /// As a Classifier's: there is neither a guard nor a mixture.
     static bool has_guard() { return false; }
     /// The same.
     static bool is_mixed() { return false; }

@@ -215,8 +215,21 @@ inline Image resample(const Image& image, const Rect& source, Index height, Inde
     return out;
 }
 
-inline void check_target(const Image& image, Index height, Index width, const char* what) {
+/// Throws Error unless the image has the bytes that its size asks for: it may come from a host program.
+inline void check_pixels(const Image& image, const char* what) {
     require(image.height > 0 && image.width > 0, what, ": the image is empty");
+    constexpr Index most = Index{1} << 30;  // of a side: no product overflows
+    const bool counts = image.height <= most && image.width <= most;
+    require(counts && image.pixels.size() == static_cast<std::size_t>(3 * image.height * image.width), what,
+            ": an image of ", image.height, "x", image.width, " (height x width) has ", image.pixels.size(),
+            " bytes of pixels, three are needed for each");
+    require(image.alpha.empty() || image.alpha.size() == static_cast<std::size_t>(image.height * image.width), what,
+            ": an image of ", image.height, "x", image.width, " (height x width) has ", image.alpha.size(),
+            " values of opacity");
+}
+
+inline void check_target(const Image& image, Index height, Index width, const char* what) {
+    check_pixels(image, what);
     require(height > 0 && width > 0 && height <= 65536 && width <= 65536, what, ": cannot make an image of ", height,
             "x", width, " (height x width)");
 }

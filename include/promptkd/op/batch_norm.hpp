@@ -6,6 +6,8 @@
 #include <promptkd/op/elementwise.hpp>
 
 #include <cmath>
+#include <concepts>
+#include <type_traits>
 #include <vector>
 
 namespace promptkd {
@@ -211,8 +213,9 @@ void batch_norm_forward(const Workspace<D>& w, const BatchNormView<T>& bn, Const
 }
 
 /// y = (x − running mean)/√(running variance + ε)·weight + bias for x and y (rows, d); y may be x.
-template <Device D, class T>
-void batch_norm_inference(D& device, const BatchNormView<T>& bn, ConstMatrix<T> x, Matrix<T> y) {
+template <Device D, class S, class T>
+requires std::same_as<std::remove_const_t<S>, T>
+void batch_norm_inference(D& device, const BatchNormView<S>& bn, ConstMatrix<T> x, Matrix<T> y) {
     require_contiguous(x, y.rows, bn.d, "BatchNorm: x");
     require_contiguous(y, x.rows, bn.d, "BatchNorm: y");
     device.map(bn.d, detail::BatchNormInference<T>{x.data, bn.weight, bn.bias, bn.running_mean, bn.running_variance,

@@ -217,7 +217,7 @@ void gelu_backward(D& device, Gelu kind, ConstMatrix<A> x, Matrix<A> d) {
         device.map(d.count(), detail::TanhGeluBackward<T, A>{x.data, d.data});
 }
 
-/// y = max(x, 0), matrices of one shape; y may be x.
+/// y = max(x, 0), matrices of one shape; y may be x. NaN stays NaN.
 template <Device D, class T>
 void relu_forward(D& device, ConstMatrix<T> x, Matrix<T> y) {
     require_contiguous(x, y.rows, y.columns, "ReLU: x");

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "support/sanitizer.hpp"
+
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/thread_pool.hpp>
 
 #include <doctest/doctest.h>
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <set>
@@ -109,6 +115,101 @@ TEST_CASE("thread pool: several threads may submit to one pool") {
     for (std::thread& caller : callers) caller.join();
     CHECK(calls == 3 * 50 * 8);
 }
+
+TEST_CASE("thread pool: a run inside a call of another, larger pool has that pool's own workers") {
+    ThreadPool outer(4);
+    ThreadPool inner(2);
+    std::atomic<bool> known_worker{true};
+    std::atomic<int> calls{0};
+    std::vector<std::atomic<int>> inside(2);
+    outer.run(40, [&](Index, int) {
+        inner.run(5, [&](Index, int worker) {
+            if (worker < 0 || worker >= 2 || ++inside[static_cast<std::size_t>(worker)] != 1) known_worker = false;
+            ++calls;
+            --inside[static_cast<std::size_t>(worker)];
+        });
+    });
+    CHECK(known_worker);
+    CHECK(calls == 200);
+}
+
+TEST_CASE("thread pool: who holds it alone may run in it, others wait") {
+    ThreadPool pool(2);
+    std::atomic<bool> held{false};
+    std::atomic<bool> disturbed{false};
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 3; ++i)
+        callers.emplace_back([&] {
+            for (int round = 0; round < 50; ++round) {
+                const ThreadPool::Alone alone(pool);
+                if (held.exchange(true)) disturbed = true;
+                pool.run(3, [](Index, int) { std::this_thread::yield(); });
+                held = false;
+            }
+        });
+    for (std::thread& caller : callers) caller.join();
+    CHECK_FALSE(disturbed);
+}
+
+#if defined(__GLIBC__) && !defined(PROMPTKD_ADDRESS_SANITIZER) && !defined(PROMPTKD_THREAD_SANITIZER)
+TEST_CASE("thread pool: threads that the system does not give are an error") {
+    pthread_attr_t before, huge;
+    REQUIRE(::pthread_getattr_default_np(&before) == 0);
+    REQUIRE(::pthread_attr_init(&huge) == 0);
+    REQUIRE(::pthread_attr_setstacksize(&huge, std::size_t{3} << 45) == 0);  // 96 TiB: two do not fit
+    REQUIRE(::pthread_setattr_default_np(&huge) == 0);
+    std::string said = "no error";
+    try {
+        ThreadPool pool(8);
+    } catch (const ResourceError& error) {
+        said = error.what();
+    }
+    REQUIRE(::pthread_setattr_default_np(&before) == 0);
+    CHECK(said.rfind("8 threads were asked for, but after ", 0) == 0);
+    CHECK(ThreadPool(8).size() == 8);
+}
+#endif
+
+#if !defined(PROMPTKD_THREAD_SANITIZER)  // which allows no threads in the child of a process with threads
+TEST_CASE("thread pool: the child of a fork has threads of its own") {
+    for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        std::atomic<int> calls{0};
+        const auto count = [&](Index, int) { ++calls; };
+        pool.run(100, count);
+        const pid_t child = ::fork();
+        if (child == 0) {
+            ::alarm(20);  // a child that hangs is a failure, not a test without an end
+            {
+                ThreadPool own(2);
+                own.run(50, count);
+                pool.run(100, count);
+                pool.run(100, count);
+            }
+            ::_exit(calls == 350 ? 0 : 1);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        CHECK(WIFEXITED(status));
+        CHECK(WEXITSTATUS(status) == 0);
+        pool.run(100, count);
+        CHECK(calls == 200);
+    }
+}
+
+TEST_CASE("thread pool: the child of a fork may leave without a run") {
+    auto pool = std::make_unique<ThreadPool>(3);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        pool.reset();
+        ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+}
+#endif
 
 TEST_CASE("thread pool: wait returns once another thread says so") {
     std::atomic<bool> done{false};

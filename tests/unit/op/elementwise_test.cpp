@@ -6,6 +6,9 @@
 #include <promptkd/op/elementwise.hpp>
 #include <promptkd/op/reduce.hpp>
 
+#include <cmath>
+#include <limits>
+
 namespace promptkd::test::elementwise_test {
 
 namespace {
@@ -23,6 +26,25 @@ std::vector<double> mapped(std::vector<double> x, const F& f) {
 }
 
 const Index sizes[] = {1, 7, 16, 33, 20000};  // less than a pack, packs, a tail, several threads
+
+TEST_CASE_TEMPLATE("ReLU: NaN stays NaN, wherever it stands", D, PROMPTKD_TEST_DEVICES) {
+    using T = typename D::Scalar;
+    D device = make_device<D>();
+    constexpr Index n = 37;  // whole lanes of every device, and a rest
+    for (Index at = 0; at < n; ++at) {
+        std::vector<T> values = as<T>(numbers(n, 3));
+        values[static_cast<std::size_t>(at)] = std::numeric_limits<T>::quiet_NaN();
+        Buffer<D, T> x(device, values);
+        relu_forward(device, x.matrix(1, n), x.matrix(1, n));
+        const std::vector<T> y = x.to_host();
+        for (Index i = 0; i < n; ++i) {
+            const T value = y[static_cast<std::size_t>(i)];
+            const T before = values[static_cast<std::size_t>(i)];
+            const bool right = i == at ? std::isnan(value) : value == std::max(before, T(0));
+            CHECK(right);
+        }
+    }
+}
 
 }  // namespace
 

@@ -110,7 +110,7 @@ struct VectorLane {
     }
     PROMPTKD_HD static Value value(const Value& v) { return v; }
     PROMPTKD_HD static Value max(const Value& a, const Value& b) {
-        return Value::each([&](int i) { return a.x[i] > b.x[i] ? a.x[i] : b.x[i]; });
+        return Value::each([&](int i) { return a.x[i] < b.x[i] ? b.x[i] : a.x[i]; });
     }
     PROMPTKD_HD static Value abs(const Value& a) {
         return Value::each([&](int i) { return a.x[i] < 0 ? -a.x[i] : a.x[i]; });
