@@ -137,3 +137,21 @@ macro(promptkd_find_component name result)
         set(${result}_MISSING "Eigen 3.4 or newer (found ${Eigen3_VERSION})")
     endif()
 endmacro()
+
+# promptkd_warn_instruction_set(): says it when a host project compiles for any processor of its kind.
+function(promptkd_warn_instruction_set)
+    if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" OR PROMPTKD_NATIVE OR PROMPTKD_ANY_PROCESSOR)
+        return()
+    endif()
+    include(CheckCXXSourceCompiles)
+    check_cxx_source_compiles("
+#if !defined(__AVX2__) || !defined(__FMA__)
+#error any processor
+#endif
+int main() {}" PROMPTKD_HOST_HAS_AVX2)
+    if(NOT PROMPTKD_HOST_HAS_AVX2)
+        message(WARNING "promptkd is compiled for every x86-64 processor, which makes it two to five times as slow. "
+                        "Add -march=native or -march=x86-64-v3 to CMAKE_CXX_FLAGS, the same for all units of the "
+                        "program, or set PROMPTKD_ANY_PROCESSOR=ON where this is meant.")
+    endif()
+endfunction()

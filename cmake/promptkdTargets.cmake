@@ -39,7 +39,7 @@ if(promptkd_io_found)
     promptkd_component(io ZLIB::ZLIB nlohmann_json::nlohmann_json promptkd_dependency::zip promptkd_dependency::utf8proc
                        promptkd_dependency::stb promptkd_dependency::spng promptkd_dependency::deflate
                        promptkd_dependency::xxhash promptkd_dependency::crypto)
-elseif(PROJECT_IS_TOP_LEVEL)
+elseif(PROMPTKD_OWN_PROGRAMS)
     message(FATAL_ERROR "promptkd's programs need ${promptkd_io_found_MISSING}")
 else()
     message(STATUS "promptkd::io is off: missing ${promptkd_io_found_MISSING}")

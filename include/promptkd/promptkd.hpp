@@ -5,14 +5,15 @@
 
 #include <promptkd/clip/checkpoint/convert.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
-#include <promptkd/clip/class_texts.hpp>
-#include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/clip/model.hpp>
+#include <promptkd/clip/text_ensemble.hpp>
+#include <promptkd/data/memory_images.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/distill/run.hpp>
 #include <promptkd/evaluate/classifier_pool.hpp>
 #include <promptkd/evaluate/learner.hpp>
+#include <promptkd/evaluate/zero_shot_classifier.hpp>
 #include <promptkd/experiment/class_extension.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>

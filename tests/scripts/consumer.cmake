@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -D MODE=find_package|add_subdirectory|compiled -D SOURCE=… -D BUILD=… -D WORK=…
+# cmake -D MODE=find_package|add_subdirectory|compiled|examples -D SOURCE=… -D BUILD=… -D WORK=…
 #       -D COMPILER=… -D TYPE=… -D GENERATOR=… -P consumer.cmake
 # Builds and runs the README's library example, word for word, in a host project of its own; with find_package also the
-# whole runs of tests/consumer/whole_runs.cpp, which must be silent.
+# whole runs of tests/consumer/whole_runs.cpp, which must be silent. `examples`: the programs of examples/host against
+# the installed package, one of which stands in the README, too.
 
 # The first ```cpp block after the heading. Split on the fences by hand: a CMake list would lose the semicolons.
 file(READ "${SOURCE}/README.md" readme)
@@ -23,6 +24,15 @@ if(end EQUAL -1)
 endif()
 string(SUBSTRING "${code}" 0 ${end} code)
 
+# The README's second block is examples/host/classify.cpp without its first two lines.
+file(READ "${SOURCE}/examples/host/classify.cpp" example)
+string(FIND "${example}" "#include" begin)
+string(SUBSTRING "${example}" ${begin} -1 example)
+string(FIND "${readme}" "```cpp\n${example}```" found)
+if(found EQUAL -1)
+    message(FATAL_ERROR "README.md does not have the text of examples/host/classify.cpp")
+endif()
+
 function(step)
     execute_process(COMMAND ${ARGN} RESULT_VARIABLE status)
     if(NOT status EQUAL 0)
@@ -34,8 +44,25 @@ endfunction()
 file(REMOVE_RECURSE "${WORK}")
 file(COPY "${SOURCE}/tests/consumer/CMakeLists.txt" DESTINATION "${WORK}/host")
 file(WRITE "${WORK}/host/main.cpp" "${code}\n")
-if(MODE STREQUAL "find_package")
-    file(COPY "${SOURCE}/tests/consumer/whole_runs.cpp" DESTINATION "${WORK}/host")
+if(MODE STREQUAL "examples")  # one unit: they share almost all of their code
+    set(programs classify zero_shot threads custom_teacher custom_loss own_device)
+    set(merged)
+    set(choices)
+    foreach(name IN LISTS programs)
+        string(APPEND merged "#define main main_of_${name}\n#include \"${SOURCE}/examples/host/${name}.cpp\"\n#undef main\n")
+        string(APPEND choices "    if (name == \"${name}\") return main_of_${name}(argc - 1, argv + 1)\;\n")
+    endforeach()
+    file(WRITE "${WORK}/host/main.cpp" "${merged}
+int main(int argc, char** argv) {
+    const std::string name = argc > 1 ? argv[1] : \"\";
+${choices}    return 2;
+}
+")
+endif()
+if(MODE MATCHES "find_package|examples")
+    if(MODE STREQUAL "find_package")
+        file(COPY "${SOURCE}/tests/consumer/whole_runs.cpp" DESTINATION "${WORK}/host")
+    endif()
     step("${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${WORK}/prefix" --component development)
     set(how "-DCMAKE_PREFIX_PATH=${WORK}/prefix")
 else()
@@ -48,6 +75,24 @@ step("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${WORK}/host" -B "${WORK}/build" "
      "-DCMAKE_BUILD_TYPE=${TYPE}" "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG" ${how})  # runs for seconds: compiles sooner
 step("${CMAKE_COMMAND}" --build "${WORK}/build")
 file(COPY "${SOURCE}/examples/assets" DESTINATION "${WORK}/run")
+if(MODE STREQUAL "examples")
+    set(in "${WORK}/run/assets")
+    set(pictures "${SOURCE}/tests/fixtures/images/exif_2.png" "${SOURCE}/tests/fixtures/images/exif_3.png")
+    set(arguments_custom_teacher "${in}")
+    set(arguments_custom_loss "${in}")
+    set(arguments_classify student.safetensors ${pictures})
+    set(arguments_threads student.safetensors ${pictures})
+    set(arguments_zero_shot "${in}" ${pictures})
+    set(arguments_own_device "${in}" ${pictures})
+    foreach(name custom_teacher custom_loss classify threads zero_shot own_device)
+        execute_process(COMMAND "${WORK}/build/host" ${name} ${arguments_${name}} WORKING_DIRECTORY "${in}"
+                        RESULT_VARIABLE status OUTPUT_VARIABLE said ERROR_VARIABLE complained)
+        if(NOT status EQUAL 0 OR said STREQUAL "" OR NOT complained STREQUAL "")
+            message(FATAL_ERROR "examples/host/${name}: status ${status}, '${said}', on standard error '${complained}'")
+        endif()
+    endforeach()
+    return()
+endif()
 execute_process(COMMAND "${WORK}/build/host" WORKING_DIRECTORY "${WORK}/run/assets" RESULT_VARIABLE status)
 if(NOT status EQUAL 0)
     message(FATAL_ERROR "consumer (${MODE}): the README's example ended with ${status}")

@@ -4,6 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 
+// The second line ends the compilation there: what follows would be hundreds of errors.
+#if __cplusplus < 202002L
+#error "promptkd needs C++20: compile with -std=c++20 or newer"
+#include <promptkd_needs_cpp20_see_the_line_above>
+#endif
+
 /// Marks a function that runs on the host and inside CUDA kernels. The macro only ADDS an attribute under nvcc; it
 /// never changes a body, so translation units compiled by different compilers agree (one-definition rule).
 #if defined(__CUDACC__)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/config.hpp>
+
 #include <sstream>
 #include <stdexcept>
 #include <string>

@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -264,6 +265,11 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
         if (bundle.metadata.count(key))
             parts.notes[key] = nlohmann::json::parse(bundle.metadata.at(key), nullptr, false);
     return parts;
+}
+
+/// The parts of a bundle that is a file in memory, whose bytes are copied. `name` is for messages.
+inline BundleParts read_bundle(std::span<const std::byte> file, const std::string& name = "a bundle in memory") {
+    return read_bundle(read_safetensors(file, name));
 }
 
 /// How the student in a bundle is built, from its tensors.

@@ -4,8 +4,8 @@
 #include <promptkd/clip/checkpoint/explain.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/class_texts.hpp>
-#include <promptkd/clip/class_vectors.hpp>
 #include <promptkd/clip/lora_merge.hpp>
+#include <promptkd/clip/text_ensemble.hpp>
 #include <promptkd/data/descriptions.hpp>
 #include <promptkd/experiment/observer.hpp>
 #include <promptkd/learner/registry.hpp>
@@ -164,35 +164,12 @@ inline std::vector<std::vector<std::string>> texts_of_classes(const ClassTexts& 
     return all;
 }
 
-/// Class vectors (classes, e) of several texts a class: w = Σ u_t/‖u_t‖, scaled to unit length, u_t being the features
-/// of the class's text t (CLIP, section 3.1.4: ensembles of prompts, averaged in the space of the features).
-template <Device D>
-std::vector<typename D::Scalar> ensemble_vectors(D& device, const ClipModel<D>& model, const Tokenizer& tokenizer,
-                                                 const std::vector<std::vector<std::string>>& texts) {
-    using T = typename D::Scalar;
-    const Index embed = model.text().embed();
-    std::vector<T> vectors;
-    for (const std::vector<std::string>& of_class : texts) {
-        const TokenRows rows = tokenize_classes(tokenizer, model.text().config(), model.source(), of_class);
-        std::vector<T> features = encode_texts(device, model, rows);
-        normalize_rows(features, embed);
-        const std::vector<T> mean = average_rows(features, rows.count, embed);
-        vectors.insert(vectors.end(), mean.begin(), mean.end());
-    }
-    normalize_rows(vectors, embed);
-    return vectors;
-}
-
 /// Normalised text features (classes, e) of class names by a tokenizer; `prompts` may be null. Throws Error for several
 /// texts a class and learned text prompts, which stand in the place of one prompt's words.
 template <Device D>
 std::vector<typename D::Scalar> text_features(D& device, const ClipModel<D>& model, const Tokenizer& tokenizer,
                                               const ClassTexts& texts, const TensorMap* prompts) {
-    if (texts.single()) {
-        const TokenRows tokens =
-            tokenize_classes(tokenizer, model.text().config(), model.source(), texts.names, texts.pattern);
-        return class_vectors(device, model, tokens, prompts);
-    }
+    if (texts.single()) return class_vectors(device, model, tokenizer, texts.names, {texts.pattern}, prompts);
     require(prompts == nullptr || text_prompt_design(*prompts).tokens == 0,
             "several texts a class do not go with learned text prompts, which were learned for one prompt");
     return ensemble_vectors(device, model, tokenizer, texts_of_classes(texts));

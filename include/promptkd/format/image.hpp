@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -72,6 +73,11 @@ inline Image decode_image(const std::byte* data, std::size_t size, const std::st
     if (exif_rotation().applied()) return oriented(image, orientation);
     exif_rotation().left(name);
     return image;
+}
+
+/// The same of a span of bytes.
+inline Image decode_image(std::span<const std::byte> file, const std::string& name = "an image in memory") {
+    return decode_image(file.data(), file.size(), name);
 }
 
 /// How files end that decode_image() reads, where the build has libwebp and libtiff.

@@ -73,7 +73,7 @@ inline constexpr std::int32_t half_fixed = 1 << (ResampleWeights::precision_bits
 /// inside the loops around it GCC 12 puts them into memory, at half the speed.
 template <Index lanes>
 void weighted_lanes(const std::uint8_t* column, const std::int32_t* weight, Index taps, std::uint8_t* out) {
-    std::int32_t sums[lanes];
+    std::int32_t sums[std::size_t{lanes}];
     for (Index lane = 0; lane < lanes; ++lane) sums[lane] = half_fixed;
     for (Index k = 0; k < taps; ++k) {
         const std::uint8_t* const values = column + k * 3 * lanes;

@@ -6,7 +6,9 @@
 #include <promptkd/optim/optimizer.hpp>
 
 #include <cmath>
+#include <memory>
 #include <optional>
+#include <utility>
 
 namespace promptkd {
 
@@ -25,6 +27,12 @@ public:
         require(std::isfinite(config.clip) && config.clip >= 0, "the largest norm of the gradients is ", config.clip,
                 ", expected 0 (not clipped) or more");
         if (config.clip > 0) norm_.emplace(params, rate_groups(params, config.rate_factors), config.clip);
+    }
+
+    /// Another update rule over the same parameters, before the first step. Throws Error for null.
+    void use(std::unique_ptr<Optimizer<D>> rule) {
+        require(rule != nullptr, "an optimizer of one's own is null");
+        rule_ = std::move(rule);
     }
 
     /// gradient ← S·gradient, n values; nothing to do without a LossScale.

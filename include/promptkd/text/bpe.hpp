@@ -101,14 +101,17 @@ inline void merge_long_word(std::vector<std::int32_t>& symbols, const MergeTable
         bool operator>(const Pair& other) const { return std::tie(rank, at) > std::tie(other.rank, other.at); }
     };
     const Index n = static_cast<Index>(symbols.size());
-    std::vector<Index> next(symbols.size()), previous(symbols.size());
+    std::vector<Index> links(2 * symbols.size());
+    Index* const next = links.data();
+    Index* const previous = next + n;
+    std::int32_t* const symbol = symbols.data();
     std::priority_queue<Pair, std::vector<Pair>, std::greater<Pair>> heap;
     std::vector<Pair> fresh;
     const auto propose = [&](Index at) {
         if (at < 0 || next[at] >= n) return;
-        const MergeTable::Rule rule = table.find(symbols[at], symbols[next[at]]);
+        const MergeTable::Rule rule = table.find(symbol[at], symbol[next[at]]);
         if (rule.rank != MergeTable::no_rank)
-            fresh.push_back({rule.rank, symbols[at], symbols[next[at]], rule.merged, at});
+            fresh.push_back({rule.rank, symbol[at], symbol[next[at]], rule.merged, at});
     };
     for (Index i = 0; i < n; ++i) {
         next[i] = i + 1;
@@ -125,9 +128,9 @@ inline void merge_long_word(std::vector<std::int32_t>& symbols, const MergeTable
             heap.pop();
             const Index at = pair.at, right = next[at];
             // A pair is stale when either symbol was merged since; a consumed symbol holds -1.
-            if (symbols[at] != pair.left || right >= n || symbols[right] != pair.right) continue;
-            symbols[at] = pair.merged;
-            symbols[right] = -1;
+            if (symbol[at] != pair.left || right >= n || symbol[right] != pair.right) continue;
+            symbol[at] = pair.merged;
+            symbol[right] = -1;
             next[at] = next[right];
             if (next[at] < n) previous[next[at]] = at;
             propose(previous[at]);

@@ -5,6 +5,8 @@
 #include <promptkd/optim/scaled_optimizer.hpp>
 
 #include <concepts>
+#include <memory>
+#include <utility>
 
 namespace promptkd {
 
@@ -60,6 +62,10 @@ public:
     ParamSet<D>& params() { return params_; }
     /// Where it runs.
     D& device() { return device_; }
+
+    /// An optimizer of one's own over params() in the place of the configured one, before the first step; loss scale
+    /// and clipping stay. Throws Error for null.
+    void use_optimizer(std::unique_ptr<Optimizer<D>> rule) { optimizer_.use(std::move(rule)); }
 
     /// The optimizer's step with what was accumulated on all ranks.
     void update(double rate) {

@@ -90,7 +90,7 @@ void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, cons
     using namespace Eigen::internal;
     using Packet = PacketOf<T>;
     constexpr auto all = std::make_integer_sequence<Index, Rows>{};
-    Packet left[Rows], right[Rows];
+    Packet left[std::size_t{Rows}], right[std::size_t{Rows}];
     for (Index i = 0; i < Rows; ++i) left[i] = right[i] = pset1<Packet>(T(0));
     for (Index p = 0; p < steps; ++p, a += stride, b += Tile<T>::columns) {
         const auto b0 = Step<T, E>::load(b), b1 = Narrow ? b0 : Step<T, E>::load(b + packet_width<T>);
