@@ -40,6 +40,26 @@ if [ "$(uname -m)" = x86_64 ]; then
     check "no word about it" test "$(grep -c 'x86-64-v3' host.log)" = 0
 fi
 
+# Units for different processors in one program are an error, not a crash or another speed.
+if [ "$(uname -m)" = x86_64 ]; then
+    printf '%s\n' '#include <promptkd/device/cpu.hpp>' 'int other() { return promptkd::Cpu<float>(1).threads(); }' >host/a.cpp
+    printf '%s\n' '#include <promptkd/device/cpu.hpp>' '#include <iostream>' 'int other();' 'int main() {' \
+        'try { return other() - 1; } catch (const promptkd::Error& e) { std::cout << e.what() << std::endl; return 3; } }' \
+        >host/b.cpp
+    eigen=-I$(sed -n 's/^Eigen3_DIR:PATH=\(.*\)\/share\/.*/\1/p' headers/CMakeCache.txt)/include/eigen3
+    for set in x86-64-v2 x86-64-v3; do
+        check "a unit for $set" c++ -std=c++20 -pthread "-march=$set" -I "$source_dir/include" "$eigen" -c host/a.cpp -o a-$set.o
+    done
+    check "another unit" c++ -std=c++20 -pthread -march=x86-64-v2 -I "$source_dir/include" "$eigen" -c host/b.cpp -o b.o
+    check "same sets" c++ -pthread a-x86-64-v2.o b.o -o same
+    check "run" ./same
+    check "different sets" c++ -pthread a-x86-64-v3.o b.o -o different
+    status=0
+    ./different >said || status=$?
+    check "are refused: $(cat said)" test "$status" = 3
+    check "in a line that says so" grep -q 'different instruction sets' said
+fi
+
 # Manual pages: one for each command, every option of --help in it.
 check "manual pages" sh "$source_dir/cmake/packaging/man_pages.sh" "$promptkd" man 1.2.3
 for command in demo train distill classify evaluate export-onnx bundle-add-classes; do

@@ -7,38 +7,9 @@
 
 #if defined(PROMPTKD_COMPILED)
 #include <promptkd/device/cpu.hpp>
+#include <promptkd/device/cpu/instruction_sets.hpp>
 
 namespace promptkd::detail {
-
-/// A bit for each instruction set that decides how our products pack weights and how Eigen aligns memory.
-constexpr int instruction_sets() {
-    int sets = 0;
-#if defined(__AVX__)
-    sets |= 1;
-#endif
-#if defined(__AVX2__)
-    sets |= 2;
-#endif
-#if defined(__FMA__)
-    sets |= 4;
-#endif
-#if defined(__F16C__)
-    sets |= 8;
-#endif
-#if defined(__AVX512F__)
-    sets |= 16;
-#endif
-#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-    sets |= 32;
-#endif
-#if defined(__AVX512VNNI__)
-    sets |= 64;
-#endif
-#if defined(__AVX512BF16__)
-    sets |= 128;
-#endif
-    return sets;
-}
 
 /// Defined in the library for its own instruction sets alone: a host that is compiled for others does not link.
 template <int sets>

@@ -3,6 +3,7 @@
 
 #include <promptkd/core/error.hpp>
 #include <promptkd/core/thread_pool.hpp>
+#include <promptkd/device/cpu/instruction_sets.hpp>
 #include <promptkd/device/cpu/int8.hpp>
 #include <promptkd/device/cpu/lanes.hpp>
 #include <promptkd/device/cpu/machine_memory.hpp>
@@ -33,9 +34,12 @@ public:
     /// With 16-bit activations the frozen matrices have their type, too: bf16 pairs have a kernel of their own.
     static constexpr bool one_factor_type = !std::is_same_v<T, A>;
 
-    /// `threads` = 0: all cores. Throws ResourceError when the threads cannot be created.
+    /// `threads` = 0: all cores. Throws ResourceError when the threads cannot be created, and Error in a
+    /// program whose units are compiled for different instruction sets.
     explicit Cpu(int threads = 0)
-        : pool_(threads), threads_(static_cast<std::size_t>(pool_.size())), team_memory_(threads_.size()) {}
+        : pool_(threads), threads_(static_cast<std::size_t>(pool_.size())), team_memory_(threads_.size()) {
+        detail::UnitsAgree::check();
+    }
 
     /// Number of threads, the caller included.
     int threads() const { return pool_.size(); }
