@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# The Python package of examples/python, built by pip in an environment of its own: what classify and encode say.
+# PROMPTKD_OFFLINE: skipped, since pip fetches the build tools.
+. "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
+if [ -n "${PROMPTKD_OFFLINE-}" ]; then
+    echo "skipped: offline"
+    exit 0
+fi
+rm -rf run texts environment
+# shellcheck disable=SC2086  # a list of options
+run 0 distill $models --data "$fashion" --images 200 --fit closed-form --width 64 --out run
+python3 "$source_dir/tests/support/fashion_pngs.py" "${fashion#fashion-mnist:}" run/pngs 5
+run 0 classify run/bundle.safetensors run/pngs --top 10 --json run/answers.json
+printf "%s\n" "a photo of a bag." "a sneaker" >texts.txt
+run 0 encode --weights "$assets/fashion_clip_teacher.safetensors" --texts texts.txt \
+    --out run/texts.safetensors
+python3 -m venv environment
+check "pip builds and installs the package" environment/bin/pip install -q "$source_dir/examples/python[test]"
+check "it does what the program does" env PROMPTKD_TEST_RUN="$PWD/run" PROMPTKD_TEST_ASSETS="$assets" \
+    environment/bin/python -m pytest -q -p no:cacheprovider "$source_dir/examples/python/tests"
+finish
