@@ -3,8 +3,8 @@
 // the gradients), and a training loop of one's own.
 #include <cmath>
 #include <iostream>
-#include <random>
 #include <promptkd/promptkd.hpp>
+#include <random>
 
 namespace host_loss {
 
