@@ -18,6 +18,8 @@ void add_train(CLI::App& app, Action& action);
 void add_zero_shot(CLI::App& app, Action& action);
 void add_evaluate(CLI::App& app, Action& action);
 void add_classify(CLI::App& app, Action& action);
+void add_segment(CLI::App& app, Action& action);
+void add_detect(CLI::App& app, Action& action);
 void add_bundle(CLI::App& app, Action& action);
 void add_encode(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);

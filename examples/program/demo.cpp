@@ -8,6 +8,7 @@
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/report/pictures.hpp>
+#include <promptkd/experiment/scene_files.hpp>
 #include <promptkd/experiment/training.hpp>
 #include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/image.hpp>
@@ -142,8 +143,22 @@ struct Demo {
     Common common;
     std::string assets = PROMPTKD_ASSETS;
     Index images = 6000, epochs = 10, batch = 8, test_images = 0;
-    bool full = false, fresh = false;
+    bool full = false, fresh = false, dense = false;
     nlohmann::json config;
+    SceneFilesSpec scenes;
+    std::string split = "test";
+
+    /// Writes scenes alone.
+    int render() {
+        const Dataset data = open_dataset(common.data, split == "train" ? Split::train : Split::test);
+        scenes.scenes.seed = common.seed;
+        if (scenes.scenes.count == 0) scenes.scenes.count = data.size();
+        ProgramObserver observer(common.output);
+        promptkd::run(scenes, data, observer);
+        say() << scenes.count << " scenes in " << scenes.folder << ": scene{i}.png, mask{i}.png, boxes.json"
+              << std::endl;
+        return 0;
+    }
 
     int run() {
         common.out = common.out.empty() ? "promptkd-demo" : common.out;
@@ -348,6 +363,18 @@ struct Demo {
     }
 };
 
+/// Pictures of several items, with masks and boxes.
+void add_scenes(CLI::App& c, Demo& o) {
+    const auto quiet = [](CLI::Option* option) { option->group("Scenes")->configurable(false); };
+    quiet(c.add_flag("--dense", o.dense, "render scenes of several items with their masks and boxes, nothing else"));
+    quiet(c.add_option("--render", o.scenes.folder, "with --dense: where scene{i}.png, mask{i}.png, boxes.json go"));
+    quiet(c.add_option("--scenes", o.scenes.count, "with --dense: how many (default 500)")->check(whole_from(1)));
+    quiet(c.add_option("--split", o.split, "with --dense: images that are used, test (default) or train")
+              ->check(CLI::IsMember({"train", "test"})));
+    quiet(c.add_option("--source-images", o.scenes.scenes.count, "with --dense: only the first so many; 0: all")
+              ->check(whole_from(0)));
+}
+
 }  // namespace
 
 void add_demo(CLI::App& app, Action& action) {
@@ -373,11 +400,14 @@ void add_demo(CLI::App& app, Action& action) {
     c.add_option("--seed", o->common.seed, "of initial values, order and augmentation")
         ->check(seed_number())
         ->capture_default_str();
+    add_scenes(c, *o);
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
+        if (o->dense != !o->scenes.folder.empty())
+            throw CLI::ValidationError("--dense", "goes with --render DIR, where its scenes are written");
         o->config = resolved(c);
-        action = [o] { return o->run(); };
+        action = [o] { return o->dense ? o->render() : o->run(); };
     });
 }
 

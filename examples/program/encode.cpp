@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd encode`: features of images, texts or given tensors.
 #include "commands.hpp"
+#include "dense_options.hpp"
 #include "progress.hpp"
 
 #include <promptkd/data/class_names_file.hpp>
 #include <promptkd/experiment/encoding.hpp>
+#include <promptkd/experiment/patch_encoding.hpp>
 #include <promptkd/format/xtensor.hpp>
 
 #include <filesystem>
@@ -17,9 +19,13 @@ namespace {
 struct Encode {
     Common common;
     EncodingSpec spec;
-    std::string texts;
+    std::string texts, positions = "shifted";
+    PatchEncodingSpec patch;
+    bool patches = false;
 
     int run() {
+        if (patches) return run_patches();
+        require(!common.weights.empty(), "encode: give the model with --weights");
         const int inputs = !spec.tensors.empty() + !texts.empty() + !common.data.empty();
         require(inputs == 1, "encode: give one of --tensors, --texts and --data");
         spec.model = model_file(common);
@@ -35,6 +41,26 @@ struct Encode {
         TensorMap features;
         with_device<CpuPrecisions::encoders>(common,
                                              [&](auto& device) { features = promptkd::run(device, spec, observer); });
+        write(features);
+        return 0;
+    }
+
+    int run_patches() {
+        require(!common.data.empty() && texts.empty() && spec.tensors.empty(),
+                "encode: --patches encodes the images of --data");
+        require(common.weights.empty() != patch.bundle.empty(),
+                "encode: --patches needs --weights or a student's --bundle, one of the two");
+        dense_method(patch.dense.method);  // throws for an unknown name
+        patch.dense.positions = parse_position_rule(positions);
+        patch.model = model_file(common);
+        patch.data = common.data;
+        patch.normalize = spec.normalize;
+        patch.batch = spec.batch;
+        require_writable(common.out);
+        ProgramObserver observer(common.output);
+        TensorMap features;
+        with_device<CpuPrecisions::fp32>(common,
+                                         [&](auto& device) { features = promptkd::run(device, patch, observer); });
         write(features);
         return 0;
     }
@@ -76,7 +102,7 @@ struct Encode {
 void add_encode(CLI::App& app, Action& action) {
     auto o = std::make_shared<Encode>();
     CLI::App& c = *app.add_subcommand("encode", "features of images, of texts, or of given tensors");
-    c.add_option("--weights", o->common.weights, "CLIP weights")->required();
+    c.add_option("--weights", o->common.weights, "CLIP weights");
     add_weights_options(c, o->common.weights_options);
     c.add_option("--tensors", o->spec.tensors,
                  "safetensors with 'images' (n, 3, r, r; normalised) and/or 'tokens' (n, context length)");
@@ -87,6 +113,9 @@ void add_encode(CLI::App& app, Action& action) {
     c.add_flag("--truncate", o->spec.truncate, "with --texts: cut those that are longer than the model's context");
     add_vocabulary(c, o->common);
     c.add_option("--out", o->common.out, "result, .safetensors or .npy")->required();
+    c.add_flag("--patches", o->patches, "with --data: features of each patch (n, rows, columns, e)");
+    c.add_option("--bundle", o->patch.bundle, "with --patches, instead of --weights: a student bundle");
+    add_patch_options(c, o->patch.dense, o->positions);
     c.add_flag("--normalize", o->spec.normalize, "scale features to unit length (--data, --texts)");
     c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     add_device(c, o->common);

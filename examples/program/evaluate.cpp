@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// `promptkd evaluate BUNDLE`: accuracy of a distilled student.
+// `promptkd evaluate BUNDLE`: accuracy of a distilled student; with --masks overlap of its label maps, with
+// --detections average precision of boxes.
 #include "commands.hpp"
+#include "dense_options.hpp"
 #include "evaluation_options.hpp"
 
+#include <promptkd/experiment/box_evaluation.hpp>
 #include <promptkd/experiment/student_evaluation.hpp>
 
 namespace promptkd::cli {
@@ -14,8 +17,13 @@ struct Evaluate {
     StudentEvaluationSpec spec;
     std::string class_names, split = "test";
     nlohmann::json config;
+    MaskEvaluationSpec masks;
+    DenseFlags dense;
+    std::string detections, boxes;
 
     int run() {
+        if (!detections.empty()) return run_boxes();
+        if (!masks.root.empty()) return run_masks();
         spec.model = model_file(common);
         require_whole();
         finish_data(spec.data, common, split, class_names);
@@ -31,6 +39,59 @@ struct Evaluate {
         return 0;
     }
 
+    int run_masks() {
+        dense.class_names = class_names;
+        dense.spec.queries.bundle = spec.bundle;
+        dense.spec.queries.prompts = spec.learned;
+        require(spec.bundle.empty() != common.weights.empty(),
+                "evaluate: --masks needs a student bundle, or --weights with --class-names");
+        masks.segmentation = dense.finish(common);
+        masks.images = spec.data.images;
+        MaskEvaluation found;
+        with_device<CpuPrecisions::fp32>(common, [&](auto& device) {
+            ProgramObserver observer(common.output);
+            found = promptkd::run(device, masks, observer);
+        });
+        const Overlap& o = found.overlap;
+        char line[128];
+        std::snprintf(line, sizeof line, "mIoU %.2f   pixel accuracy %.2f   mean accuracy %.2f   (%lld images, %s)",
+                      100 * o.mean_iou(), 100 * o.pixel_accuracy(), 100 * o.mean_accuracy(),
+                      static_cast<long long>(found.images), found.layout.c_str());
+        common.output.text() << line << std::endl;
+        nlohmann::json result = {{"mIoU", 100 * o.mean_iou()},      {"aAcc", 100 * o.pixel_accuracy()},
+                                 {"mAcc", 100 * o.mean_accuracy()}, {"images", found.images},
+                                 {"layout", found.layout},          {"config", config}};
+        const auto percent = [](const std::optional<double>& x) {
+            return x ? nlohmann::json(100 * *x) : nlohmann::json();
+        };
+        for (Index c = 0; c < o.classes(); ++c)
+            result["per_class"].push_back({{"class", found.class_names[static_cast<std::size_t>(c)]},
+                                           {"IoU", percent(o.iou(c))},
+                                           {"accuracy", percent(o.accuracy(c))}});
+        common.output.write(result);
+        return 0;
+    }
+
+    int run_boxes() const {
+        const BoxEvaluation found = evaluate_boxes(detections, boxes);
+        const AveragePrecision& p = found.precision;
+        char line[96];
+        std::snprintf(line, sizeof line, "AP %.2f   AP50 %.2f", 100 * AveragePrecision::mean(p.ap),
+                      100 * AveragePrecision::mean(p.ap50));
+        common.output.text() << line << std::endl;
+        nlohmann::json result = {{"AP", 100 * AveragePrecision::mean(p.ap)},
+                                 {"AP50", 100 * AveragePrecision::mean(p.ap50)},
+                                 {"config", config}};
+        const auto percent = [](const std::optional<double>& x) {
+            return x ? nlohmann::json(100 * *x) : nlohmann::json();
+        };
+        for (std::size_t c = 0; c < found.class_names.size(); ++c)
+            result["per_class"].push_back(
+                {{"class", found.class_names[c]}, {"AP", percent(p.ap[c])}, {"AP50", percent(p.ap50[c])}});
+        common.output.write(result);
+        return 0;
+    }
+
     /// A bundle, or all parts of one.
     void require_whole() const {
         require(spec.in_parts() != !spec.bundle.empty(),
@@ -40,6 +101,39 @@ struct Evaluate {
                 "--class-vectors");
     }
 };
+
+/// What is measured on pixels and boxes instead of whole images.
+void add_mask_options(CLI::App& c, Evaluate& o) {
+    const auto quiet = [](CLI::Option* option) { option->group("Pixels and boxes")->configurable(false); };
+    quiet(c.add_option("--masks", o.masks.root,
+                       "folder of pictures with masks, in place of --data: mIoU and accuracies of pixels"));
+    quiet(c.add_option("--layout", o.masks.layout, "its layout, where several fit: " + mask_layout_names()));
+    quiet(
+        c.add_option("--method", o.dense.spec.queries.dense.method, "what the last block is: " + dense_method_names()));
+    quiet(c.add_option("--sigma", o.dense.spec.queries.dense.sigma, "of naclip's Gaussian, in patches")
+              ->check(positive()));
+    quiet(c.add_option("--positions", o.dense.positions, "positions at another size: shifted or size")
+              ->check(CLI::IsMember({"shifted", "size"})));
+    quiet(c.add_option("--window", o.dense.spec.windows.window, "side of sliding windows; 0: the whole picture")
+              ->check(whole_from(0, most_pixels)));
+    quiet(c.add_option("--stride", o.dense.spec.windows.stride, "from a window to the next; 0: half a window")
+              ->check(whole_from(0, most_pixels)));
+    quiet(c.add_option("--odd-windows", o.dense.odd, "stretch or pad")->check(CLI::IsMember({"stretch", "pad"})));
+    quiet(c.add_option("--short-side", o.dense.spec.short_side, "pictures are resized to it first; 0: as they are")
+              ->check(whole_from(0, most_pixels)));
+    quiet(c.add_option("--logit-scale", o.dense.spec.decision.logit_scale, "factor of the cosines")->check(positive()));
+    quiet(c.add_option("--threshold", o.dense.spec.decision.threshold, "a pixel less sure than that becomes class 0")
+              ->check(fraction()));
+    quiet(c.add_option("--background", o.dense.background, "words of a class 0, background, separated by commas"));
+    quiet(c.add_option("--pamr", o.dense.pamr, "steps of refinement by the picture's colours")
+              ->check(whole_from(0, 1000)));
+    quiet(repeatable(c.add_option("--template", o.dense.texts.patterns, "with --weights: prompt text with {}")));
+    quiet(c.add_option("--templates", o.dense.texts.set, "with --weights: an ensemble of prompt texts"));
+    quiet(c.add_option("--vocab", o.common.vocab, "with --weights: the model's tokenizer"));
+    quiet(c.add_option("--detections", o.detections,
+                       "COCO's results JSON (detect --out), in place of a model: average precision"));
+    quiet(c.add_option("--boxes", o.boxes, "with --detections: the true boxes, COCO's annotations"));
+}
 
 }  // namespace
 
@@ -55,6 +149,8 @@ void add_evaluate(CLI::App& app, Action& action) {
     add_weights_options(c, o->common.weights_options);
     add_exif_rotate(c);
     add_evaluation_data(c, o->common, o->spec.data, o->split);
+    c.get_option("--data")->required(false);
+    add_mask_options(c, *o);
     c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     c.add_flag("--per-image", o->spec.per_image,
                "also write of each image what it is taken for, how far the distilled student is trusted there, and how "
@@ -62,6 +158,10 @@ void add_evaluate(CLI::App& app, Action& action) {
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
+        if (o->common.data.empty() && o->masks.root.empty() && o->detections.empty())
+            throw CLI::RequiredError("--data, --masks or --detections");
+        if (o->detections.empty() != o->boxes.empty())
+            throw CLI::ValidationError("--detections", "goes with --boxes, the true ones");
         o->config = resolved(c);
         if (!o->spec.per_image) o->config.erase("per-image");
         action = [o] { return o->run(); };

@@ -93,8 +93,9 @@ void add_commands(CLI::App& app, promptkd::cli::Action& action) {
     for (const auto add : {&promptkd::cli::add_demo, &promptkd::cli::add_zero_shot, &promptkd::cli::add_train,
                            &promptkd::cli::add_distill, &promptkd::cli::add_teacher_logits,
                            &promptkd::cli::add_reproduce, &promptkd::cli::add_evaluate, &promptkd::cli::add_classify,
-                           &promptkd::cli::add_bundle, &promptkd::cli::add_encode, &promptkd::cli::add_tokenize,
-                           &promptkd::cli::add_inspect, &promptkd::cli::add_convert, &promptkd::cli::add_export})
+                           &promptkd::cli::add_segment, &promptkd::cli::add_detect, &promptkd::cli::add_bundle,
+                           &promptkd::cli::add_encode, &promptkd::cli::add_tokenize, &promptkd::cli::add_inspect,
+                           &promptkd::cli::add_convert, &promptkd::cli::add_export})
         add(app, action);
 }
 

@@ -3,6 +3,7 @@
 
 #include "adapt_case.hpp"
 #include "closed_form_case.hpp"
+#include "dense_case.hpp"
 #include "learner_case.hpp"
 #include "numbers_case.hpp"
 #include "optimizer_case.hpp"
@@ -44,6 +45,7 @@ extern template CaseCheck<EmulatedCuda<float, half>> find_check<EmulatedCuda<flo
 template <class D>
 CaseCheck<D> find_exact_check(const std::string& kind) {
     if (kind == "adapt") return &check_adapt<D>;
+    if (const CaseCheck<D> dense = find_dense_check<D>(kind)) return dense;
     return kind == "closed_form" ? &check_closed_form<D> : nullptr;
 }
 

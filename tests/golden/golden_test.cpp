@@ -53,6 +53,7 @@ void run_file(const std::filesystem::path& path) {
     c.config = nlohmann::json::parse(c.map.metadata.at("config"));
     if (kind->second == "preprocess")
         return run(name, [&](Report& r) { check_preprocess(c.map, directory + "/images", r); });
+    if (const auto check = find_plain_check(kind->second)) return run(name, [&](Report& r) { check(c, r); });
     const auto run_on = [&](auto& device, const char* device_name, auto check, Bounds bounds) {
         if (check)
             run(

@@ -25,6 +25,15 @@ struct VisionTape {
     LayerNormTape<A, T> ln_pre() const { return {tokens, moments_pre}; }
 };
 
+/// A pass whose features are those of the patches, of images of any size.
+template <class T>
+struct PatchPass {
+    PatchGrid grid;             ///< how the images are divided
+    Matrix<const T> positions;  ///< (class token's, where it has one, + cells, d), for that grid
+    LastBlock<T> last;          ///< what the last block is
+    PlacedPrompts<T> prompts;   ///< where they stand in sequences of that grid
+};
+
 /// A ViT image encoder with optional visual prompts, which stand at the end of the sequence; what kind of ViT, its
 /// VisionConfig says. Its weights are frozen; a copy of it can hold trained ones (see TrainableVision).
 template <Device D>
@@ -60,7 +69,11 @@ public:
 
     /// Where `prompts` visual prompts stand in a batch of up to `max_batch` images.
     PlacementTable<D> place_prompts(D& device, Index prompts, Index max_batch) const {
-        const Index first = config_.class_tokens() + config_.cells(), tokens = first + prompts;
+        return place_prompts(device, prompts, max_batch, config_.cells());
+    }
+    /// The same for images of `cells` patches.
+    PlacementTable<D> place_prompts(D& device, Index prompts, Index max_batch, Index cells) const {
+        const Index first = config_.class_tokens() + cells, tokens = first + prompts;
         std::vector<std::int32_t> rows(static_cast<std::size_t>(prompts * max_batch));
         for (Index j = 0; j < prompts; ++j)
             for (Index b = 0; b < max_batch; ++b)
@@ -86,7 +99,7 @@ public:
         t.sequences = {0, batch, config_.class_tokens() + config_.cells() + prompts.tokens(), false};
         const Sequences& s = t.sequences;
         t.tokens = take<A>(w, kept, s.rows(), d);
-        embed_patches(w, images, prompts.layers, t.tokens);
+        embed_patches(w, images, {patch_grid(), own_positions(), {}, prompts}, t.tokens);
         const Matrix<A> x = config_.first_norm ? first_norm(w, t, kept) : t.tokens;
         observe(Index(-1), Matrix<const A>(x));
         t.head.last = take<A>(w, kept, head_.reads_one_token() ? batch : s.rows(), d);
@@ -95,6 +108,49 @@ public:
         transformer_.forward(w, layout, x, t.head.last, tape ? &t.transformer : nullptr, observe);
         head_.forward(w, s, t.head, kept, features);
     }
+
+    /// features (batch·cells, embed), un-normalised, of the patches of images (batch, 3·height·width), each by its norm
+    /// and projection alone: after the last block as `pass` says. `tape` null: inference. `observe(i, x)` as above, and
+    /// after the last block, x (batch·tokens, d). Throws Error for a tower whose patches have no features of their own.
+    template <class Observer = NoObserver>
+    void forward_patches(const Workspace<D>& w, Matrix<const T> images, const PatchPass<T>& pass, Matrix<T> features,
+                         VisionTape<D>* tape, const Observer& observe = {}) const {
+        require_patch_features(pass.grid);
+        const Index cells = pass.grid.cells(), d = config_.width, batch = images.rows;
+        require_shape(images, batch, pass.grid.image_values(), "features of patches: the images");
+        require_shape(features, batch * cells, config_.embed, "features of patches");
+        const WorkspaceScope scope(w);
+        const Keep kept = tape ? Keep::yes : Keep::no;
+        VisionTape<D> local;
+        VisionTape<D>& t = tape ? *tape : local;
+        t.images = images;
+        t.sequences = {0, batch, config_.class_tokens() + cells + pass.prompts.tokens(), false};
+        t.tokens = take<A>(w, kept, t.sequences.rows(), d);
+        embed_patches(w, images, pass, t.tokens);
+        const Matrix<A> x = config_.first_norm ? first_norm(w, t, kept) : t.tokens;
+        observe(Index(-1), Matrix<const A>(x));
+        const Matrix<A> last = take<A>(w, kept, x.rows, d);
+        TransformerTape<D>* const blocks = tape ? &tape->transformer : nullptr;
+        transformer_.forward(w, {t.sequences, {}, pass.prompts, pass.last}, x, last, blocks, observe);
+        observe(config_.layers - 1, Matrix<const A>(last));
+        t.head.by_itself = true;
+        t.head.last = take<A>(w, kept, batch * cells, d);
+        gather_patch_rows(w.device, last, t.sequences.tokens(), config_.class_tokens(), t.head.last);
+        head_.forward(w, t.sequences, t.head, kept, features);
+    }
+
+    /// Throws Error for a tower whose patches have no features of their own in a grid.
+    void require_patch_features(const PatchGrid& grid) const {
+        const bool own = grid.rows == config_.grid && grid.columns == config_.grid;
+        const char* part = config_.pooling == Pooling::attention                   ? "pooling by attention"
+                           : config_.stem                                          ? "convolutional stem"
+                           : config_.rotation.order != RotationOrder::none && !own ? "rotary positions at another size"
+                                                                                   : nullptr;
+        require(!part, "features of patches do not exist for this image tower: ", part ? part : "");
+    }
+
+    /// (class token's, where it has one, + cells, d): the model's own positions.
+    Matrix<const T> own_positions() const { return {positions_.values, config_.positions(), config_.width}; }
 
     /// Adds to the gradients of `prompts` (if there are any) what d_features (batch, embed) implies. Nothing below the
     /// prompts is computed, unless weights there are trained; then the images of forward() must still be where they
@@ -167,10 +223,11 @@ private:
         return x;
     }
 
-    void embed_patches(const Workspace<D>& w, Matrix<const T> images, const PromptLayers<T>* prompts,
+    void embed_patches(const Workspace<D>& w, Matrix<const T> images, const PatchPass<T>& pass,
                        Matrix<A> tokens) const {
         const WorkspaceScope scope(w);
-        const PatchGrid grid = patch_grid();
+        const PatchGrid& grid = pass.grid;
+        const PromptLayers<T>* const prompts = pass.prompts.layers;
         const Index cells = images.rows * grid.cells();
         Matrix<A> patches;
         if (!config_.stem) patches = scratch<A>(w, cells, grid.patch_values());
@@ -181,7 +238,7 @@ private:
             extract_patches(w.device, images, grid, patches);
             linear_forward(w, patch_embedding_, patches, embedded);
         }
-        TokenParts<T> parts{class_embedding_.values, {positions_.values, config_.positions(), config_.width}, {}};
+        TokenParts<T> parts{class_embedding_.values, pass.positions, {}};
         if (prompts && !prompts->empty()) parts.prompts = prompts->values(0);
         assemble_tokens(w.device, embedded, grid.cells(), parts, tokens);
     }

@@ -11,6 +11,7 @@ struct VisionHeadTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
     Matrix<A> last;                ///< what the last block wrote: one row an image, or all
+    bool by_itself = false;        ///< each row has features of its own: nothing is pooled
     RowMoments<T> moments_before;  ///< of the norm in front of the pooling
     AttentionPoolTape<D> pool;     ///< of the pooling by attention
     Matrix<A> pooled;              ///< (batch, p)
@@ -57,7 +58,8 @@ public:
         if (reader.is_there(schema::Role::pool_norm_key)) reader.norm(schema::Role::pool_norm_key, before_);
     }
 
-    /// features (batch, e) of t.last, tokens of the sequences `s`.
+    /// features (batch, e) of t.last, tokens of the sequences `s`; or, where t says that each row stands by itself,
+    /// (rows, e): its norms and its projection alone.
     void forward(const Workspace<D>& w, const Sequences& s, VisionHeadTape<D>& t, Keep kept, Matrix<T> features) const {
         const WorkspaceScope scope(w);
         Matrix<A> x = t.last;
@@ -66,9 +68,10 @@ public:
             x = scratch<A>(w, x.rows, x.columns);
             layer_norm_forward(w.device, t.last, before_, x, t.moments_before);
         }
-        t.pooled = reads_one_token() ? x : take<A>(w, kept, s.count, config_.pooled_width);
-        if (config_.pooling == Pooling::mean) mean_of_tokens(w.device, patches(s), x, t.pooled);
-        if (config_.pooling == Pooling::attention)
+        const bool pools = !t.by_itself && !reads_one_token();
+        t.pooled = pools ? take<A>(w, kept, s.count, config_.pooled_width) : x;
+        if (pools && config_.pooling == Pooling::mean) mean_of_tokens(w.device, patches(s), x, t.pooled);
+        if (pools && config_.pooling == Pooling::attention)
             pool_.forward(w, s, x, t.pooled, kept == Keep::yes ? &t.pool : nullptr);
         x = t.pooled;
         if (after_.weight) {
@@ -86,13 +89,14 @@ public:
     void backward(const Workspace<D>& w, const Sequences& s, Matrix<const T> d_features, const VisionHeadTape<D>& t,
                   Matrix<A> d_last) const {
         const WorkspaceScope scope(w);
-        const Matrix<A> d_out = scratch<A>(w, s.count, config_.embed);
+        const Matrix<A> d_out = scratch<A>(w, d_features.rows, config_.embed);
         convert(w.device, d_features, d_out);
-        const Matrix<A> d_pooled = reads_one_token() ? d_last : scratch<A>(w, s.count, config_.pooled_width);
+        const bool pools = !t.by_itself && !reads_one_token();
+        const Matrix<A> d_pooled = pools ? scratch<A>(w, s.count, config_.pooled_width) : d_last;
         projection_backward(w, t, d_out, d_pooled);
         if (after_.weight) norm_backward(w, after_, LayerNormTape<A, T>{t.pooled, t.moments_after}, d_pooled);
-        if (config_.pooling == Pooling::mean) mean_of_tokens_backward(w.device, patches(s), d_pooled, d_last);
-        if (config_.pooling == Pooling::attention) pool_.backward(w, t.pool, d_pooled, d_last);
+        if (pools && config_.pooling == Pooling::mean) mean_of_tokens_backward(w.device, patches(s), d_pooled, d_last);
+        if (pools && config_.pooling == Pooling::attention) pool_.backward(w, t.pool, d_pooled, d_last);
         if (before_.weight) norm_backward(w, before_, LayerNormTape<A, T>{t.last, t.moments_before}, d_last);
     }
 

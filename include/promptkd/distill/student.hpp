@@ -97,6 +97,12 @@ public:
     ParamSet<D>& params() { return params_; }
     /// What is learned.
     const ParamSet<D>& params() const { return params_; }
+    /// Its visual prompts; null: none.
+    const PromptLayers<T>* prompts() const { return prompts_.empty() ? nullptr : &prompts_; }
+    /// Its image encoder, a vision transformer, with what is learned of it.
+    const VisionTransformer<D>& encoder() const { return own_ ? own_->encoder() : model_->vision().transformer(); }
+    /// Its projector.
+    Projector<D>& projector() { return projector_; }
     /// How it is built.
     const StudentConfig& config() const { return config_; }
     /// What it is built on.
@@ -109,7 +115,6 @@ public:
     D& device() { return *device_; }
 
 private:
-    const PromptLayers<T>* prompts() const { return prompts_.empty() ? nullptr : &prompts_; }
     /// Whether there is anything to train behind the projector.
     bool reaches_encoder() const { return prompts() || own_; }
 

@@ -27,6 +27,7 @@ struct BlockTape {
     RowMoments<T> moments_2;         ///< of ln_2 in front of the MLP
     BranchTape<D> behind_1;          ///< of ln_1 behind attention
     BranchTape<D> behind_2;          ///< of ln_2 behind the MLP
+    bool alone = false;              ///< see Block
 
     /// Of the first LayerNorm in front of its branch.
     LayerNormTape<A, T> ln_1() const { return {x, moments_1}; }
@@ -34,11 +35,23 @@ struct BlockTape {
     LayerNormTape<A, T> ln_2() const { return {x_mid, moments_2}; }
 };
 
+/// What the last block of a transformer is instead of the model's own, for features of single tokens: what its
+/// attention compares, and whether the attention branch leaves the block alone, without residual and MLP (MaskCLIP,
+/// SCLIP, ClearCLIP, NACLIP; see clip/dense_method.hpp).
+template <class T>
+struct LastBlock {
+    AttentionPattern<T> pattern;  ///< of its attention
+    bool alone = false;           ///< no residual, no MLP
+
+    /// Whether it is the model's own.
+    bool is_plain() const { return pattern.is_plain() && !alone; }
+};
+
 /// A residual attention block: x += γ₁∘attn(ln_1(x)); x += γ₂∘mlp(ln_2(x)), or x += ln_1(attn(x)); x += ln_2(mlp(x))
 /// with NormPlace::after. γ is 1 unless there is LayerScale. With a Selection (the last block) only one row a sequence
 /// leaves the block, so queries, output projection and MLP run for those rows alone; keys and values for all. Whether a
 /// weight is frozen or trained is its layer's own matter; what the gradients of trained ones need is computed again, so
-/// that the tape is the same.
+/// that the tape is the same. With `alone` y is what the attention branch adds, γ₁∘attn(ln_1(x)) or ln_1(attn(x)).
 template <Device D>
 struct Block {
     using T = typename D::Scalar;
@@ -49,6 +62,15 @@ struct Block {
     Mlp<D> mlp;                           ///< the second branch
     WeightVector<T> scale_1, scale_2;     ///< γ (d) of the branches; without values: 1
     NormPlace norms = NormPlace::before;  ///< where ln_1 and ln_2 stand
+    bool alone = false;                   ///< the attention branch alone; takes no selection
+
+    /// The same block with another policy.
+    Block as(const LastBlock<T>& policy) const {
+        Block other = *this;
+        other.attention.pattern = policy.pattern;
+        other.alone = policy.alone;
+        return other;
+    }
 
     /// d.
     Index width() const { return attention.d; }
@@ -63,18 +85,22 @@ struct Block {
         const Keep kept = tape ? Keep::yes : Keep::no;
         BlockTape<D> local;
         BlockTape<D>& t = tape ? *tape : local;
+        require(!selection || (attention.pattern.is_plain() && !alone),
+                "residual attention block: a variant of it runs for all rows");
         t.attention.shape = attention.shape_of(w.device, s, selection);
+        t.alone = alone;
         const Index queries = t.attention.shape.queries();
         if (kept == Keep::yes) allocate_kept(w, t);
         const WorkspaceScope scope(w);
         t.x = x;
-        if (kept == Keep::no) t.x_mid = selection ? scratch<A>(w, queries, d) : y;
+        if (kept == Keep::no && !alone) t.x_mid = selection ? scratch<A>(w, queries, d) : y;
         const Matrix<A> o = scratch<A>(w, queries, d);
         {
             const WorkspaceScope inner(w);
             if (kept == Keep::no) attention.allocate(w, Keep::no, t.attention);
             attend(w, t, o, kept);
         }
+        if (alone) return leave(w, t, o, y);
         finish_attention(w, t, o);
         if (kept == Keep::no) mlp.allocate(w, Keep::no, queries, t.mlp);
         const auto run = [&](Matrix<A> out, Matrix<const A> residual) {
@@ -93,12 +119,14 @@ struct Block {
         require_shape(dx, rows, d, "gradient of a residual attention block: dx");
         const WorkspaceScope scope(w);
         const Matrix<A> d_mid = shape.selection ? scratch<A>(w, queries, d) : dx;
-        mlp_backward(w, t, dy, d_mid);
-        const Matrix<const A> d_out = into_branch(w, BranchEnd{ln_1, scale_1}, t.behind_1, d_mid);
+        if (!t.alone) mlp_backward(w, t, dy, d_mid);
+        const Matrix<const A> d_out =
+            into_branch(w, BranchEnd{ln_1, scale_1}, t.behind_1, t.alone ? dy : Matrix<const A>(d_mid));
         const Matrix<A> d_in = scratch<A>(w, rows, d);
         const auto input = [&](Matrix<A> to) { write_input(w, ln_1, t.x, to); };
         attention.backward(w, t.attention, d_out, input, d_in);
         if (norms == NormPlace::before) add_norm_gradients(w.device, ln_1, t.ln_1(), d_in);
+        if (t.alone) zero(w.device, dx);
         if (shape.selection) {
             zero(w.device, dx);
             scatter_add_selected(w.device, shape.sequences, *shape.selection, d_mid, dx);
@@ -117,10 +145,11 @@ private:
         const Index rows = t.attention.shape.sequences.rows(), queries = t.attention.shape.queries();
         if (norms == NormPlace::before) t.moments_1 = keep_moments<T>(w, rows);
         attention.allocate(w, Keep::yes, t.attention);
+        keep_branch(w, queries, scale_1, t.behind_1);
+        if (t.alone) return;
         t.x_mid = keep<A>(w, queries, width());
         if (norms == NormPlace::before) t.moments_2 = keep_moments<T>(w, queries);
         mlp.allocate(w, Keep::yes, queries, t.mlp);
-        keep_branch(w, queries, scale_1, t.behind_1);
         keep_branch(w, queries, scale_2, t.behind_2);
     }
 
@@ -155,6 +184,19 @@ private:
         };
         join(w, BranchEnd{ln_1, scale_1}, t.behind_1, residual, t.x_mid, run);
         if (norms == NormPlace::before) layer_norm_forward(w.device, t.x_mid, ln_2, o, t.moments_2);
+    }
+
+    /// y = the attention branch, without what it is added to.
+    void leave(const Workspace<D>& w, BlockTape<D>& t, Matrix<A> o, Matrix<A> y) const {
+        const WorkspaceScope scope(w);
+        const bool before = norms == NormPlace::before;
+        if (before && !scale_1.values) return linear_forward(w, attention.out_proj, o, y);
+        const Matrix<A> f = t.behind_1.f.data ? t.behind_1.f : scratch<A>(w, y.rows, y.columns);
+        linear_forward(w, attention.out_proj, o, f);
+        if (before)
+            scale_columns(w.device, f, scale_1.values, y);
+        else
+            layer_norm_forward(w.device, f, ln_1, y, t.behind_1.moments);
     }
 
     /// y = x + the branch, which `run(out, residual)` writes; a plain branch adds the residual in its last product. y

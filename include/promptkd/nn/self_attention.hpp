@@ -3,6 +3,7 @@
 
 #include <promptkd/nn/linear.hpp>
 #include <promptkd/op/attention.hpp>
+#include <promptkd/op/attention_pattern.hpp>
 #include <promptkd/op/fused_attention.hpp>
 #include <promptkd/op/norm.hpp>
 #include <promptkd/op/rotate.hpp>
@@ -14,7 +15,8 @@ template <Device D>
 struct SelfAttentionTape {
     using T = typename D::Scalar;
     using A = typename D::Activation;
-    AttentionShape shape;  ///< sequences and heads of the pass
+    AttentionShape shape;         ///< sequences and heads of the pass
+    AttentionPattern<T> pattern;  ///< what was compared
     Matrix<A> qkv;         ///< queries, keys, values (rows, 3d); with a selection keys and values alone (rows, 2d)
     Matrix<A> selected_q;  ///< with a selection: the queries (count, d)
     A* probabilities = nullptr;  ///< (heads·queries, tokens); null with the fused attention, which keeps
@@ -45,6 +47,7 @@ struct SelfAttention {
     Linear<T> in_proj, out_proj;  ///< (3d, d): queries, keys, values below each other; (d, d)
     Norm<T> norm;                 ///< without a weight: none
     Rotation<T> rotation;         ///< empty: none
+    AttentionPattern<T> pattern;  ///< what is compared; another than queries and keys takes no selection
     Index d = 0, heads = 0;       ///< width, attention heads
 
     /// The shape of a pass.
@@ -62,12 +65,14 @@ struct SelfAttention {
     void allocate(const Workspace<D>& w, Keep kept, Tape& t) const {
         const AttentionShape& shape = t.shape;
         const Index rows = shape.sequences.rows();
+        t.pattern = pattern;
         if (shape.selection) t.selected_q = take<A>(w, kept, shape.sequences.count, d);
         t.qkv = take<A>(w, kept, rows, shape.selection ? 2 * d : 3 * d);
-        if (uses_fused_attention(w.device, shape))
+        if (is_fused(w, t))
             t.log_sum = take<T>(w, kept, heads * rows);
         else
-            t.probabilities = take<A>(w, kept, kept == Keep::yes ? shape.scores() : shape.tile_scores());
+            t.probabilities =
+                take<A>(w, kept, kept == Keep::yes ? pattern.parts() * shape.scores() : shape.tile_scores());
         if (!norm.weight || kept == Keep::no) return;
         t.mixed = keep<A>(w, shape.queries(), d);
         t.moments = keep_moments<T>(w, shape.queries());
@@ -78,7 +83,9 @@ struct SelfAttention {
         const WorkspaceScope scope(w);
         project(w, x, t);
         const Matrix<A> mixed = t.mixed.data ? t.mixed : o;
-        if (uses_fused_attention(w.device, t.shape))
+        if (!t.pattern.is_plain())
+            PatternedAttention<D>(w, t.shape, t.pattern).forward(t.inputs(), t.probabilities, mixed, kept);
+        else if (is_fused(w, t))
             fused_attention_forward(w.device, t.shape, t.inputs(), t.log_sum, mixed);
         else
             attention_forward(w, t.shape, t.inputs(), t.probabilities, mixed, kept);
@@ -102,6 +109,10 @@ struct SelfAttention {
     }
 
 private:
+    bool is_fused(const Workspace<D>& w, const Tape& t) const {
+        return t.pattern.is_plain() && uses_fused_attention(w.device, t.shape);
+    }
+
     /// Queries, keys and values of x, turned.
     void project(const Workspace<D>& w, Matrix<const A> x, Tape& t) const {
         const Sequences& s = t.shape.sequences;
@@ -128,7 +139,9 @@ private:
         const Matrix<A> o = scratch<A>(w, t.shape.queries(), d);
         if (norm.weight) {
             layer_norm_forward(w.device, t.mixed, norm, o);
-        } else if (uses_fused_attention(w.device, t.shape)) {
+        } else if (!t.pattern.is_plain()) {
+            PatternedAttention<D>(w, t.shape, t.pattern).output(t.inputs().v, t.probabilities, o);
+        } else if (is_fused(w, t)) {
             T* log_sum = scratch<T>(w, heads * t.shape.queries());  // as it is on the tape
             fused_attention_forward(w.device, t.shape, t.inputs(), log_sum, o);
         } else {
@@ -147,7 +160,10 @@ private:
         if (in_proj.needs_input()) input(dx);  // in the memory of its gradient
         if (!shape.selection) {
             const Matrix<A> d_qkv = scratch<A>(w, rows, 3 * d);
-            attention_gradients(w, t, d_o, Tape::split(Matrix<A>(), d_qkv));
+            if (t.pattern.is_plain())
+                attention_gradients(w, t, d_o, Tape::split(Matrix<A>(), d_qkv));
+            else
+                PatternedAttention<D>(w, shape, t.pattern).backward(t.inputs(), t.probabilities, d_o, d_qkv);
             turn(w, shape, Turn::back, d_qkv);
             add_linear_gradients(w, in_proj, dx, d_qkv);
             linear_backward(w, in_proj, d_qkv, dx);

@@ -20,6 +20,7 @@ struct TransformerTape {
     std::vector<Matrix<const A>> inputs;  ///< of each block, where the rest is computed again
     Sequences sequences;                  ///< likewise: of all blocks
     std::optional<Selection> selection;   ///< likewise: of the last block
+    LastBlock<typename D::Scalar> last;   ///< likewise: what the last block is
 };
 
 /// What the rows of a transformer's activations are: how they form sequences, which of them leave the last block, and
@@ -29,6 +30,7 @@ struct TokenLayout {
     Sequences sequences;                 ///< what is in the rows
     std::optional<Selection> selection;  ///< the row of each sequence that is read at the end; nothing: all are
     PlacedPrompts<T> prompts;            ///< deep prompts and their places
+    LastBlock<T> last{};                 ///< what the last block is
 };
 
 /// A stack of blocks with deep prompts; the last block runs for the selected row of each sequence only, where one is
@@ -58,8 +60,7 @@ struct Transformer {
             const bool last = i + 1 == blocks.size();
             const Matrix<A> out = last ? y : tape ? keep<A>(w, s.rows(), width()) : x;
             if (again) tape->inputs[i] = x;
-            blocks[i].forward(w, s, last ? layout.selection : std::nullopt, x, out,
-                              tape && !again ? &tape->blocks[i] : nullptr);
+            block_forward(w, i, layout, x, out, tape && !again ? &tape->blocks[i] : nullptr);
             x = out;
             if (!last) observe(static_cast<Index>(i), Matrix<const A>(x));
         }
@@ -85,6 +86,17 @@ private:
         tape.inputs.resize(tape.recompute ? blocks.size() : 0);
         tape.sequences = layout.sequences;
         tape.selection = layout.selection;
+        tape.last = layout.last;
+    }
+
+    void block_forward(const Workspace<D>& w, std::size_t i, const TokenLayout<T>& layout, Matrix<const A> x,
+                       Matrix<A> y, BlockTape<D>* tape) const {
+        const Sequences& s = layout.sequences;
+        const bool last = i + 1 == blocks.size();
+        if (last && !layout.last.is_plain())
+            blocks[i].as(layout.last).forward(w, s, layout.selection, x, y, tape);
+        else
+            blocks[i].forward(w, s, last ? layout.selection : std::nullopt, x, y, tape);
     }
 
     void block_backward(const Workspace<D>& w, std::size_t i, const TransformerTape<D>& tape, Matrix<const A> dy,
@@ -92,9 +104,8 @@ private:
         if (!tape.recompute) return blocks[i].backward(w, tape.blocks[i], dy, dx);
         const WorkspaceScope scope(w, Keep::no);
         const Matrix<A> y = scratch<A>(w, dy.rows, dy.columns);
-        const bool last = i + 1 == blocks.size();
         BlockTape<D> again;
-        blocks[i].forward(w, tape.sequences, last ? tape.selection : std::nullopt, tape.inputs[i], y, &again);
+        block_forward(w, i, {tape.sequences, tape.selection, {}, tape.last}, tape.inputs[i], y, &again);
         blocks[i].backward(w, again, dy, dx);
     }
 };

@@ -240,6 +240,38 @@ typename D::Scalar* as_wide(const Workspace<D>& w, A* x, Index n) {
         return scratch<typename D::Scalar>(w, n);
 }
 
+/// What attention_forward does to scores before the softmax: nothing.
+struct ScoresAsTheyAre {
+    template <class T>
+    void operator()(const AttentionPart&, const Matrix<T>&) const {}
+};
+
+/// Where an attention writes: its probabilities (kept whole, or those of one tile) and its result.
+template <class A>
+struct AttentionResult {
+    A* probabilities;
+    Matrix<A> o;
+    Keep keep;
+};
+
+/// attention_forward with `adjust(part, scores)` before the softmax.
+template <Device D, class A, class Adjust>
+void attend(const Workspace<D>& w, const AttentionShape& shape, const QueriesKeysValues<const A>& x,
+            const AttentionResult<A>& to, const Adjust& adjust) {
+    for_each_tile(shape, [&](const AttentionPart& part) {
+        const WorkspaceScope scope(w);
+        const QueriesKeysValues<const A> in = part.of(x);
+        A* p = to.probabilities + (to.keep == Keep::yes ? part.first_score : 0);
+        auto* scores = as_wide(w, p, part.shape.scores());
+        AttentionProducts<D, A> products(w.device, part.shape);
+        products.scores(in.q, in.k, scores, part.shape.scale());
+        adjust(part, part.score_matrix(scores));
+        attention_softmax(w.device, part.shape.sequences, part.shape.selection, part.score_matrix(scores),
+                          part.score_matrix(p));
+        products.mix(p, in.v, part.of_queries(to.o), 1);
+    });
+}
+
 }  // namespace detail
 
 /// The tile of `shape` that suits the device, see AttentionShape::tile.
@@ -261,17 +293,7 @@ void attention_forward(const Workspace<D>& w, const AttentionShape& shape,
                        std::type_identity_t<A*> probabilities, Matrix<A> o, Keep keep = Keep::yes) {
     x.require_fit(shape, "attention: an input");
     require_shape(o, shape.queries(), shape.width(), "attention: the output");
-    detail::for_each_tile(shape, [&](const detail::AttentionPart& part) {
-        const WorkspaceScope scope(w);
-        const QueriesKeysValues<const A> in = part.of(x);
-        A* p = probabilities + (keep == Keep::yes ? part.first_score : 0);
-        auto* scores = detail::as_wide(w, p, part.shape.scores());
-        detail::AttentionProducts<D, A> products(w.device, part.shape);
-        products.scores(in.q, in.k, scores, shape.scale());
-        attention_softmax(w.device, part.shape.sequences, part.shape.selection, part.score_matrix(scores),
-                          part.score_matrix(p));
-        products.mix(p, in.v, part.of_queries(o), 1);
-    });
+    detail::attend(w, shape, x, detail::AttentionResult<A>{probabilities, o, keep}, detail::ScoresAsTheyAre());
 }
 
 /// o alone, from the `probabilities` that attention_forward kept and the values v (rows, width).

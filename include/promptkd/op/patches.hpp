@@ -6,16 +6,18 @@
 
 namespace promptkd {
 
-/// How an image of resolution × resolution pixels is divided into grid × grid patches of patch × patch pixels.
+/// How an image of height × width pixels is divided into rows × columns patches of patch × patch pixels, from its top
+/// left corner on; what no whole patch covers is not read. Of three values: a square image in a square grid.
 struct PatchGrid {
-    Index grid = 0, patch = 0, resolution = 0;  ///< patches a side, pixels of a patch and of the image a side
+    Index rows = 0, patch = 0, height = 0;  ///< patches from top to bottom, pixels of a patch a side, of the image
+    Index columns = rows, width = height;   ///< patches and pixels from left to right
 
     /// Patches of an image.
-    Index cells() const { return grid * grid; }
+    Index cells() const { return rows * columns; }
     /// Values of a patch, and of an image, of three channels.
     Index patch_values() const { return 3 * patch * patch; }
     /// Values of an image.
-    Index image_values() const { return 3 * resolution * resolution; }
+    Index image_values() const { return 3 * height * width; }
 };
 
 namespace detail {
@@ -24,16 +26,16 @@ template <class T, class A>
 struct ExtractPatches {
     const T* images;
     A* patches;
-    Index grid, patch, resolution;
+    Index cells, columns, patch, height, width;
     template <class Team>
     PROMPTKD_HD void operator()(Team& team, Index row) const {
-        const Division cell = divide(row, grid * grid), place = divide(cell.remainder, grid);
+        const Division cell = divide(row, cells), place = divide(cell.remainder, columns);
         const Index image = cell.quotient, y0 = place.quotient * patch, x0 = place.remainder * patch;
-        const T* base = images + image * 3 * resolution * resolution;
+        const T* base = images + image * 3 * height * width;
         A* out = patches + row * 3 * patch * patch;
-        const T* from = base + y0 * resolution + x0;
-        for (int channel = 0; channel < 3; ++channel, from += (resolution - patch) * resolution)
-            for (Index y = 0; y < patch; ++y, from += resolution, out += patch) {
+        const T* from = base + y0 * width + x0;
+        for (int channel = 0; channel < 3; ++channel, from += (height - patch) * width)
+            for (Index y = 0; y < patch; ++y, from += width, out += patch) {
                 const T* line = from;
                 A* to = out;
                 team.each(patch, [line, to](const auto& lane) { lane.store(to, lane.load(line)); });
@@ -109,7 +111,7 @@ struct CopyPatchRows {
 
 }  // namespace detail
 
-/// patches (batch·grid², 3·patch²) from images (batch, 3·resolution²) of three channels, columns in the order of a
+/// patches (batch·cells, 3·patch²) from images (batch, 3·height·width) of three channels, columns in the order of a
 /// convolution weight (channel, row, column): the patch embedding is then one product.
 template <Device D, class A>
 void extract_patches(D& device, ConstMatrix<typename D::Scalar> images, const PatchGrid& grid, Matrix<A> patches) {
@@ -117,7 +119,20 @@ void extract_patches(D& device, ConstMatrix<typename D::Scalar> images, const Pa
     require_contiguous(images, images.rows, grid.image_values(), "patches: the images");
     require_contiguous(patches, images.rows * grid.cells(), grid.patch_values(), "patches");
     device.rows(patches.rows, patches.columns,
-                detail::ExtractPatches<T, A>{images.data, patches.data, grid.grid, grid.patch, grid.resolution});
+                detail::ExtractPatches<T, A>{images.data, patches.data, grid.cells(), grid.columns, grid.patch,
+                                             grid.height, grid.width});
+}
+
+/// Rows of the patches, (batch·cells, d), out of x (batch·tokens, d), in which `first` tokens of each image stand
+/// before them and prompts may stand behind.
+template <Device D, class A>
+void gather_patch_rows(D& device, ConstMatrix<A> x, Index tokens, Index first, Matrix<A> patches) {
+    const Index batch = x.rows / tokens, cells = patches.rows / batch;
+    require_contiguous(x, batch * tokens, patches.columns, "gathering patches: x");
+    require_contiguous(patches, batch * cells, x.columns, "gathering patches: the patches");
+    require(first + cells <= tokens, "gathering patches: ", cells, " patches in sequences of ", tokens, " tokens");
+    device.rows(batch * cells, x.columns,
+                detail::CopyPatchRows<A>{x.data, patches.data, cells, tokens, first, x.columns});
 }
 
 /// What the tokens of an image have besides its patches.

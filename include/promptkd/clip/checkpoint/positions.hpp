@@ -14,15 +14,25 @@ namespace promptkd {
 /// How position embeddings are brought to another number of patches. All sample at (i + ½)·old/new − ½.
 enum class PositionFilter {
     bicubic_antialiased,  ///< a = −0.5, stretched where the grid shrinks, weights normalised: open_clip, timm
-    bicubic,              ///< a = −0.75, no antialiasing: Hugging Face
-    bilinear              ///< no antialiasing: Meta's Perception Encoder
+    bicubic,              ///< a = −0.75, no antialiasing: Hugging Face, MaskCLIP, CLIPSelf
+    bilinear,             ///< no antialiasing: Meta's Perception Encoder
+    bicubic_shifted       ///< bicubic, but at (i + ½)·old/(new + 0.1) − ½: DINO, SCLIP, ClearCLIP, NACLIP
+};
+
+/// Patches of an image from top to bottom and from left to right.
+struct GridSize {
+    Index rows = 0, columns = 0;  ///< patches
+
+    /// Whether both are equal.
+    bool operator==(const GridSize&) const = default;
 };
 
 namespace detail {
 
 /// Weights (to, from): values of a line of `to` cells as sums of one of `from`.
 inline std::vector<double> position_weights(Index from, Index to, PositionFilter filter) {
-    const double scale = static_cast<double>(from) / static_cast<double>(to);
+    const double shift = filter == PositionFilter::bicubic_shifted ? 0.1 : 0.0;
+    const double scale = static_cast<double>(from) / (static_cast<double>(to) + shift);
     const bool antialiased = filter == PositionFilter::bicubic_antialiased;
     const double stretch = antialiased ? std::max(scale, 1.0) : 1.0;
     const double reach = filter == PositionFilter::bilinear ? 1.0 : 2.0 * stretch;
@@ -48,35 +58,42 @@ inline std::vector<double> position_weights(Index from, Index to, PositionFilter
 }  // namespace detail
 
 /// Position embeddings (`leading` + from², width) of a square of patches, row by row behind those of `leading` tokens,
-/// which stay, at to² patches: fp32. Throws Error when the shape is another.
-inline HostTensor resize_positions(const HostTensor& positions, Index leading, Index to, PositionFilter filter) {
-    require(positions.shape.size() == 2 && positions.shape[0] > leading && to > 0, "position embeddings of shape ",
-            to_string(positions.shape), " cannot be interpolated");
+/// which stay, at to.rows × to.columns patches: fp32. Throws Error when the shape is another.
+inline HostTensor resize_positions(const HostTensor& positions, Index leading, GridSize to, PositionFilter filter) {
+    require(positions.shape.size() == 2 && positions.shape[0] > leading && to.rows > 0 && to.columns > 0,
+            "position embeddings of shape ", to_string(positions.shape), " cannot be interpolated");
     const Index width = positions.shape[1], cells = positions.shape[0] - leading;
     const auto from = static_cast<Index>(std::lround(std::sqrt(static_cast<double>(cells))));
     require(from * from == cells, "position embeddings of ", cells, " patches are not those of a square");
     const std::vector<double> in = positions.to<double>();
-    const std::vector<double> weights = detail::position_weights(from, to, filter);
-    std::vector<double> rows(static_cast<std::size_t>(to * from * width), 0.0);  // (to, from, width)
-    for (Index y = 0; y < to; ++y)
+    const std::vector<double> down = detail::position_weights(from, to.rows, filter);
+    const std::vector<double> across = detail::position_weights(from, to.columns, filter);
+    std::vector<double> rows(static_cast<std::size_t>(to.rows * from * width), 0.0);  // (to.rows, from, width)
+    for (Index y = 0; y < to.rows; ++y)
         for (Index k = 0; k < from; ++k) {
-            const double weight = weights[static_cast<std::size_t>(y * from + k)];
+            const double weight = down[static_cast<std::size_t>(y * from + k)];
             if (weight == 0) continue;
             const double* const source = in.data() + (leading + k * from) * width;
             double* const sum = rows.data() + y * from * width;
             for (Index j = 0; j < from * width; ++j) sum[j] += weight * source[j];
         }
-    std::vector<double> all(static_cast<std::size_t>((leading + to * to) * width), 0.0);
+    const Index all_cells = to.rows * to.columns;
+    std::vector<double> all(static_cast<std::size_t>((leading + all_cells) * width), 0.0);
     std::copy_n(in.data(), leading * width, all.data());
-    for (Index cell = 0; cell < to * to; ++cell) {
+    for (Index cell = 0; cell < all_cells; ++cell) {
         double* const sum = all.data() + (leading + cell) * width;
-        const double* const line = rows.data() + cell / to * from * width;
+        const double* const line = rows.data() + cell / to.columns * from * width;
         for (Index k = 0; k < from; ++k) {
-            const double weight = weights[static_cast<std::size_t>(cell % to * from + k)];
+            const double weight = across[static_cast<std::size_t>(cell % to.columns * from + k)];
             for (Index j = 0; j < width; ++j) sum[j] += weight * line[k * width + j];
         }
     }
-    return make_tensor(std::vector<float>(all.begin(), all.end()), {leading + to * to, width});
+    return make_tensor(std::vector<float>(all.begin(), all.end()), {leading + all_cells, width});
+}
+
+/// The same at to² patches.
+inline HostTensor resize_positions(const HostTensor& positions, Index leading, Index to, PositionFilter filter) {
+    return resize_positions(positions, leading, GridSize{to, to}, filter);
 }
 
 }  // namespace promptkd

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# segment, detect, encode --patches, evaluate --masks and --detections, demo --dense, on rendered scenes.
+. "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
+scene_clip=$data_dir/golden/fashion_scene_clip.safetensors
+dense_student=$data_dir/golden/fashion_dense_student.safetensors
+teacher=$assets/fashion_clip_teacher.safetensors
+prompts=$assets/fashion_teacher_prompts.safetensors
+printf '%s\n' T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag 'Ankle boot' >names.txt
+options="--activation quick_gelu --vocab $PROMPTKD_VOCAB"
+
+# scenes: the same files whatever the threads, of the published generator (their hash: 20 canvases, 20 masks)
+run 0 demo --dense --render scenes --seed 1 --scenes 20
+check "20 scenes" test "$(ls scenes | wc -l)" -eq 41
+run 0 demo --dense --render again --seed 1 --scenes 20
+check "the same scenes" same scenes/scene7.png again/scene7.png
+refuse 2 'goes with --render' demo --dense
+
+# segment: label maps of the pictures' size, shares, overlays, cosines
+run 0 segment --weights "$scene_clip" $options --class-names names.txt scenes/scene0.png scenes/scene1.png --out maps --overlay --logits --json maps.json
+for file in scene0.png scene1.png scene0.overlay.png scene0.npy; do check "segment: $file" test -s "maps/$file"; done
+check "segment: cosines" grep -q "'shape': (10, 112, 112)" maps/scene0.npy
+run 0 segment "$dense_student" scenes/scene0.png --out student --class-names names.txt --json student.json
+check "segment: a student's shares" grep -q '"share"' student.json
+run 0 segment --weights "$scene_clip" $options --class-names names.txt scenes/scene0.png --out windows --window 56 --stride 28 --pamr 2 --pamr-dilations 1,2
+run 0 segment --weights "$scene_clip" $options --class-names names.txt --background 'sky, ground' scenes/scene0.png --out background --threshold 0.9 --area 0.1
+
+# evaluate --masks
+run 0 evaluate "$dense_student" --masks scenes --logit-scale 40 --json masks.json
+check "evaluate --masks: a student that sees" awk -v m="$(number masks.json mIoU)" 'BEGIN { exit !(m > 30 && m < 60) }'
+run 0 evaluate --weights "$scene_clip" $options --class-names names.txt --masks scenes --method clearclip --json clip.json
+check "evaluate --masks: plain CLIP" awk -v m="$(number clip.json mIoU)" 'BEGIN { exit !(m > 2 && m < 20) }'
+
+# detect: true boxes, components, segmentation; average precision
+run 0 detect --weights "$teacher" --prompts "$prompts" $options --class-names names.txt --boxes scenes/boxes.json --out found.json --json found.true.json
+run 0 evaluate --detections found.json --boxes scenes/boxes.json --json ap.json
+check "detect: most true boxes are named rightly" awk -v m="$(number ap.json AP50)" 'BEGIN { exit !(m > 60) }'
+run 0 detect --weights "$teacher" --prompts "$prompts" $options --class-names names.txt scenes/scene0.png scenes/scene1.png --nms 0.5
+check "detect: components" grep -q 'scene1.png: ' stdout
+run 0 detect "$dense_student" --boxes scenes/boxes.json --regions roi --out roi.json
+run 0 detect "$dense_student" scenes/scene0.png --proposals segmentation
+printf 'file,x0,y0,x1,y1\nscene0.png,1,1,20,20\n' >scenes/boxes.csv
+run 0 detect "$dense_student" --boxes scenes/boxes.csv --regions centered
+
+# encode --patches
+mkdir -p some && cp scenes/scene0.png scenes/scene1.png some
+run 0 encode --weights "$scene_clip" $(echo "$options" | sed 's/--vocab.*//') --data folder:some --patches --normalize --method naclip --out patches.npy
+check "encode --patches" grep -q "'shape': (2, 8, 8, 64)" patches.npy
+run 0 encode --bundle "$dense_student" --data folder:some --patches --out patches.safetensors
+refuse 1 'images of --data' encode --weights "$scene_clip" --patches --out x.npy
+
+# bad input: one line each
+: >empty.txt
+refuse 1 'empty.txt' segment --weights "$scene_clip" $options --class-names empty.txt scenes/scene0.png --out x
+refuse 1 'is no way of reading patches' segment "$dense_student" scenes/scene0.png --out x --method densclip
+refuse 1 'smaller than a patch' segment "$dense_student" scenes/scene0.png --out x --short-side 3
+refuse 1 'a ResNet has no last block' encode --weights "$data_dir/golden/model.resnet.safetensors" --activation quick_gelu --data folder:some --patches --out x.npy
+printf 'file,x0,y0,x1,y1\nscene0.png,20,1,1,20\n' >scenes/inverted.csv
+refuse 1 'inverted' detect "$dense_student" --boxes scenes/inverted.csv
+printf 'file,x0,y0,x1,y1\nscene0.png,0,0,1,200\n' >scenes/outside.csv
+refuse 1 'lies outside the image of 112 x 112' detect "$dense_student" --boxes scenes/outside.csv
+mkdir -p mixed/images mixed/masks
+cp scenes/scene0.png mixed/images/a.png
+cp scenes/scene1.png mixed/images/b.png
+cp scenes/mask0.png mixed/masks/a.png
+cp scenes/scene1.png mixed/masks/b.png
+refuse 1 'stored in one way' evaluate "$dense_student" --masks mixed --layout folder-shifted
+cp maps/scene0.png mixed/masks/b.png
+head -n 3 names.txt >three.txt
+refuse 1 'there are 3 classes' evaluate --weights "$scene_clip" $options --class-names three.txt --masks mixed --layout folder
+cp "$data_dir/golden/images/02_RGB_40x40.png" mixed/images/b.png
+refuse 1 'a mask of 112 x 112 pixels for a picture of 40 x 40' evaluate "$dense_student" --masks mixed --layout folder-shifted
+finish
