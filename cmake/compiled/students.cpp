@@ -2,6 +2,7 @@
 // Distillation and classification for Cpu<float>, compiled once: see device/compiled.hpp.
 #include <promptkd/distill/run.hpp>
 #include <promptkd/evaluate/classifier.hpp>
+#include <promptkd/evaluate/dense/dense_model.hpp>
 
 namespace promptkd {
 
@@ -10,6 +11,7 @@ template class Distiller<Cpu<float>>;
 template class LiveTeachers<Cpu<float>>;
 template class ClassifierWeights<Cpu<float>>;
 template class Classifier<Cpu<float>>;
+template class DenseModel<Cpu<float>>;
 template TrainingResult run_distillation(Distiller<Cpu<float>>&, TeacherSource<Cpu<float>>&, const Dataset&,
                                          TrainingLoopConfig, StepOptions);
 template void write_bundle(const std::string&, const Student<Cpu<float>>&, const TensorMap&, const std::vector<float>&,

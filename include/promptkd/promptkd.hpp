@@ -14,9 +14,12 @@
 #include <promptkd/evaluate/classifier_pool.hpp>
 #include <promptkd/evaluate/learner.hpp>
 #include <promptkd/evaluate/zero_shot_classifier.hpp>
+#include <promptkd/experiment/box_evaluation.hpp>
 #include <promptkd/experiment/class_extension.hpp>
+#include <promptkd/experiment/detection.hpp>
 #include <promptkd/experiment/distillation.hpp>
 #include <promptkd/experiment/encoding.hpp>
+#include <promptkd/experiment/patch_encoding.hpp>
 #include <promptkd/experiment/reproduction.hpp>
 #include <promptkd/experiment/seeds.hpp>
 #include <promptkd/experiment/student_evaluation.hpp>

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "promptkd_case.hpp"
+#include "adapt_case.hpp"
 
 #include <promptkd/data/idx.hpp>
 #include <promptkd/data/scenes.hpp>
+#include <promptkd/distill/dense_distiller.hpp>
 #include <promptkd/evaluate/dense/overlap.hpp>
 #include <promptkd/evaluate/dense/packaged.hpp>
 #include <promptkd/evaluate/dense/pamr.hpp>
@@ -405,6 +406,98 @@ void check_scene_maps(D& device, const GoldenCase& c, Report& report) {
     }
 }
 
+/// What each patch of a case is taught: logits (patches, classes) of its region, or of the teacher's map, enlarged or
+/// reduced to the grid; and its share of the loss.
+inline std::pair<std::vector<double>, std::vector<double>> patch_targets(const GoldenCase& c, bool map,
+                                                                         const GridSize& grid) {
+    const Index batch = c.shape("images").at(0), classes = c.shape("class_vectors").at(0),
+                cells = grid.rows * grid.columns;
+    std::vector<double> logits(static_cast<std::size_t>(batch * cells * classes)), shares;
+    const std::vector<double> regions = c.values("region_logits"), coverage = c.values("coverage"),
+                              of_patch = c.values("region_of_patch");
+    const Index count = c.shape("region_logits").at(1);
+    for (Index b = 0; b < batch; ++b) {
+        const Planes enlarged = resize_planes(image_planes(c.map.at("teacher_map"), b), grid.rows, grid.columns);
+        for (Index k = 0; k < cells; ++k) {
+            const auto patch = static_cast<std::size_t>(b * cells + k);
+            shares.push_back(map ? 1.0 : coverage[patch]);
+            const Index region = b * count + static_cast<Index>(of_patch[patch]);
+            for (Index n = 0; n < classes; ++n)
+                logits[patch * static_cast<std::size_t>(classes) + static_cast<std::size_t>(n)] =
+                    map ? enlarged.row(n, 0)[k] : regions[static_cast<std::size_t>(region * classes + n)];
+        }
+    }
+    double total = 0;
+    for (const double share : shares) total += share;
+    for (double& share : shares) share /= total;
+    return {logits, shares};
+}
+
+/// Gradients, norms of some, and statistics under `prefix`.
+template <class D>
+void check_dense_gradients(const Student<D>& student, const GoldenCase& c, const std::string& prefix, Report& report) {
+    TensorMap state;
+    student.save(state);
+    for (const auto& [key, tensor] : c.map.tensors) {
+        if (!key.starts_with(prefix)) continue;
+        const std::string name = key.substr(prefix.size());
+        if (name.starts_with("running_"))
+            report.close(key, state.at(projector_name(1, name.c_str())).template to<double>(), c.values(key), 1e-3);
+        if (!name.starts_with("grad.")) continue;
+        std::vector<double> got = gradient_in_file(student.params(), name.substr(5));
+        if (tensor.shape.empty()) {
+            double square = 0;
+            for (const double g : got) square += g * g;
+            got = {std::sqrt(square)};
+        }
+        report.close(key, got, c.values(key), 1e-3);
+    }
+}
+
+/// One step on patches: loss, logits, gradients, statistics.
+template <class D>
+void check_dense_distillation(D& device, const GoldenCase& c, Report& report) {
+    using T = typename D::Scalar;
+    const ClipModel<D> model(device, dense_weights(c, c.config.at("model")));
+    const std::string initial = c.config.at("initial");  // "init.* of FILE"
+    const TensorMap start = dense_weights(c, initial.substr(initial.rfind(' ') + 1));
+    BundleParts parts;
+    for (const auto& [name, tensor] : start.tensors)
+        if (name.starts_with("init.")) parts.learned.tensors[name.substr(5)] = tensor;
+    parts.class_vectors = c.map.at("class_vectors");
+    StudentConfig shape = student_config(parts);
+    shape.training = EncoderTraining::full;
+    const Shape& images = c.shape("images");
+    const PixelSize size{images.at(2), images.at(3)};
+    const Buffer<D, T> pixels(device, c.map.at("images").template to<T>());
+    for (const auto& [name, one] : c.config.at("cases").items()) {
+        Student<D> student(device, model, shape, images.at(0));
+        student.initialize(1);
+        student.load(parts.learned);
+        student.params().clear_gradients();
+        DenseOptions options;
+        options.method = one.at("method");
+        options.sigma = c.config.at("sigma");
+        DenseDistiller<D> distiller(student, c.map.at("class_vectors").template to<T>(), options, one.at("tau"));
+        const GridSize grid = distiller.grid(size);
+        const auto targets = patch_targets(c, one.at("kind") == "map", grid);
+        const Buffer<D, T> logits(device, std::vector<T>(targets.first.begin(), targets.first.end()));
+        const Buffer<D, T> shares(device, std::vector<T>(targets.second.begin(), targets.second.end()));
+        distiller.accumulate(pixels.data(), size, {logits.data(), shares.data()}, images.at(0));
+        report.close(name + ".loss", std::vector<double>{distiller.loss()}, c.values(name + ".loss"), dense_tolerance);
+        const Index cells = grid.rows * grid.columns, classes = c.shape("class_vectors").at(0);
+        const std::vector<T> rows = distiller.logits().to_host();
+        std::vector<double> planes(rows.size());
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            const auto at = static_cast<Index>(i), patch = at / classes;
+            planes[static_cast<std::size_t>((patch / cells * classes + at % classes) * cells + patch % cells)] =
+                rows[i];
+        }
+        report.close(name + ".student_logits", planes, c.values(name + ".student_logits"), dense_tolerance);
+        check_dense_gradients(student, c, name + ".", report);
+    }
+}
+
 /// From logits to labels.
 inline void check_postprocess(const GoldenCase& c, Report& report) {
     const Planes logits = image_planes(c.map.at("logits"), 0);
@@ -474,6 +567,7 @@ void (*find_dense_check(const std::string& kind))(D&, const GoldenCase&, Report&
     if (kind == "text_ensemble") return &check_text_ensemble<D>;
     if (kind == "maskclip_original") return &check_maskclip_original<D>;
     if (kind == "regions") return &check_regions<D>;
+    if (kind == "dense_distillation") return &check_dense_distillation<D>;
     return kind == "scene_maps" ? &check_scene_maps<D> : nullptr;
 }
 

@@ -160,16 +160,22 @@ public:
         const WorkspaceScope scope(w);
         const Matrix<A> d_last = scratch<A>(w, t.head.last.rows, config_.width);
         head_.backward(w, t.sequences, d_features, t.head, d_last);
-        const Matrix<A> dx = scratch<A>(w, t.tokens.rows, config_.width);
-        transformer_.backward(w, prompts, t.transformer, d_last, dx);
-        const bool shallow = prompts.layers && !prompts.layers->empty() && prompts.layers->layers[0]->grad;
-        if (!shallow && !is_trained()) return;
-        if (config_.first_norm) {
-            add_norm_gradients(w.device, ln_pre_, t.ln_pre(), dx);
-            layer_norm_backward(w.device, ln_pre_, t.ln_pre(), dx, dx);
-        }
-        if (shallow) collect_prompt_gradients(w.device, prompts.place, dx, prompts.layers->gradients(0));
-        if (patch_embedding_.needs_input()) embedding_gradients(w, dx, t);
+        const PatchPass<T> pass{patch_grid(), own_positions(), {}, prompts};
+        backward_tokens(w, d_last, pass, t, {positions_.gradient, config_.positions(), config_.width});
+    }
+
+    /// The same behind forward_patches() of the same pass, from d_features (batch·cells, embed). Positions stay as they
+    /// are: they have no gradient here.
+    void backward_patches(const Workspace<D>& w, Matrix<const T> d_features, const PatchPass<T>& pass,
+                          const VisionTape<D>& t) const {
+        const WorkspaceScope scope(w);
+        const Matrix<A> d_patches = scratch<A>(w, t.head.last.rows, config_.width);
+        head_.backward(w, t.sequences, d_features, t.head, d_patches);
+        const Matrix<A> d_last = scratch<A>(w, t.tokens.rows, config_.width);
+        scatter_patch_rows(w.device, d_patches, t.sequences.tokens(), config_.class_tokens(), d_last);
+        const Matrix<T> unused = scratch<T>(w, pass.positions.rows, config_.width);
+        zero(w.device, unused);
+        backward_tokens(w, d_last, pass, t, unused);
     }
 
     /// Calls visit(name, tensor, gradient, shape) for every weight under OpenAI's names; `tensor` is a reference to a
@@ -243,13 +249,29 @@ private:
         assemble_tokens(w.device, embedded, grid.cells(), parts, tokens);
     }
 
-    /// Gradients of class token, positions and patch embedding from dx, that of the assembled tokens.
-    void embedding_gradients(const Workspace<D>& w, Matrix<const A> dx, const VisionTape<D>& t) const {
+    /// What follows from d_last, the gradient of what the last block wrote.
+    void backward_tokens(const Workspace<D>& w, Matrix<const A> d_last, const PatchPass<T>& pass,
+                         const VisionTape<D>& t, Matrix<T> d_positions) const {
         const WorkspaceScope scope(w);
-        const PatchGrid grid = patch_grid();
+        const Matrix<A> dx = scratch<A>(w, t.tokens.rows, config_.width);
+        transformer_.backward(w, pass.prompts, t.transformer, d_last, dx);
+        const PlacedPrompts<T>& prompts = pass.prompts;
+        const bool shallow = prompts.layers && !prompts.layers->empty() && prompts.layers->layers[0]->grad;
+        if (!shallow && !is_trained()) return;
+        if (config_.first_norm) {
+            add_norm_gradients(w.device, ln_pre_, t.ln_pre(), dx);
+            layer_norm_backward(w.device, ln_pre_, t.ln_pre(), dx, dx);
+        }
+        if (shallow) collect_prompt_gradients(w.device, prompts.place, dx, prompts.layers->gradients(0));
+        if (patch_embedding_.needs_input()) embedding_gradients(w, dx, t, pass.grid, d_positions);
+    }
+
+    /// Gradients of class token, positions and patch embedding from dx, that of the assembled tokens.
+    void embedding_gradients(const Workspace<D>& w, Matrix<const A> dx, const VisionTape<D>& t, const PatchGrid& grid,
+                             Matrix<T> d_positions) const {
+        const WorkspaceScope scope(w);
         const Index cells = t.images.rows * grid.cells();
         const Matrix<A> d_patches = scratch<A>(w, cells, config_.width);
-        const Matrix<T> d_positions{positions_.gradient, config_.positions(), config_.width};
         disassemble_token_gradients(w.device, dx, class_embedding_.gradient, d_positions, d_patches,
                                     config_.class_tokens());
         const Matrix<A> patches = scratch<A>(w, cells, grid.patch_values());

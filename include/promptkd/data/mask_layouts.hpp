@@ -7,9 +7,8 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -60,13 +59,6 @@ inline std::string mask_layout_names() {
 
 namespace detail {
 
-/// Whether the folders of a layout are below `root`.
-inline bool has_layout(const std::string& root, const MaskLayout& layout) {
-    return std::filesystem::is_directory(root + "/" + layout.images) &&
-           std::filesystem::is_directory(root + "/" + layout.masks) &&
-           (*layout.list == '\0' || std::filesystem::is_regular_file(root + "/" + layout.list));
-}
-
 /// "a/b" and "c" as "a/bc".
 inline std::string with_begin(const std::string& stem, const std::string& begin) {
     const std::size_t name = stem.rfind('/') == std::string::npos ? 0 : stem.rfind('/') + 1;
@@ -93,6 +85,14 @@ inline std::vector<std::string> stems_below(const std::string& folder, const Mas
                    : a < b;
     });
     return stems;
+}
+
+/// Whether the folders of a layout are below `root`, and pictures whose names begin as its own.
+inline bool has_layout(const std::string& root, const MaskLayout& layout) {
+    return std::filesystem::is_directory(root + "/" + layout.images) &&
+           std::filesystem::is_directory(root + "/" + layout.masks) &&
+           (*layout.list == '\0' || std::filesystem::is_regular_file(root + "/" + layout.list)) &&
+           (*layout.image_begin == '\0' || !stems_below(root + "/" + layout.images, layout).empty());
 }
 
 }  // namespace detail

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/data/class_names.hpp>
 #include <promptkd/evaluate/dense/packaged.hpp>
 #include <promptkd/experiment/models.hpp>
+#include <promptkd/format/safetensors.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +64,15 @@ inline DenseClasses dense_classes(const std::vector<std::string>& lines, const s
     return out;
 }
 
+/// A student's parts: of a bundle, or of a densely distilled student as it is packaged. Throws Error for other files.
+inline BundleParts load_dense_student(const std::string& path, Observer& observer) {
+    if (path.ends_with(".safetensors")) {
+        const TensorMap map = read_safetensors(path);
+        if (is_packaged_student(map)) return packaged_student(map);
+    }
+    return read_bundle(load_bundle(path, {}, observer));
+}
+
 /// A model whose patches are read, its classes and their vectors.
 template <Device D>
 struct DenseQueries {
@@ -83,13 +95,7 @@ struct DenseQueries {
 
 private:
     void open_student(D& device, const DenseQuerySpec& spec, Observer& observer) {
-        TensorMap map = load_tensors(spec.bundle, observer);
-        if (is_packaged_student(map)) {
-            student = packaged_student(map);
-        } else {
-            require_kind(map, WeightsKind::bundle, "a student bundle");
-            student = read_bundle(map);
-        }
+        student = load_dense_student(spec.bundle, observer);
         require(spec.background.empty(), spec.bundle,
                 ": background words go with CLIP weights; a student has its classes");
         if (!spec.lines.empty()) {

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/image_tower.hpp>
+#include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/evaluate/dense/boxes.hpp>
 #include <promptkd/evaluate/dense/components.hpp>
 #include <promptkd/evaluate/dense/region_features.hpp>
-#include <promptkd/experiment/clip_classification.hpp>
 #include <promptkd/experiment/segmentation.hpp>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <promptkd/evaluate/dense/packaged.hpp>
 #include <promptkd/experiment/data.hpp>
-#include <promptkd/experiment/models.hpp>
+#include <promptkd/experiment/dense_queries.hpp>
 #include <promptkd/format/json_text.hpp>
 #include <promptkd/image/preprocess.hpp>
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -32,10 +32,7 @@ template <Device D>
 DenseModel<D> open_patch_model(D& device, const PatchEncodingSpec& spec, Observer& observer) {
     if (spec.bundle.empty())
         return DenseModel<D>(device, load_model(spec.model, observer), nullptr, spec.dense, spec.batch);
-    const TensorMap map = load_tensors(spec.bundle, observer);
-    if (is_packaged_student(map)) return DenseModel<D>(device, packaged_student(map), spec.dense, spec.batch);
-    require_kind(map, WeightsKind::bundle, "a student bundle");
-    return DenseModel<D>(device, read_bundle(map), spec.dense, spec.batch);
+    return DenseModel<D>(device, load_dense_student(spec.bundle, observer), spec.dense, spec.batch);
 }
 
 }  // namespace detail

@@ -71,4 +71,49 @@ void distillation_loss(const Workspace<D>& w, ConstMatrix<T> teacher, ConstMatri
     sum(w.device, row_loss, loss, rows, share * tau * tau, options.accumulate);
 }
 
+/// Temperature of a distillation and where its loss goes.
+template <class T>
+struct DistillationLossResult {
+    T* loss = nullptr;       ///< in device memory
+    double temperature = 1;  ///< τ
+};
+
+namespace detail {
+
+template <class T>
+struct TakeShares {
+    const T* shares;
+    T *row_loss, *d_student;
+    Index classes;
+
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const T share = shares[row];
+        T *out = d_student + row * classes, *loss = row_loss + row;
+        team.each(classes, [=](const auto& lane) { lane.store(out, lane.value(lane.load(out) * lane.fill(share))); });
+        team.once([=] { *loss *= share; });
+    }
+};
+
+}  // namespace detail
+
+/// The same with a share for each row: Σ_i share_i·τ²·KL(softmax(teacher_i/τ) ‖ softmax(student_i/τ)), shares (rows) in
+/// device memory that sum to 1. Gradient: share_i·τ·(p_s − p_t).
+template <Device D, class T>
+void shared_distillation_loss(const Workspace<D>& w, ConstMatrix<T> teacher, ConstMatrix<T> student,
+                              ConstPointer<T> shares, Matrix<T> d_student, DistillationLossResult<T> to) {
+    const Index rows = d_student.rows, classes = d_student.columns;
+    require_contiguous(teacher, rows, classes, "distillation: the teacher's logits");
+    require_contiguous(student, rows, classes, "distillation: the student's logits");
+    require_contiguous(d_student, rows, classes, "distillation: the gradient");
+    const WorkspaceScope scope(w);
+    T* row_loss = scratch<T>(w, rows);
+    const double tau = to.temperature;
+    w.device.rows(rows, 8 * classes,
+                  detail::DistillationLoss<T>{teacher.data, student.data, row_loss, d_student.data, classes,
+                                              static_cast<T>(1 / tau), static_cast<T>(tau), false});
+    w.device.rows(rows, 2 * classes, detail::TakeShares<T>{shares, row_loss, d_student.data, classes});
+    sum(w.device, row_loss, to.loss, rows, tau * tau, Accumulate::no);
+}
+
 }  // namespace promptkd

@@ -109,6 +109,25 @@ struct CopyPatchRows {
     }
 };
 
+template <class A>
+struct PlacePatchRows {
+    const A* patches;
+    A* x;
+    Index cells, tokens, first, d;
+    template <class Team>
+    PROMPTKD_HD void operator()(Team& team, Index row) const {
+        const Division token = divide(row, tokens);
+        const Index cell = token.remainder - first;
+        A* to = x + row * d;
+        if (cell < 0 || cell >= cells) {
+            team.each(d, [=](const auto& lane) { lane.store(to, lane.fill(0)); });
+            return;
+        }
+        const A* from = patches + (token.quotient * cells + cell) * d;
+        team.each(d, [=](const auto& lane) { lane.store(to, lane.load(from)); });
+    }
+};
+
 }  // namespace detail
 
 /// patches (batch·cells, 3·patch²) from images (batch, 3·height·width) of three channels, columns in the order of a
@@ -133,6 +152,16 @@ void gather_patch_rows(D& device, ConstMatrix<A> x, Index tokens, Index first, M
     require(first + cells <= tokens, "gathering patches: ", cells, " patches in sequences of ", tokens, " tokens");
     device.rows(batch * cells, x.columns,
                 detail::CopyPatchRows<A>{x.data, patches.data, cells, tokens, first, x.columns});
+}
+
+/// The gradient behind gather_patch_rows: x (batch·tokens, d) is `patches` (batch·cells, d) in their rows, else 0.
+template <Device D, class A>
+void scatter_patch_rows(D& device, ConstMatrix<A> patches, Index tokens, Index first, Matrix<A> x) {
+    const Index batch = x.rows / tokens, cells = patches.rows / batch;
+    require_contiguous(patches, batch * cells, x.columns, "scattering patches: the patches");
+    require_contiguous(x, batch * tokens, patches.columns, "scattering patches: x");
+    require(first + cells <= tokens, "scattering patches: ", cells, " patches in sequences of ", tokens, " tokens");
+    device.rows(x.rows, x.columns, detail::PlacePatchRows<A>{patches.data, x.data, cells, tokens, first, x.columns});
 }
 
 /// What the tokens of an image have besides its patches.
