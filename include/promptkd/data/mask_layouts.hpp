@@ -75,6 +75,7 @@ inline std::vector<std::string> stems_below(const std::string& folder, const Mas
         const std::string name = path.filename().string();
         const bool own = end.empty() ? has_image_name(name) : name.ends_with(end);
         if (!own || !name.starts_with(begin) || name.size() < begin.size() + end.size()) continue;
+        if (!begin.empty() && path.has_parent_path()) continue;  // of a folder of its own
         const std::string stem = name.substr(begin.size(), name.size() - begin.size() - end.size());
         stems.push_back((path.parent_path() / stem).string());
     }

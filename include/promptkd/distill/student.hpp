@@ -100,7 +100,11 @@ public:
     /// Its visual prompts; null: none.
     const PromptLayers<T>* prompts() const { return prompts_.empty() ? nullptr : &prompts_; }
     /// Its image encoder, a vision transformer, with what is learned of it.
-    const VisionTransformer<D>& encoder() const { return own_ ? own_->encoder() : model_->vision().transformer(); }
+    const VisionTransformer<D>& encoder() const {
+        if (!own_) return model_->vision().transformer();
+        own_->refresh(*device_);
+        return own_->encoder();
+    }
     /// Its projector.
     Projector<D>& projector() { return projector_; }
     /// How it is built.
