@@ -55,9 +55,7 @@ inline std::vector<Index> choose_items(RandomStream& random, const Dataset& data
     while (static_cast<Index>(chosen.size()) < n) {
         const Index i = spec.first + random.below(static_cast<std::uint32_t>(spec.count));
         const Index label = data.label(i);
-        const bool is_new = std::none_of(chosen.begin(), chosen.end(), [&](Index c) {
-            return data.label(c) == label;
-        });
+        const bool is_new = std::none_of(chosen.begin(), chosen.end(), [&](Index c) { return data.label(c) == label; });
         if (is_new) chosen.push_back(i);
     }
     return chosen;
@@ -112,8 +110,7 @@ inline void require_scenes(const SceneSpec& spec, const Dataset& data) {
             spec.first, " to ", spec.first + spec.count - 1, ", but there are ", data.size());
     require(spec.least >= 1 && spec.least <= spec.most, "scenes of ", spec.least, " to ", spec.most, " items");
     std::vector<bool> seen(static_cast<std::size_t>(data.classes()), false);
-    for (Index i = spec.first; i < spec.first + spec.count; ++i)
-        seen[static_cast<std::size_t>(data.label(i))] = true;
+    for (Index i = spec.first; i < spec.first + spec.count; ++i) seen[static_cast<std::size_t>(data.label(i))] = true;
     const Index classes = std::count(seen.begin(), seen.end(), true);
     require(spec.most <= classes, "scenes of up to ", spec.most,
             " items, each of another class, but the images are of ", classes, " classes");
