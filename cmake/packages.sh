@@ -11,6 +11,8 @@ PACKAGES_DEMO="dataset-fashion-mnist"
 PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin doxygen:doxygen"
 # For the one file that the tests download; promptkd itself uses no Python.
 PACKAGES_FETCH="python3:python3 pip3:python3-pip ca-certificates"
+# For the tests of --exhaustive: the Python package, the package for pkg-config.
+PACKAGES_EXHAUSTIVE="python3-dev pkg-config:pkg-config"
 PACKAGES_CLANG="clang++:clang libclang-rt-14-dev"
 # libjpeg-turbo decodes faster when asked for, libwebp and libtiff read further kinds of images, SentencePiece divides
 # the texts of SigLIP models; everything else works without them.

@@ -69,6 +69,7 @@ have_vocab() {
 install_packages() {
     words="$PACKAGES_BUILD $PACKAGES_DEMO $PACKAGES_TEST"
     have_vocab || [ "$offline" = yes ] || words="$words $PACKAGES_FETCH"
+    [ "$exhaustive" = no ] || words="$words $PACKAGES_EXHAUSTIVE"
     [ "$clang$asan$tsan" = nonono ] || words="$words $PACKAGES_CLANG"
     # shellcheck disable=SC2086  # a list of words
     packages_ensure build/packages.log $words && echo "all there"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The Python package of examples/python, built by pip in an environment of its own: what classify and encode say.
+# The Python package of examples/python, built by pip into a folder of its own: what classify and encode say.
 # PROMPTKD_OFFLINE: skipped, since pip fetches the build tools.
 . "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
 if [ -n "${PROMPTKD_OFFLINE-}" ]; then
@@ -14,8 +14,8 @@ run 0 classify run/bundle.safetensors run/pngs --top 10 --json run/answers.json
 printf "%s\n" "a photo of a bag." "a sneaker" >texts.txt
 run 0 encode --weights "$assets/fashion_clip_teacher.safetensors" --texts texts.txt \
     --out run/texts.safetensors
-python3 -m venv environment
-check "pip builds and installs the package" environment/bin/pip install -q "$source_dir/examples/python[test]"
-check "it does what the program does" env PROMPTKD_TEST_RUN="$PWD/run" PROMPTKD_TEST_ASSETS="$assets" \
-    environment/bin/python -m pytest -q -p no:cacheprovider "$source_dir/examples/python/tests"
+check "pip builds and installs the package" pip3 install --quiet --root-user-action=ignore --target environment \
+    "$source_dir/examples/python[test]"
+check "it does what the program does" env PYTHONPATH="$PWD/environment" PROMPTKD_TEST_RUN="$PWD/run" \
+    PROMPTKD_TEST_ASSETS="$assets" python3 -m pytest -q -p no:cacheprovider "$source_dir/examples/python/tests"
 finish

@@ -17,6 +17,8 @@ public:
     /// `prompts` may be null or hold `image_encoder.VPT…`. `model` must outlive this: none that is gone at once.
     FrozenImageTower(D& device, const ClipModel<D>& model, const TensorMap* prompts, Index max_batch);
     FrozenImageTower(D& device, const ClipModel<D>&& model, const TensorMap* prompts, Index max_batch) = delete;
+    FrozenImageTower(const FrozenImageTower&) = delete;
+    FrozenImageTower& operator=(const FrozenImageTower&) = delete;
 
     /// Size e of the features.
     Index embed() const { return model_->vision().embed(); }

@@ -13,7 +13,9 @@
 
 namespace promptkd {
 
-/// A CLIP model with frozen weights on a device. The text branch is absent where the file has none (a student file).
+/// A CLIP model with frozen weights on a device. The text branch is absent where the file has none (a student file). It
+/// never changes, so that any number of threads may use it, each with a device of its own; it stays where it is, since
+/// towers, students and teachers point to it.
 template <Device D>
 class ClipModel {
 public:
@@ -21,6 +23,8 @@ public:
 
     /// Reads OpenAI's key names from `map`. Throws Error naming the first missing, misshapen or integer tensor.
     ClipModel(D& device, const TensorMap& map, WeightStorage storage = WeightStorage::native);
+    ClipModel(const ClipModel&) = delete;
+    ClipModel& operator=(const ClipModel&) = delete;
 
     /// The image branch.
     const ImageEncoder<D>& vision() const { return vision_; }

@@ -176,6 +176,9 @@ public:
         if (!trains_text()) class_features();  // constant: computed once
     }
 
+    PromptTrainer(D&, const ClipModel<D>&&, PromptLearner<D>&, const ContextTexts&, const TrainerOptions<D>&,
+                  std::unique_ptr<Regularization<D>> = nullptr) = delete;
+
     using Base::accumulate;
 
     void accumulate(const T* images, const LearnerTargets<T>& targets, Index batch) override {

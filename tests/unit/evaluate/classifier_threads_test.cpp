@@ -186,6 +186,8 @@ TEST_CASE("lifetimes: what would point to something gone does not compile") {
     CHECK_FALSE(std::is_constructible_v<FrozenImageTower<D>, D&, Model, const TensorMap*, Index>);
     CHECK(std::is_constructible_v<FrozenImageTower<D>, D&, const Model&, const TensorMap*, Index>);
     CHECK_FALSE(std::is_constructible_v<Student<D>, D&, Model, const StudentConfig&, Index>);
+    CHECK_FALSE(std::is_move_constructible_v<Model>);
+    CHECK_FALSE(std::is_move_constructible_v<FrozenImageTower<D>>);
     CHECK_FALSE(std::is_move_constructible_v<Student<D>>);
     CHECK_FALSE(std::is_move_assignable_v<Student<D>>);
     CHECK_FALSE(std::is_move_constructible_v<Classifier<D>>);
