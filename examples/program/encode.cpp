@@ -25,7 +25,6 @@ struct Encode {
 
     int run() {
         if (patches) return run_patches();
-        require(!common.weights.empty(), "encode: give the model with --weights");
         const int inputs = !spec.tensors.empty() + !texts.empty() + !common.data.empty();
         require(inputs == 1, "encode: give one of --tensors, --texts and --data");
         spec.model = model_file(common);
@@ -119,7 +118,11 @@ void add_encode(CLI::App& app, Action& action) {
     c.add_flag("--normalize", o->spec.normalize, "scale features to unit length (--data, --texts)");
     c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     add_device(c, o->common);
-    c.callback([o, &action] { action = [o] { return o->run(); }; });
+    c.callback([o, &action] {
+        if (o->common.weights.empty() && o->patch.bundle.empty()) throw CLI::RequiredError("--weights");
+        if (!o->patches && !o->patch.bundle.empty()) throw CLI::ValidationError("--bundle", "goes with --patches");
+        action = [o] { return o->run(); };
+    });
 }
 
 }  // namespace promptkd::cli

@@ -159,7 +159,7 @@ void add_evaluate(CLI::App& app, Action& action) {
     add_json(c, o->common);
     c.callback([o, &c, &action] {
         if (o->common.data.empty() && o->masks.root.empty() && o->detections.empty())
-            throw CLI::RequiredError("--data, --masks or --detections");
+            throw CLI::RequiredError("--data");
         if (o->detections.empty() != o->boxes.empty())
             throw CLI::ValidationError("--detections", "goes with --boxes, the true ones");
         o->config = resolved(c);
