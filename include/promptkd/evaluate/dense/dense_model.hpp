@@ -43,6 +43,9 @@ public:
     /// Of a student.
     DenseModel(D& device, const BundleParts& parts, const DenseOptions& options, Index max_batch);
 
+    DenseModel(const DenseModel&) = delete;  // its parts point to each other
+    DenseModel& operator=(const DenseModel&) = delete;
+
     /// Size e of the features.
     Index embed() const { return student_ ? student_->config().embed : model_->vision().embed(); }
     /// Pixels of a patch a side.
