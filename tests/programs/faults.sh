@@ -10,7 +10,7 @@ teacher=$assets/fashion_clip_teacher.safetensors
 prompts=$assets/fashion_teacher_prompts.safetensors
 images=$data_dir/golden/images
 here=$PWD
-rm -rf work base photos mark sums.ref counts
+rm -rf work base photos scenes mark sums.ref counts
 mkdir -p photos/hat photos/coat
 cp "$images/02_RGB_40x40.png" photos/hat/1.png && cp "$images/08_L_28x28.png" photos/hat/2.png
 cp "$images/10_RGB_87x64.png" photos/coat/1.png && cp "$images/11_RGB_64x85.png" photos/coat/2.png
@@ -23,6 +23,8 @@ echo bag >bag.txt
     run 0 distill $models --data "$photos" --fit closed-form --width 32 --threads 1 --out base/closed
     run 0 teacher-logits --teacher "$teacher" --data "$photos" --batch 2 --epochs 1 $one --out base/logits.safetensors
 }
+run 0 demo --dense --render scenes --seed 1 --scenes 2
+dense=$data_dir/golden/fashion_dense_student.safetensors
 bundle=$here/base/bundle.safetensors
 closed=$here/base/closed/bundle.safetensors
 faults=0
@@ -117,6 +119,11 @@ injected() {
     injected encode --weights "$student" --data "$photos" --threads 1 --out features.npy
     injected encode --weights "$student" --data "$photos" --threads 1 --out features.safetensors
     injected encode --weights "$student" --texts "$here/bag.txt" --threads 1 --out texts.safetensors
+    injected segment "$dense" "$here/scenes/scene0.png" --threads 1 --out maps --overlay --logits --json segment.json
+    injected detect "$dense" --boxes "$here/scenes/boxes.json" --threads 1 --out found.json --json detect.json
+    injected encode --bundle "$dense" --data "$photos" --patches --threads 1 --out patches.npy
+    injected evaluate "$dense" --masks "$here/scenes" --threads 1 --json masks.json
+    injected demo --dense --render scenes --seed 1 --scenes 2
     injected tokenize hello --json tokens.json
     injected inspect "$teacher" --json inspect.json
     injected inspect --data "$photos" --json inspect.json
@@ -126,5 +133,5 @@ injected() {
     injected convert "$prompts" prompts.pth.tar --to checkpoint
 }
 echo "$faults faults"
-rm -rf work base photos mark sums.ref bag.txt
+rm -rf work base photos scenes mark sums.ref bag.txt
 finish
