@@ -50,7 +50,7 @@ if(MODE STREQUAL "examples")  # one unit: they share almost all of their code
     set(choices)
     foreach(name IN LISTS programs)
         string(APPEND merged "#define main main_of_${name}\n#include \"${SOURCE}/examples/host/${name}.cpp\"\n#undef main\n")
-        string(APPEND choices "    if (name == \"${name}\") return main_of_${name}(argc - 1, argv + 1)\;\n")
+        string(APPEND choices "    if (name == \"${name}\") return main_of_${name}(argc - 1, argv + 1);\n")
     endforeach()
     file(WRITE "${WORK}/host/main.cpp" "${merged}
 int main(int argc, char** argv) {
