@@ -44,7 +44,7 @@ if(CMAKE_GENERATOR MATCHES "Ninja")
 endif()
 add_test(NAME headers_alone COMMAND "${CMAKE_COMMAND}" --build "${PROJECT_BINARY_DIR}" --target header_tests
                                     --parallel ${cores} -- ${keep_going})
-set_tests_properties(headers_alone PROPERTIES LABELS "header;exhaustive" TIMEOUT 900 COST 200)
+set_tests_properties(headers_alone PROPERTIES LABELS "header;exhaustive" TIMEOUT 1800 COST 200)
 
 if(EXISTS "${PROJECT_SOURCE_DIR}/include/promptkd/promptkd.hpp")
     add_executable(two_units support/two_units_a.cpp support/two_units_b.cpp)
