@@ -136,8 +136,8 @@ TEST_CASE_TEMPLATE("low-rank update: dropout of its input is the same forth and 
 
 TEST_CASE("low-rank update: a range of outputs has its part of it") {
     Cpu<double> device(1);
-    Linear<double> layer{{nullptr, DType::f64, 12, 4}, nullptr};
-    std::vector<double> a(6 * 4), b(12 * 2);
+    std::vector<double> weight(12 * 4), a(6 * 4), b(12 * 2);
+    Linear<double> layer{{weight.data(), DType::f64, 12, 4}, nullptr};
     layer.low_rank.a = a.data();
     layer.low_rank.b = b.data();
     layer.low_rank.rank = 2;
