@@ -54,6 +54,7 @@ struct Reproduce {
     ReproductionSpec spec;
     std::string protocol, seeds = "1,2,3", shots;
     std::string learner_augment = "rrc", augment = "rrc", fit = "sgd";
+    std::vector<std::string> beside;  ///< fits of further students
     bool dry_run = false;
     nlohmann::json config;  ///< the options as given, written beside the report
 
@@ -153,13 +154,20 @@ struct Reproduce {
                "--lr, --epochs, --batch, --depth, --prompts, --kd-weight and --temperature belong to a student; a "
                "learner's are --learner-lr, …");
         spec.distillation.fit = parse_fit(fit);
-        const bool closed = student.in_closed_form();
-        refuse(!pair && (closed || student.mix || student.guard), "--fit, --mix and --guard belong to a student");
-        refuse(closed && (student.lr || student.epochs || student.batch || student.depth || student.prompts ||
-                          student.kd_weight || student.temperature),
-               "--fit closed-form has no use for --lr, --epochs, --batch, --depth, --prompts, --kd-weight and "
-               "--temperature");
-        refuse(closed && (student.mix || student.guard), "--fit closed-form has mixture and guard always");
+        for (const std::string& other : beside) {
+            spec.distillation.beside.push_back(parse_fit(other));
+            refuse(other == fit || std::count(beside.begin(), beside.end(), other) > 1,
+                   "--beside: the student " + other + " is there already");
+        }
+        const bool other = !student.is_published();
+        refuse(!pair && (other || !beside.empty() || student.mix || student.guard),
+               "--fit, --beside, --mix and --guard belong to a student");
+        refuse(other && (student.lr || student.epochs || student.batch || student.depth || student.prompts ||
+                         student.kd_weight || student.temperature),
+               "--fit " + fit +
+                   " has no use for --lr, --epochs, --batch, --depth, --prompts, --kd-weight and "
+                   "--temperature");
+        refuse(other && (student.mix || student.guard), "--fit " + fit + " has mixture and guard always");
         const bool none = spec.learner.name == "none";
         refuse(!pair && none, "--learner none needs a student");
         refuse(pair && !none && !find_learner(spec.learner.name).fixed_prompts,
@@ -255,9 +263,12 @@ void add_student_options(CLI::App& c, Reproduce& r) {
     c.add_option("--prompts", s.prompts, "its visual prompts" + p)->check(whole_from(0));
     c.add_option("--kd-weight", s.kd_weight, "factor of the distillation loss" + p)->check(positive());
     c.add_option("--temperature", s.temperature, "of both distributions" + p)->check(positive());
-    c.add_option("--fit", r.fit, "sgd (published), or closed-form: see distill --fit")
-        ->check(CLI::IsMember({"sgd", "closed-form"}))
+    c.add_option("--fit", r.fit, "sgd (published), closed-form or best: see distill --fit")
+        ->check(CLI::IsMember({"sgd", "closed-form", "best"}))
         ->capture_default_str();
+    repeatable(
+        c.add_option("--beside", r.beside, "another student, in a row of its own beside that of --fit; repeated: more")
+            ->check(CLI::IsMember({"closed-form", "best"})));
     c.add_flag("--mix", s.mix, "see distill --mix");
     c.add_flag("--guard", s.guard, "see distill --guard");
     add_augmentation(c, "--augment", r.augment, "of the student's images: rrc, flip or none");

@@ -117,6 +117,13 @@ rm -rf out
 # shellcheck disable=SC2086
 run 0 reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 80 --test-images 200 --data "$fashion" --out out --learner none
 check "a teacher without prompts" test "$(grep -c 'PromptSRC' out/report.md)" -eq 0
+# shellcheck disable=SC2086
+set -- reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 80 --test-images 200 --data "$fashion" --out out --learner none
+run 0 "$@" --beside closed-form --beside best
+check "students of other fits beside the published one" test "$(grep -c -e '^| PromptKD |' -e '^| student in closed form |' -e '^| best of three students |' out/report.md)" -eq 3
+check "the best of three has a bundle" test -s out/fashion-mnist/seed1/student-best/bundle.safetensors
+run 0 "$@" --beside closed-form --beside best
+check "what is done is not repeated" grep -q ' 0 to do' stdout
 
 # --- bad usage and bad input -----------------------------------------------------------------------------------------------
 rm -rf out
@@ -126,6 +133,8 @@ refuse 2 'needs both' reproduce few-shot --teacher a --data "$fashion" --out out
 refuse 2 'belong to a student' reproduce few-shot --weights a --epochs 3 --data "$fashion" --out out
 # shellcheck disable=SC2086
 refuse 2 'cocoop' reproduce base-to-novel $models --learner cocoop --data "$fashion" --out out
+# shellcheck disable=SC2086
+refuse 2 'is there already' reproduce base-to-novel $models --beside best --beside best --data "$fashion" --out out
 # shellcheck disable=SC2086
 refuse 2 "found 'x' in '1,x'" reproduce base-to-novel $models --seeds 1,x --data "$fashion" --out out
 # shellcheck disable=SC2086

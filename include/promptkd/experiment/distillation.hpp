@@ -75,6 +75,7 @@ public:
         TrainingStage stage("distil", steps, setup_.observer);
         loop = stage.connect(loop, outcome.images, setup_.spec.fresh);
         write_settings();
+        if (setup_.spec.is_best()) best_.prepare();
         if (adapted_.is_used()) adapted_.encode();
         const std::unique_ptr<TeacherSource<D>> source = target_source();
         require_fits(*distiller_, *source);

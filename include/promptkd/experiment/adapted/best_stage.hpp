@@ -26,7 +26,14 @@ public:
     /// Both must outlive this.
     BestStage(DistillationSetup<D>& setup, AdaptedStage<D>& adapted) : setup_(setup), adapted_(adapted) {}
 
-    /// Fits the second student, weighs it against the zero-shot one and `student`, the adapted one, and fits the guard.
+    /// Reads the classes' texts as the student's encoder has them, which is an error sooner than later.
+    void prepare() {
+        const std::vector<T> own = setup_.student_text();
+        student_text_.assign(own.begin(), own.end());
+    }
+
+    /// After prepare(): fits the second student, weighs it against the zero-shot one and `student`, the adapted one,
+    /// and fits the guard.
     void fit(Student<D>& student) {
         const ClassGeometry geometry = class_geometry(student);
         const ClosedFormFit found = fit_kept(geometry);
@@ -68,11 +75,10 @@ public:
 
 private:
     ClassGeometry class_geometry(Student<D>& student) {
-        const std::vector<T> own = setup_.student_text();
         ClassGeometry geometry;
         geometry.classes = setup_.classes();
         geometry.class_vectors.assign(setup_.vectors.begin(), setup_.vectors.end());
-        geometry.student_text.assign(own.begin(), own.end());
+        geometry.student_text = student_text_;
         geometry.student_scale = student.logit_scale();
         geometry.teacher_scale = adapted_.pairs().teacher_scale;
         return geometry;
@@ -144,6 +150,7 @@ private:
     DistillationSetup<D>& setup_;
     AdaptedStage<D>& adapted_;
     Cpu<double> host_;
+    std::vector<double> student_text_;  ///< (K, e_s)
     Mixture mixture_;
     std::optional<BestFitSummary> summary_;
 };

@@ -66,8 +66,8 @@ inline double seconds_of_step(Trainable& trained, const Dataset& data, TrainingL
 inline Index steps_within(double budget, double left, double each, Index most) {
     const double fit = std::floor(0.9 * left / each);
     require(fit >= static_cast<double>(timed_steps) || most < timed_steps, "a budget of ", budget,
-            " s is too short: ", std::max(0.0, fit), " steps fit into the ", left, " s that are left of it, at least ",
-            timed_steps, " are needed");
+            " s is too short: ", std::max(0.0, fit), " steps of ", each, " s fit into the ", std::max(0.0, left),
+            " s that are left of it after the preparations, at least ", timed_steps, " are needed");
     return fit < static_cast<double>(most) ? static_cast<Index>(fit) : most;
 }
 

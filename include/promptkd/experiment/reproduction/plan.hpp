@@ -170,7 +170,7 @@ private:
                 const std::string of_shots = spec_.protocol == Protocol::few_shot ? concat("/shots", shots) : "";
                 const Draw draw{concat(target.key, of_shots, "/seed", seed), seed, shots};
                 const TeacherPrompts teacher = add_teacher(target, {target}, draw);
-                if (spec_.distils()) add_student(target, draw, teacher);
+                if (spec_.distils()) add_students(target, draw, teacher);
             }
     }
 
@@ -184,7 +184,7 @@ private:
                 const TeacherPrompts teacher = add_teacher(source, plan_.targets, learned);
                 if (!spec_.distils()) continue;
                 for (const TestSet& target : plan_.targets)
-                    add_student(target, {concat(target.key, "/seed", seed), seed, shots}, teacher);
+                    add_students(target, {concat(target.key, "/seed", seed), seed, shots}, teacher);
             }
     }
 
@@ -225,7 +225,8 @@ private:
         const ClassSubset classes = spec_.protocol == Protocol::base_to_novel ? ClassSubset::base : ClassSubset::all;
         stage.images = data_.drawn(stage.data, stage.shots, classes);
         add_inputs(stage, stage.data, Split::train);
-        stage.steps = r.epochs * whole_batches(stage.images, r.batch);
+        stage.steps =
+            fixed_steps(spec_.learner.name, stage.shots).value_or(r.epochs * whole_batches(stage.images, r.batch));
         stage.identity = common_identity(stage);
         stage.identity.update({{"learner", spec_.learner.name},
                                {"shots", stage.shots},
@@ -241,11 +242,19 @@ private:
                                {"augment", to_string(spec_.learner.augmentation)}});
     }
 
-    void add_student(const TestSet& target, const Draw& draw, const TeacherPrompts& teacher) {
+    /// The student, and those beside it.
+    void add_students(const TestSet& target, const Draw& draw, const TeacherPrompts& teacher) {
+        add_student(target, {draw.folder + "/student", draw.seed, draw.shots}, teacher, spec_.distillation.fit);
+        for (const DistillationFit fit : spec_.distillation.beside)
+            add_student(target, {concat(draw.folder, "/student-", name_of(fit)), draw.seed, draw.shots}, teacher, fit);
+    }
+
+    void add_student(const TestSet& target, const Draw& draw, const TeacherPrompts& teacher, DistillationFit fit) {
         ReproductionStage stage;
         stage.kind = StageKind::student;
-        stage.row = student_row();
-        stage.folder = draw.folder + "/student";
+        stage.fit = fit;
+        stage.row = student_row(fit);
+        stage.folder = draw.folder;
         stage.key = target.key;
         stage.data = target.spec;
         stage.weights = spec_.student;
@@ -259,17 +268,20 @@ private:
         stage.images = data_.open(target.spec, part).size();
         add_inputs(stage, target.spec, part);
         if (spec_.images > 0) stage.images = std::min(stage.images, spec_.images);
+        const bool best = fit == DistillationFit::best;
+        if (best) use_adapted_recipe(stage.student, stage.images);
         const DistillationRecipe& r = stage.student;
-        const bool descends = !spec_.distillation.in_closed_form();
-        stage.steps = descends ? r.epochs * whole_batches(stage.images, r.batch) : 0;
+        const Index learned = stage.images - (best ? adapted_held_out(stage.images, AdaptedRecipe().most_held_out) : 0);
+        stage.steps = fit == DistillationFit::closed_form ? 0 : r.epochs * whole_batches(learned, r.batch);
         stage.identity = student_identity(stage, part, teacher);
         add(std::move(stage));
     }
 
     /// What the student is called in the tables: the published one, or another that is not its like.
-    std::string student_row() const {
+    std::string student_row(DistillationFit fit) const {
         const ReproducedStudent& student = spec_.distillation;
-        if (student.in_closed_form()) return "student in closed form";
+        if (fit == DistillationFit::closed_form) return "student in closed form";
+        if (fit == DistillationFit::best) return "best of three students";
         if (!student.mix && !student.guard) return "PromptKD";
         return concat("PromptKD", student.mix ? " + mixing" : "", student.guard ? " + guard" : "");
     }
@@ -277,15 +289,15 @@ private:
     nlohmann::json student_identity(const ReproductionStage& stage, Split part, const TeacherPrompts& teacher) const {
         const DistillationRecipe& r = stage.student;
         nlohmann::json id = common_identity(stage);
-        if (spec_.distillation.mix) id["mix"] = true;
-        if (spec_.distillation.guard) id["guard"] = true;
-        if (spec_.distillation.in_closed_form()) {
+        if (stage.fit != DistillationFit::sgd) {
             id.update({{"teacher", sum(spec_.teacher)},
                        {"teacher-prompts", teacher.identity},
                        {"part", name_of(part)},
-                       {"fit", "closed-form"}});
+                       {"fit", name_of(stage.fit)}});
             return id;
         }
+        if (spec_.distillation.mix) id["mix"] = true;
+        if (spec_.distillation.guard) id["guard"] = true;
         id.update({{"teacher", sum(spec_.teacher)},
                    {"teacher-prompts", teacher.identity},
                    {"part", name_of(part)},

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/distill/adapted_recipe.hpp>
 #include <promptkd/experiment/recipes.hpp>
 #include <promptkd/experiment/reproduction/spec.hpp>
 
+#include <optional>
 #include <string>
 
 namespace promptkd {
@@ -19,8 +21,10 @@ inline void validate(const ReproductionSpec& spec) {
     require(!pair || none || find_learner(spec.learner.name).fixed_prompts, "reproduction: the class vectors of ",
             spec.learner.name, " depend on the image and cannot be shared with a student");
     const ReproducedStudent& student = spec.distillation;
-    require(pair || (!student.in_closed_form() && !student.mix && !student.guard),
-            "reproduction: a fit in closed form, a mixture and a guard belong to a student");
+    require(pair || (student.is_published() && student.beside.empty() && !student.mix && !student.guard),
+            "reproduction: another fit, a mixture and a guard belong to a student");
+    require(student.is_published() || (!student.mix && !student.guard),
+            "reproduction: a fit in closed form and the best fit have mixture and guard always");
     require(!spec.data.empty(), "reproduction: there is no data set");
     require(!spec.seeds.empty(), "reproduction: there is no seed");
     require(spec.shots.size() <= 1 || spec.protocol == Protocol::few_shot,
@@ -59,6 +63,23 @@ inline DistillationRecipe student_settings_of(const ReproductionSpec& spec, cons
     set_if_given(r.kd_weight, asked.kd_weight);
     set_if_given(r.temperature, asked.temperature);
     return r;
+}
+
+/// The steps of a learner whose recipe counts steps, not epochs.
+inline std::optional<Index> fixed_steps(const std::string& learner, Index shots) {
+    const LearnerInfo& info = find_learner(learner);
+    TrainingLoopConfig loop;
+    OptimizerConfig rule;
+    if (info.complete) info.complete(loop, rule, shots);
+    return loop.max_steps > 0 ? std::optional(loop.max_steps) : std::nullopt;
+}
+
+/// A best fit's rate, batch and epochs on so many images.
+inline void use_adapted_recipe(DistillationRecipe& student, Index images) {
+    const AdaptedRecipe recipe;
+    student.lr = recipe.rate;
+    student.batch = recipe.batch;
+    student.epochs = adapted_epochs(images);
 }
 
 }  // namespace detail

@@ -34,9 +34,10 @@ struct ReproducedStudent {
     Augmentation augmentation = Augmentation::random_resized_crop;  ///< of the training images
     DistillationFit fit = DistillationFit::sgd;  ///< published: gradient descent; else the settings above are not used
     bool mix = false, guard = false;             ///< keep a student of gradient descent from harm, see MixtureSpec
+    std::vector<DistillationFit> beside;         ///< students of other fits, in rows of their own
 
-    /// Whether it is fitted in closed form.
-    bool in_closed_form() const { return fit == DistillationFit::closed_form; }
+    /// Whether it follows the published recipe, whose settings are those above.
+    bool is_published() const { return fit == DistillationFit::sgd; }
 };
 
 /// A published experiment to be repeated: PromptKD (`teacher` and `student`), or a prompt learner alone (`weights`).

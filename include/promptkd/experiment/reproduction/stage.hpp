@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/experiment/distillation_fit.hpp>
 #include <promptkd/experiment/recipes.hpp>
 
 #include <nlohmann/json.hpp>
@@ -44,10 +45,11 @@ struct ReproductionStage {
     std::string pattern;         ///< of the class texts
     Recipe learner;              ///< settings of a learner
     DistillationRecipe student;  ///< settings of a student
-    Index images = 0;            ///< that are learned from
-    Index steps = 0;             ///< of training
-    Index test_images = 0;       ///< in all test sets
-    nlohmann::json identity;     ///< all settings that the result depends on
+    DistillationFit fit = DistillationFit::sgd;         ///< how a student is fitted
+    Index images = 0;                                   ///< that are learned from
+    Index steps = 0;                                    ///< of training
+    Index test_images = 0;                              ///< in all test sets
+    nlohmann::json identity;                            ///< all settings that the result depends on
     std::map<std::string, nlohmann::json> inputs = {};  ///< of the images it uses, by data set: see images_identity()
 
     /// Images of a batch.

@@ -179,7 +179,13 @@ private:
         distillation.loop = loop_of(stage);
         distillation.evaluation_batch = spec_.evaluation_batch;
         distillation.fresh = spec_.fresh;
-        distillation.fit = spec_.distillation.fit;
+        distillation.fit = stage.fit;
+        if (stage.fit == DistillationFit::best) {
+            distillation.shape.training = EncoderTraining::lora;
+            distillation.loss.temperature = 1;
+            use_adapted_recipe(distillation);
+        }
+        if (stage.fit != DistillationFit::sgd) return distillation;
         if (spec_.distillation.mix) distillation.mixture.mix = true;
         if (spec_.distillation.guard) distillation.mixture.guard = true;
         return distillation;
@@ -188,8 +194,9 @@ private:
     bool distil(const ReproductionStage& stage, StageResult& result, const StageResultFile& file) {
         DistillationRun<D> distillation(device_, distillation_of(stage), observer_);
         const TrainingOutcome outcome = distillation.train();
-        const bool descends = !spec_.distillation.in_closed_form();
-        if (descends && outcome.training.progress.epoch < stage.student.epochs) return false;
+        if (stage.fit == DistillationFit::best && !distillation.best()) return false;
+        if (stage.fit != DistillationFit::closed_form && outcome.training.progress.epoch < stage.student.epochs)
+            return false;
         distillation.write_bundle(file.folder() + "/bundle.safetensors");
         result.made["bundle.safetensors"] = fingerprint(file.folder() + "/bundle.safetensors");
         if (!stage.prompts.empty()) result.used[stage.prompts] = fingerprint(stage.prompts);
