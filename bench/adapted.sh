@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Adapted students on Fashion-MNIST with the models of examples/assets, as Markdown on standard output: LoRA, the whole
-# encoder, and the mixture of three students, by the number of unlabelled images. One run a seed for every cell.
+# encoder, and the mixture of three students, by the number of unlabelled images. One run a seed for every cell; a seed is
+# also a draw of the images from the first 6,000.
 usage="usage: sh bench/adapted.sh [--program FILE] [--work DIR] [--images LIST] [--seeds LIST] [--threads N] [--only NAME]
   --program  the promptkd to run (default build/release/promptkd)
   --work     folder for the runs (default build/adapted); finished runs are not repeated
@@ -28,7 +29,7 @@ while [ $# -gt 0 ]; do
 done
 [ -x "$program" ] || { echo "adapted.sh: there is no program $program; build it first" >&2 && exit 1; }
 assets=examples/assets
-data=fashion-mnist:${PROMPTKD_FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
+fashion=${PROMPTKD_FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
 pair="--teacher $assets/fashion_clip_teacher.safetensors --teacher-prompts $assets/fashion_teacher_prompts.safetensors
     --student $assets/fashion_clip_student.safetensors"
 PROMPTKD_VOCAB=$assets/fashion_bpe.txt.gz
@@ -36,35 +37,42 @@ export PROMPTKD_VOCAB
 mkdir -p "$work" || exit 1
 log=$work/log.txt
 : >"$log"
+list() { echo "$1" | tr , ' '; }
 
-# distil NAME OPTION…: one run a seed, unless it is there
+# distil NAME IMAGES OPTION…: one run a seed, unless it is there
 distil() {
-    out=$work/$1
-    shift
-    [ -s "$out/result.json" ] && return
-    # shellcheck disable=SC2086  # lists of options
-    "$program" distill $pair --data "$data" --seeds "$seeds" --threads "$threads" "$@" --out "$out" >>"$log" 2>&1 && return
-    echo "adapted.sh: failed: distill $* --out $out" >&2
-    tail -n 3 "$log" >&2
-    exit 1
+    name=$1
+    count=$2
+    shift 2
+    for seed in $(list "$seeds"); do
+        out=$work/$name/seed$seed
+        [ -s "$out/result.json" ] && continue
+        draw=$work/images_${count}_$seed
+        python3 bench/draw_images.py "$fashion" "$draw" --count "$count" --seed "$seed" || exit 1
+        # shellcheck disable=SC2086  # lists of options
+        "$program" distill $pair --data "fashion-mnist:$draw" --seed "$seed" --threads "$threads" "$@" --out "$out" \
+            >>"$log" 2>&1 || {
+            echo "adapted.sh: failed: distill $* --out $out" >&2
+            tail -n 3 "$log" >&2
+            exit 1
+        }
+    done
 }
 
 # figure NAME KEY: "mean ± deviation" of a result over the seeds, or the one value of one seed
 figure() {
-    case $seeds in
-    *,*)
-        sed -n '/^  "'"$2"'": {/,/^  }/p' "$work/$1/result.json" | awk '/"mean"/ { sub(/,$/, "", $2); m = $2 }
-            /"standard_deviation"/ { sub(/,$/, "", $2); d = $2 } END { printf "%.2f ± %.2f", m, d }'
-        ;;
-    *) sed -n 's/^  "'"$2"'": \([0-9.]*\),*$/\1/p' "$work/$1/result.json" | awk '{ printf "%.2f", $1 }' ;;
-    esac
+    for seed in $(list "$seeds"); do
+        sed -n 's/^  "'"$2"'": \([0-9.]*\),*$/\1/p' "$work/$1/seed$seed/result.json"
+    done | awk '{ n++; s += $1; q += $1 * $1 } END { m = s / n; v = n > 1 ? (q - n * m * m) / (n - 1) : 0
+        if (n > 1) printf "%.2f ± %.2f", m, sqrt(v > 0 ? v : 0)
+        else printf "%.2f", m }'
 }
 
 # cell NAME KEY…: its figures, or nothing where it was not asked for
 cell() {
     name=$1
     shift
-    if [ ! -s "$work/$name/result.json" ]; then
+    if [ ! -d "$work/$name" ]; then
         printf ' |'
         return
     fi
@@ -79,12 +87,12 @@ cell() {
 # wanted COLUMN: whether it was asked for
 wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
 
-# column NAME IMAGES OPTION…: the run of a cell, where its column was asked for
+# column NAME IMAGES OPTION…: the runs of a cell, where its column was asked for
 column() {
-    name=$1
+    column=$1
     count=$2
     shift 2
-    wanted "$name" && distil "${name}_$count" --images "$count" "$@"
+    wanted "$column" && distil "${column}_$count" "$count" "$@"
 }
 
 if [ "$only" != base ]; then
@@ -92,7 +100,7 @@ if [ "$only" != base ]; then
     echo
     echo "| images | adapted alone, LoRA | three students, LoRA | adapted alone, whole encoder | three students, whole encoder |"
     echo "|---|---|---|---|---|"
-    for n in $(echo "$images" | tr , ' '); do
+    for n in $(list "$images"); do
         column lora "$n" --adapt lora
         column best "$n" --fit best
         column full "$n" --adapt full
@@ -103,9 +111,9 @@ if [ "$only" != base ]; then
     done
 fi
 if wanted base; then
-    distil base_lora --images 6000 --distil-classes base --adapt lora
-    distil base_best --images 6000 --distil-classes base --fit best
-    distil base_best_full --images 6000 --distil-classes base --fit best --adapt full
+    distil base_lora 6000 --distil-classes base --adapt lora
+    distil base_best 6000 --distil-classes base --fit best
+    distil base_best_full 6000 --distil-classes base --fit best --adapt full
     echo
     echo "Images of the base classes alone, base / new / all:"
     echo

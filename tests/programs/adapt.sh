@@ -49,8 +49,9 @@ short="--epochs 4 --rank 4"
     "$promptkd" distill $pair --adapt lora --rank 4 --epochs 60 --out stopped >stdout 2>stderr </dev/null &
     process=$!
     until [ -s stopped/checkpoint/state.safetensors ] || ! kill -0 $process 2>/dev/null; do sleep 0.05; done
-    kill -INT $process 2>/dev/null
+    kill -TERM $process 2>/dev/null
     wait $process
+    check "it was interrupted" test ! -e stopped/bundle.safetensors
     run 0 distill $pair --adapt lora --rank 4 --epochs 60 --out stopped
     run 0 distill $pair --adapt lora --rank 4 --epochs 60 --out again --fresh
     check "an interrupted run ends as another one" same stopped/bundle.safetensors again/bundle.safetensors

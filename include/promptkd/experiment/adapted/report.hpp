@@ -4,6 +4,7 @@
 #include <promptkd/experiment/observer.hpp>
 #include <promptkd/experiment/results.hpp>
 
+#include <cmath>
 #include <cstdio>
 #include <string>
 
@@ -48,9 +49,9 @@ inline void explain(const BestFitSummary& best, Observer& observer) {
     observer.on_note(text);
     const double lost = best.students[2].divergence - best.mixture.divergence;
     std::snprintf(text, sizeof text,
-                  best.one_pass ? "the adapted student alone, one pass: KL %.4f, %.4f more than the mixture"
-                                : "one pass (the adapted student alone) would have KL %.4f, %.4f more",
-                  best.students[2].divergence, lost);
+                  best.one_pass ? "the adapted student alone, one pass: KL %.4f, %.4f %s than the mixture"
+                                : "one pass (the adapted student alone) would have KL %.4f, %.4f %s",
+                  best.students[2].divergence, std::abs(lost), lost < 0 ? "less" : "more");
     observer.on_note(text);
     if (best.one_pass && best.students[2].divergence > best.students[0].divergence)
         observer.on_warning(
