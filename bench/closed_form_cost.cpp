@@ -3,6 +3,7 @@
 // from there. Prints seconds of the whole fit and of its passes, and the largest memory. With --write the hidden
 // features and the targets as .npy, for bench/closed_form_cost.py.
 //   closed_form_cost [--images 6000] [--student-width 512] [--teacher-width 768] [--classes 1000] [--width 2048] …
+#include <promptkd/core/heap.hpp>
 #include <promptkd/device/cpu.hpp>
 #include <promptkd/distill/closed_form/feature_store.hpp>
 #include <promptkd/distill/closed_form/fit.hpp>
@@ -143,6 +144,7 @@ void run(const Options& o) {
 
 int main(int argc, char** argv) {
     using namespace promptkd::bench;
+    promptkd::return_large_blocks();
     Options o;
     CLI::App app{"Cost of a fit in closed form, from synthetic features on the disk."};
     app.add_option("--images", o.images, "N")->capture_default_str();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd classify`: the most likely classes of images, from a student bundle, or from a CLIP model with class names.
 #include "commands.hpp"
-#include "progress.hpp"
+#include "image_answers.hpp"
 #include "text_options.hpp"
 
 #include <promptkd/data/image_inputs.hpp>
@@ -85,33 +85,18 @@ private:
 
     template <class C>
     int answer_all(C& classifier) const {
-        nlohmann::json answers = nlohmann::json::array();
-        int status = 0;
+        ImageAnswers answers;
         require(!flag_unfamiliar || classifier.has_guard(), bundle,
                 ": --flag-unfamiliar needs a student with a guard; distil with --guard or --fit closed-form");
         const char* more = flag_unfamiliar ? ",unfamiliar" : "";
         if (format == "csv" && prints()) std::cout << "file,rank,class,probability" << more << std::endl;
         for (const std::string& file : files()) {
-            try {
-                answers.push_back(answer(classifier, file));
-            } catch (const Error& error) {  // the other files are still answered
-                answers.push_back(refused(file, error.what()));
-                status = 1;
-            } catch (const std::bad_alloc&) {
-                answers.push_back(refused(file, concat(file, ": this image is too large for the memory there is")));
-                status = 1;
-            }
-            if (prints() && (format != "text" || !answers.back().contains("error"))) print(answers.back());
+            answers.add(file, [&] { return answer(classifier, file); });
+            const nlohmann::json& last = answers.all().back();
+            if (prints() && (format != "text" || !last.contains("error"))) print(last);
         }
-        common.output.write(answers);
-        return status;
-    }
-
-    /// The answer for an image that has none.
-    static nlohmann::json refused(const std::string& file, const std::string& what) {
-        std::cerr << "promptkd: " << printable(what) << std::endl;
-        skipped_images().insert(what);
-        return {{"file", file}, {"error", what}};
+        common.output.write(answers.all());
+        return answers.status();
     }
 
     template <class C>

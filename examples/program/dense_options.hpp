@@ -28,7 +28,7 @@ struct DenseFlags {
             queries.model = model_file(common);
             queries.vocabulary = vocabulary_path(common, common.weights);
         }
-        if (!background.empty()) queries.background = words_of(background);
+        if (!background.empty()) queries.background = comma_separated(background);
         queries.dense.positions = parse_position_rule(positions);
         dense_method(queries.dense.method);  // throws for an unknown name
         spec.windows.odd = parse_odd_window(odd);
@@ -41,20 +41,18 @@ struct DenseFlags {
         return spec;
     }
 
-private:
-    static std::vector<std::string> words_of(const std::string& text) {
-        std::vector<std::string> out;
-        for (std::size_t from = 0; from <= text.size();) {
-            const std::size_t comma = std::min(text.find(',', from), text.size());
-            out.push_back(text.substr(from, comma - from));
-            from = comma + 1;
-        }
-        return out;
+    /// With --weights the first word is a picture and no bundle: puts it before the others.
+    void sort_words(const Common& common, std::vector<std::string>& pictures) {
+        std::string& bundle = spec.queries.bundle;
+        if (common.weights.empty() || bundle.empty()) return;
+        pictures.insert(pictures.begin(), bundle);
+        bundle.clear();
     }
 
+private:
     static std::vector<Index> numbers_of(const std::string& text) {
         std::vector<Index> out;
-        for (const std::string& word : words_of(text)) {
+        for (const std::string& word : comma_separated(text)) {
             char* end = nullptr;
             const long value = std::strtol(word.c_str(), &end, 10);
             require(!word.empty() && *end == '\0' && value > 0 && value < 10000, "--pamr-dilations: '", word,

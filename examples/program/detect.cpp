@@ -2,13 +2,12 @@
 // `promptkd detect`: boxes with classes in pictures: of given boxes, or of components that it finds.
 #include "commands.hpp"
 #include "dense_options.hpp"
+#include "image_answers.hpp"
 
 #include <promptkd/data/box_files.hpp>
 #include <promptkd/data/image_inputs.hpp>
 #include <promptkd/experiment/detection.hpp>
 #include <promptkd/format/image.hpp>
-
-#include <iostream>
 
 namespace promptkd::cli {
 
@@ -22,11 +21,7 @@ struct Detect {
     std::string boxes, root, regions = "square", proposals = "components";
 
     int run() {
-        std::string& bundle = flags.spec.queries.bundle;
-        if (!common.weights.empty() && !bundle.empty()) {
-            inputs.insert(inputs.begin(), bundle);  // the first word is a picture then
-            bundle.clear();
-        }
+        flags.sort_words(common, inputs);
         require(inputs.empty() != boxes.empty(),
                 "detect: give pictures, whose components are classified, or --boxes FILE, which names them");
         spec.segmentation = flags.finish(common);
@@ -53,28 +48,17 @@ struct Detect {
 private:
     template <class F>
     int detect_all(F& detector, const BoxFile& file) {
-        nlohmann::json answers = nlohmann::json::array(), results = nlohmann::json::array();
-        int status = 0;
-        for (std::size_t i = 0; i < file.images.size(); ++i) {
-            try {
+        ImageAnswers answers;
+        nlohmann::json results = nlohmann::json::array();
+        for (std::size_t i = 0; i < file.images.size(); ++i)
+            answers.add(file.images[i], [&] {
                 const std::vector<Detection> found = detect(detector, file, i);
-                answers.push_back(answer(file.images[i], found, detector.class_names()));
                 for (const Detection& one : found) results.push_back(coco_result(one, file, i, detector.class_names()));
-            } catch (const ResourceError&) {
-                throw;
-            } catch (const Error& error) {  // the other files are still answered
-                const std::string what = error.what();
-                const std::string said =
-                    what.find(file.images[i]) == std::string::npos ? file.images[i] + ": " + what : what;
-                std::cerr << "promptkd: " << printable(said) << std::endl;
-                skipped_images().insert(said);
-                answers.push_back({{"file", file.images[i]}, {"error", said}});
-                status = 1;
-            }
-        }
+                return answer(file.images[i], found, detector.class_names());
+            });
         if (!common.out.empty()) write_atomically(common.out, json_text(results) + "\n");
-        common.output.write(answers);
-        return status;
+        common.output.write(answers.all());
+        return answers.status();
     }
 
     template <class F>

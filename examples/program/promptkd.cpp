@@ -10,6 +10,7 @@
 
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/error.hpp>
+#include <promptkd/core/heap.hpp>
 #include <promptkd/core/utf8.hpp>
 #include <promptkd/format/exif.hpp>
 
@@ -145,6 +146,7 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    promptkd::return_large_blocks();
     auto& output = promptkd::cli::prepare_streams();
 #if defined(PROMPTKD_PROGRAM_JPEG_TURBO)
     promptkd::use_jpeg_turbo();

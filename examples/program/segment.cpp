@@ -2,12 +2,12 @@
 // `promptkd segment`: label maps of pictures, from a student bundle, or from a CLIP model with class names.
 #include "commands.hpp"
 #include "dense_options.hpp"
+#include "image_answers.hpp"
 
 #include <promptkd/data/image_inputs.hpp>
 #include <promptkd/format/image.hpp>
 #include <promptkd/format/npy.hpp>
 
-#include <iostream>
 #include <set>
 
 namespace promptkd::cli {
@@ -33,11 +33,7 @@ struct Segment {
     std::set<std::string> taken;
 
     int run() {
-        std::string& bundle = flags.spec.queries.bundle;
-        if (!common.weights.empty() && !bundle.empty()) {
-            inputs.insert(inputs.begin(), bundle);  // the first word is a picture then
-            bundle.clear();
-        }
+        flags.sort_words(common, inputs);
         const SegmentationSpec spec = flags.finish(common);
         make_directories(common.out);
         int status = 0;
@@ -53,24 +49,11 @@ struct Segment {
 private:
     template <class S>
     int segment_all(S& segmenter) {
-        nlohmann::json answers = nlohmann::json::array();
-        int status = 0;
-        for (const std::string& file : image_inputs(inputs)) {
-            try {
-                answers.push_back(segment(segmenter, file));
-            } catch (const ResourceError&) {
-                throw;
-            } catch (const Error& error) {  // the other files are still answered
-                const std::string what = error.what();
-                const std::string said = what.find(file) == std::string::npos ? file + ": " + what : what;
-                std::cerr << "promptkd: " << printable(said) << std::endl;
-                skipped_images().insert(said);
-                answers.push_back({{"file", file}, {"error", said}});
-                status = 1;
-            }
-        }
-        common.output.write(answers);
-        return status;
+        ImageAnswers answers;
+        for (const std::string& file : image_inputs(inputs))
+            answers.add(file, [&] { return segment(segmenter, file); });
+        common.output.write(answers.all());
+        return answers.status();
     }
 
     /// Where the results of a picture go, without an ending; pictures of one name are numbered.

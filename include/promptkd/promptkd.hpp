@@ -7,6 +7,7 @@
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/model.hpp>
 #include <promptkd/clip/text_ensemble.hpp>
+#include <promptkd/core/heap.hpp>
 #include <promptkd/data/memory_images.hpp>
 #include <promptkd/data/open.hpp>
 #include <promptkd/device/cpu.hpp>

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace promptkd {
 
@@ -48,6 +50,17 @@ inline int digit_value(char c) {
 }
 
 }  // namespace detail
+
+/// The parts of a text between its commas, empty ones too; one at least.
+inline std::vector<std::string> comma_separated(const std::string& text) {
+    std::vector<std::string> parts;
+    for (std::size_t from = 0; from <= text.size();) {
+        const std::size_t comma = std::min(text.find(',', from), text.size());
+        parts.push_back(text.substr(from, comma - from));
+        from = comma + 1;
+    }
+    return parts;
+}
 
 /// `text` with every byte that is not part of valid UTF-8 as "\xff". File names are bytes: so they stand in JSON.
 inline std::string escape_bytes(std::string_view text) {

@@ -51,11 +51,7 @@ inline DenseClasses dense_classes(const std::vector<std::string>& lines, const s
     for (const std::string& word : background) add(word);
     for (const std::string& line : lines) {
         out.names.emplace_back();
-        for (std::size_t from = 0; from <= line.size();) {
-            const std::size_t comma = std::min(line.find(',', from), line.size());
-            add(line.substr(from, comma - from));
-            from = comma + 1;
-        }
+        for (const std::string& word : comma_separated(line)) add(word);
         const auto own =
             std::find(out.query_class.begin(), out.query_class.end(), static_cast<Index>(out.names.size()) - 1);
         out.names.back() = out.queries[static_cast<std::size_t>(own - out.query_class.begin())];

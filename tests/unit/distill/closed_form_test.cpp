@@ -157,6 +157,42 @@ TEST_CASE("closed form: blocks and threads do not change it, parts can be added"
         CHECK(merged.square[i] == doctest::Approx(both.result().square[i]).epsilon(1e-13));
 }
 
+TEST_CASE("closed form: of few images the directions in which they differ are enough") {
+    const Case c;
+    Cpu<double> device;
+    const FeaturesInMemory<double> features(c.x, e_s, c.t, e_t);
+    const ClosedFormPasses<Cpu<double>> passes(device, features, 256);
+    HiddenLayer layer = random_hidden_layer(e_s, 300, 1);
+    set_statistics(layer, passes.moments(), device);
+    const RidgeMoments sums = passes.normal_equations(layer);
+    const RidgeBasis few = ridge_basis(sums, device);
+    REQUIRE(few.rank < few.width);
+    // The whole matrix decomposed: the fit in all 300 directions.
+    RidgeBasis all = few;
+    all.rank = all.width;
+    std::vector<double> gram = sums.gram, cross = sums.cross;
+    for (Index i = 0; i < all.width; ++i) {
+        const double f = few.hidden_mean[static_cast<std::size_t>(i)];
+        for (Index j = 0; j < all.width; ++j)
+            gram[static_cast<std::size_t>(i * all.width + j)] -= N * f * few.hidden_mean[static_cast<std::size_t>(j)];
+        for (Index j = 0; j < e_t; ++j)
+            cross[static_cast<std::size_t>(i * e_t + j)] -= N * f * few.teacher_mean[static_cast<std::size_t>(j)];
+    }
+    detail::decompose_gram(all, gram, device);
+    all.projected = detail::HostProduct{all.width, e_t, all.width, true, false}(device, all.vectors, cross);
+    for (const double rho : {1e-4, 1e-1, 1e2}) {
+        CAPTURE(rho);
+        const OutputLayer one = ridge_solution(few, rho * few.scale, device);
+        const OutputLayer other = ridge_solution(all, rho * all.scale, device);
+        double largest = 0, apart = 0;
+        for (std::size_t i = 0; i < one.weight.size(); ++i) {
+            largest = std::max(largest, std::abs(other.weight[i]));
+            apart = std::max(apart, std::abs(one.weight[i] - other.weight[i]));
+        }
+        CHECK(apart <= 1e-10 * largest);
+    }
+}
+
 TEST_CASE("closed form: several ranks have the bits of one") {
     const Case c;
     ClosedFormSpec spec;

@@ -143,33 +143,35 @@ inline void add_open_clip_text(const TensorMap& map, const TextConfig& c, nlohma
     if (c.pooling == TextPooling::first) out["pool_type"] = "first";
 }
 
-/// What transformers' configurations say of an image tower of this kind.
-inline nlohmann::json huggingface_vision_json(const TensorMap& map, const char* model_type) {
-    const VisionConfig c = vision_config(map);
+/// What transformers' configurations say of image and text towers alike; `hidden`: the width of the MLP.
+template <class Config>
+nlohmann::json huggingface_tower_json(const Config& c, const char* model_type, Index hidden) {
     return {{"model_type", model_type},
             {"hidden_size", c.width},
             {"num_hidden_layers", c.layers},
             {"num_attention_heads", c.heads},
             {"hidden_act", huggingface_activation(c.blocks.gelu)},
             {"layer_norm_eps", c.blocks.epsilon},
-            {"num_channels", 3},
-            {"patch_size", c.patch},
-            {"image_size", c.resolution()},
-            {"intermediate_size", schema::hidden_width(map, schema::vision_transformer)}};
+            {"intermediate_size", hidden}};
+}
+
+/// What they say of an image tower of this kind.
+inline nlohmann::json huggingface_vision_json(const TensorMap& map, const char* model_type) {
+    const VisionConfig c = vision_config(map);
+    nlohmann::json out = huggingface_tower_json(c, model_type, schema::hidden_width(map, schema::vision_transformer));
+    out["num_channels"] = 3;
+    out["patch_size"] = c.patch;
+    out["image_size"] = c.resolution();
+    return out;
 }
 
 /// The same of a text tower.
 inline nlohmann::json huggingface_text_json(const TensorMap& map, const char* model_type) {
     const TextConfig c = text_config(map);
-    return {{"model_type", model_type},
-            {"hidden_size", c.width},
-            {"num_hidden_layers", c.layers},
-            {"num_attention_heads", c.heads},
-            {"hidden_act", huggingface_activation(c.blocks.gelu)},
-            {"layer_norm_eps", c.blocks.epsilon},
-            {"vocab_size", c.vocabulary},
-            {"max_position_embeddings", c.context_length},
-            {"intermediate_size", schema::hidden_width(map, schema::text_transformer)}};
+    nlohmann::json out = huggingface_tower_json(c, model_type, schema::hidden_width(map, schema::text_transformer));
+    out["vocab_size"] = c.vocabulary;
+    out["max_position_embeddings"] = c.context_length;
+    return out;
 }
 
 /// transformers' SiglipConfig of a model that is_siglip().

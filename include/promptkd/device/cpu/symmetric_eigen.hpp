@@ -10,11 +10,13 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #include <Eigen/Eigenvalues>
+#include <Eigen/QR>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -43,10 +45,11 @@ inline void require_symmetric_input(const std::vector<double>& matrix, Index n) 
         require(std::isfinite(value), "the decomposition of a ", n, " x ", n, " matrix: a value is not finite");
 }
 
-inline SymmetricTridiagonal tridiagonalize(const std::vector<double>& matrix, Index size) {
+inline SymmetricTridiagonal tridiagonalize(std::vector<double> matrix, Index size) {
     using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const Eigen::Tridiagonalization<Eigen::MatrixXd> solver(
         Eigen::Map<const RowMajor>(matrix.data(), size, size));  // reads the lower triangle
+    matrix = {};  // three of them at once would be the largest memory of a fit
     SymmetricTridiagonal result{size, std::vector<double>(static_cast<std::size_t>(size)),
                                 std::vector<double>(static_cast<std::size_t>(size - 1)),
                                 std::vector<double>(static_cast<std::size_t>(size * size))};
@@ -54,6 +57,15 @@ inline SymmetricTridiagonal tridiagonalize(const std::vector<double>& matrix, In
     Eigen::Map<Eigen::VectorXd>(result.off_diagonal.data(), size - 1) = solver.subDiagonal();
     Eigen::Map<RowMajor>(result.vectors.data(), size, size) = solver.matrixQ();
     return result;
+}
+
+/// Q of Y = QR, thin: orthonormal columns that span those of Y (rows, columns), row-major, rows ≥ columns.
+inline std::vector<double> orthonormal_columns(const std::vector<double>& y, Index rows, Index columns) {
+    using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::HouseholderQR<Eigen::MatrixXd> factors(Eigen::Map<const RowMajor>(y.data(), rows, columns));
+    std::vector<double> q(y.size());
+    Eigen::Map<RowMajor>(q.data(), rows, columns) = factors.householderQ() * Eigen::MatrixXd::Identity(rows, columns);
+    return q;
 }
 
 inline SymmetricEigen decompose(const std::vector<double>& matrix, Index size) {
@@ -80,9 +92,9 @@ inline SymmetricEigen symmetric_eigen(const std::vector<double>& matrix, Index n
 
 /// The tridiagonal form of a symmetric matrix (n, n), n ≥ 1, by Eigen (Householder). Throws Error for values that are
 /// not finite.
-inline SymmetricTridiagonal symmetric_tridiagonal(const std::vector<double>& matrix, Index n) {
+inline SymmetricTridiagonal symmetric_tridiagonal(std::vector<double> matrix, Index n) {
     detail::require_symmetric_input(matrix, n);
-    return detail::tridiagonalize(matrix, n);
+    return detail::tridiagonalize(std::move(matrix), n);
 }
 
 }  // namespace promptkd

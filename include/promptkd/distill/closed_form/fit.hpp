@@ -199,6 +199,7 @@ public:
 
     /// Temperature, mixing weight and guard; the fit.
     ClosedFormFit finish() {
+        basis_.vectors = {};  // the largest matrix of the fit; what follows works in the basis
         weigh_student();
         if (spec_.guard) fit_.guard = fit_guard(moments_, subset_->student(), host_);
         return std::move(fit_);

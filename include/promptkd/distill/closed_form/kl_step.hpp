@@ -141,7 +141,7 @@ struct KlStep {
 template <Device D>
 KlStep kl_step(const ChoiceSubset<D>& subset, const RidgeBasis& basis, double lambda, const StepMoments& sums,
                Cpu<double>& host) {
-    const Index h = basis.width, e = basis.outputs;
+    const Index h = basis.width, r = basis.rank, e = basis.outputs;
     const double n = static_cast<double>(basis.images);
     KlStep step;
     step.bias = sums.gradient_sum;
@@ -152,10 +152,10 @@ KlStep kl_step(const ChoiceSubset<D>& subset, const RidgeBasis& basis, double la
             d[static_cast<std::size_t>(i * e + j)] -=
                 n * basis.hidden_mean[static_cast<std::size_t>(i)] * step.bias[static_cast<std::size_t>(j)];
     const std::vector<double> projected =
-        detail::shrunk(basis, lambda, detail::HostProduct{h, e, h, true, false}(host, basis.vectors, d));
+        detail::shrunk(basis, lambda, detail::HostProduct{r, e, h, true, false}(host, basis.vectors, d));
     const auto u = subset.predict(detail::shrunk(basis, lambda, basis.projected), basis.teacher_mean);
     const auto direction = subset.predict(projected, step.bias);
-    step.weight = detail::HostProduct{h, e, h}(host, basis.vectors, projected);
+    step.weight = detail::HostProduct{h, e, r}(host, basis.vectors, projected);
     detail::subtract_mean_output(basis, step.weight, step.bias);
     step.eta = best_step(subset, u, direction, host) / 2;
     return step;

@@ -76,25 +76,62 @@ private:
 
 /// The centred normal equations in a basis where their matrix is tridiagonal: G = Σ(φ−f)(φ−f)ᵀ = H·T·Hᵀ and C₀ = HᵀM
 /// with M = Σ(φ−f)(t−t̄)ᵀ, so that the ridge solution of every λ is B = H(T+λ)⁻¹C₀, c = t̄ − fB. Centring leaves the
-/// intercept without a penalty. (Eigenvectors in the place of H would do the same for five times the work.)
+/// intercept without a penalty. (Eigenvectors in the place of H would do the same for five times the work.) Of few
+/// images, N ≤ h/4, G has at most N − 1 directions in which it is not zero, and H spans those alone.
 struct RidgeBasis {
     Index width = 0;                   ///< h
+    Index rank = 0;                    ///< r: columns of H; h, or little more than N
     Index outputs = 0;                 ///< e_t
     Index images = 0;                  ///< N
-    std::vector<double> vectors;       ///< H (h, h), orthogonal
-    std::vector<double> diagonal;      ///< of T (h)
-    std::vector<double> off_diagonal;  ///< of T (h − 1)
-    std::vector<double> projected;     ///< C₀ (h, e_t)
+    std::vector<double> vectors;       ///< H (h, r), orthonormal columns
+    std::vector<double> diagonal;      ///< of T (r)
+    std::vector<double> off_diagonal;  ///< of T (r − 1)
+    std::vector<double> projected;     ///< C₀ (r, e_t)
     std::vector<double> hidden_mean;   ///< f (h)
     std::vector<double> teacher_mean;  ///< t̄ (e_t)
     double scale = 0;                  ///< r = trace(G)/h: λ = ρ·r
 };
 
+namespace detail {
+
+/// How many columns a basis of the range of Σφφᵀ, centred, needs: N − 1 and some more, since the products of the sums
+/// are rounded; h where that would save nothing.
+inline Index range_columns(Index width, Index images) {
+    constexpr Index more = 8;
+    return 4 * images <= width ? std::min(width, images + more) : width;
+}
+
+/// Orthonormal columns (h, r) that span the range of G (h, h) of a rank below r: those of G·Ω, Ω random (Halko,
+/// Martinsson & Tropp, SIAM Review 2011, algorithm 4.1).
+inline std::vector<double> range_basis(const std::vector<double>& gram, Index h, Index r, Cpu<double>& host) {
+    RandomStream random(static_cast<std::uint64_t>(h), static_cast<std::uint64_t>(r));
+    std::vector<double> omega(static_cast<std::size_t>(h * r));
+    for (double& value : omega) value = random.normal();
+    return orthonormal_columns(HostProduct{h, r, h}(host, gram, omega), h, r);
+}
+
+/// H and T of G = H·T·Hᵀ.
+inline void decompose_gram(RidgeBasis& basis, std::vector<double> gram, Cpu<double>& host) {
+    const Index h = basis.width, r = basis.rank;
+    const bool whole = r == h;
+    std::vector<double> range = whole ? std::vector<double>() : range_basis(gram, h, r, host);
+    SymmetricTridiagonal form =
+        whole ? symmetric_tridiagonal(std::move(gram), h)
+              : symmetric_tridiagonal(
+                    HostProduct{r, r, h, true, false}(host, range, HostProduct{h, r, h}(host, gram, range)), r);
+    basis.vectors = whole ? std::move(form.vectors) : HostProduct{h, r, r}(host, range, form.vectors);
+    basis.diagonal = std::move(form.diagonal);
+    basis.off_diagonal = std::move(form.off_diagonal);
+}
+
+}  // namespace detail
+
 /// Throws Error when the hidden features are constant: nothing can be fitted to them.
 inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
     const Index h = sums.width, e = sums.outputs;
     const double n = static_cast<double>(sums.images);
-    RidgeBasis basis{h, e, sums.images, {}, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
+    RidgeBasis basis{
+        h, detail::range_columns(h, sums.images), e, sums.images, {}, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
     for (double& value : basis.hidden_mean) value /= n;
     for (double& value : basis.teacher_mean) value /= n;
     std::vector<double> gram = std::move(sums.gram);
@@ -111,11 +148,8 @@ inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
     basis.scale = trace / static_cast<double>(h);
     require(basis.scale > 0, "closed form: the student's features of all ", sums.images,
             " images are equal; nothing can be fitted to them");
-    SymmetricTridiagonal form = symmetric_tridiagonal(gram, h);
-    basis.vectors = std::move(form.vectors);
-    basis.diagonal = std::move(form.diagonal);
-    basis.off_diagonal = std::move(form.off_diagonal);
-    basis.projected = detail::HostProduct{h, e, h, true, false}(host, basis.vectors, cross);
+    detail::decompose_gram(basis, std::move(gram), host);
+    basis.projected = detail::HostProduct{basis.rank, e, h, true, false}(host, basis.vectors, cross);
     return basis;
 }
 
@@ -130,8 +164,8 @@ namespace detail {
 
 /// T + λ = L·D·Lᵀ with L of ones on and `lower` below the diagonal.
 struct ShiftedFactors {
-    std::vector<double> pivots;  ///< D (h)
-    std::vector<double> lower;   ///< below the diagonal of L (h − 1)
+    std::vector<double> pivots;  ///< D (r)
+    std::vector<double> lower;   ///< below the diagonal of L (r − 1)
 
     /// Throws Error when rounding has left T + λ without a positive pivot: λ is too small for these features.
     ShiftedFactors(const RidgeBasis& basis, double lambda) : pivots(basis.diagonal), lower(basis.off_diagonal) {
@@ -148,15 +182,15 @@ struct ShiftedFactors {
     }
 };
 
-/// (T+λ)⁻¹·X for X (h, columns).
+/// (T+λ)⁻¹·X for X (r, columns).
 inline std::vector<double> shrunk(const RidgeBasis& basis, double lambda, std::vector<double> x) {
     const ShiftedFactors factors(basis, lambda);
-    const std::size_t h = factors.pivots.size(), columns = x.size() / h;
-    for (std::size_t i = 1; i < h; ++i)
+    const std::size_t r = factors.pivots.size(), columns = x.size() / r;
+    for (std::size_t i = 1; i < r; ++i)
         for (std::size_t j = 0; j < columns; ++j) x[i * columns + j] -= factors.lower[i - 1] * x[(i - 1) * columns + j];
-    for (std::size_t i = 0; i < h; ++i)
+    for (std::size_t i = 0; i < r; ++i)
         for (std::size_t j = 0; j < columns; ++j) x[i * columns + j] /= factors.pivots[i];
-    for (std::size_t i = h - 1; i > 0; --i)
+    for (std::size_t i = r - 1; i > 0; --i)
         for (std::size_t j = 0; j < columns; ++j) x[(i - 1) * columns + j] -= factors.lower[i - 1] * x[i * columns + j];
     return x;
 }
@@ -175,7 +209,7 @@ inline void subtract_mean_output(const RidgeBasis& basis, const std::vector<doub
 /// B = H(T+λ)⁻¹C₀, c = t̄ − fB
 inline OutputLayer ridge_solution(const RidgeBasis& basis, double lambda, Cpu<double>& host) {
     OutputLayer layer{basis.width, basis.outputs, {}, basis.teacher_mean};
-    layer.weight = detail::HostProduct{basis.width, basis.outputs, basis.width}(
+    layer.weight = detail::HostProduct{basis.width, basis.outputs, basis.rank}(
         host, basis.vectors, detail::shrunk(basis, lambda, basis.projected));
     detail::subtract_mean_output(basis, layer.weight, layer.bias);
     return layer;

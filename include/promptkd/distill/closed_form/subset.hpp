@@ -31,7 +31,7 @@ inline std::vector<Index> choice_subset(Index images, Index most, std::uint64_t 
     return chosen;
 }
 
-/// The subset's rows on a device, prepared for leave-one-out predictions: A = (φ − f)H (n, h), T (n, e_t), and on the
+/// The subset's rows on a device, prepared for leave-one-out predictions: A = (φ − f)H (n, r), T (n, e_t), and on the
 /// host the teacher's probabilities p = σ(s_t·T·Wᵀ) and the student's features.
 template <Device D>
 class ChoiceSubset {
@@ -81,7 +81,7 @@ public:
         for (const double value : basis.hidden_mean) negative_mean.push_back(static_cast<T>(-value));
         const Buffer<D, T> shift(device_, negative_mean);
         add_row(device_, phi.matrix(n_, h), shift.data(), phi.matrix(n_, h));
-        projected_ = multiply(phi, h, std::vector<T>(basis.vectors.begin(), basis.vectors.end()), h);
+        projected_ = multiply(phi, h, std::vector<T>(basis.vectors.begin(), basis.vectors.end()), basis.rank);
     }
 
     /// ℓ_i = A_i(T+λ)⁻¹A_iᵀ + 1/N: how much image i pulls its own prediction towards its target.
@@ -89,12 +89,12 @@ public:
         const std::vector<T> a = projected_.to_host();
         const detail::ShiftedFactors factors(basis, lambda);
         std::vector<double> out(static_cast<std::size_t>(n_));
-        const auto h = static_cast<std::size_t>(basis.width);
+        const auto r = static_cast<std::size_t>(basis.rank);
         host_.host_parts(n_, [&](Index first, Index count) {
             for (Index i = first; i < first + count; ++i) {
-                const T* row = a.data() + static_cast<std::size_t>(i) * h;
+                const T* row = a.data() + static_cast<std::size_t>(i) * r;
                 double z = 0, sum = 0;  // z = L⁻¹A_iᵀ, element by element
-                for (std::size_t j = 0; j < h; ++j) {
+                for (std::size_t j = 0; j < r; ++j) {
                     z = static_cast<double>(row[j]) - (j > 0 ? factors.lower[j - 1] * z : 0);
                     sum += z * z / factors.pivots[j];
                 }
@@ -104,7 +104,7 @@ public:
         return out;
     }
 
-    /// U = A·weight + bias (n, e_t), weight (h, e_t) in the basis H.
+    /// U = A·weight + bias (n, e_t), weight (r, e_t) in the basis H.
     Buffer<D, T> predict(const std::vector<double>& weight, const std::vector<double>& bias) const {
         const Index h = static_cast<Index>(weight.size()) / teacher_width_;
         Buffer<D, T> u = multiply(projected_, h, std::vector<T>(weight.begin(), weight.end()), teacher_width_);

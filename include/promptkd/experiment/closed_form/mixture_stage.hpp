@@ -145,6 +145,7 @@ private:
     }
 
     static constexpr Index most_compared = 1000, most_looked_at = 200;
+    static constexpr Index fewest_mirrored = 8, small_embedding = 256;
 
     /// The mixture of a student, before anything is fitted.
     Mixture unfitted(Student<D>& student) const {
@@ -178,15 +179,25 @@ private:
         explain_likeness(summary, mixed, observer);
         if (!setup_.spec.guards()) warn_of_absent_classes(summary.likeness, setup_.class_names(), images, observer);
         const TeacherLook& look = summary.likeness.teacher;
-        if (look.confidence < look.student_confidence && !setup_.teachers.empty())
-            warn_of_teacher(look, view_agreement(student_text), observer);
+        if (!looks_unsure(look) || setup_.teachers.empty()) return;
+        if (mirrored_images() < std::min(fewest_mirrored, all_images_.size()))
+            return warn_of_unsure_teacher(look, observer);
+        warn_of_teacher(look, view_agreement(student_text), observer);
+    }
+
+    /// Images whose mirror images both encoders are asked for, two passes each: one in a hundred, so that the whole
+    /// stays near one pass over all of them; more by small encoders, which take no time.
+    Index mirrored_images() const {
+        const bool small = setup_.student_model.vision().embed() < small_embedding;
+        const Index most = small ? most_looked_at : std::min(most_looked_at, all_images_.size() / 100);
+        return std::min(all_images_.size(), most);
     }
 
     /// Asks teacher and zero-shot student for some images and their mirror images.
     ViewAgreement view_agreement(const std::vector<double>& student_text) {
         const Index batch = setup_.spec.evaluation_batch, classes = setup_.classes();
         const Dataset some =
-            subset(all_images_, choice_subset(all_images_.size(), most_looked_at, setup_.spec.loop.seed));
+            subset(all_images_, choice_subset(all_images_.size(), mirrored_images(), setup_.spec.loop.seed));
         const auto live = setup_.teachers.live(setup_.device, TeacherGives::logits, batch);
         PairEncoder<D> encoder(setup_.device, setup_.student_model, live.get(), batch, true);
         const EncodingStage how{"views", batch, setup_.observer};

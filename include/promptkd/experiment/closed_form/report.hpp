@@ -94,10 +94,13 @@ struct ViewAgreement {
     Index images = 0;                 ///< that were looked at
 };
 
-/// Warns of a teacher that is less sure of itself than the zero-shot student, and contradicts itself more. Without
-/// labels no more can be told; a teacher that is wrong and sure of it is not found.
+/// Whether a teacher is less sure of itself than the zero-shot student, which a good one seldom is.
+inline bool looks_unsure(const TeacherLook& look) { return look.confidence < look.student_confidence; }
+
+/// Warns of a teacher that looks_unsure() and contradicts itself more than the student. Without labels no more can be
+/// told; a teacher that is wrong and sure of it is not found.
 inline void warn_of_teacher(const TeacherLook& look, const ViewAgreement& views, Observer& observer) {
-    if (look.confidence >= look.student_confidence || views.teacher >= views.student) return;
+    if (views.teacher >= views.student) return;
     char text[400];
     std::snprintf(text, sizeof text,
                   "the teacher looks worse than the student: its mean largest probability is %.2f (student %.2f), and "
@@ -105,6 +108,17 @@ inline void warn_of_teacher(const TeacherLook& look, const ViewAgreement& views,
                   "student learns a bad teacher's errors, mixture and guard do not help: check it on labelled images",
                   look.confidence, look.student_confidence, views.teacher, static_cast<long long>(views.images),
                   views.student);
+    observer.on_warning(text);
+}
+
+/// Warns of a teacher that looks_unsure(), where looking further would cost more than it is worth.
+inline void warn_of_unsure_teacher(const TeacherLook& look, Observer& observer) {
+    char text[400];
+    std::snprintf(text, sizeof text,
+                  "the teacher is less sure of itself than the student (mean largest probability %.2f, student %.2f), "
+                  "and may be the worse of the two; a student learns a bad teacher's errors, mixture and guard do not "
+                  "help: check it on labelled images",
+                  look.confidence, look.student_confidence);
     observer.on_warning(text);
 }
 
