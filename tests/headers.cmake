@@ -51,5 +51,5 @@ if(EXISTS "${PROJECT_SOURCE_DIR}/include/promptkd/promptkd.hpp")
     promptkd_own(two_units)
     target_compile_options(two_units PRIVATE -O0 -g0)  # the link is the test
     add_test(NAME two_units COMMAND two_units)
-    set_tests_properties(two_units PROPERTIES LABELS header TIMEOUT 60)
+    set_tests_properties(two_units PROPERTIES LABELS "header;exhaustive" TIMEOUT 60 FIXTURES_REQUIRED exhaustive_programs)
 endif()
