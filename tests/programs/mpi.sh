@@ -30,6 +30,8 @@ agree() {
     checks=$((checks + 1))
 }
 
+rm -rf tiny && tiny_fashion tiny 640 2001
+fashion=fashion-mnist:tiny
 options="$models --teacher-prompts $assets/fashion_teacher_prompts.safetensors --data $fashion --images 640 --batch 16 --depth 3 --threads 1"
 # shellcheck disable=SC2086  # a list of options
 set -- distill $options
@@ -69,8 +71,8 @@ losses one/log.jsonl | head -n 5 >one.losses
 check "--bn local gives the losses of --bn global" test "$(cksum <local.losses)" != "$(cksum <one.losses)"
 
 # Sharded evaluation finds what one process finds.
-run 0 evaluate two/bundle.safetensors --data "$fashion" --images 2001 --json alone.json
-ranks 3 0 evaluate two/bundle.safetensors --data "$fashion" --images 2001 --json shared.json
+run 0 evaluate two/bundle.safetensors --data "$fashion" --json alone.json
+ranks 3 0 evaluate two/bundle.safetensors --data "$fashion" --json shared.json
 for key in accuracy base new harmonic_mean macro_f1 n; do
     check "evaluate: $key" test "$(number shared.json $key)" = "$(number alone.json $key)"
 done
@@ -131,5 +133,5 @@ ranks 2 1 zero-shot --weights "$assets/fashion_clip_teacher.safetensors" --data 
 one_error 'start it without mpirun' 'mpirun zero-shot'
 ranks 2 2 "$@" --no-such-option
 check "bad usage is said once" test "$(grep -c '^promptkd' stderr)" -eq 1
-rm -rf one two three local killed dead whole first unbroken stopped
+rm -rf tiny one two three local killed dead whole first unbroken stopped
 finish

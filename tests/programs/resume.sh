@@ -2,8 +2,9 @@
 # A run killed in the middle continues bit for bit; equal runs write equal files, whatever the number of threads.
 . "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
 
+rm -rf tiny && tiny_fashion tiny 640 500
 # shellcheck disable=SC2086  # a list of options
-set -- distill $models --teacher-prompts "$assets/fashion_teacher_prompts.safetensors" --data "$fashion" --images 640 --batch 8 --depth 3 --epochs 3
+set -- distill $models --teacher-prompts "$assets/fashion_teacher_prompts.safetensors" --data fashion-mnist:tiny --images 640 --batch 8 --depth 3 --epochs 3
 
 # equal A B: the files of two runs agree to the byte, but for the times and places in result.json
 equal() {
@@ -73,5 +74,5 @@ run 0 "$@" --threads 2 --out threads --fresh
 equal whole threads
 run 0 "$@" --seed 2 --out again
 check "another seed gives another run" test "$(cksum <whole/log.jsonl)" != "$(cksum <again/log.jsonl)"
-rm -rf whole killed interrupted again threads loader
+rm -rf tiny whole killed interrupted again threads loader
 finish
