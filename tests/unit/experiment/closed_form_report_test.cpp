@@ -61,6 +61,9 @@ TEST_CASE("a teacher that is less sure and contradicts itself more than the stud
     warn_of_teacher({0.5, 0.7, {}}, {70, 80, 100}, ear);
     REQUIRE(ear.warnings.size() == 1);
     CHECK(ear.warnings[0].find("the teacher looks worse than the student: its mean largest probability is 0.50") == 0);
+    warn_of_unsure_teacher({0.3, 0.6, {}}, ear);
+    REQUIRE(ear.warnings.size() == 2);
+    CHECK(ear.warnings[1].find("mean largest probability 0.30, student 0.60") != std::string::npos);
 }
 
 TEST_CASE("a teacher's look: confidence at the own temperature, classes that are never chosen") {

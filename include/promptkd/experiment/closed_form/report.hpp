@@ -100,7 +100,7 @@ inline bool looks_unsure(const TeacherLook& look) { return look.confidence < loo
 /// Warns of a teacher that looks_unsure() and contradicts itself more than the student. Without labels no more can be
 /// told; a teacher that is wrong and sure of it is not found.
 inline void warn_of_teacher(const TeacherLook& look, const ViewAgreement& views, Observer& observer) {
-    if (views.teacher >= views.student) return;
+    if (!looks_unsure(look) || views.teacher >= views.student) return;
     char text[400];
     std::snprintf(text, sizeof text,
                   "the teacher looks worse than the student: its mean largest probability is %.2f (student %.2f), and "
