@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `promptkd distill`: PromptKD's second stage on any folder of unlabelled images.
 #include "commands.hpp"
+#include "dense_distill.hpp"
 #include "distill_options.hpp"
 #include "results_json.hpp"
 #include "seed_results.hpp"
@@ -31,6 +32,7 @@ private:
 
 struct Distill : DistillOptions {
     bool resume = false;  ///< what it does anyway
+    DenseDistillFlags dense;
 
     int run_command() {
         finish();
@@ -38,6 +40,10 @@ struct Distill : DistillOptions {
         const auto lock = lock_output(common);
         hold_signals();
         const std::vector<std::uint64_t> seeds = run.seed_list(common.seed);
+        if (dense.is_used()) {
+            run_dense(common, dense_specification(*this, dense), seeds);
+            return 0;
+        }
         require(!spec.scale.is_used() || seeds.size() == 1, "shards, sums and features belong to a run of one seed");
         SeedResults results(common, seeds);
         with_device<CpuPrecisions::all>(common, [&](auto& device) {
@@ -175,7 +181,7 @@ void check_fit_options(const CLI::App& c, Distill& o) {
     for (const char* name : closed_form_options)
         if (!closed && given(name)) throw CLI::ValidationError(name, "belongs to --fit closed-form");
     for (const char* name : adapted_options)
-        if (!o.is_adapted() && given(name))
+        if (!o.is_adapted() && !o.dense.is_used() && given(name))
             throw CLI::ValidationError(name,
                                        "belongs to --recipe adapted, which --adapt lora, --adapt full and --fit "
                                        "best follow");
@@ -334,6 +340,7 @@ void add_distill(CLI::App& app, Action& action) {
     add_fit_options(c, *o);
     add_scale_options(c, *o);
     add_adapted_options(c, *o);
+    add_dense_distill_options(c, o->dense);
     add_loss_options(c, *o);
     add_view_options(c, *o);
     c.add_option("--steps", o->spec.loop.max_steps, "stop after so many steps; 0: after the epochs")
@@ -356,6 +363,8 @@ void add_distill(CLI::App& app, Action& action) {
         o->config = resolved(c);
         for (const CLI::Option* option : c.get_options())
             if (option->count() > 0) o->given.push_back(option->get_single_name());
+        check_dense_options(c, o->dense);
+        if (o->dense.is_used()) o->recipe = "published";
         check_fit_options(c, *o);
         o->run.check();
         action = [o] { return o->run_command(); };

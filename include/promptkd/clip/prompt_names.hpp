@@ -24,6 +24,9 @@ inline constexpr const char* prompt_learner_prefix = "prompt_learner.";
 inline constexpr const char* projector_prefix = "VPT_image_trans.";
 inline constexpr const char* projector_layer_prefix = "VPT_image_trans.conv1.";
 ///@}
+/// What the names of the patches' own projector begin with in a bundle, in place of projector_prefix; without one,
+/// patches go through the class token's projector.
+inline constexpr const char* patch_head_prefix = "patch_head.";
 /// PromptSRC's frozen image encoder, which its trainer saves with what it learned.
 inline constexpr const char* frozen_twin_prefix = "prompt_learner.ZS_image_encoder.";
 

@@ -47,13 +47,20 @@ public:
         const PatchPass<T> pass = passes_.pass(size, batch);
         const Index rows = batch * pass.grid.cells();
         if (logits_.size() < rows * classes_) logits_ = Buffer<D, T>(student_->device(), rows * classes_);
-        arena_.plan([&] { step(pass, nullptr, {}, batch); });
+        if (!(size == planned_) || batch > planned_batch_) {
+            arena_.plan([&] { step(pass, nullptr, {}, batch); });
+            planned_ = size;
+            planned_batch_ = batch;
+        }
+        arena_.reset();
         step(pass, images, targets, batch);
-        student_->count_batch();
+        student_->patch_projector().count_batch();
     }
 
     /// The loss of the last step.
     double loss() const { return static_cast<double>(loss_.to_host().front()); }
+    /// The same in device memory.
+    T* loss_on_device() { return loss_.data(); }
     /// The student's logits (batch·cells, classes) in the last step.
     const Buffer<D, T>& logits() const { return logits_; }
 
@@ -69,7 +76,7 @@ private:
         const Matrix<T> encoded = keep<T>(w, rows, student_->model().vision().embed()), unit = keep<T>(w, rows, embed);
         T* const inverse = keep<T>(w, rows);
         student_->encoder().forward_patches(w, pixels, pass, encoded, &vision);
-        student_->projector().forward_training(w, encoded, unit, projector);
+        student_->patch_projector().forward_training(w, encoded, unit, projector);
         normalize_forward(device, unit, unit, inverse);
         const Matrix<T> logits = logits_.matrix(rows, classes_), d_logits = scratch<T>(w, rows, classes_);
         const Matrix<const T> vectors = vectors_.matrix(classes_, embed);
@@ -80,7 +87,7 @@ private:
         cosine_logits_backward(device, d_logits, vectors, student_->logit_scale(), d_unit);
         normalize_backward(device, unit, inverse, d_unit);
         const Matrix<T> d_encoded = scratch<T>(w, encoded.rows, encoded.columns);
-        student_->projector().backward(w, d_unit, d_encoded, projector);
+        student_->patch_projector().backward(w, d_unit, d_encoded, projector);
         student_->encoder().backward_patches(w, d_encoded, pass, vision);
     }
 
@@ -90,6 +97,8 @@ private:
     Index classes_ = 0;
     Buffer<D, T> vectors_, loss_, logits_;
     Arena<D> arena_;
+    PixelSize planned_;
+    Index planned_batch_ = 0;
 };
 
 }  // namespace promptkd

@@ -7,9 +7,19 @@
 #include <promptkd/op/batch_norm.hpp>
 #include <promptkd/op/elementwise.hpp>
 
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
+
+/// Sizes and names of a projector.
+struct ProjectorShape {
+    Index inputs = 0, outputs = 0;                ///< e_s and e_t
+    Index layers = 2;                             ///< Linears, 1 to 3
+    Index hidden = 0;                             ///< h, 0 for h = e_t
+    std::string prefix = projector_layer_prefix;  ///< what the parameters' names begin with
+};
 
 /// PromptKD's projector (section 3.2 of the paper): Linear(e_s → h), BatchNorm, ReLU, Linear(h → e_t). The paper's has
 /// these two layers and h = e_t; one Linear(e_s → e_t), and three with a further hidden layer, are its ablation.
@@ -19,7 +29,6 @@ template <Device D>
 class Projector {
 public:
     using T = typename D::Scalar;
-    static constexpr const char* prefix = projector_layer_prefix;  ///< What the parameters' names begin with.
 
     /// Saved activations of one training forward pass.
     struct Tape {
@@ -33,17 +42,18 @@ public:
         DataParallel<D> parallel;   ///< whose rows BatchNorm took together
     };
 
-    /// Registers the parameters in `params`; bind those before anything else. `hidden` is h, 0 for h = e_t.
-    Projector(D& device, ParamSet<D>& params, Index inputs, Index outputs, Index layers = 2, Index hidden = 0)
-        : outputs_(outputs), hidden_(hidden > 0 ? hidden : outputs) {
+    /// Registers the parameters in `params`; bind those before anything else.
+    Projector(D& device, ParamSet<D>& params, const ProjectorShape& shape)
+        : prefix_(shape.prefix), outputs_(shape.outputs), hidden_(shape.hidden > 0 ? shape.hidden : shape.outputs) {
+        const Index layers = shape.layers;
         require(layers >= 1 && layers <= 3, "the projector has 1, 2 or 3 layers, not ", layers);
         for (Index i = 0; i < layers; ++i) {
-            const std::string linear = prefix + std::to_string(3 * i);
-            const Index width = i + 1 == layers ? outputs : hidden_;
-            linears_.push_back({&params.add(linear + ".weight", {width, i == 0 ? inputs : hidden_, 1, 1}),
+            const std::string linear = prefix_ + std::to_string(3 * i);
+            const Index width = i + 1 == layers ? shape.outputs : hidden_;
+            linears_.push_back({&params.add(linear + ".weight", {width, i == 0 ? shape.inputs : hidden_, 1, 1}),
                                 &params.add(linear + ".bias", {width})});
             if (i + 1 == layers) break;
-            const std::string norm = prefix + std::to_string(3 * i + 1);
+            const std::string norm = prefix_ + std::to_string(3 * i + 1);
             Norm n;
             n.name = norm;
             n.weight = &params.add(norm + ".weight", {hidden_});
@@ -57,7 +67,7 @@ public:
     /// U(±1/√fan_in) for the Linears; BatchNorm 1 / 0, running statistics 0 / 1.
     void initialize(D& device, ParamSet<D>& params, std::uint64_t seed) {
         for (std::size_t i = 0; i < linears_.size(); ++i)
-            initialize_linear(params, prefix + std::to_string(3 * i), seed);
+            initialize_linear(params, prefix_ + std::to_string(3 * i), seed);
         for (Norm& n : norms_) {
             initialize_constant(params, n.name + ".weight", 1);
             initialize_constant(params, n.name + ".bias", 0);
@@ -170,6 +180,7 @@ private:
         device.synchronize();
     }
 
+    std::string prefix_;
     Index outputs_, hidden_;
     std::vector<LinearParams<T>> linears_;
     std::vector<Norm> norms_;

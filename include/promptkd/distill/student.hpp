@@ -9,6 +9,7 @@
 #include <promptkd/distill/projector.hpp>
 
 #include <optional>
+#include <string>
 
 namespace promptkd {
 
@@ -20,8 +21,9 @@ struct StudentConfig {
     Index embed = 0;                                     ///< e_t, the size of the class vectors
     EncoderTraining training = EncoderTraining::frozen;  ///< what is learned of the image encoder itself
     LoraConfig lora{};                                   ///< with EncoderTraining::lora
-    bool recompute = false;  ///< the image encoder's activations are computed again in the backward pass
-    Index hidden = 0;        ///< h, width of the projector's hidden layers; 0: e_t (published)
+    bool recompute = false;   ///< the image encoder's activations are computed again in the backward pass
+    Index hidden = 0;         ///< h, width of the projector's hidden layers; 0: e_t (published)
+    bool patch_head = false;  ///< the patches have a projector of their own, `patch_head`, beside the class token's
 };
 
 /// PromptKD's student: u_s = P(f_s(x)) / ‖·‖ with a frozen image encoder f_s (unless config.training says that more is
@@ -42,7 +44,8 @@ public:
     void initialize(std::uint64_t seed);
 
     /// Parameters and running statistics from tensors called `prefix + name`. Where `map` holds no encoder weights, a
-    /// learnable encoder keeps those that it has; the same of low-rank updates.
+    /// learnable encoder keeps those that it has; the same of low-rank updates. Without a projector of the patches in
+    /// `map` theirs is the class token's.
     void load(const TensorMap& map, const std::string& prefix = "");
     /// Low-rank updates alone. Throws Error where `map` holds those of another encoder.
     void load_updates(const TensorMap& map);
@@ -107,6 +110,8 @@ public:
     }
     /// Its projector.
     Projector<D>& projector() { return projector_; }
+    /// The patches' projector: their own where they have one.
+    Projector<D>& patch_projector() { return patch_head_ ? *patch_head_ : projector_; }
     /// How it is built.
     const StudentConfig& config() const { return config_; }
     /// What it is built on.
@@ -139,9 +144,30 @@ private:
     Projector<D> projector_;
     PromptLayers<T> prompts_;
     std::optional<TrainableVision<D>> own_;
+    std::optional<Projector<D>> patch_head_;
     PlacementTable<D> table_;
     Index max_batch_;
 };
+
+namespace detail {
+
+/// The name of a parameter of the patches' projector in the class token's; any other name as it is.
+inline std::string class_token_name(const std::string& name) {
+    const std::string head = patch_head_prefix;
+    return name.starts_with(head) ? projector_prefix + name.substr(head.size()) : name;
+}
+
+/// The class token's projector in `map`, under the names of the patches'.
+inline TensorMap as_patch_head(const TensorMap& map, const std::string& prefix) {
+    const std::string from = prefix + projector_prefix;
+    TensorMap head;
+    head.source = map.source;
+    for (const auto& [name, tensor] : map.tensors)
+        if (name.starts_with(from)) head.tensors[prefix + patch_head_prefix + name.substr(from.size())] = tensor;
+    return head;
+}
+
+}  // namespace detail
 
 template <Device D>
 Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& config, Index max_batch)
@@ -149,7 +175,9 @@ Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& c
       model_(&model),
       config_(config),
       params_(device),
-      projector_(device, params_, model.vision().embed(), config.embed, config.projector_layers, config.hidden),
+      projector_(
+          device, params_,
+          {model.vision().embed(), config.embed, config.projector_layers, config.hidden, projector_layer_prefix}),
       max_batch_(max_batch) {
     require(config.embed > 0, "a student needs the size of its class vectors");
     require_max_batch(max_batch);
@@ -163,6 +191,10 @@ Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& c
                 " needs a vision transformer; a ResNet's projector alone can be trained");
         own_.emplace(params_, model.vision().transformer(), config.training, config.lora);
     }
+    if (config.patch_head)
+        patch_head_.emplace(device, params_,
+                            ProjectorShape{model.vision().embed(), config.embed, config.projector_layers, config.hidden,
+                                           std::string(patch_head_prefix) + "conv1."});
     params_.bind();
     if (own_) own_->adopt(device);
     table_ = model.vision().place_prompts(device, prompts_.tokens, max_batch);
@@ -171,6 +203,7 @@ Student<D>::Student(D& device, const ClipModel<D>& model, const StudentConfig& c
 template <Device D>
 void Student<D>::initialize(std::uint64_t seed) {
     projector_.initialize(*device_, params_, seed);
+    if (patch_head_) patch_head_->initialize(*device_, params_, seed);
     for (const std::string& name : params_.names())
         if (name.rfind(image_encoder_prefix, 0) == 0) initialize_normal(params_, name, seed);
     if (own_) own_->initialize(params_, seed);
@@ -180,12 +213,15 @@ template <Device D>
 void Student<D>::load(const TensorMap& map, const std::string& prefix) {
     const bool weights = schema::has_image_weights(map, prefix);
     const bool updates = detail::holds_any(map, prefix + lora_prefix);
+    const bool head = detail::holds_any(map, prefix + patch_head_prefix);
     for (const std::string& name : params_.names()) {
         if (schema::is_image_weight(name) && !weights) continue;
         if (is_lora_name(name) && !updates) continue;
-        params_.load(name, schema::transposed_in_files(name, map.at(prefix + name)), map.source);
+        const std::string from = head ? name : detail::class_token_name(name);
+        params_.load(name, schema::transposed_in_files(name, map.at(prefix + from)), map.source);
     }
     projector_.load_statistics(*device_, map, prefix);
+    if (patch_head_) patch_head_->load_statistics(*device_, head ? map : detail::as_patch_head(map, prefix), prefix);
 }
 
 template <Device D>
@@ -205,6 +241,7 @@ void Student<D>::save(TensorMap& map, const std::string& prefix) const {
         tensor = schema::transposed_in_files(name, tensor);
     }
     projector_.save_statistics(map, prefix);
+    if (patch_head_) patch_head_->save_statistics(map, prefix);
 }
 
 template <Device D>

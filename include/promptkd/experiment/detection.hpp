@@ -5,6 +5,7 @@
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/evaluate/dense/boxes.hpp>
 #include <promptkd/evaluate/dense/components.hpp>
+#include <promptkd/evaluate/dense/crops.hpp>
 #include <promptkd/evaluate/dense/region_features.hpp>
 #include <promptkd/experiment/segmentation.hpp>
 
@@ -50,24 +51,6 @@ struct DetectionSpec {
 };
 
 namespace detail {
-
-/// The square around a box, black beyond the picture.
-inline Image square_around(const Image& picture, const Box& box) {
-    const auto x0 = static_cast<Index>(std::floor(box.x0)), y0 = static_cast<Index>(std::floor(box.y0));
-    const auto x1 = static_cast<Index>(std::ceil(box.x1)), y1 = static_cast<Index>(std::ceil(box.y1));
-    const Index side = std::max(x1 - x0, y1 - y0);
-    const auto begin = [side](Index a, Index b) {
-        return static_cast<Index>(std::floor(static_cast<double>(a + b - side) / 2));
-    };
-    const Index left = begin(x0, x1), top = begin(y0, y1);
-    Image out(side, side);
-    for (Index y = std::max<Index>(0, -top); y < side && top + y < picture.height; ++y) {
-        const Index first = std::max<Index>(0, -left), last = std::min(side, picture.width - left);
-        if (last > first)
-            std::copy_n(picture.row(top + y) + 3 * (left + first), 3 * (last - first), out.row(y) + 3 * first);
-    }
-    return out;
-}
 
 /// The box in the middle of a black image of `side` pixels, its centre where it is larger.
 inline Image centered_box(const Image& picture, const Box& box, Index side) {
@@ -129,9 +112,8 @@ private:
         std::vector<float> values(static_cast<std::size_t>(n * size));
         for (Index i = 0; i < n; ++i) {
             const Box& box = boxes[static_cast<std::size_t>(i)];
-            const Image crop = spec_.regions == RegionSource::square
-                                   ? preprocess_image(detail::square_around(picture, box), p)
-                                   : detail::centered_box(picture, box, resolution());
+            const Image crop = spec_.regions == RegionSource::square ? preprocess_image(square_around(picture, box), p)
+                                                                     : detail::centered_box(picture, box, resolution());
             normalize_image(crop, values.data() + i * size, p);
         }
         const std::vector<T> converted(values.begin(), values.end());
@@ -239,7 +221,7 @@ public:
     /// Boxes that nobody gave: connected components of the foreground, classified, or of the segmentation, whose score
     /// is the mean of the largest probability.
     std::vector<Detection> detect(const Image& picture, const std::string& name) {
-        const std::vector<std::uint8_t> foreground = above(picture, spec_.proposals.foreground);
+        const std::vector<std::uint8_t> foreground = foreground_of(picture, spec_.proposals.foreground);
         if (spec_.proposals.segmentation) return finish(of_segmentation(picture, foreground));
         std::vector<Box> boxes;
         for (const Component& one :
@@ -249,14 +231,6 @@ public:
     }
 
 private:
-    /// 1 where a pixel's largest channel is above `least`.
-    static std::vector<std::uint8_t> above(const Image& picture, int least) {
-        std::vector<std::uint8_t> out;
-        for (std::size_t i = 0; i < picture.pixels.size(); i += 3)
-            out.push_back(std::max({picture.pixels[i], picture.pixels[i + 1], picture.pixels[i + 2]}) > least ? 1 : 0);
-        return out;
-    }
-
     std::vector<Detection> of_segmentation(const Image& picture, const std::vector<std::uint8_t>& foreground) {
         const Segmentation found = segmenter_.segment(picture);
         std::vector<std::uint8_t> values;

@@ -23,6 +23,8 @@ enum class PositionFilter {
 struct GridSize {
     Index rows = 0, columns = 0;  ///< patches
 
+    /// Number of patches.
+    Index cells() const { return rows * columns; }
     /// Whether both are equal.
     bool operator==(const GridSize&) const = default;
 };

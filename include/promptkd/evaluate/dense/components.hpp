@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/core/image.hpp>
 #include <promptkd/evaluate/dense/boxes.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -62,6 +64,14 @@ std::vector<Component> connected_components(const std::vector<V>& values, Index 
         Component one = detail::flood(values, height, width, static_cast<Index>(i), free);
         if (static_cast<Index>(one.pixels.size()) >= least) out.push_back(std::move(one));
     }
+    return out;
+}
+
+/// 1 where a pixel's largest channel is above `least`, else 0: (height, width).
+inline std::vector<std::uint8_t> foreground_of(const Image& picture, int least) {
+    std::vector<std::uint8_t> out;
+    for (std::size_t i = 0; i < picture.pixels.size(); i += 3)
+        out.push_back(std::max({picture.pixels[i], picture.pixels[i + 1], picture.pixels[i + 2]}) > least ? 1 : 0);
     return out;
 }
 

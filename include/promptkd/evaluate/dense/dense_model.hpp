@@ -11,10 +11,6 @@
 
 namespace promptkd {
 
-/// What the names of the patches' own projector begin with in a bundle; without one, patches go through the class
-/// token's projector.
-inline constexpr const char* patch_head_prefix = "patch_head.";
-
 namespace detail {
 
 /// The patches' own projector in what was learned, under the names of a projector; nothing where there is none.
@@ -152,7 +148,9 @@ DenseModel<D>::DenseModel(D& device, const BundleParts& parts, const DenseOption
         head.learned = own;
         head.class_vectors = parts.class_vectors;
         const StudentConfig shape = student_config(head);
-        head_.emplace(device, *params_, model_->vision().embed(), shape.embed, shape.projector_layers, shape.hidden);
+        head_.emplace(device, *params_,
+                      ProjectorShape{model_->vision().embed(), shape.embed, shape.projector_layers, shape.hidden,
+                                     projector_layer_prefix});
     }
     params_->bind_frozen();
     if (head_) {

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "dense_options.hpp"
+#include "distill_options.hpp"
+#include "results_json.hpp"
+#include "seed_results.hpp"
+
+#include <promptkd/experiment/dense/distillation.hpp>
+#include <promptkd/experiment/seeds.hpp>
+
+#include <cstdio>
+#include <iterator>
+
+// `distill --dense`: a student of images, then its patches.
+namespace promptkd::cli {
+
+/// What only a dense distillation reads.
+struct DenseDistillFlags {
+    std::string targets = "regions", positions = "shifted", size;
+    DenseLessons lessons;
+    Index start_epochs = 10;
+
+    /// Whether it was asked for.
+    bool is_used() const { return !lessons.pictures.empty(); }
+};
+
+/// Options of a dense distillation alone.
+constexpr const char* dense_options[] = {"--dense-targets", "--picture-size", "--region-masks", "--region-boxes",
+                                         "--foreground",    "--least-pixels", "--window",       "--stride",
+                                         "--window-sigma",  "--map-method",   "--method",       "--sigma",
+                                         "--positions",     "--image-weight", "--image-batch",  "--start-epochs"};
+/// Options of a distillation of images that a dense one, whose start follows the published recipe, does not read.
+constexpr const char* not_dense_options[] = {
+    "--teacher-logits", "--train",     "--recipe",     "--fit",           "--kd",          "--text-features",
+    "--kd-weight",      "--optimizer", "--stay-close", "--stay-close-to", "--momentum",    "--weight-decay",
+    "--schedule",       "--gamma",     "--milestones", "--warmup",        "--augment",     "--warmup-epochs",
+    "--warmup-lr",      "--protocol",  "--validation", "--accumulate",    "--bn",          "--graph",
+    "--order",          "--views",     "--hold-out",   "--checks",        "--budget",      "--merge-lora",
+    "--one-pass",       "--mix",       "--guard",      "--width",         "--student-text"};
+
+inline void add_dense_distill_options(CLI::App& c, DenseDistillFlags& o) {
+    const auto quiet = [](CLI::Option* option) { return option->configurable(false); };
+    DenseLessons& l = o.lessons;
+    quiet(c.add_option("--dense", l.pictures,
+                       "also teach the student's patches, from these unlabelled pictures: a folder or a list (of a "
+                       "layout with masks its pictures); first comes a student of --data, or --init"));
+    quiet(c.add_option("--dense-targets", o.targets,
+                       "what the teacher is asked about: regions (square crops), windows, map (its own patches) "
+                       "(default: regions)"))
+        ->check(CLI::IsMember({"regions", "windows", "map"}));
+    quiet(c.add_option("--region-masks", l.regions.masks,
+                       "regions: components of the labels of masks, a folder of NAME.png or in a layout"));
+    quiet(c.add_option("--region-boxes", l.regions.boxes, "regions: boxes of a file (COCO's JSON, records, a table)"));
+    quiet(c.add_option("--foreground", l.regions.foreground,
+                       "regions: else components of the pixels with a channel above it (default: 16)"))
+        ->check(whole_from(0, 255));
+    quiet(c.add_option("--least-pixels", l.regions.least, "regions: smaller components are left out (default: 20)"))
+        ->check(whole_from(1));
+    quiet(c.add_option("--window", l.window, "windows: their side in pixels (default: the teacher's images)"))
+        ->check(whole_from(1, most_pixels));
+    quiet(c.add_option("--stride", l.stride, "windows: pixels from one to the next (default: a patch)"))
+        ->check(whole_from(1, most_pixels));
+    quiet(c.add_option("--window-sigma", l.window_sigma, "windows: of the Gaussian of their weights, in pixels"))
+        ->check(positive());
+    quiet(c.add_option("--map-method", l.map_method, "map: the teacher's last block (default: naclip)"));
+    quiet(c.add_option("--picture-size", o.size, "WIDTHxHEIGHT that pictures are brought to (default: the first's)"));
+    add_patch_options(c, l.student, o.positions);
+    for (const char* name : {"--method", "--sigma", "--positions"}) quiet(c.get_option(name));
+    quiet(
+        c.add_option("--image-weight", l.image_weight, "of the loss of images beside; 0: pictures alone (default: 1)"))
+        ->check(not_negative());
+    quiet(c.add_option("--image-batch", l.image_batch, "images a step beside the pictures (default: 16)"))
+        ->check(whole_from(1));
+    quiet(c.add_option("--start-epochs", o.start_epochs, "passes over the images before (default: 10)"))
+        ->check(whole_from(1));
+}
+
+/// Throws for options that go without --dense alone, or with it alone.
+inline void check_dense_options(const CLI::App& c, const DenseDistillFlags& o) {
+    const auto given = [&c](const char* name) { return c.get_option(name)->count() > 0; };
+    if (!o.is_used()) {
+        for (const char* name : dense_options)
+            if (given(name)) throw CLI::ValidationError(name, "belongs to --dense");
+        return;
+    }
+    for (const char* name : not_dense_options)
+        if (given(name))
+            throw CLI::ValidationError(name,
+                                       "does not go with --dense, whose start follows the published recipe; distil "
+                                       "another one first and give its bundle by --init");
+}
+
+namespace dense {
+
+inline void take_size(const std::string& text, DenseLessons& lessons) {
+    if (text.empty()) return;
+    long long width = 0, height = 0;
+    int end = 0;
+    const bool good = std::sscanf(text.c_str(), "%lldx%lld%n", &width, &height, &end) == 2 &&
+                      end == static_cast<int>(text.size()) && width > 0 && height > 0 && width <= most_pixels &&
+                      height <= most_pixels;
+    require(good, "--picture-size: '", text, "' is no size; give WIDTHxHEIGHT in pixels");
+    lessons.width = width;
+    lessons.height = height;
+}
+
+}  // namespace dense
+
+/// The specification of options that DistillOptions::finish() has completed.
+inline DenseDistillationSpec dense_specification(const DistillOptions& o, const DenseDistillFlags& flags) {
+    DenseDistillationSpec s;
+    s.image = o.spec;
+    s.lessons = flags.lessons;
+    s.lessons.targets = parse_dense_targets(flags.targets);
+    s.lessons.student.positions = parse_position_rule(flags.positions);
+    s.lessons.temperature = o.spec.loss.temperature;
+    dense::take_size(flags.size, s.lessons);
+    s.training = o.adapt.empty() ? EncoderTraining::lora : parse_encoder_training(o.adapt);
+    s.lora = o.spec.shape.lora;
+    s.body_rate = o.body_rate;
+    s.clip = o.clip;
+    s.fresh = o.spec.fresh;
+    s.loop.out = o.common.out;
+    s.loop.seed = o.common.seed;
+    s.loop.view_seed = o.view_seed;
+    s.loop.loader_threads = o.spec.loop.loader_threads;
+    s.loop.max_steps = o.spec.loop.max_steps;
+    if (o.is_given("lr")) s.loop.schedule.lr = o.lr;
+    if (o.is_given("epochs")) s.loop.schedule.max_epoch = o.epochs;
+    if (o.is_given("batch")) s.loop.batch = o.spec.loop.batch;
+    const DistillationSpec published;
+    s.image.loop.schedule.lr = published.loop.schedule.lr;
+    s.image.loop.schedule.max_epoch = flags.start_epochs;
+    s.image.loop.batch = published.loop.batch;
+    s.image.loop.max_steps = 0;
+    s.image.loop.identity = nlohmann::json::object();
+    s.image.settings = nullptr;
+    s.image.loss.temperature = 1;
+    s.image.shape.training = EncoderTraining::frozen;
+    if (!o.is_given("depth")) s.image.shape.depth = 0;
+    return s;
+}
+
+/// Runs a dense distillation once for each seed.
+inline void run_dense(const Common& common, const DenseDistillationSpec& spec,
+                      const std::vector<std::uint64_t>& seeds) {
+    require(launch().alone(), "a dense distillation runs in one process; start it without mpirun");
+    SeedResults results(common, seeds);
+    const auto done = [&](const SeedRun<DenseDistillationOutcome>& found) {
+        const DenseDistillationOutcome& outcome = found.outcome;
+        std::ostream& say = common.output.text();
+        nlohmann::json result = nlohmann::json::object();
+        if (outcome.evaluation) result = evaluation_json(*outcome.evaluation);
+        if (outcome.start) result["start"] = evaluation_json(*outcome.start);
+        result["training"] = training_json(outcome);
+        result["answers"] = outcome.answers;
+        if (seeds.size() > 1) result["seed"] = found.seed;
+        if (outcome.start) say << "start: " << evaluation_line(*outcome.start) << std::endl;
+        if (outcome.evaluation) say << "images: " << evaluation_line(*outcome.evaluation) << std::endl;
+        const Progress& at = outcome.training.progress;
+        say << "loss " << at.first_loss << " -> " << at.last_loss << " in " << at.step
+            << " steps; student: " << outcome.bundle << std::endl;
+        results.add(found.out, std::move(result));
+    };
+    with_device<CpuPrecisions::fp32>(common, [&](auto& device) {
+        ProgramObserver observer(common.output);
+        run_over_seeds(
+            spec, seeds,
+            [&](const DenseDistillationSpec& one) {
+                DenseDistillationOutcome outcome = promptkd::run(device, one, observer);
+                if (outcome.training.interrupted) share_interruption();
+                return outcome;
+            },
+            done);
+    });
+    stop_if_interrupted(common.out);
+    results.finish(nlohmann::json::object());
+}
+
+}  // namespace promptkd::cli
