@@ -105,6 +105,46 @@ inline void take_size(const std::string& text, DenseLessons& lessons) {
     lessons.height = height;
 }
 
+inline std::string number_text(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", value);
+    return text;
+}
+
+/// The resolved options as a user would write them, for config.json.
+inline nlohmann::json resolved_options(const DistillOptions& o, const DenseDistillFlags& flags,
+                                       const DenseDistillationSpec& s) {
+    nlohmann::json config = o.config;
+    for (const char* name : not_dense_options) config.erase(name + 2);
+    const DenseLessons& l = s.lessons;
+    config["dense"] = l.pictures;
+    config["dense-targets"] = flags.targets;
+    if (!flags.size.empty()) config["picture-size"] = flags.size;
+    if (!l.regions.masks.empty()) config["region-masks"] = l.regions.masks;
+    if (!l.regions.boxes.empty()) config["region-boxes"] = l.regions.boxes;
+    config["foreground"] = std::to_string(l.regions.foreground);
+    config["least-pixels"] = std::to_string(l.regions.least);
+    if (l.window > 0) config["window"] = std::to_string(l.window);
+    if (l.stride > 0) config["stride"] = std::to_string(l.stride);
+    config["window-sigma"] = number_text(l.window_sigma);
+    config["map-method"] = l.map_method;
+    config["method"] = l.student.method;
+    config["sigma"] = number_text(l.student.sigma);
+    config["positions"] = flags.positions;
+    config["image-weight"] = number_text(l.image_weight);
+    config["image-batch"] = std::to_string(l.image_batch);
+    config["start-epochs"] = std::to_string(flags.start_epochs);
+    config["adapt"] = name_of(s.training);
+    if (s.training == EncoderTraining::lora) config["rank"] = std::to_string(s.lora.rank);
+    if (s.body_rate > 0) config["body-rate"] = number_text(s.body_rate);
+    config["clip"] = number_text(s.clip);
+    config["lr"] = number_text(s.loop.schedule.lr);
+    config["epochs"] = std::to_string(s.loop.schedule.max_epoch);
+    config["batch"] = std::to_string(s.loop.batch);
+    if (!o.is_given("depth")) config.erase("depth");
+    return config;
+}
+
 }  // namespace dense
 
 /// The specification of options that DistillOptions::finish() has completed.
@@ -139,6 +179,7 @@ inline DenseDistillationSpec dense_specification(const DistillOptions& o, const 
     s.image.loss.temperature = 1;
     s.image.shape.training = EncoderTraining::frozen;
     if (!o.is_given("depth")) s.image.shape.depth = 0;
+    s.settings = dense::resolved_options(o, flags, s);
     return s;
 }
 
@@ -155,6 +196,7 @@ inline void run_dense(const Common& common, const DenseDistillationSpec& spec,
         if (outcome.start) result["start"] = evaluation_json(*outcome.start);
         result["training"] = training_json(outcome);
         result["answers"] = outcome.answers;
+        result["config"] = spec.settings;
         if (seeds.size() > 1) result["seed"] = found.seed;
         if (outcome.start) say << "start: " << evaluation_line(*outcome.start) << std::endl;
         if (outcome.evaluation) say << "images: " << evaluation_line(*outcome.evaluation) << std::endl;

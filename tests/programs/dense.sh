@@ -41,8 +41,68 @@ run 0 detect "$dense_student" scenes/scene0.png --proposals segmentation
 printf 'file,x0,y0,x1,y1\nscene0.png,1,1,20,20\n' >scenes/boxes.csv
 run 0 detect "$dense_student" --boxes scenes/boxes.csv --regions centered
 
+# distill --dense: a student of images, then its patches; read by all that read bundles
+mkdir -p some small nothing && cp scenes/scene0.png scenes/scene1.png some
+rm -rf tiny lora full prompts windows again stopped
+tiny_fashion tiny 96 50
+small="--teacher $teacher --teacher-prompts $prompts --student $assets/fashion_clip_student.safetensors"
+small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1 --epochs 2"
+# shellcheck disable=SC2086  # lists of options
+{
+    run 0 distill $small --out lora
+    check "distill --dense: regions of all pictures" test "$(number lora/result.json answers)" -gt 60
+    check "distill --dense: it learns" awk -v a="$(number lora/result.json first_loss)" \
+        -v b="$(number lora/result.json last_loss)" 'BEGIN { exit !(b < a) }'
+    run 0 evaluate lora/bundle.safetensors --data fashion-mnist:tiny --json evaluated.json
+    check "distill --dense: images are classified as before" near "$(number evaluated.json all)" \
+        "$(number lora/result.json all)" 0.01
+    run 0 evaluate lora/bundle.safetensors --masks scenes --logit-scale 40 --json masks.json
+    check "distill --dense: patches are read" awk -v m="$(number masks.json mIoU)" 'BEGIN { exit !(m > 3) }'
+    run 0 detect lora/bundle.safetensors --boxes scenes/boxes.json --regions roi
+    run 0 distill --config lora/config.json --out again
+    check "distill --dense: --config repeats it" same lora/bundle.safetensors again/bundle.safetensors
+    run 0 distill $small --threads 1 --init lora/start/bundle.safetensors --out again --fresh
+    check "distill --dense: --init in the place of its start" same lora/bundle.safetensors again/bundle.safetensors
+
+    "$promptkd" distill $(without "$small" --epochs) --epochs 40 --out stopped >stdout 2>stderr </dev/null &
+    process=$!
+    until [ -s stopped/checkpoint/state.safetensors ] || ! kill -0 $process 2>/dev/null; do sleep 0.05; done
+    kill -INT $process 2>/dev/null
+    wait $process
+    check "distill --dense: stopped" test ! -e stopped/bundle.safetensors
+    run 0 distill $(without "$small" --epochs) --epochs 40 --out stopped
+    run 0 distill $(without "$small" --epochs) --epochs 40 --out again --fresh
+    check "distill --dense: an interrupted run ends as another one" same stopped/bundle.safetensors again/bundle.safetensors
+    check "and so does its state" same stopped/checkpoint/state.safetensors again/checkpoint/state.safetensors
+
+    from="$small --init lora/start/bundle.safetensors"
+    run 0 distill $from --adapt full --out full
+    run 0 evaluate full/bundle.safetensors --masks scenes --json masks.json
+    run 0 distill $from --adapt prompts --image-weight 0 --region-masks scenes --out prompts
+    run 0 distill $from --region-boxes scenes/boxes.json --picture-size 56x84 --out again --fresh
+    run 0 distill $from --dense-targets windows --stride 28 --out windows
+    run 0 distill $from --dense-targets map --map-method maskclip --method clearclip --out again --fresh
+    run 0 distill $(without "$from" --init) --init "$dense_student" --out again --fresh
+
+    # bad input: one line each
+    echo '[{"file": "else.png", "boxes": [[0, 0, 9, 9]]}]' >other.json
+    for i in 0 1; do "$promptkd" segment "$dense_student" "$data_dir/golden/images/02_RGB_40x40.png" --out small >/dev/null 2>&1; cp small/02_RGB_40x40.png small/scene$i.png; done
+    refuse 1 'no picture has a component' distill $from --foreground 255 --out bad
+    refuse 1 'none of its boxes is of one of the pictures' distill $(without "$from" --dense) --dense some \
+        --region-boxes other.json --out bad
+    refuse 1 'is no folder of masks' distill $from --region-masks nowhere --out bad
+    refuse 1 "has no image" distill $(without "$from" --dense) --dense nothing --out bad
+    refuse 1 'is no size' distill $from --picture-size 56 --out bad
+    refuse 1 'smaller than a patch' distill $from --picture-size 6x6 --out bad
+    refuse 1 'a mask of 40 x 40 pixels for a picture of 112 x 112' distill $(without "$from" --dense) --dense some \
+        --region-masks small --out bad
+    refuse 1 'is no way of reading patches' distill $from --method densclip --out bad
+    refuse 1 'belongs to a run with other settings' distill $from --adapt full --lr 0.1 --out full
+    refuse 2 'belongs to --dense' distill $(without "$small" --dense --start-epochs) --foreground 3 --out bad
+    refuse 2 'does not go with --dense' distill $from --fit best --out bad
+}
+
 # encode --patches
-mkdir -p some && cp scenes/scene0.png scenes/scene1.png some
 run 0 encode --weights "$scene_clip" $(echo "$options" | sed 's/--vocab.*//') --data folder:some --patches --normalize --method naclip --out patches.npy
 check "encode --patches" grep -q "'shape': (2, 8, 8, 64)" patches.npy
 run 0 encode --bundle "$dense_student" --data folder:some --patches --out patches.safetensors
