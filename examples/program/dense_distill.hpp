@@ -31,13 +31,40 @@ constexpr const char* dense_options[] = {"--dense-targets", "--picture-size", "-
                                          "--window-sigma",  "--map-method",   "--method",       "--sigma",
                                          "--positions",     "--image-weight", "--image-batch",  "--start-epochs"};
 /// Options of a distillation of images that a dense one, whose start follows the published recipe, does not read.
-constexpr const char* not_dense_options[] = {
-    "--teacher-logits", "--train",     "--recipe",     "--fit",           "--kd",          "--text-features",
-    "--kd-weight",      "--optimizer", "--stay-close", "--stay-close-to", "--momentum",    "--weight-decay",
-    "--schedule",       "--gamma",     "--milestones", "--warmup",        "--augment",     "--warmup-epochs",
-    "--warmup-lr",      "--protocol",  "--validation", "--accumulate",    "--bn",          "--graph",
-    "--order",          "--views",     "--hold-out",   "--checks",        "--budget",      "--merge-lora",
-    "--one-pass",       "--mix",       "--guard",      "--width",         "--student-text"};
+constexpr const char* not_dense_options[] = {"--teacher-logits",
+                                             "--train",
+                                             "--recipe",
+                                             "--fit",
+                                             "--kd",
+                                             "--text-features",
+                                             "--kd-weight",
+                                             "--optimizer",
+                                             "--stay-close",
+                                             "--stay-close-to",
+                                             "--momentum",
+                                             "--weight-decay",
+                                             "--schedule",
+                                             "--gamma",
+                                             "--milestones",
+                                             "--warmup",
+                                             "--warmup-epochs",
+                                             "--warmup-lr",
+                                             "--protocol",
+                                             "--validation",
+                                             "--accumulate",
+                                             "--bn",
+                                             "--graph",
+                                             "--order",
+                                             "--views",
+                                             "--hold-out",
+                                             "--checks",
+                                             "--budget",
+                                             "--merge-lora",
+                                             "--one-pass",
+                                             "--mix",
+                                             "--guard",
+                                             "--width",
+                                             "--student-text"};
 
 inline void add_dense_distill_options(CLI::App& c, DenseDistillFlags& o) {
     const auto quiet = [](CLI::Option* option) { return option->configurable(false); };
@@ -142,6 +169,7 @@ inline nlohmann::json resolved_options(const DistillOptions& o, const DenseDisti
     config["epochs"] = std::to_string(s.loop.schedule.max_epoch);
     config["batch"] = std::to_string(s.loop.batch);
     if (!o.is_given("depth")) config.erase("depth");
+    if (!o.is_given("augment")) config["augment"] = to_string(Augmentation::flip);
     return config;
 }
 
@@ -176,6 +204,7 @@ inline DenseDistillationSpec dense_specification(const DistillOptions& o, const 
     s.image.loop.max_steps = 0;
     s.image.loop.identity = nlohmann::json::object();
     s.image.settings = nullptr;
+    if (!o.is_given("augment")) s.image.loop.augmentation = Augmentation::flip;
     s.image.loss.temperature = 1;
     s.image.shape.training = EncoderTraining::frozen;
     if (!o.is_given("depth")) s.image.shape.depth = 0;

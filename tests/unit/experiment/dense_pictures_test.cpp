@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Regions of pictures and of their patches; crops.
+#include <promptkd/data/memory_images.hpp>
+#include <promptkd/evaluate/dense/crops.hpp>
+#include <promptkd/experiment/dense/pictures.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace dense_pictures_test {
+
+using namespace promptkd;
+
+namespace {
+
+/// Black, with white rectangles.
+Image picture_with(Index height, Index width, const std::vector<std::array<Index, 4>>& rectangles) {
+    Image image(height, width);
+    for (const auto& [x0, y0, x1, y1] : rectangles)
+        for (Index y = y0; y < y1; ++y)
+            for (Index x = x0; x < x1; ++x) image.row(y)[3 * x + 1] = 200;
+    return image;
+}
+
+}  // namespace
+
+TEST_CASE("regions: components of the foreground, of a mask, and boxes") {
+    std::string folder = (std::filesystem::temp_directory_path() / "promptkd-regions-XXXXXX").string();
+    REQUIRE(mkdtemp(folder.data()) != nullptr);
+    const Image picture = picture_with(8, 12, {{0, 0, 4, 4}, {6, 1, 12, 5}, {0, 7, 1, 8}});
+    RegionOptions options;
+    options.least = 2;
+    CHECK(RegionFinder(options).find("p.png", picture).size() == 2);
+    options.foreground = 200;
+    CHECK(RegionFinder(options).find("p.png", picture).empty());
+
+    LabelMap mask(8, 12);
+    for (Index x = 0; x < 12; ++x) mask.labels[static_cast<std::size_t>(x)] = x < 5 ? 3 : x < 9 ? 4 : 255;
+    write_labels(folder + "/p.png", mask);
+    options.masks = folder;
+    CHECK(RegionFinder(options).find("elsewhere/p.jpg", picture).size() == 2);
+    CHECK_THROWS_AS(RegionFinder(options).find("q.jpg", picture), Error);
+    CHECK_THROWS_AS(RegionFinder(options).find("p.jpg", Image(8, 11)), Error);
+
+    options.masks.clear();
+    options.boxes = folder + "/boxes.csv";
+    write_atomically(options.boxes, "file,x0,y0,x1,y1\np.png,1,1,4,3\nq.png,0,0,99,9\n");
+    const std::vector<Component> boxes = RegionFinder(options).find("p.png", picture);
+    REQUIRE(boxes.size() == 1);
+    CHECK(boxes[0].pixels == std::vector<Index>{13, 14, 15, 25, 26, 27});
+    CHECK_THROWS_AS(RegionFinder(options).find("q.png", picture), Error);
+    CHECK(RegionFinder(options).find("r.png", picture).empty());
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("patches belong to the region that covers most of them") {
+    const Image picture = picture_with(8, 12, {{0, 0, 4, 4}, {6, 1, 12, 5}});
+    RegionOptions options;
+    options.least = 1;
+    const PatchRegions found = regions_of_patches(RegionFinder(options).find("p", picture), {2, 3}, 8, 12);
+    CHECK(found.region == std::vector<std::int32_t>{0, 1, 1, -1, 1, 1});
+    CHECK(found.share == std::vector<float>{1, 6.0F / 16, 12.0F / 16, 0, 2.0F / 16, 4.0F / 16});
+    // on a grid that does not divide the picture every pixel still belongs to one patch
+    const PatchRegions odd = regions_of_patches(RegionFinder(options).find("p", picture), {3, 5}, 8, 12);
+    CHECK(odd.region[0] == 0);
+    CHECK(odd.share[0] == 1);
+}
+
+TEST_CASE("crops: the square around a box, black beyond the picture") {
+    const Dataset data = memory_dataset({picture_with(8, 12, {{0, 0, 12, 8}})}, {"a", "b"});
+    const Dataset crops = crops_of(data, {{0, {0, 0, 2, 6}}, {0, {4, 2, 8, 6}}});
+    REQUIRE(crops.size() == 2);
+    const Image first = crops.load(0);
+    CHECK(first.height == 6);
+    CHECK(first.width == 6);
+    CHECK(first.row(0)[3 * 1 + 1] == 0);
+    CHECK(first.row(0)[3 * 2 + 1] == 200);
+    CHECK(crops.load(1).width == 4);
+}
+
+}  // namespace dense_pictures_test
