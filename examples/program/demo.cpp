@@ -2,6 +2,7 @@
 // `promptkd demo`: PromptKD from end to end on real images (Fashion-MNIST) with two small CLIP models, in about a
 // minute or two. With --full its first stage too: the teacher's prompts are learned from a few labelled images.
 #include "commands.hpp"
+#include "demo_dense.hpp"
 #include "progress.hpp"
 #include "results_json.hpp"
 
@@ -147,6 +148,27 @@ struct Demo {
     nlohmann::json config;
     SceneFilesSpec scenes;
     std::string split = "test";
+    Index train_scenes = 1500, dense_epochs = 20;
+
+    /// Scenes before and after a dense distillation.
+    int run_dense() {
+        DenseDemo demo;
+        demo.out = common.out = common.out.empty() ? "promptkd-scenes" : common.out;
+        demo.assets = assets;
+        demo.data = common.data;
+        demo.seed = common.seed;
+        demo.images = images;
+        demo.train = train_scenes;
+        demo.test = scenes.count;
+        demo.start_epochs = epochs;
+        demo.epochs = dense_epochs;
+        demo.fresh = fresh;
+        const auto lock = lock_output(common);
+        for (const char* file : {"scenes.html", "scenes.svg", "report.json"}) require_writable(demo.out + "/" + file);
+        hold_signals();
+        with_device<CpuPrecisions::fp32>(common, [&](auto& device) { demonstrate_dense(device, demo, common.output); });
+        return 0;
+    }
 
     /// Writes scenes alone.
     int render() {
@@ -366,9 +388,14 @@ struct Demo {
 /// Pictures of several items, with masks and boxes.
 void add_scenes(CLI::App& c, Demo& o) {
     const auto quiet = [](CLI::Option* option) { option->group("Scenes")->configurable(false); };
-    quiet(c.add_flag("--dense", o.dense, "render scenes of several items with their masks and boxes, nothing else"));
-    quiet(c.add_option("--render", o.scenes.folder, "with --dense: where scene{i}.png, mask{i}.png, boxes.json go"));
+    quiet(c.add_flag("--dense", o.dense, "scenes of several items before and after a dense distillation, on one page"));
+    quiet(c.add_option("--render", o.scenes.folder,
+                       "with --dense: only render scenes: where scene{i}.png, mask{i}.png, boxes.json go"));
     quiet(c.add_option("--scenes", o.scenes.count, "with --dense: how many (default 500)")->check(whole_from(1)));
+    quiet(c.add_option("--train-scenes", o.train_scenes, "with --dense: how many are learned from (default 1500)")
+              ->check(whole_from(1)));
+    quiet(c.add_option("--dense-epochs", o.dense_epochs, "with --dense: passes over them (default 20)")
+              ->check(whole_from(1)));
     quiet(c.add_option("--split", o.split, "with --dense: images that are used, test (default) or train")
               ->check(CLI::IsMember({"train", "test"})));
     quiet(c.add_option("--source-images", o.scenes.scenes.count, "with --dense: only the first so many; 0: all")
@@ -404,10 +431,11 @@ void add_demo(CLI::App& app, Action& action) {
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
-        if (o->dense != !o->scenes.folder.empty())
-            throw CLI::ValidationError("--dense", "goes with --render DIR, where its scenes are written");
+        for (const char* name :
+             {"--render", "--scenes", "--split", "--source-images", "--train-scenes", "--dense-epochs"})
+            if (!o->dense && c.get_option(name)->count() > 0) throw CLI::ValidationError(name, "goes with --dense");
         o->config = resolved(c);
-        action = [o] { return o->dense ? o->render() : o->run(); };
+        action = [o] { return !o->dense ? o->run() : o->scenes.folder.empty() ? o->run_dense() : o->render(); };
     });
 }
 

@@ -13,7 +13,7 @@ run 0 demo --dense --render scenes --seed 1 --scenes 20
 check "20 scenes" test "$(ls scenes | wc -l)" -eq 41
 run 0 demo --dense --render again --seed 1 --scenes 20
 check "the same scenes" same scenes/scene7.png again/scene7.png
-refuse 2 'goes with --render' demo --dense
+refuse 2 'goes with --dense' demo --render scenes
 
 # segment: label maps of the pictures' size, shares, overlays, cosines
 run 0 segment --weights "$scene_clip" $options --class-names names.txt scenes/scene0.png scenes/scene1.png --out maps --overlay --logits --json maps.json
@@ -101,6 +101,13 @@ small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1
     refuse 2 'belongs to --dense' distill $(without "$small" --dense --start-epochs) --foreground 3 --out bad
     refuse 2 'does not go with --dense' distill $from --fit best --out bad
 }
+
+# demo --dense: a page of scenes before and after
+rm -rf page
+run 0 demo --dense --data fashion-mnist:tiny --out page --images 96 --epochs 1 --scenes 5 --train-scenes 8 --dense-epochs 2
+for file in scenes.html scenes.svg report.json bundle.safetensors; do check "demo --dense: $file" test -s "page/$file"; done
+check "demo --dense: three models on the page" test "$(grep -c 'mIoU' page/report.json)" -eq 3
+check "demo --dense: no links" test -z "$(sed 's/http:..www.w3.org.2000.svg//g' page/scenes.html | grep -o 'https*:')"
 
 # encode --patches
 run 0 encode --weights "$scene_clip" $(echo "$options" | sed 's/--vocab.*//') --data folder:some --patches --normalize --method naclip --out patches.npy
