@@ -61,8 +61,13 @@ inline void render(const DenseDemo& demo, bool train, Observer& observer) {
     spec.scenes.count = train ? std::min(demo.images, data.size()) : data.size();
     spec.count = train ? demo.train : demo.test;
     spec.folder = demo.out + (train ? "/train" : "/test");
-    if (std::filesystem::exists(spec.folder)) std::filesystem::remove_all(spec.folder);
+    const std::string made = spec.folder + "/rendered.json";
+    const std::string what = json_text(nlohmann::json{
+        {"data", demo.data}, {"seed", spec.scenes.seed}, {"images", spec.scenes.count}, {"scenes", spec.count}});
+    if (std::filesystem::exists(made) && read_file(made) == what) return;  // an interrupted run goes on with these
+    std::filesystem::remove_all(spec.folder);
     promptkd::run(spec, data, observer);
+    write_atomically(made, what);
 }
 
 /// A model on the test scenes.

@@ -96,6 +96,15 @@ inline bool has_layout(const std::string& root, const MaskLayout& layout) {
            (*layout.image_begin == '\0' || !stems_below(root + "/" + layout.images, layout).empty());
 }
 
+/// The picture of a stem below `root`, and where its mask is to be.
+inline MaskedImage masked_image(const std::string& root, const MaskLayout& layout, const std::string& stem) {
+    const std::string images = root + "/" + layout.images + "/", masks = root + "/" + layout.masks + "/";
+    const bool any = *layout.image_end == '\0';
+    const std::string name = any ? std::filesystem::path(stem).replace_extension("").string() : stem;
+    return {images + with_begin(stem, layout.image_begin) + layout.image_end,
+            masks + with_begin(name, layout.mask_begin) + layout.mask_end};
+}
+
 }  // namespace detail
 
 /// The layout of `name` below `root`; of an empty name the first whose folders are there. Throws Error when there is
@@ -115,7 +124,7 @@ inline MaskLayout find_mask_layout(const std::string& root, const std::string& n
 /// The pictures of a layout below `root` with their masks, in the order of its list or by name. Throws Error naming a
 /// picture or a mask that is missing.
 inline std::vector<MaskedImage> masked_images(const std::string& root, const MaskLayout& layout) {
-    const std::string images = root + "/" + layout.images + "/", masks = root + "/" + layout.masks + "/";
+    const std::string images = root + "/" + layout.images + "/";
     std::vector<std::string> stems;
     if (*layout.list != '\0') {
         for (const std::string& line : read_text_lines(root + "/" + layout.list)) stems.push_back(line);
@@ -125,10 +134,7 @@ inline std::vector<MaskedImage> masked_images(const std::string& root, const Mas
     require(!stems.empty(), "'", images, "' has no picture");
     std::vector<MaskedImage> out;
     for (const std::string& stem : stems) {
-        const bool any = *layout.image_end == '\0';
-        const std::string name = any ? std::filesystem::path(stem).replace_extension("").string() : stem;
-        out.push_back({images + detail::with_begin(stem, layout.image_begin) + layout.image_end,
-                       masks + detail::with_begin(name, layout.mask_begin) + layout.mask_end});
+        out.push_back(detail::masked_image(root, layout, stem));
         for (const std::string& file : {out.back().image, out.back().mask})
             require(std::filesystem::is_regular_file(file), "'", file, "' does not exist, but '", stem, "' is listed");
     }

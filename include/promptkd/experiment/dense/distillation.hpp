@@ -176,6 +176,10 @@ private:
         shape.recompute = spec_.image.shape.recompute;
         shape.patch_head = true;
         model_.emplace(device_, parts.clip);
+        const ClipModel<D>& asked = setup_.student_model;
+        require(model_->vision().is_transformer() && model_->vision().config().patch == asked.vision().config().patch &&
+                    model_->preprocessing() == asked.preprocessing(),
+                spec_.image.init, ": its image encoder takes other images than ", spec_.image.student.path);
         const Index most = std::max({spec_.loop.batch, spec_.lessons.image_batch, spec_.image.evaluation_batch});
         student_.emplace(device_, *model_, shape, most);
         student_->initialize(spec_.loop.seed);

@@ -29,6 +29,14 @@ inline const MaskLayout* layout_of(const std::string& root) {
     return nullptr;
 }
 
+/// The pictures in the folder of a layout, and where their masks are to be.
+inline std::vector<MaskedImage> pictures_of(const std::string& root, const MaskLayout& layout) {
+    std::vector<MaskedImage> out;
+    for (const std::string& stem : stems_below(root + "/" + layout.images, layout))
+        out.push_back(masked_image(root, layout, stem));
+    return out;
+}
+
 /// A path for comparisons.
 inline std::string plain_path(const std::string& path) {
     return std::filesystem::absolute(path).lexically_normal().string();
@@ -42,7 +50,7 @@ inline Dataset open_pictures(const std::string& source, const std::vector<std::s
     const std::string root = detail::without_kind(source);
     std::vector<std::string> files;
     if (const MaskLayout* layout = detail::layout_of(root)) {
-        for (MaskedImage& one : masked_images(root, *layout)) files.push_back(std::move(one.image));
+        for (MaskedImage& one : detail::pictures_of(root, *layout)) files.push_back(std::move(one.image));
     } else {
         files = image_inputs({source});
     }
@@ -95,14 +103,16 @@ private:
     void open_masks() {
         require(std::filesystem::is_directory(options_.masks), "'", options_.masks, "' is no folder of masks");
         if (const MaskLayout* layout = detail::layout_of(options_.masks))
-            for (const MaskedImage& one : masked_images(options_.masks, *layout))
+            for (const MaskedImage& one : detail::pictures_of(options_.masks, *layout))
                 masks_[detail::plain_path(one.image)] = one.mask;
     }
 
     void open_boxes() {
         const BoxFile file = read_boxes(options_.boxes);
         for (std::size_t i = 0; i < file.images.size(); ++i) {
-            std::vector<Box>& list = boxes_[std::filesystem::path(file.images[i]).filename().string()];
+            const std::string path = detail::plain_path(file.images[i]);
+            std::vector<Box>& list = boxes_[path];
+            named_[std::filesystem::path(path).filename().string()].push_back(path);
             for (const FileBox& box : file.boxes[i])
                 list.push_back({box.edges[0], box.edges[1], box.edges[2], box.edges[3]});
         }
@@ -127,7 +137,10 @@ private:
 
     std::vector<Component> of_boxes(const std::string& path, const Image& picture) const {
         std::vector<Component> out;
-        const auto known = boxes_.find(std::filesystem::path(path).filename().string());
+        auto known = boxes_.find(detail::plain_path(path));
+        const auto named = named_.find(std::filesystem::path(path).filename().string());
+        if (known == boxes_.end() && named != named_.end() && named->second.size() == 1)
+            known = boxes_.find(named->second.front());
         if (known == boxes_.end()) return out;
         for (const Box& box : known->second) {
             require_box(box, picture.width, picture.height, path);
@@ -142,8 +155,9 @@ private:
     }
 
     RegionOptions options_;
-    std::map<std::string, std::string> masks_;       ///< of a layout, by picture
-    std::map<std::string, std::vector<Box>> boxes_;  ///< by name of the picture's file
+    std::map<std::string, std::string> masks_;               ///< of a layout, by picture
+    std::map<std::string, std::vector<Box>> boxes_;          ///< by picture
+    std::map<std::string, std::vector<std::string>> named_;  ///< pictures with boxes by the name of their file
 };
 
 /// Which region each patch of a picture belongs to.
