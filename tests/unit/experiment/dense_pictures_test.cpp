@@ -55,6 +55,33 @@ TEST_CASE("regions: components of the foreground, of a mask, and boxes") {
     std::filesystem::remove_all(folder);
 }
 
+TEST_CASE("pictures: of a layout with masks the pictures alone, whether they have masks or not") {
+    std::string folder = (std::filesystem::temp_directory_path() / "promptkd-pictures-XXXXXX").string();
+    REQUIRE(mkdtemp(folder.data()) != nullptr);
+    for (const char* name : {"scene0.png", "scene1.png", "mask0.png"}) write_atomically(folder + "/" + name, "");
+    CHECK(open_pictures(folder, {"a"}).size() == 2);
+    CHECK(open_pictures("folder:" + folder, {"a"}).size() == 2);
+    std::filesystem::remove(folder + "/scene0.png");
+    std::filesystem::remove(folder + "/scene1.png");
+    CHECK(open_pictures(folder, {"a"}).size() == 1);
+    std::filesystem::remove(folder + "/mask0.png");
+    CHECK_THROWS_AS(open_pictures(folder, {"a"}), Error);
+    for (const char* part : {"a", "b"}) {
+        make_directories(folder + "/" + part);
+        write_atomically(folder + "/" + part + "/p.png", "");
+    }
+    CHECK(open_pictures(folder, {"a"}).size() == 2);
+
+    RegionOptions options;  // two pictures of one name: boxes belong to the path, not to the name
+    options.boxes = folder + "/boxes.csv";
+    write_atomically(options.boxes, "file,x0,y0,x1,y1\na/p.png,0,0,4,4\nb/p.png,0,0,2,2\nb/p.png,0,0,3,3\n");
+    const RegionFinder finder(options);
+    CHECK(finder.find(folder + "/a/p.png", Image(8, 8)).size() == 1);
+    CHECK(finder.find(folder + "/./b/p.png", Image(8, 8)).size() == 2);
+    CHECK(finder.find(folder + "/c/p.png", Image(8, 8)).empty());
+    std::filesystem::remove_all(folder);
+}
+
 TEST_CASE("patches belong to the region that covers most of them") {
     const Image picture = picture_with(8, 12, {{0, 0, 4, 4}, {6, 1, 12, 5}});
     RegionOptions options;
