@@ -62,12 +62,12 @@ small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1
     run 0 distill --config lora/config.json --out again
     check "distill --dense: --config repeats it" same lora/bundle.safetensors again/bundle.safetensors
     run 0 distill $small --threads 1 --init lora/start/bundle.safetensors --out again --fresh
-    check "distill --dense: --init in the place of its start" same lora/bundle.safetensors again/bundle.safetensors
+    check "distill --dense: --init in the place of its start" same lora/log.csv again/log.csv
 
     "$promptkd" distill $(without "$small" --epochs) --epochs 40 --out stopped >stdout 2>stderr </dev/null &
     process=$!
     until [ -s stopped/checkpoint/state.safetensors ] || ! kill -0 $process 2>/dev/null; do sleep 0.05; done
-    kill -INT $process 2>/dev/null
+    kill -TERM $process 2>/dev/null
     wait $process
     check "distill --dense: stopped" test ! -e stopped/bundle.safetensors
     run 0 distill $(without "$small" --epochs) --epochs 40 --out stopped
