@@ -6,6 +6,7 @@
 #include <promptkd/device/cpu/instruction_sets.hpp>
 #include <promptkd/device/cpu/int8.hpp>
 #include <promptkd/device/cpu/lanes.hpp>
+#include <promptkd/device/cpu/level.hpp>
 #include <promptkd/device/cpu/machine_memory.hpp>
 #include <promptkd/device/device.hpp>
 
@@ -18,6 +19,7 @@
 #include <vector>
 
 namespace promptkd {
+inline namespace PROMPTKD_CPU_ABI {
 
 /// The host's cores: vectors through Eigen's packs, one thread pool for products, rows and maps. T is float or double;
 /// A, the type of stored activations, is T, bf16 or half. Results do not depend on the number of threads. Several host
@@ -34,12 +36,20 @@ public:
     /// With 16-bit activations the frozen matrices have their type, too: bf16 pairs have a kernel of their own.
     static constexpr bool one_factor_type = !std::is_same_v<T, A>;
 
-    /// `threads` = 0: all cores. Throws ResourceError when the threads cannot be created, and Error in a
-    /// program whose units are compiled for different instruction sets.
-    explicit Cpu(int threads = 0)
-        : pool_(threads), threads_(static_cast<std::size_t>(pool_.size())), team_memory_(threads_.size()) {
+    /// `threads` = 0: all cores. Its kernels are those of this machine, of `highest` and of PROMPTKD_PROCESSOR_LEVEL in
+    /// the environment at most. Throws ResourceError when the threads cannot be created, and Error in a program whose
+    /// units are compiled for different instruction sets or where that variable is none of the levels.
+    explicit Cpu(int threads = 0, ProcessorLevel highest = ProcessorLevel::v4_bf16)
+        : level_(std::min({detail::machine_level(), detail::allowed_level(), highest})),
+          pool_(threads),
+          threads_(static_cast<std::size_t>(pool_.size())),
+          team_memory_(threads_.size()) {
         detail::UnitsAgree::check();
+        for (detail::ProductThread& thread : threads_) thread.level = level_;
     }
+
+    /// What its kernels use, see ProcessorLevel.
+    ProcessorLevel level() const { return level_; }
 
     /// Number of threads, the caller included.
     int threads() const { return pool_.size(); }
@@ -89,10 +99,13 @@ public:
         if (is_planning()) return;
         const Index chunk = chunk_of(n, PackLane<T>::width, min_elements);
         pool_.run((n + chunk - 1) / chunk, [&](Index c, int) {
-            const Index end = std::min(n, (c + 1) * chunk);
-            Index i = c * chunk;
-            for (; i + PackLane<T>::width <= end; i += PackLane<T>::width) f(PackLane<T>{i});
-            for (; i < end; ++i) f(ScalarLane<T>{i});
+            detail::at_level(level_, [&](auto compiled_for) {
+                using Lane = PackLane<T, decltype(compiled_for)>;
+                const Index end = std::min(n, (c + 1) * chunk);
+                Index i = c * chunk;
+                for (; i + Lane::width <= end; i += Lane::width) f(Lane{i});
+                for (; i < end; ++i) f(ScalarLane<T>{i});
+            });
         });
     }
 
@@ -105,11 +118,14 @@ public:
         if constexpr (requires { f.team_values(); })
             for (auto& memory : team_memory_) memory.template at_least<T>(f.team_values());
         pool_.run((n + chunk - 1) / chunk, [&](Index c, [[maybe_unused]] int worker) {
-            CpuTeam<T> team;
+            T* values = nullptr;
             if constexpr (requires { f.team_values(); })
-                team.values = team_memory_[static_cast<std::size_t>(worker)].template at_least<T>(f.team_values());
-            const Index end = std::min(n, (c + 1) * chunk);
-            for (Index row = c * chunk; row < end; ++row) f(team, row);
+                values = team_memory_[static_cast<std::size_t>(worker)].template at_least<T>(f.team_values());
+            detail::at_level(level_, [&](auto compiled_for) {
+                CpuTeam<T, decltype(compiled_for)> team{values};
+                const Index end = std::min(n, (c + 1) * chunk);
+                for (Index row = c * chunk; row < end; ++row) f(team, row);
+            });
         });
     }
 
@@ -117,9 +133,10 @@ public:
     void gemm(const Gemm& g) {
         if (is_planning() || g.m == 0 || g.n == 0) return;
         const ThreadPool::Alone alone(pool_);
-#ifdef PROMPTKD_BF16_PRODUCTS
+#if defined(PROMPTKD_BF16_PRODUCTS) || defined(PROMPTKD_DISPATCH)
         if constexpr (std::is_same_v<T, float>)
-            if (g.a.type == DType::bf16 && g.b.type == DType::bf16 && (g.b.panel == 0 || pairs_up(g.b.type)))
+            if (detail::multiplies_pairs(level_) && g.a.type == DType::bf16 && g.b.type == DType::bf16 &&
+                (g.b.panel == 0 || pairs_up(g.b.type)))
                 return products<detail::Product<T, detail::Bf16Pair>>(g);
 #endif
         require(g.b.panel == 0 || !pairs_up(g.b.type), "product: a matrix packed for factors of bf16 and a factor of ",
@@ -163,7 +180,7 @@ public:
             const detail::Int8Panel out(static_cast<char*>(to) + first * (k + int8_row_extra));
             for (Index j = 0; j < panel_columns; ++j) {
                 if (first + j < n)
-                    detail::widen(w, type, (first + j) * k, k, row);
+                    detail::widen(w, type, (first + j) * k, k, row, level_);
                 else
                     std::fill_n(row, k, 0.0f);
                 detail::quantize_weights(row, k, j, out);
@@ -198,12 +215,9 @@ private:
     };
 
     /// Whether matrices of this type are packed as pairs.
-    static constexpr bool pairs_up([[maybe_unused]] DType type) {
-#ifdef PROMPTKD_BF16_PRODUCTS
-        return std::is_same_v<T, float> && std::is_same_v<A, bf16> && type == DType::bf16;
-#else
-        return false;
-#endif
+    bool pairs_up(DType type) const {
+        return std::is_same_v<T, float> && std::is_same_v<A, bf16> && type == DType::bf16 &&
+               detail::multiplies_pairs(level_);
     }
 
     template <class P>
@@ -213,13 +227,12 @@ private:
             detail::ProductThread& thread = threads_[static_cast<std::size_t>(worker)];
             const Index first = panel * panel_columns, count = std::min(panel_columns, n - first);
             P* out = static_cast<P*>(to) + first * k;
-            if constexpr (pairs_up(dtype_of<P>)) {
-                detail::pack_columns(b, w, 0, k, first, count, reinterpret_cast<detail::Bf16Pair*>(out), thread.lines);
-            } else {
-                T* wide = thread.packed.template at_least<T>(panel_columns * k);
-                detail::pack_columns(b, w, 0, k, first, count, wide, thread.lines);
-                for (Index i = 0; i < panel_columns * k; ++i) out[i] = P(wide[i]);
-            }
+            if (pairs_up(dtype_of<P>))
+                return detail::pack_columns(b, w, 0, k, first, count, reinterpret_cast<detail::Bf16Pair*>(out),
+                                            thread.lines, level_);
+            T* wide = thread.packed.template at_least<T>(panel_columns * k);
+            detail::pack_columns(b, w, 0, k, first, count, wide, thread.lines, level_);
+            detail::narrow(wide, panel_columns * k, out, level_);
         });
     }
 
@@ -232,12 +245,12 @@ private:
     /// All threads at one product: they pack B together, then share out the rows of C (its columns where rows are few).
     template <class P>
     void one_product(const Gemm& g) {
-        using Tile = detail::Tile<T>;
+        const detail::TileShape shape = P::shape(level_);
         const P product(g, 0, 0);
         if (pool_.size() == 1 || work_of(g) < min_flops) return product.compute_alone(threads_[0]);
-        const Index threads = pool_.size(), panels = (g.n + Tile::columns - 1) / Tile::columns;
-        const Index wanted = round_up((g.m + Tile::chunk_rows - 1) / Tile::chunk_rows, threads);
-        const Index rows = round_up((g.m + wanted - 1) / wanted, Tile::rows), chunks = (g.m + rows - 1) / rows;
+        const Index threads = pool_.size(), panels = (g.n + panel_columns - 1) / panel_columns;
+        const Index wanted = round_up((g.m + shape.chunk_rows - 1) / shape.chunk_rows, threads);
+        const Index rows = round_up((g.m + wanted - 1) / wanted, shape.rows), chunks = (g.m + rows - 1) / rows;
         // Few chunks are divided by columns, too, so that no thread waits long for another's last one.
         const Index parts = chunks >= 4 * threads ? 1 : std::min(panels, (4 * threads + chunks - 1) / chunks);
         const Index part_panels = (panels + parts - 1) / parts;
@@ -278,6 +291,7 @@ private:
         });
     }
 
+    ProcessorLevel level_;
     ThreadPool pool_;
     std::vector<detail::ProductThread> threads_;
     std::vector<detail::GrowingBuffer> team_memory_;
@@ -285,4 +299,5 @@ private:
     PlanningFlag planning_;
 };
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd

@@ -3,6 +3,7 @@
 
 #include <promptkd/core/dtype.hpp>
 #include <promptkd/core/eigen.hpp>
+#include <promptkd/device/cpu/instruction_sets.hpp>
 
 #include <type_traits>
 
@@ -12,6 +13,7 @@
 #endif
 
 namespace promptkd::detail {
+inline namespace PROMPTKD_CPU_ABI {
 
 /// Eigen's own name of an element type: its casts of whole packets use the processor's instructions.
 template <class P>
@@ -144,4 +146,5 @@ EIGEN_ALWAYS_INLINE void store_first(P* p, const PacketOf<T>& packet, Index n) {
     for (Index i = 0; i < n; ++i) p[i] = values[i];
 }
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd::detail

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <promptkd/device/cpu/finish.hpp>
+#include <promptkd/device/cpu/level_steps.hpp>
 #include <promptkd/device/cpu/pack_bf16.hpp>
 
 namespace promptkd::detail {
+inline namespace PROMPTKD_CPU_ABI {
 
 /// What one thread needs to compute blocks of products.
 struct ProductThread {
     GrowingBuffer packed, lines, rows;
+    ProcessorLevel level = ProcessorLevel::compiled;  ///< of the kernels
 };
 
 /// One product of a Gemm, computed block by block: for each block of the inner dimension B's columns are packed once,
@@ -28,6 +31,8 @@ public:
           finish_(gemm, gemm.offset_c(outer, batch)),
           blocks_(block_count(gemm)) {}
 
+    /// The tile of the kernels for a level.
+    static TileShape shape(ProcessorLevel level) { return tile_kernels<T, E, B>(level).shape; }
     /// Blocks of the inner dimension, at least 1.
     Index blocks() const { return blocks_; }
     /// Elements of the packed B of one block.
@@ -43,7 +48,7 @@ public:
         if (first >= g_.n) return;
         if constexpr (std::is_same_v<E, B>)  // others exist prepacked only
             pack_columns(g_.b, b_, k0, k, first, std::min(panels * Tile<T>::columns, g_.n - first),
-                         packed + first * steps_of(k), thread.lines);
+                         packed + first * steps_of(k), thread.lines, thread.level);
     }
 
     /// Rows [row0, row0+rows) of C, in the panels [panel, panel + panels), from block `block`, whose packed panels are
@@ -51,33 +56,38 @@ public:
     void compute(Index block, Index row0, Index rows, Index panel, Index panels, const B* packed,
                  ProductThread& thread) const {
         const Index k0 = begin_of(block), k = begin_of(block + 1) - k0, steps = steps_of(k);
-        const Rows<E> a = rows_of<E>(g_.a, a_, row0, rows, k0, k, copies_rows(panels), thread.rows);
+        const Rows<E> a = rows_of<E>(g_.a, a_, row0, rows, k0, k, copies_rows(panels), thread.rows, thread.level);
+        const auto& kernels = tile_kernels<T, E, B>(thread.level);
+        const TileShape& shape = kernels.shape;
         alignas(64) T tile[Tile<T>::rows * Tile<T>::columns];
         const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
         if (prepacked()) packed = static_cast<const B*>(b_) + k0 / terms * Tile<T>::columns;
         const Index depth = prepacked() ? steps_of(g_.k) : steps;
-        for (Index j = panel * Tile<T>::columns; j < end; j += Tile<T>::columns)
-            for (Index i = 0; i < rows; i += Tile<T>::rows) {
-                const Index height = std::min(Tile<T>::rows, rows - i), width = std::min(Tile<T>::columns, end - j);
-                tile_kernel<T, E, B>(height, width)(steps, a.data + i * a.row_stride, a.row_stride, a.stride,
-                                                    packed + j * depth, tile);
-                finish_(tile, block == 0, row0 + i, height, j, width);
+        for (Index j = panel * Tile<T>::columns; j < end; j += shape.columns) {
+            const Index in_panel = j % Tile<T>::columns;
+            const B* b = packed + (j - in_panel) * depth + in_panel;
+            for (Index i = 0; i < rows; i += shape.rows) {
+                const Index height = std::min(shape.rows, rows - i), width = std::min(shape.columns, end - j);
+                kernels.of(height, width)(steps, {a.data + i * a.row_stride, a.row_stride, a.stride}, b, tile);
+                finish_(tile, block == 0, {row0 + i, height, j, width}, thread.level);
             }
+        }
     }
 
     /// The whole product in this thread.
     void compute_alone(ProductThread& thread) const {
         B* packed = prepacked() ? nullptr : thread.packed.at_least<B>(packed_elements());
         const Index panels = (g_.n + Tile<T>::columns - 1) / Tile<T>::columns;
+        const Index chunk = shape(thread.level).chunk_rows;
         for (Index block = 0; block < blocks_; ++block) {
             if (!prepacked()) pack(block, 0, panels, packed, thread);
-            for (Index i = 0; i < g_.m; i += Tile<T>::chunk_rows)
-                compute(block, i, std::min(Tile<T>::chunk_rows, g_.m - i), 0, panels, packed, thread);
+            for (Index i = 0; i < g_.m; i += chunk)
+                compute(block, i, std::min(chunk, g_.m - i), 0, panels, packed, thread);
         }
     }
 
 private:
-    static constexpr Index terms = Step<T, E>::terms;
+    static constexpr Index terms = terms_of<E>;
 
     /// Whether so many panels read a chunk of A often enough to copy it first: fewer do when rows at their distance
     /// meet in the same sets of the first-level cache.
@@ -101,4 +111,5 @@ private:
     Index blocks_;
 };
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd::detail

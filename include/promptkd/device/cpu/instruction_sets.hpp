@@ -5,9 +5,72 @@
 
 #include <atomic>
 
+// Whether a unit chooses kernels when the program runs: where it is compiled for processors without AVX2, FMA and F16C.
+// A unit that is compiled for these uses what it is compiled for. PROMPTKD_NO_DISPATCH switches the choice off.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__) && !defined(PROMPTKD_NO_DISPATCH) && \
+    !(defined(__AVX2__) && defined(__FMA__) && defined(__F16C__))
+#define PROMPTKD_DISPATCH  ///< kernels are chosen when the program runs
+#endif
+
+// A part of a name for each instruction set that decides how our products pack weights and how Eigen aligns memory.
+#if defined(__AVX__)
+#define PROMPTKD_SET_AVX _avx  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_AVX  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__AVX2__)
+#define PROMPTKD_SET_AVX2 _avx2  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_AVX2  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__FMA__)
+#define PROMPTKD_SET_FMA _fma  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_FMA  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__F16C__)
+#define PROMPTKD_SET_F16C _f16c  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_F16C  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__AVX512F__)
+#define PROMPTKD_SET_AVX512F _avx512f  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_AVX512F  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define PROMPTKD_SET_AVX512BW _avx512bw  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_AVX512BW  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__AVX512VNNI__)
+#define PROMPTKD_SET_VNNI _vnni  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_VNNI  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(__AVX512BF16__)
+#define PROMPTKD_SET_BF16 _bf16  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_BF16  ///< part of PROMPTKD_CPU_ABI
+#endif
+#if defined(PROMPTKD_DISPATCH)
+#define PROMPTKD_SET_CHOSEN _chosen  ///< part of PROMPTKD_CPU_ABI
+#else
+#define PROMPTKD_SET_CHOSEN  ///< part of PROMPTKD_CPU_ABI
+#endif
+
+#define PROMPTKD_JOIN_(a, b, c, d, e, f, g, h, i, j) a##b##c##d##e##f##g##h##i##j  ///< ten parts of a name as one
+#define PROMPTKD_JOIN(...) PROMPTKD_JOIN_(__VA_ARGS__)                               ///< the same of expanded parts
+
+/// The namespace of what is compiled differently for other instruction sets: the version of the ABI and the sets, so
+/// that the linker never takes one unit's for another's.
+#define PROMPTKD_CPU_ABI                                                                                     \
+    PROMPTKD_JOIN(abi1, PROMPTKD_SET_AVX, PROMPTKD_SET_AVX2, PROMPTKD_SET_FMA, PROMPTKD_SET_F16C,            \
+                  PROMPTKD_SET_AVX512F, PROMPTKD_SET_AVX512BW, PROMPTKD_SET_VNNI, PROMPTKD_SET_BF16, PROMPTKD_SET_CHOSEN)
+
 namespace promptkd::detail {
 
-/// A bit for each instruction set that decides how our products pack weights and how Eigen aligns memory.
+/// A bit for each part of PROMPTKD_CPU_ABI.
 constexpr int instruction_sets() {
     int sets = 0;
 #if defined(__AVX__)
@@ -33,6 +96,9 @@ constexpr int instruction_sets() {
 #endif
 #if defined(__AVX512BF16__)
     sets |= 128;
+#endif
+#if defined(PROMPTKD_DISPATCH)
+    sets |= 256;
 #endif
     return sets;
 }

@@ -5,45 +5,8 @@
 
 #include <cmath>
 
-#if defined(__AVX512VNNI__) && defined(EIGEN_VECTORIZE_AVX512) && !defined(__CUDACC__)
-#define PROMPTKD_INT8_INSTRUCTIONS  ///< the processor adds four products of 8 bits to a sum of 32 at once
-#endif
-
 namespace promptkd::detail {
-
-/// Four 8-bit values that follow one another along the inner dimension: of A unsigned (128 stands for 0), of B signed.
-struct [[gnu::may_alias]] Int8Quad {
-    std::uint32_t bits;
-};
-
-template <>
-struct Step<std::int32_t, Int8Quad> {
-    using Packet = PacketOf<std::int32_t>;
-    using Vector = Packet;
-    static constexpr Index terms = 4;
-    EIGEN_ALWAYS_INLINE static Vector broadcast(Int8Quad a) {
-        return Eigen::internal::pset1<Vector>(static_cast<std::int32_t>(a.bits));
-    }
-    EIGEN_ALWAYS_INLINE static Vector load(const Int8Quad* b) {
-        return Eigen::internal::pload<Vector>(reinterpret_cast<const std::int32_t*>(b));
-    }
-    EIGEN_ALWAYS_INLINE static Packet multiply_add(Vector a, Vector b, Packet sum) {
-#ifdef PROMPTKD_INT8_INSTRUCTIONS
-        return _mm512_dpbusd_epi32(sum, a, b);
-#else
-        using namespace Eigen::internal;
-        const auto term = [&](Vector high_a, Vector high_b) {  // of the uppermost 8 bits
-            const Vector x = pand(Vector(parithmetic_shift_right<24>(high_a)), pset1<Vector>(255));
-            sum = padd(sum, Vector(pmul(x, Vector(parithmetic_shift_right<24>(high_b)))));
-        };
-        term(Vector(plogical_shift_left<24>(a)), Vector(plogical_shift_left<24>(b)));
-        term(Vector(plogical_shift_left<16>(a)), Vector(plogical_shift_left<16>(b)));
-        term(Vector(plogical_shift_left<8>(a)), Vector(plogical_shift_left<8>(b)));
-        term(a, b);
-        return sum;
-#endif
-    }
-};
+inline namespace PROMPTKD_CPU_ABI {
 
 /// The panels of a quantized matrix W (n × k), its rows w_j ≈ scale_j·q_j with 8-bit q: in each, of all its columns,
 /// the scales, then −128·Σ_p q_jp (which the 128 in every value of A adds too much), then the values in quads.
@@ -112,42 +75,48 @@ public:
         require(!gemm.a.transposed, "product: a transposed factor cannot be quantized by rows");
     }
 
+    static TileShape shape(ProcessorLevel level) {
+        return tile_kernels<std::int32_t, Int8Quad, Int8Quad>(level).shape;
+    }
     Index blocks() const { return 1; }
     Index packed_elements() const { return 0; }
     bool prepacked() const { return true; }
     void pack(Index, Index, Index, Panel*, ProductThread&) const {}
 
     void compute(Index, Index row0, Index rows, Index panel, Index panels, const Panel*, ProductThread& thread) const {
-        constexpr Index columns = Int8Panel::columns, height = Tile<std::int32_t>::rows;
+        constexpr Index columns = Int8Panel::columns, most = Tile<std::int32_t>::rows;
+        const auto& kernels = tile_kernels<std::int32_t, Int8Quad, Int8Quad>(thread.level);
+        const Index height = kernels.shape.rows, width = kernels.shape.columns;
         const Index distance = row_distance<std::uint8_t>(g_.k),
-                    stride = distance / Step<std::int32_t, Int8Quad>::terms;
+                    stride = distance / terms_of<Int8Quad>;
         auto* a = thread.rows.at_least<std::uint8_t>(rows * distance);
         float* x = thread.lines.at_least<float>(g_.k + rows);
         float* scales = x + g_.k;
         for (Index i = 0; i < rows; ++i) {
-            widen(a_, g_.a.type, (row0 + i) * g_.a.ld, g_.k, x);
-            scales[i] = quantize_activations(x, g_.k, a + i * distance);
+            widen(a_, g_.a.type, (row0 + i) * g_.a.ld, g_.k, x, thread.level);
+            at_level(thread.level, [&](auto) { scales[i] = quantize_activations(x, g_.k, a + i * distance); });
         }
-        alignas(64) std::int32_t sums[height * columns];
-        alignas(64) float tile[height * columns];
+        alignas(64) std::int32_t sums[most * columns];
+        alignas(64) float tile[most * columns];
         const Index end = std::min((panel + panels) * columns, g_.n);
         for (Index j = panel * columns; j < end; j += columns) {
             const Int8Panel b(const_cast<char*>(b_) + j * (g_.k + Int8Panel::row_extra));
             for (Index i = 0; i < rows; i += height) {
                 const Index count = std::min(height, rows - i);
-                tile_kernel<std::int32_t, Int8Quad, Int8Quad>(count)(
-                    g_.k / 4, reinterpret_cast<const Int8Quad*>(a + i * distance), stride, 1, b.quads, sums);
+                const Rows<Int8Quad> quads{reinterpret_cast<const Int8Quad*>(a + i * distance), stride, 1};
+                for (Index c = 0; c < columns; c += width)
+                    kernels.of(count, width)(g_.k / 4, quads, b.quads + c, sums + c);
                 for (Index r = 0; r < count; ++r)
                     for (Index c = 0; c < columns; ++c)
                         tile[r * columns + c] =
                             static_cast<float>(sums[r * columns + c] + b.sums[c]) * (scales[i + r] * b.scales[c]);
-                finish_(tile, true, row0 + i, count, j, std::min(columns, end - j));
+                finish_(tile, true, {row0 + i, count, j, std::min(columns, end - j)}, thread.level);
             }
         }
     }
 
     void compute_alone(ProductThread& thread) const {
-        const Index chunk = Tile<std::int32_t>::chunk_rows,
+        const Index chunk = shape(thread.level).chunk_rows,
                     panels = (g_.n + Int8Panel::columns - 1) / Int8Panel::columns;
         for (Index i = 0; i < g_.m; i += chunk) compute(0, i, std::min(chunk, g_.m - i), 0, panels, nullptr, thread);
     }
@@ -159,4 +128,5 @@ private:
     TileFinish<float> finish_;
 };
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd::detail

@@ -4,6 +4,7 @@
 #include <promptkd/core/config.hpp>
 #include <promptkd/core/eigen.hpp>
 #include <promptkd/device/cpu/convert.hpp>
+#include <promptkd/device/cpu/level.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -14,35 +15,65 @@
 #endif
 
 namespace promptkd::detail {
+inline namespace PROMPTKD_CPU_ABI {
 
-/// The tile of C that one call of the kernel computes: rows × columns sums, in packets, fill the registers but for two
+#ifdef PROMPTKD_DISPATCH
+/// Whether products of T choose their kernel when the program runs. Panels then have one width, whatever the kernel.
+template <class T>
+inline constexpr bool chooses_kernel = sizeof(T) == 4;
+#else
+template <class T>
+inline constexpr bool chooses_kernel = false;
+#endif
+
+/// The tile of C that one call of a kernel computes: rows × columns sums, in packets, fill the registers but for two
 /// of B's columns and one element of A.
+struct TileShape {
+    Index rows, columns;
+    Index chunk_rows;  ///< rows of A that are used again for each panel of B, from the second-level cache
+};
+
+inline constexpr TileShape tile_of_16_registers(Index packet) { return {6, 2 * packet, 72}; }
+inline constexpr TileShape tile_of_32_registers(Index packet) { return {14, 2 * packet, 56}; }
+
+/// The tile of the kernels that the program is compiled for.
+template <class T>
+inline constexpr TileShape compiled_tile = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32
+                                               ? tile_of_32_registers(packet_width<T>)
+                                               : tile_of_16_registers(packet_width<T>);
+
+/// What holds for all tiles of T: the most rows, and the columns of a panel of B, one or more tiles wide.
 template <class T>
 struct Tile {
-    static constexpr Index rows = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 14 : 6;
-    static constexpr Index columns = 2 * packet_width<T>;
+    static constexpr Index rows = chooses_kernel<T> ? 14 : compiled_tile<T>.rows;
+    static constexpr Index columns = chooses_kernel<T> ? 32 : compiled_tile<T>.columns;
     /// Depth of a block, large: C is read and written once a block. A panel of B of this depth is read from the
     /// second-level cache.
     static constexpr Index depth = 4096 / static_cast<Index>(sizeof(T));
-    /// Rows of A that are used again for each panel of B, from the second-level cache.
-    static constexpr Index chunk_rows = rows * (rows > 6 ? 4 : 12);
 };
 
-/// How the kernel takes one step along the inner dimension: E is what the factor A is made of, each of which holds
-/// `terms` terms of the sum. The panels of B are made of E, too, or of a 16-bit type that is widened as it is loaded.
-template <class T, class E = T>
+/// How many terms of a sum one E holds, an element of the factor A.
+template <class E>
+inline constexpr Index terms_of = 1;
+
+/// How the kernel of a level takes one step along the inner dimension: E is what the factor A is made of. The panels of
+/// B are made of E, too, or of a 16-bit type that is widened as it is loaded. Sums are in packets of `width`.
+template <class T, class E = T, class Level = Compiled>
 struct Step {
     using Packet = PacketOf<T>;
     using Vector = Packet;
-    static constexpr Index terms = 1;
-    EIGEN_ALWAYS_INLINE static Vector broadcast(E a) { return Eigen::internal::pset1<Vector>(a); }
-    EIGEN_ALWAYS_INLINE static Vector load(const E* b) { return Eigen::internal::pload<Vector>(b); }
+    static constexpr Index width = packet_width<T>;
+    static constexpr TileShape shape = compiled_tile<T>;
+    EIGEN_ALWAYS_INLINE static void zero(Packet& sum) { sum = Eigen::internal::pset1<Packet>(T(0)); }
+    EIGEN_ALWAYS_INLINE static void broadcast(E a, Vector& to) { to = Eigen::internal::pset1<Vector>(a); }
+    EIGEN_ALWAYS_INLINE static void load(const E* b, Vector& to) { to = Eigen::internal::pload<Vector>(b); }
     template <class B>
-    EIGEN_ALWAYS_INLINE static Vector load(const B* b) {
-        return load_packet<T>(b);
+    EIGEN_ALWAYS_INLINE static void load(const B* b, Vector& to) {
+        to = load_packet<T>(b);
     }
-    EIGEN_ALWAYS_INLINE static Packet multiply_add(Vector a, Vector b, Packet sum) {
-        return Eigen::internal::pmadd(a, b, sum);
+    EIGEN_ALWAYS_INLINE static void store(T* to, const Packet& sum) { Eigen::internal::pstore(to, sum); }
+    EIGEN_ALWAYS_INLINE static void multiply_add(const Vector& a, const Vector& b, Packet& sum) {
+        sum = Eigen::internal::pmadd(a, b, sum);
     }
 };
 
@@ -51,72 +82,117 @@ struct [[gnu::may_alias]] Bf16Pair {
     std::uint32_t bits;
 };
 
+template <>
+inline constexpr Index terms_of<Bf16Pair> = 2;
+
 #ifdef PROMPTKD_BF16_PRODUCTS
 /// The processor multiplies pairs of bf16 and adds both products to a float: twice the rate of floats.
 template <>
 struct Step<float, Bf16Pair> {
     using Packet = PacketOf<float>;
     using Vector = __m512i;
-    static constexpr Index terms = 2;
-    EIGEN_ALWAYS_INLINE static Vector broadcast(Bf16Pair a) { return _mm512_set1_epi32(static_cast<int>(a.bits)); }
-    EIGEN_ALWAYS_INLINE static Vector load(const Bf16Pair* b) { return _mm512_load_si512(b); }
-    EIGEN_ALWAYS_INLINE static Packet multiply_add(Vector a, Vector b, Packet sum) {
-        return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+    static constexpr Index width = packet_width<float>;
+    static constexpr TileShape shape = compiled_tile<float>;
+    EIGEN_ALWAYS_INLINE static void zero(Packet& sum) { sum = Eigen::internal::pset1<Packet>(0.0f); }
+    EIGEN_ALWAYS_INLINE static void broadcast(Bf16Pair a, Vector& to) {
+        to = _mm512_set1_epi32(static_cast<int>(a.bits));
+    }
+    EIGEN_ALWAYS_INLINE static void load(const Bf16Pair* b, Vector& to) { to = _mm512_load_si512(b); }
+    EIGEN_ALWAYS_INLINE static void store(float* to, const Packet& sum) { Eigen::internal::pstore(to, sum); }
+    EIGEN_ALWAYS_INLINE static void multiply_add(const Vector& a, const Vector& b, Packet& sum) {
+        sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
     }
 };
 #endif
 
+/// Whether products of pairs of bf16 have a kernel.
+inline bool multiplies_pairs([[maybe_unused]] ProcessorLevel level) {
+#ifdef PROMPTKD_BF16_PRODUCTS
+    return true;
+#else
+    return level >= ProcessorLevel::v4_bf16;
+#endif
+}
+
 // Inlined by force: a call in the innermost loop moves the sums from registers to memory, at a quarter of the speed.
-template <class T, class E, bool Narrow>
-EIGEN_ALWAYS_INLINE void accumulate_row(PacketOf<T>& left, [[maybe_unused]] PacketOf<T>& right, E a,
-                                        typename Step<T, E>::Vector b0,
-                                        [[maybe_unused]] typename Step<T, E>::Vector b1) {
-    const auto x = Step<T, E>::broadcast(a);
-    left = Step<T, E>::multiply_add(x, b0, left);
-    if constexpr (!Narrow) right = Step<T, E>::multiply_add(x, b1, right);
+template <class S, class E, bool Narrow>
+EIGEN_ALWAYS_INLINE void accumulate_row(typename S::Packet& left, [[maybe_unused]] typename S::Packet& right, E a,
+                                        const typename S::Vector& b0,
+                                        [[maybe_unused]] const typename S::Vector& b1) {
+    typename S::Vector x;
+    S::broadcast(a, x);
+    S::multiply_add(x, b0, left);
+    if constexpr (!Narrow) S::multiply_add(x, b1, right);
 }
 
-template <class T, class E, bool Narrow, Index... I>
-EIGEN_ALWAYS_INLINE void accumulate(PacketOf<T>* left, PacketOf<T>* right, const E* a, Index row_stride,
-                                    typename Step<T, E>::Vector b0, typename Step<T, E>::Vector b1,
+template <class S, class E, bool Narrow, Index... I>
+EIGEN_ALWAYS_INLINE void accumulate(typename S::Packet* left, typename S::Packet* right, const E* a, Index row_stride,
+                                    const typename S::Vector& b0, const typename S::Vector& b1,
                                     std::integer_sequence<Index, I...>) {
-    (accumulate_row<T, E, Narrow>(left[I], right[I], a[I * row_stride], b0, b1), ...);
+    (accumulate_row<S, E, Narrow>(left[I], right[I], a[I * row_stride], b0, b1), ...);
 }
 
-/// tile (Rows × Tile::columns) = Σ_p A(i, p)·B(p, j), p < steps, in the order of p. A(i, p) = a[i·row_stride +
-/// p·stride]; B is a packed panel: `columns` values for each p. Narrow: only the first half of the columns.
-template <class T, class E, class B, bool Narrow, Index Rows>
-void multiply_tile(Index steps, const E* a, Index row_stride, Index stride, const B* b, T* tile) {
-    using namespace Eigen::internal;
-    using Packet = PacketOf<T>;
-    constexpr auto all = std::make_integer_sequence<Index, Rows>{};
-    Packet left[std::size_t{Rows}], right[std::size_t{Rows}];
-    for (Index i = 0; i < Rows; ++i) left[i] = right[i] = pset1<Packet>(T(0));
+/// Where a kernel reads the factor A: A(i, p) = data[i·row_stride + p·stride].
+template <class E>
+struct Rows {
+    const E* data;
+    Index row_stride, stride;
+};
+
+/// tile (Rows × the kernel's columns) = Σ_p A(i, p)·B(p, j), p < steps, in the order of p. Rows of the tile and of the
+/// packed panel B are Tile::columns apart. Narrow: only the first half of the columns.
+template <class T, class E, class B, bool Narrow, Index Height, class Level>
+EIGEN_ALWAYS_INLINE void multiply_tile_at(Index steps, const Rows<E>& rows, const B* b, T* tile) {
+    using S = Step<T, E, Level>;
+    constexpr auto all = std::make_integer_sequence<Index, Height>{};
+    const E* a = rows.data;
+    const Index row_stride = rows.row_stride, stride = rows.stride;
+    typename S::Packet left[std::size_t{Height}], right[std::size_t{Height}];
+    for (Index i = 0; i < Height; ++i) {
+        S::zero(left[i]);
+        S::zero(right[i]);
+    }
     for (Index p = 0; p < steps; ++p, a += stride, b += Tile<T>::columns) {
-        const auto b0 = Step<T, E>::load(b), b1 = Narrow ? b0 : Step<T, E>::load(b + packet_width<T>);
-        accumulate<T, E, Narrow>(left, right, a, row_stride, b0, b1, all);
+        typename S::Vector b0, b1;
+        S::load(b, b0);
+        if constexpr (Narrow)
+            b1 = b0;
+        else
+            S::load(b + S::width, b1);
+        accumulate<S, E, Narrow>(left, right, a, row_stride, b0, b1, all);
     }
-    for (Index i = 0; i < Rows; ++i) {
-        pstore(tile + i * Tile<T>::columns, left[i]);
-        if constexpr (!Narrow) pstore(tile + i * Tile<T>::columns + packet_width<T>, right[i]);
+    for (Index i = 0; i < Height; ++i) {
+        S::store(tile + i * Tile<T>::columns, left[i]);
+        if constexpr (!Narrow) S::store(tile + i * Tile<T>::columns + S::width, right[i]);
     }
 }
 
-template <class T, class E, class B>
-using TileKernel = void (*)(Index, const E*, Index, Index, const B*, T*);
-
-template <class T, class E, class B, bool Narrow, Index... R>
-constexpr TileKernel<T, E, B> kernel_of(Index rows, std::integer_sequence<Index, R...>) {
-    constexpr TileKernel<T, E, B> kernels[] = {&multiply_tile<T, E, B, Narrow, R + 1>...};
-    return kernels[rows - 1];
+template <class T, class E, class B, bool Narrow, Index Height, class Level>
+void multiply_tile(Index steps, const Rows<E>& rows, const B* b, T* tile) {
+    Level::run([&] { multiply_tile_at<T, E, B, Narrow, Height, Level>(steps, rows, b, tile); });
 }
 
-/// The kernel for a tile of `rows` rows, 1 ≤ rows ≤ Tile::rows, of which `columns` columns are wanted.
+/// The kernels of a level, one for each height of a tile, for all columns or the first half of them.
 template <class T, class E, class B>
-TileKernel<T, E, B> tile_kernel(Index rows, Index columns = Tile<T>::columns) {
-    constexpr auto heights = std::make_integer_sequence<Index, Tile<T>::rows>{};
-    return columns <= packet_width<T> ? kernel_of<T, E, B, true>(rows, heights)
-                                      : kernel_of<T, E, B, false>(rows, heights);
+struct TileKernels {
+    using Kernel = void (*)(Index, const Rows<E>&, const B*, T*);
+    TileShape shape;
+    Kernel wide[14], narrow[14];
+
+    /// For a tile of `rows` rows, 1 ≤ rows ≤ shape.rows, of which `columns` columns are wanted.
+    Kernel of(Index rows, Index columns) const { return (2 * columns <= shape.columns ? narrow : wide)[rows - 1]; }
+};
+
+template <class T, class E, class B, class Level, Index... R>
+constexpr TileKernels<T, E, B> make_kernels(std::integer_sequence<Index, R...>) {
+    return {Step<T, E, Level>::shape,
+            {&multiply_tile<T, E, B, false, R + 1, Level>...},
+            {&multiply_tile<T, E, B, true, R + 1, Level>...}};
 }
 
+template <class T, class E, class B, class Level>
+inline constexpr TileKernels<T, E, B> kernels_of =
+    make_kernels<T, E, B, Level>(std::make_integer_sequence<Index, Step<T, E, Level>::shape.rows>{});
+
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd::detail

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <promptkd/device/cpu/convert.hpp>
+#include <promptkd/device/cpu/wide.hpp>
 #include <promptkd/device/device.hpp>
 
 namespace promptkd {
+inline namespace PROMPTKD_CPU_ABI {
 
-/// A lane of 64 bytes: 16 floats or 8 doubles at once, through Eigen's fixed-size arrays. See ScalarLane.
-template <class T>
+/// A lane of 64 bytes: 16 floats or 8 doubles at once, through Eigen's fixed-size arrays, for processors of a level. See
+/// ScalarLane.
+template <class T, class Level = detail::Compiled>
 struct PackLane {
     /// See ScalarLane.
     ///@{
@@ -31,15 +34,50 @@ struct PackLane {
     static Value value(const Value& v) { return v; }
     static Value max(const Value& a, const Value& b) { return a.max(b); }
     static Value abs(const Value& a) { return a.abs(); }
+    static T sum(const Value& a) { return a.sum(); }
+    static T largest(const Value& a) { return a.maxCoeff(); }
     static Value where_positive(const Value& condition, const Value& value) {
         return (condition > T(0)).select(value, Value::Zero());
     }
     ///@}
 };
 
+#ifdef PROMPTKD_DISPATCH
+/// The same for processors of level v3.
+template <>
+struct PackLane<float, detail::V3> {
+    /// See ScalarLane.
+    ///@{
+    static constexpr Index width = 16;
+    using Value = detail::Wide;
+    Index index;
+
+    template <class P>
+    Value load(const P* p) const {
+        return Value::load(p + index);
+    }
+    template <class P>
+    void store(P* p, const Value& v) const {
+        v.store(p + index);
+    }
+    static Value fill(float v) { return Value(v); }
+    static Value value(const Value& v) { return v; }
+    static Value max(const Value& a, const Value& b) { return Value::max(a, b); }
+    static Value abs(const Value& a) { return Value::abs(a); }
+    static float sum(const Value& a) { return a.sum(); }
+    static float largest(const Value& a) { return a.largest(); }
+    static Value where_positive(const Value& condition, const Value& value) {
+        return Value::where_positive(condition, value);
+    }
+    ///@}
+};
+#endif
+
 /// One CPU thread as a Team: packs, then a scalar tail.
-template <class T>
+template <class T, class Level = detail::Compiled>
 struct CpuTeam {
+    using Pack = PackLane<T, Level>;  ///< its lanes
+
     T* values = nullptr;  ///< the team's own memory
 
     /// A Team; see Device.
@@ -54,7 +92,7 @@ struct CpuTeam {
     template <class G>
     void each(Index n, const G& g) {
         Index i = 0;
-        for (; i + PackLane<T>::width <= n; i += PackLane<T>::width) g(PackLane<T>{i});
+        for (; i + Pack::width <= n; i += Pack::width) g(Pack{i});
         for (; i < n; ++i) g(ScalarLane<T>{i});
     }
 
@@ -62,10 +100,10 @@ struct CpuTeam {
     T sum(Index n, const G& g) {
         T total = 0;
         Index i = 0;
-        if (n >= PackLane<T>::width) {
-            typename PackLane<T>::Value packs = PackLane<T>::fill(0);
-            for (; i + PackLane<T>::width <= n; i += PackLane<T>::width) packs += g(PackLane<T>{i});
-            total = packs.sum();
+        if (n >= Pack::width) {
+            typename Pack::Value packs = Pack::fill(0);
+            for (; i + Pack::width <= n; i += Pack::width) packs += g(Pack{i});
+            total = Pack::sum(packs);
         }
         for (; i < n; ++i) total += g(ScalarLane<T>{i});
         return total;
@@ -75,10 +113,10 @@ struct CpuTeam {
     T max(Index n, const G& g) {
         T best = -std::numeric_limits<T>::infinity();
         Index i = 0;
-        if (n >= PackLane<T>::width) {
-            typename PackLane<T>::Value packs = PackLane<T>::fill(best);
-            for (; i + PackLane<T>::width <= n; i += PackLane<T>::width) packs = packs.max(g(PackLane<T>{i}));
-            best = packs.maxCoeff();
+        if (n >= Pack::width) {
+            typename Pack::Value packs = Pack::fill(best);
+            for (; i + Pack::width <= n; i += Pack::width) packs = Pack::max(packs, g(Pack{i}));
+            best = Pack::largest(packs);
         }
         for (; i < n; ++i) best = std::max(best, static_cast<T>(g(ScalarLane<T>{i})));
         return best;
@@ -91,4 +129,5 @@ struct CpuTeam {
     ///@}
 };
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd

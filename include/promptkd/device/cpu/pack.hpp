@@ -4,6 +4,7 @@
 #include <promptkd/core/error.hpp>
 #include <promptkd/device/cpu/convert.hpp>
 #include <promptkd/device/cpu/kernel.hpp>
+#include <promptkd/device/cpu/packets.hpp>
 #include <promptkd/device/gemm.hpp>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <memory>
 
 namespace promptkd::detail {
+inline namespace PROMPTKD_CPU_ABI {
 
 /// Memory that only grows: what a thread needs for packing and widening, allocated in the first steps and then reused.
 class GrowingBuffer {
@@ -34,25 +36,45 @@ private:
     std::size_t bytes_ = 0;
 };
 
-template <class T, class P>
+template <class T, class Level, class P>
 void widen_as(const P* from, Index n, T* to) {
+    using Ops = Packets<T, Level>;
     Index i = 0;
-    for (; i + packet_width<T> <= n; i += packet_width<T>) store_packet<T>(to + i, load_packet<T>(from + i));
+    for (; i + Ops::width <= n; i += Ops::width) {
+        typename Ops::Packet x;
+        Ops::load(from + i, x);
+        Ops::store(to + i, x);
+    }
     for (; i < n; ++i) to[i] = static_cast<T>(from[i]);
 }
 
 /// to[i] = from[first + i] in type T, i < n.
 template <class T>
-void widen(const void* from, DType type, Index first, Index n, T* to) {
-    if (type == dtype_of<T>)
-        widen_as(static_cast<const T*>(from) + first, n, to);
-    else if (type == DType::f16)
-        widen_as(static_cast<const half*>(from) + first, n, to);
-    else if (type == DType::bf16)
-        widen_as(static_cast<const bf16*>(from) + first, n, to);
-    else
-        fail("product: a factor of type ", name_of(type), " cannot be used on a device that computes in ",
-             name_of(dtype_of<T>));
+void widen(const void* from, DType type, Index first, Index n, T* to, ProcessorLevel level) {
+    require(type == dtype_of<T> || type == DType::f16 || type == DType::bf16, "product: a factor of type ",
+            name_of(type), " cannot be used on a device that computes in ", name_of(dtype_of<T>));
+    at_level(level, [&](auto compiled_for) {
+        using Level = decltype(compiled_for);
+        if (type == dtype_of<T>)
+            widen_as<T, Level>(static_cast<const T*>(from) + first, n, to);
+        else if (type == DType::f16)
+            widen_as<T, Level>(static_cast<const half*>(from) + first, n, to);
+        else
+            widen_as<T, Level>(static_cast<const bf16*>(from) + first, n, to);
+    });
+}
+
+/// to[i] = from[i] rounded to P, for n values: whole packets.
+template <class T, class P>
+void narrow(const T* from, Index n, P* to, ProcessorLevel level) {
+    at_level(level, [&](auto compiled_for) {
+        using Ops = Packets<T, decltype(compiled_for)>;
+        for (Index i = 0; i < n; i += Ops::width) {
+            typename Ops::Packet x;
+            Ops::load(from + i, x);
+            Ops::store(to + i, x);
+        }
+    });
 }
 
 /// Elements of a factor's `columns` columns in panels, for `steps` steps along the inner dimension.
@@ -94,33 +116,26 @@ void transpose_panel(const T* lines, Index ld, Index k, T* to) {
 /// `lines` is scratch.
 template <class T>
 void pack_columns(const Operand& b, const void* base, Index k0, Index k, Index first, Index columns, T* to,
-                  GrowingBuffer& lines) {
+                  GrowingBuffer& lines, ProcessorLevel level) {
     constexpr Index panel = Tile<T>::columns;
     for (Index j = 0; j < columns; j += panel, to += k * panel) {
         const Index count = std::min(panel, columns - j);
         if (!b.transposed) {
             for (Index p = 0; p < k; ++p) {
                 T* row = to + p * panel;
-                widen(base, b.type, (k0 + p) * b.ld + first + j, count, row);
+                widen(base, b.type, (k0 + p) * b.ld + first + j, count, row, level);
                 for (Index i = count; i < panel; ++i) row[i] = T(0);
             }
         } else if (b.type == dtype_of<T> && count == panel) {
             transpose_panel(static_cast<const T*>(base) + (first + j) * b.ld + k0, b.ld, k, to);
         } else {
             T* wide = lines.at_least<T>(panel * k);
-            for (Index i = 0; i < count; ++i) widen(base, b.type, (first + j + i) * b.ld + k0, k, wide + i * k);
+            for (Index i = 0; i < count; ++i) widen(base, b.type, (first + j + i) * b.ld + k0, k, wide + i * k, level);
             std::fill(wide + count * k, wide + panel * k, T(0));
             transpose_panel(static_cast<const T*>(wide), k, k, to);
         }
     }
 }
-
-/// A block of the factor A as the kernel reads it: (i, p) = data[i·row_stride + p·stride].
-template <class E>
-struct Rows {
-    const E* data;
-    Index row_stride, stride;
-};
 
 /// Between copied rows of `length` elements: whole cache lines and one more, since rows at powers of two would fall
 /// into the same sets of the cache.
@@ -135,15 +150,16 @@ constexpr Index row_distance(Index length) {
 /// where it lies.
 template <class T>
 Rows<T> rows_of(const Operand& a, const void* base, Index row0, Index rows, Index k0, Index k, bool reused,
-                GrowingBuffer& buffer) {
+                GrowingBuffer& buffer, ProcessorLevel level) {
     const Index start = a.transposed ? k0 * a.ld + row0 : row0 * a.ld + k0;
     if (a.type == dtype_of<T> && !reused)
         return {static_cast<const T*>(base) + start, a.transposed ? 1 : a.ld, a.transposed ? a.ld : 1};
     const Index lines = a.transposed ? k : rows, length = a.transposed ? rows : k;
     const Index stride = a.transposed ? rows : row_distance<T>(k);
     T* wide = buffer.at_least<T>(lines * stride);
-    for (Index i = 0; i < lines; ++i) widen(base, a.type, start + i * a.ld, length, wide + i * stride);
+    for (Index i = 0; i < lines; ++i) widen(base, a.type, start + i * a.ld, length, wide + i * stride, level);
     return {wide, a.transposed ? 1 : stride, a.transposed ? stride : 1};
 }
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd::detail

@@ -7,6 +7,7 @@
 #include <cstring>
 
 namespace promptkd::detail {
+inline namespace PROMPTKD_CPU_ABI {
 
 // The factors of a product of bf16 values, for the kernel that takes two terms at a step: what cpu_pack.hpp is to
 // others.
@@ -30,7 +31,7 @@ inline bool pairs_in_place(const bf16* start, Index ld, Index k) {
 
 template <>
 inline void pack_columns<Bf16Pair>(const Operand& b, const void* base, Index k0, Index k, Index first, Index columns,
-                                   Bf16Pair* to, GrowingBuffer& lines) {
+                                   Bf16Pair* to, GrowingBuffer& lines, ProcessorLevel) {
     constexpr Index panel = Tile<float>::columns;
     const Index steps = (k + 1) / 2;
     const auto* values = static_cast<const bf16*>(base);
@@ -54,7 +55,7 @@ inline void pack_columns<Bf16Pair>(const Operand& b, const void* base, Index k0,
 
 template <>
 inline Rows<Bf16Pair> rows_of<Bf16Pair>(const Operand& a, const void* base, Index row0, Index rows, Index k0, Index k,
-                                        bool reused, GrowingBuffer& buffer) {
+                                        bool reused, GrowingBuffer& buffer, ProcessorLevel) {
     const Index steps = (k + 1) / 2;
     const bf16* start = static_cast<const bf16*>(base) + (a.transposed ? k0 * a.ld + row0 : row0 * a.ld + k0);
     if (!a.transposed && !reused && pairs_in_place(start, a.ld, k))
@@ -70,4 +71,5 @@ inline Rows<Bf16Pair> rows_of<Bf16Pair>(const Operand& a, const void* base, Inde
     return {pairs, 1, rows};
 }
 
+}  // namespace PROMPTKD_CPU_ABI
 }  // namespace promptkd::detail
