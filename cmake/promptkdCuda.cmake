@@ -32,6 +32,8 @@ endif()
 
 if(promptkd_cuda_found)
     promptkd_component(cuda CUDA::cudart CUDA::cublas CUDA::cublasLt)
+    # nvcc compiles no kernels that are chosen at run time: neither do the other units of its programs.
+    target_compile_definitions(promptkd_cuda INTERFACE PROMPTKD_NO_DISPATCH)
     if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
         target_compile_features(promptkd_cuda INTERFACE cuda_std_20)
     else()  # CMake before 3.26 does not know that nvcc has it

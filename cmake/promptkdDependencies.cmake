@@ -138,20 +138,25 @@ macro(promptkd_find_component name result)
     endif()
 endmacro()
 
-# promptkd_warn_instruction_set(): says it when a host project compiles for any processor of its kind.
-function(promptkd_warn_instruction_set)
+# promptkd_warn_instruction_set(<headers>): says it when a host project compiles for any processor of its kind, and its compiler
+# or its flags leave no choice of kernels at run time.
+function(promptkd_warn_instruction_set headers)
     if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" OR PROMPTKD_NATIVE OR PROMPTKD_ANY_PROCESSOR)
         return()
     endif()
     include(CheckCXXSourceCompiles)
+    set(CMAKE_REQUIRED_INCLUDES "${headers}")
+    set(CMAKE_REQUIRED_FLAGS "-std=c++20")
     check_cxx_source_compiles("
-#if !defined(__AVX2__) || !defined(__FMA__)
+#include <promptkd/device/cpu/instruction_sets.hpp>
+#if !defined(PROMPTKD_DISPATCH) && (!defined(__AVX2__) || !defined(__FMA__))
 #error any processor
 #endif
 int main() {}" PROMPTKD_HOST_HAS_AVX2)
     if(NOT PROMPTKD_HOST_HAS_AVX2)
-        message(WARNING "promptkd is compiled for every x86-64 processor, which makes it two to five times as slow. "
-                        "Add -march=native or -march=x86-64-v3 to CMAKE_CXX_FLAGS, the same for all units of the "
+        message(WARNING "promptkd is compiled for every x86-64 processor without a choice of kernels at run time, which "
+                        "makes it many times as slow. Compile with g++ or clang and without PROMPTKD_NO_DISPATCH, or add "
+                        "-march=native or -march=x86-64-v3 to CMAKE_CXX_FLAGS, the same for all units of the "
                         "program, or set PROMPTKD_ANY_PROCESSOR=ON where this is meant.")
     endif()
 endfunction()

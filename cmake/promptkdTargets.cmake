@@ -27,9 +27,11 @@ if(PROMPTKD_NATIVE)
     include(CheckCXXCompilerFlag)
     check_cxx_compiler_flag(-march=native PROMPTKD_HAS_MARCH_NATIVE)
     if(PROMPTKD_HAS_MARCH_NATIVE)
-        # nvcc's host code too: Eigen's alignment follows the instruction set, so all units of a program must agree.
+        # nvcc's host code too: Eigen's alignment follows the instruction set, so all units of a program must agree. A
+        # target with the property PROMPTKD_PORTABLE is compiled for every processor of its kind.
+        set(promptkd_portable $<BOOL:$<TARGET_PROPERTY:PROMPTKD_PORTABLE>>)
         target_compile_options(promptkd_core INTERFACE
-                               "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-march=native>>"
+                               "$<BUILD_INTERFACE:$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:${promptkd_portable}>>:-march=native>>"
                                "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=native>>")
     endif()
 endif()

@@ -30,13 +30,17 @@ project(host LANGUAGES CXX)
 add_subdirectory("$source_dir" promptkd)
 END
 check "a host project is configured" cmake -S host -B host-build >host.log 2>&1
+check "its kernels are chosen at run time: no warning" test "$(grep -c 'x86-64-v3' host.log)" = 0
 check "it installs nothing of ours" cmake --install host-build --prefix host-prefix >host-install.log 2>&1
 check "no file" test ! -e host-prefix
 check "it has no CUDA" test "$(grep -c CMAKE_CUDA_COMPILER host-build/CMakeCache.txt)" = 0
 if [ "$(uname -m)" = x86_64 ]; then
-    check "the slow instruction set is named" grep -q 'x86-64-v3' host.log
     rm -rf host-build
-    check "not where a faster one is asked for" cmake -S host -B host-build -DCMAKE_CXX_FLAGS=-march=x86-64-v3 >host.log 2>&1
+    check "one that forbids it" cmake -S host -B host-build -DCMAKE_CXX_FLAGS=-DPROMPTKD_NO_DISPATCH >host.log 2>&1
+    check "is told that it will be slow" grep -q 'x86-64-v3' host.log
+    rm -rf host-build
+    check "not where a faster set is asked for" cmake -S host -B host-build \
+        "-DCMAKE_CXX_FLAGS=-DPROMPTKD_NO_DISPATCH -march=x86-64-v3" >host.log 2>&1
     check "no word about it" test "$(grep -c 'x86-64-v3' host.log)" = 0
 fi
 
@@ -53,6 +57,9 @@ if [ "$(uname -m)" = x86_64 ]; then
     check "another unit" c++ -std=c++20 -pthread -march=x86-64-v2 -I "$source_dir/include" "$eigen" -c host/b.cpp -o b.o
     check "same sets" c++ -pthread a-x86-64-v2.o b.o -o same
     check "run" ./same
+    # What is compiled differently has names of its own: the linker keeps both.
+    nm -C a-x86-64-v3.o b.o | grep -oE 'promptkd::abi[a-z0-9_]*::Cpu<float, float>::Cpu' | sort -u >names
+    check "names carry the sets: $(tr '\n' ' ' <names)" test "$(wc -l <names)" = 2
     check "different sets" c++ -pthread a-x86-64-v3.o b.o -o different
     status=0
     ./different >said || status=$?

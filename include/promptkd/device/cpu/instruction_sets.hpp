@@ -60,13 +60,14 @@
 #endif
 
 #define PROMPTKD_JOIN_(a, b, c, d, e, f, g, h, i, j) a##b##c##d##e##f##g##h##i##j  ///< ten parts of a name as one
-#define PROMPTKD_JOIN(...) PROMPTKD_JOIN_(__VA_ARGS__)                               ///< the same of expanded parts
+#define PROMPTKD_JOIN(...) PROMPTKD_JOIN_(__VA_ARGS__)                             ///< the same of expanded parts
 
 /// The namespace of what is compiled differently for other instruction sets: the version of the ABI and the sets, so
 /// that the linker never takes one unit's for another's.
-#define PROMPTKD_CPU_ABI                                                                                     \
-    PROMPTKD_JOIN(abi1, PROMPTKD_SET_AVX, PROMPTKD_SET_AVX2, PROMPTKD_SET_FMA, PROMPTKD_SET_F16C,            \
-                  PROMPTKD_SET_AVX512F, PROMPTKD_SET_AVX512BW, PROMPTKD_SET_VNNI, PROMPTKD_SET_BF16, PROMPTKD_SET_CHOSEN)
+#define PROMPTKD_CPU_ABI                                                                             \
+    PROMPTKD_JOIN(abi1, PROMPTKD_SET_AVX, PROMPTKD_SET_AVX2, PROMPTKD_SET_FMA, PROMPTKD_SET_F16C,    \
+                  PROMPTKD_SET_AVX512F, PROMPTKD_SET_AVX512BW, PROMPTKD_SET_VNNI, PROMPTKD_SET_BF16, \
+                  PROMPTKD_SET_CHOSEN)
 
 namespace promptkd::detail {
 

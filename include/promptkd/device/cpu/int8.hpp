@@ -75,9 +75,7 @@ public:
         require(!gemm.a.transposed, "product: a transposed factor cannot be quantized by rows");
     }
 
-    static TileShape shape(ProcessorLevel level) {
-        return tile_kernels<std::int32_t, Int8Quad, Int8Quad>(level).shape;
-    }
+    static TileShape shape(ProcessorLevel level) { return tile_kernels<std::int32_t, Int8Quad, Int8Quad>(level).shape; }
     Index blocks() const { return 1; }
     Index packed_elements() const { return 0; }
     bool prepacked() const { return true; }
@@ -87,8 +85,7 @@ public:
         constexpr Index columns = Int8Panel::columns, most = Tile<std::int32_t>::rows;
         const auto& kernels = tile_kernels<std::int32_t, Int8Quad, Int8Quad>(thread.level);
         const Index height = kernels.shape.rows, width = kernels.shape.columns;
-        const Index distance = row_distance<std::uint8_t>(g_.k),
-                    stride = distance / terms_of<Int8Quad>;
+        const Index distance = row_distance<std::uint8_t>(g_.k), stride = distance / terms_of<Int8Quad>;
         auto* a = thread.rows.at_least<std::uint8_t>(rows * distance);
         float* x = thread.lines.at_least<float>(g_.k + rows);
         float* scales = x + g_.k;

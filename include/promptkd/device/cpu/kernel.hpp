@@ -117,8 +117,7 @@ inline bool multiplies_pairs([[maybe_unused]] ProcessorLevel level) {
 // Inlined by force: a call in the innermost loop moves the sums from registers to memory, at a quarter of the speed.
 template <class S, class E, bool Narrow>
 EIGEN_ALWAYS_INLINE void accumulate_row(typename S::Packet& left, [[maybe_unused]] typename S::Packet& right, E a,
-                                        const typename S::Vector& b0,
-                                        [[maybe_unused]] const typename S::Vector& b1) {
+                                        const typename S::Vector& b0, [[maybe_unused]] const typename S::Vector& b1) {
     typename S::Vector x;
     S::broadcast(a, x);
     S::multiply_add(x, b0, left);

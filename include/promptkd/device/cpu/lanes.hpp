@@ -8,8 +8,8 @@
 namespace promptkd {
 inline namespace PROMPTKD_CPU_ABI {
 
-/// A lane of 64 bytes: 16 floats or 8 doubles at once, through Eigen's fixed-size arrays, for processors of a level. See
-/// ScalarLane.
+/// A lane of 64 bytes: 16 floats or 8 doubles at once, through Eigen's fixed-size arrays, for processors of a level.
+/// See ScalarLane.
 template <class T, class Level = detail::Compiled>
 struct PackLane {
     /// See ScalarLane.

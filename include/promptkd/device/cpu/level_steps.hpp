@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/device/cpu/int8_step.hpp>
+#include <promptkd/device/cpu/packets.hpp>
 
 namespace promptkd::detail {
 inline namespace PROMPTKD_CPU_ABI {

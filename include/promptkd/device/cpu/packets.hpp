@@ -7,8 +7,8 @@
 namespace promptkd::detail {
 inline namespace PROMPTKD_CPU_ABI {
 
-/// Packets of T of a level, for what finishes and widens: loaded from and stored as P (T or a type of 16 bits), whole or
-/// only their first n < width elements, whatever the alignment.
+/// Packets of T of a level, for what finishes and widens: loaded from and stored as P (T or a type of 16 bits), whole
+/// or only their first n < width elements, whatever the alignment.
 template <class T, class Level>
 struct Packets {
     using Packet = PacketOf<T>;

@@ -80,9 +80,7 @@ public:
         return best;
     }
 
-    PROMPTKD_TARGET_V3 friend Wide sqrt(const Wide& a) {
-        return Wide(_mm256_sqrt_ps(a.low_), _mm256_sqrt_ps(a.high_));
-    }
+    PROMPTKD_TARGET_V3 friend Wide sqrt(const Wide& a) { return Wide(_mm256_sqrt_ps(a.low_), _mm256_sqrt_ps(a.high_)); }
     PROMPTKD_TARGET_V3 friend Wide exp(const Wide& a) { return Wide(exponential(a.low_), exponential(a.high_)); }
     /// 1 − (a₁t + … + a₅t⁵)·exp(−x²), t = 1/(1 + p·|x|), with the sign of x (Abramowitz and Stegun, 1964, 7.1.26): to
     /// 1.5e-7.
@@ -112,8 +110,7 @@ private:
         for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
             y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(c));
         const __m256i whole = _mm256_cvtps_epi32(n), half_of = _mm256_srai_epi32(whole, 1);
-        return _mm256_mul_ps(_mm256_mul_ps(y, power_of_two(half_of)),
-                             power_of_two(_mm256_sub_epi32(whole, half_of)));
+        return _mm256_mul_ps(_mm256_mul_ps(y, power_of_two(half_of)), power_of_two(_mm256_sub_epi32(whole, half_of)));
     }
     PROMPTKD_TARGET_V3 static __m256 power_of_two(__m256i n) {
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
