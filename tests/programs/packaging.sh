@@ -67,6 +67,19 @@ if [ "$(uname -m)" = x86_64 ]; then
     check "in a line that says so" grep -q 'different instruction sets' said
 fi
 
+# A shared library of a host that hides what it does not mark shows nothing of ours.
+printf '%s\n' '#include <promptkd/clip/model.hpp>' '#include <promptkd/device/cpu.hpp>' \
+    '#define SHOWN __attribute__((visibility("default")))' \
+    'SHOWN bool heavy(promptkd::Cpu<float>& d) {' \
+    'return promptkd::ClipModel<promptkd::Cpu<float>>(d, {}).weight_bytes() > 1000000; }' \
+    >host/plugin.cpp
+# shellcheck disable=SC2086  # two lists of options
+check "a shared library" c++ -std=c++20 -fPIC -shared -fvisibility=hidden -I "$source_dir/include" "$eigen" \
+    host/plugin.cpp -o plugin.so
+nm -D --defined-only plugin.so | awk '{ print $3 }' | grep -E '^_Z(T[ISV]|GV|Z)*N[KVR]*8promptkd' >shown || true
+check "shows none of our symbols: $(head -n 3 shown)" test ! -s shown
+check "but its own" sh -c "nm -DC --defined-only plugin.so | grep -q ' heavy('"
+
 # Manual pages: one for each command, every option of --help in it.
 check "manual pages" sh "$source_dir/cmake/packaging/man_pages.sh" "$promptkd" man 1.2.3
 for command in demo train distill classify evaluate export-onnx bundle-add-classes; do
