@@ -79,6 +79,21 @@ line() {
     echo "| $text | $(mean "$result" base) | $(mean "$result" new) | $(mean "$result" harmonic_mean) | $(mean "$result" all) |"
 }
 
+# timed TEXT NAME: a line with the seconds that gradient descent took, from a run that is there
+timed() {
+    result=$work/run_$2/result.json
+    seconds=$(sed -n 's/^ *"seconds": \([0-9.]*\),*$/\1/p' "$result" | awk '{ n++; s += $1 } END { printf "%.0f", s / n }')
+    echo "| $1 | $(mean "$result" harmonic_mean) | $(mean "$result" all) | $seconds |"
+}
+
+# adapt NAME OPTION…: students by the recipe for adapted students
+adapt() {
+    name=$1
+    shift
+    # shellcheck disable=SC2086
+    quiet distill --teacher "$teacher" $source --student "$student" --data "$data" --images "$images" --threads "$threads" --seeds "$seeds" "$@" --out "$work/run_$name"
+}
+
 heading() {
     echo
     echo "| $1 | base | new | harmonic mean | all |"
@@ -126,3 +141,18 @@ heading "distilled on images of the base classes only"
 line "not regularised" half half --distil-classes base
 line "stay close to features, weight 1000" half_features half --distil-classes base --stay-close 1000
 line "stay close to logits, weight 1000" half_logits half --distil-classes base --stay-close 1000 --stay-close-to logits
+
+adapt prompts --adapt prompts --recipe adapted
+adapt lora --adapt lora
+adapt whole --adapt full
+adapt best --fit best
+echo
+echo "| more than prompts, and another recipe | harmonic mean | all | seconds |"
+echo "|---|---|---|---|"
+timed "published recipe" published
+timed "full fine-tuning by SGD (lr 0.00005)" full
+timed "full fine-tuning by SGD (lr 0.000005)" full_slow
+timed "prompts, recipe for adapted students" prompts
+timed "LoRA, recipe for adapted students" lora
+timed "whole encoder, recipe for adapted students" whole
+timed "best of three, LoRA" best

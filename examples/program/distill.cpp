@@ -158,8 +158,8 @@ constexpr const char* descent_options[] = {"--lr",
                                            "--resume",
                                            "--fresh"};
 /// Options of the recipe for adapted students alone.
-constexpr const char* adapted_options[] = {"--rank",   "--body-rate", "--clip",      "--hold-out",
-                                           "--checks", "--budget",    "--merge-lora"};
+constexpr const char* adapted_options[] = {"--rank",  "--body-rate", "--clip",   "--hold-out",
+                                           "--folds", "--checks",    "--budget", "--merge-lora"};
 /// Options of a fit in closed form alone.
 constexpr const char* closed_form_options[] = {"--no-mix",         "--no-guard", "--no-kl-step",   "--flip-rows",
                                                "--features-cache", "--shard",    "--merge-shards", "--moments",
@@ -185,7 +185,8 @@ void check_fit_options(const CLI::App& c, Distill& o) {
             throw CLI::ValidationError(name,
                                        "belongs to --recipe adapted, which --adapt lora, --adapt full and --fit "
                                        "best follow");
-    if (o.fit != "best" && given("--one-pass")) throw CLI::ValidationError("--one-pass", "belongs to --fit best");
+    for (const char* name : {"--one-pass", "--folds"})
+        if (o.fit != "best" && given(name)) throw CLI::ValidationError(name, "belongs to --fit best");
     if (closed && (given("--adapt") || given("--recipe")))
         throw CLI::ValidationError("--fit", "a fit in closed form adapts nothing and follows no recipe");
     for (const char* name : later_options)
@@ -272,12 +273,20 @@ void add_adapted_options(CLI::App& c, Distill& o) {
                  "images held out of the training to choose on (default: a fifth, at most 500)")
         ->check(whole_from(1))
         ->configurable(false);
+    CLI::Option* folds =
+        c.add_option("--folds", o.folds,
+                     "best: so many parts of the images are held out in turn, each of a training of its own; 1: one "
+                     "part, of the only training (default: as many as hold 200 images out, at most 5; 1 with "
+                     "--hold-out or --budget)")
+            ->check(whole_from(1))
+            ->configurable(false);
     c.add_option("--checks", o.checks, "looks at the images held out, the best of which is kept (default: 10)")
         ->check(whole_from(1))
         ->configurable(false);
     c.add_option("--budget", o.budget, "as many steps as fit this time, e.g. 90s, 10m or 2h")
         ->check(duration())
-        ->configurable(false);
+        ->configurable(false)
+        ->excludes(folds);
     c.add_flag("--merge-lora", o.spec.adapted.merge_lora, "the bundle has LoRA's updates inside the encoder's weights")
         ->configurable(false);
     c.add_flag("--one-pass", o.spec.adapted.one_pass,

@@ -27,7 +27,7 @@ struct DistillOptions {
     bool mix = false, no_mix = false, guard = false, no_guard = false, no_kl_step = false;
     double lr = 0.005;
     double body_rate = 0, clip = 1;
-    Index epochs = 20, validation = 16, width = 0, hold_out = 0, checks = 10;
+    Index epochs = 20, validation = 16, width = 0, hold_out = 0, folds = 0, checks = 10;
     std::vector<std::string> given;  ///< options that were given, without dashes
     std::optional<std::uint64_t> view_seed;
     std::string shard;
@@ -98,6 +98,7 @@ private:
         settings.checks = checks;
         use_adapted_recipe(spec, settings);
         spec.adapted.hold_out = hold_out;
+        spec.adapted.folds = folds;
         spec.adapted.budget_seconds = budget.empty() ? 0 : seconds_of(budget);
         keep_given(asked);
         show_recipe();
@@ -141,6 +142,7 @@ private:
             if (!is_given(name)) config.erase(name);
         if (spec.shape.training == EncoderTraining::lora) config["rank"] = std::to_string(spec.shape.lora.rank);
         if (hold_out > 0) config["hold-out"] = std::to_string(hold_out);
+        if (folds > 0) config["folds"] = std::to_string(folds);
         config["checks"] = std::to_string(checks);
     }
 

@@ -66,7 +66,9 @@ inline nlohmann::json likeness_json(const Likeness& l) { return {{"kl", l.diverg
 
 /// Which check of a training was the best.
 inline nlohmann::json check_json(const CheckSelection& c) {
-    return {{"step", c.best.step}, {"kl", c.best.score}, {"checks", c.checks}, {"images", c.images}};
+    nlohmann::json json = {{"step", c.best.step}, {"kl", c.best.score}, {"checks", c.checks}, {"images", c.images}};
+    if (c.parts > 1) json["parts"] = c.parts;
+    return json;
 }
 
 /// What the three students of a best fit are worth, and how they are mixed.

@@ -4,7 +4,7 @@
 . "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
 teacher=$assets/fashion_clip_teacher.safetensors
 student=$assets/fashion_clip_student.safetensors
-rm -rf tiny few lora merged full best again stopped
+rm -rf tiny few lora merged full best again stopped parted
 tiny_fashion tiny 120 100
 data="--data fashion-mnist:tiny"
 pair="--student $student --teacher $teacher $data"
@@ -62,6 +62,8 @@ short="--epochs 4 --rank 4"
 # shellcheck disable=SC2086
 {
     run 0 distill $pair --fit best $short --out best
+    check "five parts are held out in turn" grep -q 'on 120 images held out, in 5 parts in turn' stdout
+    check "all images are learned from" test "$(number best/result.json steps)" = 28
     check "a table of what each is worth" grep -q 'adapted .* %  *[01]\.' stdout
     check "and what one pass would lose" grep -q 'one pass (the adapted student alone)' stdout
     run 0 evaluate best/bundle.safetensors $data --json evaluated.json
@@ -78,8 +80,17 @@ short="--epochs 4 --rank 4"
     run 0 distill $pair --fit best --adapt full --epochs 4 --out again --fresh
     run 0 evaluate again/bundle.safetensors $data --json evaluated.json
     check "with a whole encoder" near "$(number evaluated.json all)" "$(number again/result.json all)" 0.01
-    run 0 distill $pair --fit best $short --one-pass --out again --fresh
+    run 0 distill $pair --fit best $short --folds 1 --one-pass --out again --fresh
     check "one pass: the adapted student alone" test "$(number again/result.json all)" = "$(number lora/result.json all)"
+    "$promptkd" distill $pair --fit best --rank 4 --epochs 20 --folds 3 --out parted >stdout 2>stderr </dev/null &
+    process=$!
+    until [ -s parted/checkpoint/folds/checkpoint/state.safetensors ] || ! kill -0 $process 2>/dev/null; do sleep 0.05; done
+    kill -TERM $process 2>/dev/null
+    wait $process
+    check "it was interrupted among the parts" test ! -e parted/bundle.safetensors
+    run 0 distill $pair --fit best --rank 4 --epochs 20 --folds 3 --out parted
+    run 0 distill $pair --fit best --rank 4 --epochs 20 --folds 3 --out again --fresh
+    check "and ends as another one" same parted/bundle.safetensors again/bundle.safetensors
     run 0 distill $pair --fit best --rank 4 --budget 20s --out again --fresh
     check "a budget leaves its number of steps" test -s again/checkpoint/budget.json
 }
@@ -90,8 +101,8 @@ short="--epochs 4 --rank 4"
     prompts="--teacher-prompts $assets/fashion_teacher_prompts.safetensors"
     run 0 distill --student "$student" --teacher "$teacher" $prompts --data "$fashion" --images 30 --fit best --out few
     check "30 images: the zero-shot student" near "$(number few/result.json harmonic_mean)" 80.25 0.4
-    run 0 distill --student "$student" --teacher "$teacher" $prompts --data "$fashion" --images 300 --fit best --out few --fresh
-    check "300 images" near "$(number few/result.json harmonic_mean)" 82.9 0.9
+    run 0 distill --student "$student" --teacher "$teacher" $prompts --data "$fashion" --images 300 --fit best --folds 1 --out few --fresh
+    check "300 images, one part held out" near "$(number few/result.json harmonic_mean)" 82.9 0.9
 }
 
 # --- bad usage and bad input -----------------------------------------------------------------------------------------
@@ -101,6 +112,9 @@ short="--epochs 4 --rank 4"
     refuse 1 'LoRA of rank 65 for an encoder of width 64' distill $pair --adapt lora --rank 65 --out again
     refuse 2 '--rank.*belongs to --recipe adapted' distill $pair --rank 4 --out again
     refuse 2 '--one-pass.*belongs to --fit best' distill $pair --adapt lora --one-pass --out again
+    refuse 2 '--folds.*belongs to --fit best' distill $pair --adapt lora --folds 2 --out again
+    refuse 2 'excludes' distill $pair --fit best --folds 2 --budget 20s --out again
+    refuse 1 'too few to hold 6 parts of 24 out in turn' distill $pair --fit best --folds 6 --out again --fresh
     refuse 2 'excludes' distill $pair --adapt lora --train full --out again
     refuse 2 'must be a time' distill $pair --fit best --budget soon --out again
     refuse 1 'a budget of .* s is too short' distill $pair --fit best --rank 4 --budget 0.2s --out again --fresh
@@ -113,5 +127,5 @@ short="--epochs 4 --rank 4"
         refuse 1 'needs a vision transformer' distill --student "$resnet" --teacher "$teacher" $data --adapt $how --prompts 0 --out again
     done
 }
-rm -rf tiny few lora merged full best again stopped ./*.safetensors names.txt
+rm -rf tiny few lora merged full best again stopped parted ./*.safetensors names.txt
 finish

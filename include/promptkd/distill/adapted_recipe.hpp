@@ -25,6 +25,8 @@ struct AdaptedRecipe {
     Index batch = 16;            ///< images a step
     Index checks = 10;           ///< looks at the images held out
     Index most_held_out = 500;   ///< of the images, a fifth at most
+    Index judged = 200;          ///< images that a best fit is judged by, where it has them
+    Index most_folds = 5;        ///< trainings at most that it makes to have them
 };
 
 /// Epochs of a training on N images: 2000/√N, at least 1.
@@ -34,6 +36,14 @@ inline Index adapted_epochs(Index images) {
 
 /// Images held out of N: min(most, max(⌊N/5⌋, 1)).
 inline Index adapted_held_out(Index images, Index most) { return std::min(most, std::max<Index>(images / 5, 1)); }
+
+/// Parts of `held_out` of N images each that a best fit holds out in turn: as many as it takes to judge by
+/// AdaptedRecipe::judged images. One part, held out of the one training, is enough from 1,000 images on.
+inline Index adapted_folds(Index images, Index held_out) {
+    const AdaptedRecipe recipe;
+    const Index needed = (recipe.judged + held_out - 1) / held_out;
+    return std::max<Index>(1, std::min({needed, recipe.most_folds, images / held_out}));
+}
 
 /// The rate of an image encoder's own parameters, its low-rank updates included. The positions stay as they are.
 inline std::vector<RateFactor> body_rates(double factor) {

@@ -36,7 +36,8 @@ public:
     /// writes. Device and observer must outlive this. Throws Error for what does not fit together.
     DistillationRun(D& device, const DistillationSpec& spec, Observer& observer = silent_observer(),
                     const Ranks<D>& ranks = {})
-        : setup_(device, spec, observer, ranks), mixture_(setup_), adapted_(setup_), best_(setup_, adapted_) {
+        : setup_(device, spec, observer, ranks), mixture_(setup_), adapted_(setup_), crossed_(setup_, adapted_),
+          best_(setup_, adapted_, crossed_) {
         build_student();
         if (!spec.loop.out.empty() && !spec.in_closed_form()) setup_.spec.loop.inputs = setup_.inputs();
     }
@@ -84,6 +85,8 @@ public:
         how.batch = own_batch();
         how.micro_batches = setup_.spec.micro_batches;
         how.record = setup_.spec.graph;
+        outcome.training.interrupted = crossed_.is_used() && !crossed_.run(*distiller_, loop, how);
+        if (outcome.training.interrupted) return outcome;
         DistillationPipeline<D> pipeline(*distiller_, *source, loop.preprocessing, how);
         if (chooses) stage.shorten(loop.max_steps = steps_of_budget(pipeline, loop));
         run_loop(pipeline, loop, outcome);
@@ -193,7 +196,7 @@ private:
 
     std::unique_ptr<TeacherSource<D>> target_source() const {
         if (adapted_.is_used())
-            if (auto asked = adapted_.targets(setup_.spec.loop.batch)) return asked;
+            if (auto asked = adapted_.targets(adapted_.learned(), setup_.spec.loop.batch)) return asked;
         const Index batch = setup_.spec.loop.batch;
         if (setup_.stored) return std::make_unique<StoredTargets<D>>(setup_.device, setup_.stored->table, batch);
         if (setup_.spec.loop.fixed_views)  // one view of each image: the teacher is asked once
@@ -219,13 +222,14 @@ private:
     void run_loop(DistillationPipeline<D>& pipeline, const TrainingLoopConfig& loop, TrainingOutcome& outcome) {
         const Dataset& images = setup_.images.train;
         if (adapted_.is_used()) {
-            BestCheck best(pipeline, adapted_.judged(*student_), count_steps(loop, outcome.images),
+            const Index steps = count_steps(loop, outcome.images);
+            BestCheck best(pipeline,
+                           crossed_.is_used() ? crossed_.judged(*student_, steps) : adapted_.judged(*student_), steps,
                            setup_.spec.adapted.checks);
             outcome.training = TrainingLoop(best, images, loop).run();
             if (outcome.training.interrupted) return;
             best.select();
-            outcome.check = CheckSelection{best.best(), static_cast<Index>(best.checks().size()),
-                                           static_cast<Index>(adapted_.held_rows().size())};
+            outcome.check = chosen_check(best);
             explain(*outcome.check, setup_.observer);
         } else if (setup_.spec.data.validation == 0) {
             outcome.training = TrainingLoop(pipeline, images, loop).run();
@@ -237,6 +241,15 @@ private:
             outcome.selection = EpochSelection{best.best_epoch() + 1, loop.schedule.max_epoch, best.best_score(),
                                                setup_.images.validation.size()};
         }
+    }
+
+    /// Which check is kept, and what students like it are worth.
+    CheckSelection chosen_check(const BestCheck& best) const {
+        CheckSelection check{best.best(), static_cast<Index>(best.checks().size()),
+                             static_cast<Index>(adapted_.held_rows().size()),
+                             static_cast<Index>(adapted_.folds().size())};
+        if (crossed_.is_used()) check.best.score = crossed_.divergence();
+        return check;
     }
 
     /// Whether the number of steps is still to be chosen for a budget; an interrupted run has chosen it.
@@ -310,6 +323,7 @@ private:
     DistillationSetup<D> setup_;
     MixtureStage<D> mixture_;
     AdaptedStage<D> adapted_;
+    CrossFitting<D> crossed_;
     BestStage<D> best_;
     std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     std::optional<Student<D>> student_;

@@ -37,6 +37,7 @@ struct MixtureSpec {
 struct AdaptedSpec {
     bool recipe = false;        ///< whether it is followed
     Index hold_out = 0;         ///< images held out to choose the best check on; 0: min(500, max(⌊N/5⌋, 1))
+    Index folds = 0;            ///< parts of so many that a best fit holds out in turn; 0: adapted_folds()
     Index checks = 10;          ///< looks at them, evenly over the steps
     double budget_seconds = 0;  ///< the number of steps is fixed to fit, after 20 timed ones; 0: as the recipe says
     bool one_pass = false;      ///< of a best fit the adapted student alone
@@ -113,6 +114,9 @@ struct DistillationSpec {
         return {names, pattern.empty() ? default_template(data.source) : pattern, vocabulary, text};
     }
 
+    /// Whether a best fit can hold parts of the images out in turn: the teacher has been asked about every view.
+    bool crosses() const { return loop.augmentation != Augmentation::random_resized_crop; }
+
 private:
     void check_closed_form() const {
         require(loss.kd == KdLoss::logits,
@@ -138,6 +142,9 @@ private:
         require(!is_best() || (!own_text && !is_mixed()),
                 "a best fit weighs its students and has a guard anyway, and shares the teacher's class vectors");
         require(adapted.checks >= 1, "the best of ", adapted.checks, " checks: there must be one");
+        require(adapted.folds <= 1 || is_best(), "parts held out in turn belong to a best fit");
+        require(adapted.folds <= 1 || (adapted.budget_seconds == 0 && crosses()),
+                "parts held out in turn need views that the teacher is asked about once, and no budget");
         require(!adapted.merge_lora || shape.training == EncoderTraining::lora,
                 "there are no low-rank updates to be merged without LoRA");
         require(!adapted.merge_lora || !(is_mixed() || (is_best() && !adapted.one_pass)),
@@ -168,14 +175,26 @@ inline void use_adapted_recipe(DistillationSpec& spec, const AdaptedRecipe& reci
     spec.shape.depth = 0;
 }
 
+/// Decides how many parts of spec.adapted.hold_out images are held out in turn: one where their number was given, or a
+/// budget. Throws Error for more parts than there are.
+inline void complete_folds(DistillationSpec& spec, Index images, bool given) {
+    AdaptedSpec& adapted = spec.adapted;
+    const bool one = given || adapted.budget_seconds > 0 || !spec.is_best() || !spec.crosses();
+    if (adapted.folds == 0) adapted.folds = one ? 1 : adapted_folds(images, adapted.hold_out);
+    require(adapted.hold_out <= images / adapted.folds, images, " images are too few to hold ", adapted.folds,
+            " parts of ", adapted.hold_out, " out in turn");
+}
+
 /// What use_adapted_recipe() has left open, for so many images and classes and an encoder of so many blocks. Throws
 /// Error for too few images to hold any out.
 inline void complete_adapted(DistillationSpec& spec, Index images, Index classes, Index blocks) {
+    const bool given = spec.adapted.hold_out > 0;
     const Index out =
-        spec.adapted.hold_out > 0 ? spec.adapted.hold_out : adapted_held_out(images, AdaptedRecipe().most_held_out);
+        given ? spec.adapted.hold_out : adapted_held_out(images, AdaptedRecipe().most_held_out);
     require(images >= out + 2, images, " image", images == 1 ? " is" : "s are", " too few to hold ", out,
             " out of the training and learn from at least 2; give more images, or fit in closed form");
     spec.adapted.hold_out = out;
+    complete_folds(spec, images, given);
     if (spec.loss.kd_weight == 0) spec.loss.kd_weight = static_cast<double>(classes);
     if (spec.loop.schedule.max_epoch == 0) spec.loop.schedule.max_epoch = adapted_epochs(images);
     if (spec.shape.depth == 0) spec.shape.depth = std::min<Index>(9, blocks);
@@ -198,6 +217,7 @@ inline void add_adapted(nlohmann::json& id, const DistillationSpec& spec) {
     id["rank"] = spec.shape.lora.rank;
     id["clip"] = spec.loss.optimizer.clip;
     id["hold-out"] = spec.adapted.hold_out;
+    if (spec.adapted.folds > 0) id["folds"] = spec.adapted.folds;
     id["checks"] = spec.adapted.checks;
     id["budget"] = spec.adapted.budget_seconds;
     for (const RateFactor& f : spec.loss.optimizer.rate_factors) id["rate of " + f.prefix] = f.factor;

@@ -52,6 +52,7 @@ struct CheckSelection {
     Check best;        ///< the one whose model was kept; its score is the mean KL to the teacher
     Index checks = 0;  ///< of so many
     Index images = 0;  ///< held out to judge them
+    Index parts = 1;   ///< in so many parts in turn, each of a training of its own (CrossFitting)
 };
 
 /// What every training leaves.

@@ -24,7 +24,7 @@ class BestCheck final : public Trainable {
 public:
     /// How a model is judged and kept.
     struct Model {
-        std::function<double()> score;               ///< of the model as it is; less is better
+        std::function<double(Index)> score;          ///< of the model as it is after so many steps; less is better
         std::function<void(TensorMap&)> save;        ///< what is to be kept of it
         std::function<void(const TensorMap&)> load;  ///< brings back what save() kept
     };
@@ -96,7 +96,7 @@ private:
     }
 
     void look() {
-        found_.push_back({begun_, model_.score()});
+        found_.push_back({begun_, model_.score(begun_)});
         const Index best = best_of(found_);
         if (best == best_at_) return;
         best_at_ = best;

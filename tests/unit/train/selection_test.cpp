@@ -139,7 +139,7 @@ struct CheckedRun {
     CheckedRun(std::vector<double> all, Index steps, Index checks)
         : scores(std::move(all)),
           best(model,
-               {[this] { return scores.at(asked++); }, [this](TensorMap& to) { model.save(to); },
+               {[this](Index) { return scores.at(asked++); }, [this](TensorMap& to) { model.save(to); },
                 [this](const TensorMap& from) { model.load(from); }},
                steps, checks) {}
     void steps(Index count) {

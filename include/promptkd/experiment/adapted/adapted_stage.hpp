@@ -2,11 +2,13 @@
 #pragma once
 
 #include <promptkd/distill/mirrored_targets.hpp>
+#include <promptkd/experiment/adapted/fold.hpp>
 #include <promptkd/experiment/adapted/pair_rows.hpp>
 #include <promptkd/experiment/student_encoder.hpp>
 #include <promptkd/train/best_check.hpp>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -16,7 +18,8 @@
 namespace promptkd {
 
 /// What the recipe for adapted students does besides gradient descent: images are held out, the teachers asked once
-/// about each view, and models judged by their KL to the teachers on the images held out.
+/// about each view, and models judged by their KL to the teachers on the images held out. Where several parts are held
+/// out in turn (CrossFitting), the student itself learns from all images.
 template <Device D>
 class AdaptedStage {
 public:
@@ -39,55 +42,73 @@ public:
     /// Asks the teachers. Before everything below.
     void encode() {
         pairs_ = encode_pairs(setup_, all_images_);
-        split();
+        whole_.find_rows(pairs_.images);
         std::vector<double> z;
-        for (const Index row : held_rows_) append_logits(row, z);
-        require(!held_rows_.empty(), "none of the ", held_out_.size(), " images held out could be read");
+        std::size_t held_out = 0;
+        for (Fold& fold : folds_) {
+            fold.find_rows(pairs_.images);
+            held_out += fold.held_out.size();
+            held_rows_.insert(held_rows_.end(), fold.held_rows.begin(), fold.held_rows.end());
+            for (const Index row : fold.held_rows) append_logits(row, z);
+        }
+        require(!held_rows_.empty(), "none of the ", held_out, " images held out could be read");
         held_probabilities_ = softmax_rows(host_, z, setup_.classes(), 1);
     }
 
-    /// The targets of the images that are left for training, for batches of at most `batch`; null where views are drawn
-    /// that nobody has asked about.
-    std::unique_ptr<TeacherSource<D>> targets(Index batch) const {
-        if (setup_.spec.loop.augmentation == Augmentation::random_resized_crop) return nullptr;
-        const Index classes = setup_.classes(), images = setup_.images.train.size();
+    /// The parts of the images that are held out.
+    const std::vector<Fold>& folds() const { return folds_; }
+    /// What the student learns from.
+    const Fold& learned() const { return folds_.size() == 1 ? folds_.front() : whole_; }
+    /// The images that `fold` leaves for training.
+    Dataset kept_images(const Fold& fold) const { return subset(all_images_, fold.kept); }
+
+    /// The targets of the images that `fold` leaves for training, for batches of at most `batch`; null where views are
+    /// drawn that nobody has asked about.
+    std::unique_ptr<TeacherSource<D>> targets(const Fold& fold, Index batch) const {
+        if (!setup_.spec.crosses()) return nullptr;
+        const Index classes = setup_.classes(), images = static_cast<Index>(fold.kept.size());
         TargetTable table;
         table.views = pairs_.views;
         table.images = images;
         table.size = classes;
         std::vector<float> values(static_cast<std::size_t>(table.views * images * classes),
                                   std::numeric_limits<float>::quiet_NaN());
-        for (std::size_t k = 0; k < kept_rows_.size(); ++k)
+        for (std::size_t k = 0; k < fold.kept_rows.size(); ++k)
             for (Index view = 0; view < table.views; ++view)
-                std::copy_n(pairs_.logits_of(kept_rows_[k], view, classes), classes,
-                            values.begin() + (view * images + kept_places_[k]) * classes);
+                std::copy_n(pairs_.logits_of(fold.kept_rows[k], view, classes), classes,
+                            values.begin() + (view * images + fold.kept_places[k]) * classes);
         table.values = make_tensor(std::move(values), {table.views, images, classes});
         const TrainingLoopConfig& loop = setup_.spec.loop;
         return std::make_unique<MirroredTargets<D>>(setup_.device, std::move(table), loop.view_seed.value_or(loop.seed),
                                                     loop.fixed_views, batch);
     }
 
-    /// What a student in evaluation mode says of the images held out, (H, K).
-    std::vector<double> held_predictions(Student<D>& student) {
+    /// What a student in evaluation mode says of the images that `fold` holds out, (H, K).
+    std::vector<double> predictions(Student<D>& student, const Fold& fold) {
         detail::StudentEncoder<D> encoder(setup_.device, student, setup_.spec.evaluation_batch);
         EvaluationOptions options;
         options.batch = setup_.spec.evaluation_batch;
         const FeatureSet<T> set =
-            collect_features(setup_.device, setup_.ranks, encoder, subset(all_images_, held_out_), options);
+            collect_features(setup_.device, setup_.ranks, encoder, subset(all_images_, fold.held_out), options);
         const std::vector<double> z = detail::scaled_cosines(host_, {set.values.begin(), set.values.end()},
                                                              {setup_.vectors.begin(), setup_.vectors.end()},
                                                              setup_.classes(), student.logit_scale());
         return softmax_rows(host_, z, setup_.classes(), 1);
     }
 
-    /// Mean KL of the teachers' probabilities to the student's on the images held out.
-    double divergence(Student<D>& student) {
-        return likeness(host_, held_probabilities_, held_predictions(student), setup_.classes()).divergence;
+    /// Mean KL of the teachers' probabilities of the images held out to `q`, (H, K).
+    double divergence(const std::vector<double>& q) {
+        return likeness(host_, held_probabilities_, q, setup_.classes()).divergence;
     }
 
-    /// How checks judge and keep `student`.
+    /// How checks judge and keep `student`, where one part is held out.
     BestCheck::Model judged(Student<D>& student) {
-        return {[this, &student] { return divergence(student); }, [&student](TensorMap& to) { student.save(to); },
+        return kept(student, [this, &student](Index) { return divergence(predictions(student, folds_.front())); });
+    }
+
+    /// How checks keep `student`, judged by `score`.
+    static BestCheck::Model kept(Student<D>& student, std::function<double(Index)> score) {
+        return {std::move(score), [&student](TensorMap& to) { student.save(to); },
                 [&student](const TensorMap& from) { student.load(from); }};
     }
 
@@ -95,37 +116,22 @@ public:
     const Dataset& all_images() const { return all_images_; }
     /// What student and teachers make of them.
     const EncodedPairs<T>& pairs() const { return pairs_; }
-    /// Rows of pairs() of the images held out, and of the others.
+    /// Rows of pairs() of the images held out, one part behind the other.
     const std::vector<Index>& held_rows() const { return held_rows_; }
-    /// The same of the images that are learned from.
-    const std::vector<Index>& kept_rows() const { return kept_rows_; }
     /// The teachers' probabilities of the images held out, (H, K).
     const std::vector<double>& held_probabilities() const { return held_probabilities_; }
 
 private:
-    /// The last ones of the shuffled images.
+    /// The last ones of the shuffled images, then those before them.
     void hold_out() {
-        const Index n = all_images_.size(), count = setup_.spec.adapted.hold_out;
-        std::vector<Index> order = shuffled(n, setup_.spec.loop.seed, 0);
-        std::sort(order.begin(), order.end() - count);
-        std::sort(order.end() - count, order.end());
-        held_out_.assign(order.end() - count, order.end());
-        kept_.assign(order.begin(), order.end() - count);
-        setup_.images.train = subset(all_images_, kept_);
-        setup_.spec.loop.batch = whole_batch(setup_.spec.loop, setup_.images.train.size(), setup_.observer);
-    }
-
-    /// Which rows are of images held out.
-    void split() {
-        for (std::size_t row = 0; row < pairs_.images.size(); ++row) {
-            const Index image = pairs_.images[row];
-            if (std::binary_search(held_out_.begin(), held_out_.end(), image)) {
-                held_rows_.push_back(static_cast<Index>(row));
-                continue;
-            }
-            kept_rows_.push_back(static_cast<Index>(row));
-            kept_places_.push_back(std::lower_bound(kept_.begin(), kept_.end(), image) - kept_.begin());
-        }
+        const Index n = all_images_.size();
+        const AdaptedSpec& adapted = setup_.spec.adapted;
+        const std::vector<Index> order = shuffled(n, setup_.spec.loop.seed, 0);
+        for (Index k = 0; k < adapted.folds; ++k) folds_.push_back(make_fold(order, adapted.hold_out, k));
+        whole_ = whole_fold(n);
+        setup_.images.train = kept_images(learned());
+        const Index fewest = static_cast<Index>(folds_.front().kept.size());
+        setup_.spec.loop.batch = whole_batch(setup_.spec.loop, fewest, setup_.observer);
     }
 
     void append_logits(Index row, std::vector<double>& to) const {
@@ -136,9 +142,10 @@ private:
     DistillationSetup<D>& setup_;
     Cpu<double> host_;
     Dataset all_images_;
-    std::vector<Index> held_out_, kept_;  ///< positions of the images
+    std::vector<Fold> folds_;
+    Fold whole_;
     EncodedPairs<T> pairs_;
-    std::vector<Index> held_rows_, kept_rows_, kept_places_;
+    std::vector<Index> held_rows_;
     std::vector<double> held_probabilities_;
 };
 

@@ -4,7 +4,7 @@
 #include <promptkd/distill/closed_form/passes.hpp>
 #include <promptkd/distill/closed_form/predictor.hpp>
 #include <promptkd/distill/closed_form/student_weights.hpp>
-#include <promptkd/experiment/adapted/adapted_stage.hpp>
+#include <promptkd/experiment/adapted/cross_fitting.hpp>
 #include <promptkd/experiment/adapted/report.hpp>
 #include <promptkd/experiment/closed_form/mixture_stage.hpp>
 
@@ -23,8 +23,9 @@ class BestStage {
 public:
     using T = typename D::Scalar;
 
-    /// Both must outlive this.
-    BestStage(DistillationSetup<D>& setup, AdaptedStage<D>& adapted) : setup_(setup), adapted_(adapted) {}
+    /// All must outlive this.
+    BestStage(DistillationSetup<D>& setup, AdaptedStage<D>& adapted, const CrossFitting<D>& crossed)
+        : setup_(setup), adapted_(adapted), crossed_(crossed) {}
 
     /// Reads the classes' texts as the student's encoder has them, which is an error sooner than later.
     void prepare() {
@@ -36,7 +37,7 @@ public:
     /// and fits the guard.
     void fit(Student<D>& student) {
         const ClassGeometry geometry = class_geometry(student);
-        const ClosedFormFit found = fit_kept(geometry);
+        const ClosedFormFit found = fit_rows(adapted_.learned().kept_rows, geometry);
         const Index classes = setup_.classes();
         mixture_ = mixture_of(found, geometry);
         mixture_.temperature =
@@ -45,7 +46,7 @@ public:
         mixture_.fitted = FittedStudent{found.hidden, found.output, geometry.teacher_scale, 0};
         const std::array<std::vector<double>, 3> q = {
             softmax_rows(host_, zero_shot_logits(adapted_.held_rows(), geometry), classes, mixture_.temperature),
-            fitted_predictions(found, geometry), adapted_.held_predictions(student)};
+            judged_fit(found, geometry), judged_student(student)};
         const std::vector<double>& p = adapted_.held_probabilities();
         BestFitSummary summary;
         summary.weights = fit_student_weights(p, q, classes);
@@ -84,26 +85,43 @@ private:
         return geometry;
     }
 
-    /// Of the images that are not held out.
-    ClosedFormFit fit_kept(const ClassGeometry& geometry) {
+    /// In closed form, of some of the images.
+    ClosedFormFit fit_rows(const std::vector<Index>& rows, const ClassGeometry& geometry) {
         const EncodedPairs<T>& pairs = adapted_.pairs();
         const Index e_t = static_cast<Index>(setup_.vectors.size()) / setup_.classes();
         ClosedFormSpec spec = setup_.spec.closed_form;
         spec.seed = setup_.spec.loop.seed;
         spec.mix = false;
         spec.guard = false;
-        const FeaturesInMemory<T> features(rows_of(pairs.student, adapted_.kept_rows(), pairs.student_width),
-                                           pairs.student_width, rows_of(pairs.teacher, adapted_.kept_rows(), e_t), e_t);
+        const FeaturesInMemory<T> features(rows_of(pairs.student, rows, pairs.student_width), pairs.student_width,
+                                           rows_of(pairs.teacher, rows, e_t), e_t);
         return fit_closed_form(setup_.device, spec, features, geometry);
     }
 
-    /// p_r of the images held out.
-    std::vector<double> fitted_predictions(const ClosedFormFit& fit, const ClassGeometry& geometry) {
+    /// p_d of the images held out, by students that have not learned from them.
+    std::vector<double> judged_student(Student<D>& student) {
+        return crossed_.is_used() ? crossed_.predictions() : adapted_.predictions(student, adapted_.folds().front());
+    }
+
+    /// p_r of the images held out: `found`, or fits without them.
+    std::vector<double> judged_fit(const ClosedFormFit& found, const ClassGeometry& geometry) {
+        if (!crossed_.is_used()) return fitted_predictions(found, geometry, adapted_.held_rows());
+        std::vector<double> all;
+        for (const Fold& fold : adapted_.folds()) {
+            const std::vector<double> part =
+                fitted_predictions(fit_rows(fold.kept_rows, geometry), geometry, fold.held_rows);
+            all.insert(all.end(), part.begin(), part.end());
+        }
+        return all;
+    }
+
+    std::vector<double> fitted_predictions(const ClosedFormFit& fit, const ClassGeometry& geometry,
+                                           const std::vector<Index>& rows) {
         const Index width = adapted_.pairs().student_width, batch = setup_.spec.evaluation_batch;
-        const std::vector<T> x = rows_of(adapted_.pairs().student, adapted_.held_rows(), width);
+        const std::vector<T> x = rows_of(adapted_.pairs().student, rows, width);
         ClosedFormPredictor<D> predictor(setup_.device, fit, geometry, batch);
         std::vector<double> all;
-        const Index n = static_cast<Index>(adapted_.held_rows().size());
+        const Index n = static_cast<Index>(rows.size());
         for (Index first = 0; first < n; first += batch) {
             const Index count = std::min(batch, n - first);
             const Buffer<D, T> part(setup_.device,
@@ -149,6 +167,7 @@ private:
 
     DistillationSetup<D>& setup_;
     AdaptedStage<D>& adapted_;
+    const CrossFitting<D>& crossed_;
     Cpu<double> host_;
     std::vector<double> student_text_;  ///< (K, e_s)
     Mixture mixture_;

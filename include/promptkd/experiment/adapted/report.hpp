@@ -15,12 +15,13 @@ inline constexpr const char* student_names[] = {"zero-shot", "closed form", "ada
 
 /// Says which check was the best.
 inline void explain(const CheckSelection& check, Observer& observer) {
-    char text[200];
+    char text[240];
+    const std::string parts = check.parts > 1 ? concat(", in ", check.parts, " parts in turn") : "";
     std::snprintf(
         text, sizeof text,
-        "the adapted student is that after step %lld: KL to the teacher %.4f on %lld images held out (best of "
+        "the adapted student is that after step %lld: KL to the teacher %.4f on %lld images held out%s (best of "
         "%lld checks)",
-        static_cast<long long>(check.best.step), check.best.score, static_cast<long long>(check.images),
+        static_cast<long long>(check.best.step), check.best.score, static_cast<long long>(check.images), parts.c_str(),
         static_cast<long long>(check.checks));
     observer.on_note(text);
 }

@@ -217,6 +217,12 @@ private:
 
     /// Batches of an epoch; a set smaller than a batch is one.
     static Index whole_batches(Index images, Index batch) { return std::max<Index>(1, images / batch); }
+    /// Of all trainings of a best fit.
+    static Index best_fit_steps(const DistillationRecipe& r, Index images) {
+        const Index out = adapted_held_out(images, AdaptedRecipe().most_held_out);
+        const Index part = r.epochs * whole_batches(images - out, r.batch), folds = adapted_folds(images, out);
+        return folds == 1 ? part : folds * part + r.epochs * whole_batches(images, r.batch);
+    }
 
     void make_learner(ReproductionStage& stage) {
         stage.kind = StageKind::learner;
@@ -271,8 +277,8 @@ private:
         const bool best = fit == DistillationFit::best;
         if (best) use_adapted_recipe(stage.student, stage.images);
         const DistillationRecipe& r = stage.student;
-        const Index learned = stage.images - (best ? adapted_held_out(stage.images, AdaptedRecipe().most_held_out) : 0);
-        stage.steps = fit == DistillationFit::closed_form ? 0 : r.epochs * whole_batches(learned, r.batch);
+        if (fit != DistillationFit::closed_form)
+            stage.steps = best ? best_fit_steps(r, stage.images) : r.epochs * whole_batches(stage.images, r.batch);
         stage.identity = student_identity(stage, part, teacher);
         add(std::move(stage));
     }
