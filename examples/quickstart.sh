@@ -35,7 +35,7 @@ echo "== 3/3 demonstration"
 build/release/promptkd demo --out build/demo || die "the demonstration failed (see above)"
 
 echo
-echo "The same images once more, for the best of three students (--fit best) in less than a minute:"
+echo "The same images once more, for the best of three students (--fit best, as many steps as fit 50 s):"
 assets=examples/assets
 build/release/promptkd distill --fit best --budget 50s --teacher $assets/fashion_clip_teacher.safetensors \
     --teacher-prompts $assets/fashion_teacher_prompts.safetensors --student $assets/fashion_clip_student.safetensors \
