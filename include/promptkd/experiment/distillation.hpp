@@ -36,7 +36,10 @@ public:
     /// writes. Device and observer must outlive this. Throws Error for what does not fit together.
     DistillationRun(D& device, const DistillationSpec& spec, Observer& observer = silent_observer(),
                     const Ranks<D>& ranks = {})
-        : setup_(device, spec, observer, ranks), mixture_(setup_), adapted_(setup_), crossed_(setup_, adapted_),
+        : setup_(device, spec, observer, ranks),
+          mixture_(setup_),
+          adapted_(setup_),
+          crossed_(setup_, adapted_),
           best_(setup_, adapted_, crossed_) {
         build_student();
         if (!spec.loop.out.empty() && !spec.in_closed_form()) setup_.spec.loop.inputs = setup_.inputs();

@@ -189,8 +189,7 @@ inline void complete_folds(DistillationSpec& spec, Index images, bool given) {
 /// Error for too few images to hold any out.
 inline void complete_adapted(DistillationSpec& spec, Index images, Index classes, Index blocks) {
     const bool given = spec.adapted.hold_out > 0;
-    const Index out =
-        given ? spec.adapted.hold_out : adapted_held_out(images, AdaptedRecipe().most_held_out);
+    const Index out = given ? spec.adapted.hold_out : adapted_held_out(images, AdaptedRecipe().most_held_out);
     require(images >= out + 2, images, " image", images == 1 ? " is" : "s are", " too few to hold ", out,
             " out of the training and learn from at least 2; give more images, or fit in closed form");
     spec.adapted.hold_out = out;
