@@ -173,8 +173,8 @@ TEST_CASE("dense trainer: saved and loaded, it goes on bit for bit") {
     TensorMap found;
     second.trainer->save(found);
     for (const auto& [name, tensor] : expected.tensors) {
-        CAPTURE(name);
         const std::string key = name;
+        CAPTURE(key);
         CHECK(found.at(key).to<double>() == expected.at(key).to<double>());
     }
     CHECK(second.losses.back() == whole.losses.back());
