@@ -4,7 +4,7 @@
 . "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
 teacher=$assets/fashion_clip_teacher.safetensors
 student=$assets/fashion_clip_student.safetensors
-rm -rf tiny few lora merged full best again stopped parted
+rm -rf tiny few lora merged full best again stopped parted adapter
 tiny_fashion tiny 120 100
 data="--data fashion-mnist:tiny"
 pair="--student $student --teacher $teacher $data"
@@ -115,6 +115,14 @@ short="--epochs 4 --rank 4"
     refuse 2 '--folds.*belongs to --fit best' distill $pair --adapt lora --folds 2 --out again
     refuse 2 'excludes' distill $pair --fit best --folds 2 --budget 20s --out again
     refuse 1 'too few to hold 6 parts of 24 out in turn' distill $pair --fit best --folds 6 --out again --fresh
+    refuse 1 'is for frozen image encoders' distill $pair --adapt full --precision int8 --out again
+    run 0 convert lora/bundle.safetensors adapter --to peft
+    refuse 1 'lora.0.attn.in_proj.A. has shape .*, expected' distill --student "$teacher" --teacher "$teacher" $data --adapt lora --init adapter/adapter_model.safetensors --out again
+    refuse 1 'which only a student adapted with LoRA has' distill $pair --adapt full --init adapter/adapter_model.safetensors --out again
+    echo '{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "use_dora": "no"}' >adapter/adapter_config.json
+    refuse 1 'adapter/adapter_config.json: .use_dora. is "no"' distill $pair --adapt lora --init adapter/adapter_model.safetensors --out again
+    echo '{"r": 4}' >adapter/adapter_config.json
+    refuse 1 'adapter/adapter_config.json: not the configuration of a LoRA' distill $pair --adapt lora --init adapter/adapter_model.safetensors --out again
     refuse 2 'excludes' distill $pair --adapt lora --train full --out again
     refuse 2 'must be a time' distill $pair --fit best --budget soon --out again
     refuse 1 'a budget of .* s is too short' distill $pair --fit best --rank 4 --budget 0.2s --out again --fresh
@@ -127,5 +135,5 @@ short="--epochs 4 --rank 4"
         refuse 1 'needs a vision transformer' distill --student "$resnet" --teacher "$teacher" $data --adapt $how --prompts 0 --out again
     done
 }
-rm -rf tiny few lora merged full best again stopped parted ./*.safetensors names.txt
+rm -rf tiny few lora merged full best again stopped parted adapter ./*.safetensors names.txt
 finish

@@ -8,12 +8,16 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <set>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace promptkd {
@@ -38,18 +42,30 @@ inline constexpr std::array<PeftLayer, 6> peft_layers{{
 
 inline constexpr const char* peft_prefix = "base_model.model.vision_model.encoder.layers.";
 
+/// A setting of an adapter_config.json, `otherwise` where it is not set. Throws Error for one of another type.
+template <class Value>
+Value peft_setting(const nlohmann::json& config, const char* key, Value otherwise, const std::string& source) {
+    if (!config.contains(key) || config.at(key).is_null()) return otherwise;
+    const nlohmann::json& value = config.at(key);
+    const bool good = std::is_same_v<Value, bool> ? value.is_boolean() : value.is_string();
+    require(good, source, ": '", key, "' is ", json_text(value), ", which is no such setting");
+    return value.get<Value>();
+}
+
 /// The factor of B·A that an adapter_config.json says. Throws Error for another kind of adapter.
 inline double peft_scale(const nlohmann::json& config, const std::string& source) {
-    require(config.is_object() && config.value("peft_type", "") == "LORA", source, ": not the configuration of a LoRA");
+    require(config.is_object() && peft_setting<std::string>(config, "peft_type", "", source) == "LORA", source,
+            ": not the configuration of a LoRA: 'peft_type' is not \"LORA\"");
     const bool whole = config.contains("r") && config.at("r").is_number_integer() && config.contains("lora_alpha") &&
                        config.at("lora_alpha").is_number();
     require(whole && config.at("r").get<Index>() > 0, source, ": 'r' or 'lora_alpha' is missing");
     for (const char* key : {"rank_pattern", "alpha_pattern"})
         require(!config.contains(key) || config.at(key).empty(), source, ": '", key, "' is not read: one rank for all");
-    require(config.value("bias", "none") == "none" && !config.value("use_dora", false), source,
+    const bool biases = peft_setting<std::string>(config, "bias", "none", source) != "none";
+    require(!biases && !peft_setting(config, "use_dora", false, source), source,
             ": biases that are trained, and DoRA, are not read");
     const double r = config.at("r").get<double>(), alpha = config.at("lora_alpha").get<double>();
-    return alpha / (config.value("use_rslora", false) ? std::sqrt(r) : r);
+    return alpha / (peft_setting(config, "use_rslora", false, source) ? std::sqrt(r) : r);
 }
 
 /// Where a tensor of an adapter belongs.
@@ -96,9 +112,10 @@ inline bool is_peft_adapter(const TensorMap& map) {
 
 /// The updates (lora_prefix) of a peft adapter of a CLIP vision model with this configuration: queries, keys and values
 /// keep an A each, those without an update get zeros; the factor lora_alpha/r goes into B. Throws Error for what is not
-/// read, and for shapes that do not fit together.
-inline TensorMap read_peft_adapter(const TensorMap& adapter, const nlohmann::json& config) {
-    const double scale = detail::peft_scale(config, adapter.source);
+/// read, and for shapes that do not fit together. `config_source` names the configuration in messages.
+inline TensorMap read_peft_adapter(const TensorMap& adapter, const nlohmann::json& config,
+                                   const std::string& config_source = "adapter_config.json") {
+    const double scale = detail::peft_scale(config, config_source);
     const Index rank = config.at("r").get<Index>();
     TensorMap out;
     out.source = adapter.source;
@@ -133,7 +150,7 @@ inline TensorMap read_peft_adapter(const TensorMap& adapter) {
             ": a LoRA of peft needs adapter_config.json beside it, which says its scale");
     const nlohmann::json config = nlohmann::json::parse(read_file(path), nullptr, false);
     require(!config.is_discarded(), path, ": not JSON");
-    return read_peft_adapter(adapter, config);
+    return read_peft_adapter(adapter, config, path);
 }
 
 /// Writes the updates (lora_prefix) in `updates` into `folder` as peft reads them for a CLIPVisionModel: queries, keys

@@ -101,7 +101,15 @@ TEST_CASE("peft: what is not read is refused by name") {
     nlohmann::json config = configuration();
     config["peft_type"] = "LOHA";
     CHECK(says(refusal(tiny_adapter(), config), "not the configuration of a LoRA"));
+    for (const char* key : {"peft_type", "bias", "use_dora", "use_rslora"}) {
+        config = configuration();
+        config[key] = 3;
+        CHECK(says(refusal(tiny_adapter(), config), "adapter_config.json: '"));
+        CHECK(says(refusal(tiny_adapter(), config), "is 3, which is no such setting"));
+    }
     config = configuration();
+    config["use_dora"] = nullptr;
+    CHECK_NOTHROW(read_peft_adapter(tiny_adapter(), config));
     config["rank_pattern"] = {{"q_proj", 4}};
     CHECK(says(refusal(tiny_adapter(), config), "rank_pattern"));
     config = configuration();
