@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # segment, detect, encode --patches, evaluate --masks and --detections, demo --dense, on rendered scenes.
 . "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
+rm -rf ./*
 scene_clip=$data_dir/golden/fashion_scene_clip.safetensors
 dense_student=$data_dir/golden/fashion_dense_student.safetensors
 teacher=$assets/fashion_clip_teacher.safetensors

@@ -317,7 +317,7 @@ kill -INT $victim 2>/dev/null # a background process of a shell ignores it: noth
 kill -TERM $victim
 wait $victim
 begun gone "$@" --epochs $long
-rm -rf gone
+mv gone gone.away && rm -rf gone.away  # at once: what is removed file by file is still written to
 status=0
 wait $victim || status=$?
 check "a removed output folder is an error" test $status -eq 1
