@@ -9,6 +9,8 @@
 #include <promptkd/experiment/detection.hpp>
 #include <promptkd/format/image.hpp>
 
+#include <algorithm>
+
 namespace promptkd::cli {
 
 namespace {
@@ -40,12 +42,22 @@ struct Detect {
             using D = std::remove_reference_t<decltype(device)>;
             ProgramObserver observer(common.output);
             Detector<D> detector(device, spec, observer);
+            if (!common.out.empty()) require_categories(file, detector.class_names());
             status = detect_all(detector, file);
         });
         return status;
     }
 
 private:
+    /// COCO's results name categories by the ids of the box file. Where that knows some of the classes it must know
+    /// all, or the number of a class would be taken for the id of another category.
+    void require_categories(const BoxFile& file, const std::vector<std::string>& names) const {
+        const auto unknown = [&](const std::string& name) { return !file.categories.contains(name); };
+        const auto first = std::find_if(names.begin(), names.end(), unknown);
+        if (first == names.end() || std::all_of(names.begin(), names.end(), unknown)) return;
+        fail(boxes, ": has no category '", *first, "', which --out needs an id for; name the classes as it does");
+    }
+
     template <class F>
     int detect_all(F& detector, const BoxFile& file) {
         ImageAnswers answers;

@@ -8,7 +8,9 @@
 #include <promptkd/format/image.hpp>
 #include <promptkd/format/npy.hpp>
 
+#include <filesystem>
 #include <set>
+#include <system_error>
 
 namespace promptkd::cli {
 
@@ -28,7 +30,7 @@ Image overlay(const Image& picture, const LabelMap& labels) {
 struct Segment {
     Common common;
     DenseFlags flags;
-    std::vector<std::string> inputs;
+    std::vector<std::string> inputs, pictures;
     bool with_overlay = false, with_logits = false;
     std::set<std::string> taken;
 
@@ -50,18 +52,26 @@ private:
     template <class S>
     int segment_all(S& segmenter) {
         ImageAnswers answers;
-        for (const std::string& file : image_inputs(inputs))
-            answers.add(file, [&] { return segment(segmenter, file); });
+        pictures = image_inputs(inputs);
+        for (const std::string& file : pictures) answers.add(file, [&] { return segment(segmenter, file); });
         common.output.write(answers.all());
         return answers.status();
     }
 
-    /// Where the results of a picture go, without an ending; pictures of one name are numbered.
+    /// Where the results of a picture go, without an ending; pictures of one name are numbered. Throws Error where a
+    /// picture would be written over.
     std::string result_path(const std::string& file) {
         const std::string stem = std::filesystem::path(file).stem().string();
         std::string name = stem;
         for (int n = 2; !taken.insert(name).second; ++n) name = concat(stem, "-", n);
-        return common.out + "/" + name;
+        const std::string path = common.out + "/" + name;
+        for (const char* ending : {".png", ".overlay.png"}) {
+            std::error_code none;
+            for (const std::string& picture : pictures)
+                require(!std::filesystem::equivalent(path + ending, picture, none), picture,
+                        ": the results would be written over this picture; give another folder for --out");
+        }
+        return path;
     }
 
     template <class S>

@@ -137,4 +137,11 @@ head -n 3 names.txt >three.txt
 refuse 1 'there are 3 classes' evaluate --weights "$scene_clip" $options --class-names three.txt --masks mixed --layout folder
 cp "$data_dir/golden/images/02_RGB_40x40.png" mixed/images/b.png
 refuse 1 'a mask of 112 x 112 pixels for a picture of 40 x 40' evaluate "$dense_student" --masks mixed --layout folder-shifted
+# Nothing is written over a picture; ids of categories are those of the file.
+cp scenes/scene0.png alone.png
+before=$(cksum <alone.png)
+refuse 1 'would be written over this picture' segment "$dense_student" alone.png --out .
+check "the picture is as it was" test "$(cksum <alone.png)" = "$before"
+sed 's/"Coat"/"coat"/' scenes/boxes.json >scenes/lower.json
+refuse 1 "has no category 'Coat'" detect --weights "$teacher" $options --class-names names.txt --boxes scenes/lower.json --out bad.json
 finish
