@@ -167,19 +167,7 @@ TEST_CASE("closed form: of few images the directions in which they differ are en
     const RidgeMoments sums = passes.normal_equations(layer);
     const RidgeBasis few = ridge_basis(sums, device);
     REQUIRE(few.rank < few.width);
-    // The whole matrix decomposed: the fit in all 300 directions.
-    RidgeBasis all = few;
-    all.rank = all.width;
-    std::vector<double> gram = sums.gram, cross = sums.cross;
-    for (Index i = 0; i < all.width; ++i) {
-        const double f = few.hidden_mean[static_cast<std::size_t>(i)];
-        for (Index j = 0; j < all.width; ++j)
-            gram[static_cast<std::size_t>(i * all.width + j)] -= N * f * few.hidden_mean[static_cast<std::size_t>(j)];
-        for (Index j = 0; j < e_t; ++j)
-            cross[static_cast<std::size_t>(i * e_t + j)] -= N * f * few.teacher_mean[static_cast<std::size_t>(j)];
-    }
-    detail::decompose_gram(all, gram, device);
-    all.projected = detail::HostProduct{all.width, e_t, all.width, true, false}(device, all.vectors, cross);
+    const RidgeBasis all = detail::ridge_basis_of_rank(sums, few.width, device);  // the whole matrix decomposed
     for (const double rho : {1e-4, 1e-1, 1e2}) {
         CAPTURE(rho);
         const OutputLayer one = ridge_solution(few, rho * few.scale, device);

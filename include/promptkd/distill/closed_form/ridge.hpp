@@ -110,28 +110,25 @@ inline std::vector<double> range_basis(const std::vector<double>& gram, Index h,
     return orthonormal_columns(HostProduct{h, r, h}(host, gram, omega), h, r);
 }
 
-/// H and T of G = H·T·Hᵀ.
+/// H and T of G = H·T·Hᵀ: of G itself, or with fewer columns than h of QᵀGQ, H = Q·H', Q of range_basis().
 inline void decompose_gram(RidgeBasis& basis, std::vector<double> gram, Cpu<double>& host) {
     const Index h = basis.width, r = basis.rank;
-    const bool whole = r == h;
-    std::vector<double> range = whole ? std::vector<double>() : range_basis(gram, h, r, host);
-    SymmetricTridiagonal form =
-        whole ? symmetric_tridiagonal(std::move(gram), h)
-              : symmetric_tridiagonal(
-                    HostProduct{r, r, h, true, false}(host, range, HostProduct{h, r, h}(host, gram, range)), r);
-    basis.vectors = whole ? std::move(form.vectors) : HostProduct{h, r, r}(host, range, form.vectors);
+    std::vector<double> range;
+    if (r < h) {
+        range = range_basis(gram, h, r, host);
+        gram = HostProduct{r, r, h, true, false}(host, range, HostProduct{h, r, h}(host, gram, range));
+    }
+    SymmetricTridiagonal form = symmetric_tridiagonal(std::move(gram), r);
+    basis.vectors = r < h ? HostProduct{h, r, r}(host, range, form.vectors) : std::move(form.vectors);
     basis.diagonal = std::move(form.diagonal);
     basis.off_diagonal = std::move(form.off_diagonal);
 }
 
-}  // namespace detail
-
-/// Throws Error when the hidden features are constant: nothing can be fitted to them.
-inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
+/// ridge_basis() with a given number of columns of H, up to h.
+inline RidgeBasis ridge_basis_of_rank(RidgeMoments sums, Index rank, Cpu<double>& host) {
     const Index h = sums.width, e = sums.outputs;
     const double n = static_cast<double>(sums.images);
-    RidgeBasis basis{
-        h, detail::range_columns(h, sums.images), e, sums.images, {}, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
+    RidgeBasis basis{h, rank, e, sums.images, {}, {}, {}, {}, sums.hidden_sum, sums.teacher_sum, 0};
     for (double& value : basis.hidden_mean) value /= n;
     for (double& value : basis.teacher_mean) value /= n;
     std::vector<double> gram = std::move(sums.gram);
@@ -148,9 +145,17 @@ inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
     basis.scale = trace / static_cast<double>(h);
     require(basis.scale > 0, "closed form: the student's features of all ", sums.images,
             " images are equal; nothing can be fitted to them");
-    detail::decompose_gram(basis, std::move(gram), host);
-    basis.projected = detail::HostProduct{basis.rank, e, h, true, false}(host, basis.vectors, cross);
+    decompose_gram(basis, std::move(gram), host);
+    basis.projected = HostProduct{basis.rank, e, h, true, false}(host, basis.vectors, cross);
     return basis;
+}
+
+}  // namespace detail
+
+/// Throws Error when the hidden features are constant: nothing can be fitted to them.
+inline RidgeBasis ridge_basis(RidgeMoments sums, Cpu<double>& host) {
+    const Index rank = detail::range_columns(sums.width, sums.images);
+    return detail::ridge_basis_of_rank(std::move(sums), rank, host);
 }
 
 /// The second layer of a closed-form projector: U = φB + c.
