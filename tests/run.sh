@@ -4,8 +4,8 @@
 usage="usage: sh tests/run.sh [--all] [--exhaustive] [--clang] [--asan] [--tsan] [--cuda] [--offline]
   --all         what continuous integration runs: also --exhaustive, --clang, --asan and --tsan
   --exhaustive  also what takes minutes: each header alone, every way into a host project, benchmarks, learners
-  --clang       also clang++: the program, unit and golden tests built; both tests run
-  --asan        also the sanitizers: unit, golden and fuzz tests
+  --clang       also clang++: the program built with assertions, and a part of its tests run
+  --asan        also clang++ with the sanitizers: unit, golden and fuzz tests
   --tsan        also the thread sanitizer: thread pool, loader, training
   --cuda        also the CUDA backend's compilation for every architecture; needs nvcc, no GPU
   --offline     fetch nothing: tests that need OpenAI's merges are left out unless build/vocab has them"
@@ -131,7 +131,8 @@ else
     export PROMPTKD_FUZZ_SECONDS="${PROMPTKD_FUZZ_SECONDS:-2}"
     preset release --label-exclude exhaustive
 fi
-[ "$clang" = no ] || preset clang --label-regex '^(unit|golden)$'
+# The unit and golden tests are compiled by clang++ for --asan.
+[ "$clang" = no ] || preset clang --tests-regex '^program_(distill|errors|tools|weights|zero_shot)$'
 [ "$asan" = no ] || preset asan --label-regex '^(unit|golden|fuzz)$'
 [ "$tsan" = no ] || preset tsan --label-regex '^threads$'
 if [ "$cuda" = yes ]; then

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs every golden case of a directory on every device: `golden_test`, PROMPTKD_GOLDEN_DIR=… (default:
-// tests/fixtures/golden), PROMPTKD_VERBOSE=1 to see the margins. Prints "N cases, M failed" and exits 1 when one
-// failed.
+// tests/fixtures/golden), PROMPTKD_VERBOSE=1 to see the margins, PROMPTKD_GOLDEN_PART=I/N for every N-th case from the
+// I-th. Prints "N cases, M failed" and exits 1 when one failed.
 #include "cases.hpp"
 
 #include <promptkd/device/cpu.hpp>
@@ -16,9 +16,22 @@ namespace {
 
 int cases = 0, failed = 0;
 
+/// Which cases this process runs: all, or every `parts`-th from the `part`-th, counted from 1.
+struct Share {
+    int part = 1, parts = 1, seen = 0;
+
+    /// Reads "I/N"; false for anything else.
+    bool parse(const char* text) {
+        char end = 0;
+        return std::sscanf(text, "%d/%d%c", &part, &parts, &end) == 2 && part >= 1 && part <= parts;
+    }
+    bool takes_next() { return seen++ % parts == part - 1; }
+} share;
+
 /// Runs one case, turns exceptions into failures and counts.
 template <class Check>
 void run(const std::string& name, const Check& check, Bounds bounds = {}) {
+    if (!share.takes_next()) return;
     Report report(name, bounds);
     try {
         check(report);
@@ -82,6 +95,11 @@ void run_file(const std::filesystem::path& path) {
 
 int main() {
     using namespace promptkd::test;
+    const char* part = std::getenv("PROMPTKD_GOLDEN_PART");
+    if (part && !share.parse(part)) {
+        std::fprintf(stderr, "golden_test: PROMPTKD_GOLDEN_PART is '%s', not I/N such as 1/2\n", part);
+        return 2;
+    }
     const char* chosen = std::getenv("PROMPTKD_GOLDEN_DIR");
     const std::filesystem::path directory = chosen && *chosen ? chosen : PROMPTKD_TEST_DATA "/golden";
     std::error_code error;

@@ -97,8 +97,10 @@ void check_learner(D& device, const GoldenCase& c, Report& report) {
     Buffer<D, T> input(device, pixels), features(device, batch * model.vision().embed());
     Buffer<D, std::int32_t> label(device, batch);
 
+    constexpr bool single = std::is_same_v<typename D::Activation, T>;
     for (const bool plain :
-         {true, false}) {  // first without the text branch's savings, then with them, from the same start
+         {true, false}) {                // first without the text branch's savings, then with them, from the same start
+        if (plain && !single) continue;  // what is saved does not depend on the precision
         Report quiet(report.name(), report.bounds());
         Report& to = plain ? quiet : report;
         learner->params().load_all(subset(c, "init."));

@@ -3,16 +3,16 @@
 . "${PROMPTKD_SOURCE_DIR:?}/tests/support/programs.sh"
 . "$source_dir/tests/support/trees.sh"
 rm -rf whole killed root out
-small="--learner-depth 3 --learner-batch 8 --learner-epochs 3 --depth 3 --batch 8 --epochs 4 --images 400 --test-images 300"
+small="--learner-depth 3 --learner-batch 8 --learner-epochs 3 --depth 3 --batch 8 --epochs 4 --images 200 --test-images 300"
 
 # --- the plan, which touches nothing ------------------------------------------------------------------------------------
 # shellcheck disable=SC2086  # a list of options
 set -- reproduce base-to-novel $models --data "$fashion" --seeds 1,2 --shots 8 $small
 run 0 "$@" --out whole --dry-run --json plan.json
 check "--dry-run touches nothing" test ! -e whole
-check "the plan's totals" grep -q '^base-to-novel: 6 stages on 1 data set(s), 6 to do: 430 training steps on 3440 images, 1800 images to test$' stdout
+check "the plan's totals" grep -q '^base-to-novel: 6 stages on 1 data set(s), 6 to do: 230 training steps on 1840 images, 1800 images to test$' stdout
 check "the plan's teacher" grep -q '^fashion-mnist/seed2/teacher: PromptSRC teacher, 40 images, 15 steps of 8, tested on 300 images; to do$' stdout
-check "the plan's student" grep -q '^fashion-mnist/seed1/student: PromptKD, 400 images, 200 steps of 8, ' stdout
+check "the plan's student" grep -q '^fashion-mnist/seed1/student: PromptKD, 200 images, 100 steps of 8, ' stdout
 check "the published recipe where nothing else is asked for" grep -q '"lr": 0.005' plan.json
 
 # --- a whole run and its report ------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ check "its report stays" same whole/report.json killed/report.json
 # One more seed: only that is run.
 # shellcheck disable=SC2086
 run 0 reproduce base-to-novel $models --data "$fashion" --seeds 1,2,3 --shots 8 $small --out killed --dry-run
-check "a further seed" grep -q '^base-to-novel: 8 stages on 1 data set(s), 2 to do: 215 training steps' stdout
+check "a further seed" grep -q '^base-to-novel: 8 stages on 1 data set(s), 2 to do: 115 training steps' stdout
 
 # Other settings are refused and change nothing.
 refuse 1 "killed/fashion-mnist/seed1/student/result.json: .*other settings: 'lr' was 0.005 and is now 0.01" "$@" --lr 0.01 --out killed
@@ -115,10 +115,10 @@ run 0 reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 80
 check "the given teacher is tested" grep -q '^| given teacher | ' out/report.md
 rm -rf out
 # shellcheck disable=SC2086
-run 0 reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 80 --test-images 200 --data "$fashion" --out out --learner none
+run 0 reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 20 --test-images 200 --data "$fashion" --out out --learner none
 check "a teacher without prompts" test "$(grep -c 'PromptSRC' out/report.md)" -eq 0
 # shellcheck disable=SC2086
-set -- reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 80 --test-images 200 --data "$fashion" --out out --learner none
+set -- reproduce base-to-novel $models --seeds 1 --depth 3 --epochs 1 --images 20 --test-images 200 --data "$fashion" --out out --learner none
 run 0 "$@" --beside closed-form --beside best
 check "students of other fits beside the published one" test "$(grep -c -e '^| PromptKD |' -e '^| student in closed form |' -e '^| best of three students |' out/report.md)" -eq 3
 check "the best of three has a bundle" test -s out/fashion-mnist/seed1/student-best/bundle.safetensors
