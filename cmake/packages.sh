@@ -7,12 +7,14 @@
 PACKAGES_BUILD="c++:g++ cmake:cmake ninja:ninja-build libeigen3-dev libstb-dev nlohmann-json3-dev libcli11-dev
 zlib1g-dev libzip-dev libspng-dev libdeflate-dev libssl-dev libutf8proc-dev libxtensor-dev libxxhash-dev"
 PACKAGES_DEMO="dataset-fashion-mnist"
-# MPI: several processes that train one student; promptkd works without it. Doxygen: the reference, a test of its own.
-PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin doxygen:doxygen"
+# MPI: several processes that train one student; cpp-httplib: classify --serve, whose test is a client in Python; promptkd
+# works without them. Doxygen: the reference, a test of its own.
+PACKAGES_TEST="doctest-dev libbenchmark-dev libopenmpi-dev mpirun:openmpi-bin libcpp-httplib-dev python3:python3
+doxygen:doxygen"
 # For the one file that the tests download; promptkd itself uses no Python.
 PACKAGES_FETCH="python3:python3 pip3:python3-pip ca-certificates"
-# For the tests of --exhaustive: the Python package, the package for pkg-config.
-PACKAGES_EXHAUSTIVE="python3-dev pkg-config:pkg-config"
+# For the tests of --exhaustive: the Python package, the packages for pkg-config and Debian.
+PACKAGES_EXHAUSTIVE="python3-dev python3-venv pkg-config:pkg-config lintian:lintian"
 PACKAGES_CLANG="clang++:clang libclang-rt-14-dev"
 # libjpeg-turbo decodes faster when asked for, libwebp and libtiff read further kinds of images, SentencePiece divides
 # the texts of SigLIP models; everything else works without them.

@@ -22,8 +22,10 @@ set(PROMPTKD_JPEG_TURBO AUTO CACHE STRING
 set(PROMPTKD_WEBP AUTO CACHE STRING "WebP images by libwebp: ON (required), OFF, or AUTO (when found)")
 set(PROMPTKD_TIFF AUTO CACHE STRING "TIFF images by libtiff: ON (required), OFF, or AUTO (when found)")
 set(PROMPTKD_SENTENCEPIECE AUTO CACHE STRING "SigLIP's texts by SentencePiece: ON (required), OFF, or AUTO (when found)")
+set(PROMPTKD_HTTP AUTO CACHE STRING "classify --serve by cpp-httplib: ON (required), OFF, or AUTO (when found)")
 set(PROMPTKD_MPI AUTO CACHE STRING "data parallel over MPI: ON (required), OFF, or AUTO (when found)")
-foreach(option PROMPTKD_CUDA PROMPTKD_JPEG_TURBO PROMPTKD_WEBP PROMPTKD_TIFF PROMPTKD_SENTENCEPIECE PROMPTKD_MPI)
+foreach(option PROMPTKD_CUDA PROMPTKD_JPEG_TURBO PROMPTKD_WEBP PROMPTKD_TIFF PROMPTKD_SENTENCEPIECE PROMPTKD_HTTP
+        PROMPTKD_MPI)
     set_property(CACHE ${option} PROPERTY STRINGS ON OFF AUTO)
     if(NOT "${${option}}" MATCHES "^(ON|OFF|AUTO)$")
         message(FATAL_ERROR "${option}=${${option}}: expected ON, OFF or AUTO")

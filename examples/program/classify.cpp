@@ -2,6 +2,7 @@
 // `promptkd classify`: the most likely classes of images, from a student bundle, or from a CLIP model with class names.
 #include "commands.hpp"
 #include "image_answers.hpp"
+#include "serving/serve.hpp"
 #include "text_options.hpp"
 
 #include <promptkd/data/image_inputs.hpp>
@@ -32,6 +33,8 @@ struct Classify {
     Index top = 5;
     double threshold = 0;
     bool flag_unfamiliar = false;
+    std::string address;  ///< of --serve; empty: the images are answered and that is all
+    ServeOptions serving;
 
     int run() {
         if (!common.weights.empty()) {
@@ -52,6 +55,15 @@ private:
         clip.vocabulary = vocabulary_path(common, common.weights);
         clip.class_names = names_of_option("--class-names", class_names);
         clip.storage = common.storage();
+        if (serves()) clip.max_batch = static_cast<Index>(serving.batches.batch);
+    }
+
+    bool serves() const { return !address.empty(); }
+
+    /// Weights in the form that pays from the second image on, where there will be more.
+    WeightStorage bundle_storage() const {
+        if (common.precision == "int8") return WeightStorage::int8;
+        return serves() ? WeightStorage::packed : WeightStorage::native;
     }
 
     template <class D>
@@ -61,9 +73,9 @@ private:
             ClipImageClassifier<D> model(device, clip, observer);
             return answer_all(model);
         }
-        const WeightStorage storage = common.precision == "int8" ? WeightStorage::int8 : WeightStorage::native;
         const TensorMap map = load_bundle(bundle, common.weights_options.images, observer);
-        Classifier<D> student(device, map, 1, storage);
+        const Index together = serves() ? static_cast<Index>(serving.batches.batch) : 1;
+        Classifier<D> student(device, map, together, bundle_storage());
         return answer_all(student);
     }
 
@@ -88,6 +100,7 @@ private:
         ImageAnswers answers;
         require(!flag_unfamiliar || classifier.has_guard(), bundle,
                 ": --flag-unfamiliar needs a student with a guard; distil with --guard or --fit closed-form");
+        if (serves()) return serve(classifier);
         const char* more = flag_unfamiliar ? ",unfamiliar" : "";
         if (format == "csv" && prints()) std::cout << "file,rank,class,probability" << more << std::endl;
         for (const std::string& file : files()) {
@@ -100,8 +113,29 @@ private:
     }
 
     template <class C>
+    int serve(C& classifier) const {
+#if defined(PROMPTKD_PROGRAM_HTTP)
+        ServeOptions options = serving;
+        options.top = top;
+        const auto describe = [&](const std::string& file, const Classification& found) {
+            return described(classifier, file, found);
+        };
+        const auto classes = static_cast<Index>(classifier.class_names().size());
+        ServedClassifier served(options, classifier.preprocessing(), describe);
+        served.run([&](std::span<const Image> images) { return classifier.judge_prepared(images, classes); });
+#else
+        static_cast<void>(classifier);
+#endif
+        return 0;
+    }
+
+    template <class C>
     nlohmann::json answer(C& classifier, const std::string& file) const {
-        const Classification found = classifier.judge(read_image(file), top);
+        return described(classifier, file, classifier.judge(read_image(file), top));
+    }
+
+    template <class C>
+    nlohmann::json described(const C& classifier, const std::string& file, const Classification& found) const {
         nlohmann::json list = nlohmann::json::array();
         for (const ClassProbability& one : found.top)
             if (one.probability >= threshold) list.push_back({{"class", one.name}, {"probability", one.probability}});
@@ -153,6 +187,49 @@ private:
     }
 };
 
+constexpr const char* server_group = "Server";
+
+void add_server_options(CLI::App& c, Classify& o) {
+    const auto add = [&](const char* name, auto& value, const char* help) {
+        return c.add_option(name, value, help)->group(server_group)->capture_default_str();
+    };
+    add("--serve", o.address,
+        "answer HTTP requests instead: a port of this machine, HOST:PORT or the path of a socket; POST /classify takes "
+        "the bytes of an image");
+    add("--max-batch", o.serving.batches.batch, "images that are computed together")->check(whole_from(1, 4096));
+    add("--max-waiting", o.serving.batches.waiting, "images that wait; more are refused with 503")
+        ->check(whole_from(1, 1000000));
+    add("--max-body", o.serving.http.body, "bytes of a request; more are refused with 413")->check(whole_from(1));
+    add("--max-pixels", o.serving.max_pixels, "of a picture; more are refused")->check(whole_from(1));
+    add("--max-connections", o.serving.http.connections, "at a time; more wait")->check(whole_from(1, 512));
+    add("--max-seconds", o.serving.http.seconds, "of sending a request, and of waiting for its answer")
+        ->check(positive());
+}
+
+/// What goes with --serve, and what goes without it.
+void check_server_options(const CLI::App& c, Classify& o) {
+    const bool serves = c.get_option("--serve")->count() > 0;
+    for (const CLI::Option* option : c.get_options())
+        if (option->get_group() == server_group && option->count() > 0 && !serves)
+            throw CLI::ValidationError(option->get_name(), "goes with --serve");
+    if (!serves) return;
+#if !defined(PROMPTKD_PROGRAM_HTTP)
+    throw CLI::ValidationError("--serve", "this program was built without cpp-httplib (Debian: libcpp-httplib-dev)");
+#endif
+    for (const char* name : {"--format", "--json"})
+        if (c.get_option(name)->count() > 0) throw CLI::ValidationError(name, "does not go with --serve");
+    if (!o.inputs.empty() || (!o.common.weights.empty() && !o.bundle.empty()))
+        throw CLI::ValidationError("images", "do not go with --serve; clients send them");
+    const double seconds = o.serving.http.seconds;
+    if (seconds > 86400) throw CLI::ValidationError("--max-seconds", "must be at most 86400, a day");
+    o.serving.batches.patience = std::chrono::milliseconds(std::max(1LL, static_cast<long long>(1000 * seconds)));
+    try {
+        o.serving.address = parse_http_address(o.address);
+    } catch (const std::invalid_argument& error) {
+        throw CLI::ValidationError("--serve", error.what() + (", found " + printable(o.address)));
+    }
+}
+
 }  // namespace
 
 void add_classify(CLI::App& app, Action& action) {
@@ -182,16 +259,19 @@ void add_classify(CLI::App& app, Action& action) {
                  "what is printed: text, csv (a line for each class) or jsonl (one for each image)")
         ->check(CLI::IsMember({"text", "csv", "jsonl"}))
         ->capture_default_str();
+    add_server_options(c, *o);
     add_device(c, o->common);
     add_json(c, o->common);
     c.callback([o, &c, &action] {
+        check_server_options(c, *o);
         for (const char* name :
              {"--prompts", "--class-names", "--template", "--templates", "--descriptions", "--truncate"})
             if (o->common.weights.empty() && c.get_option(name)->count() > 0)
                 throw CLI::ValidationError(name,
                                            "goes with --weights; a student bundle has its classes and their texts");
         if (o->bundle.empty() && o->common.weights.empty()) throw CLI::RequiredError("bundle");
-        if (o->inputs.empty() && (o->common.weights.empty() || o->bundle.empty())) throw CLI::RequiredError("images");
+        const bool none = o->inputs.empty() && (o->common.weights.empty() || o->bundle.empty());
+        if (none && !o->serves()) throw CLI::RequiredError("images");
         action = [o] { return o->run(); };
     });
 }

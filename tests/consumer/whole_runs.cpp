@@ -18,6 +18,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,22 @@ private:
     Index epochs_, epoch_ = 0;
 };
 
+/// One whose own exception ends the run.
+struct Mistaken final : promptkd::Observer {
+    void on_epoch(const promptkd::Progress&) override { throw std::runtime_error("the host's own"); }
+};
+
+/// Whether a run ends with the exception of its observer.
+template <class Run>
+bool carries_exception(const Run& run) {
+    try {
+        run();
+    } catch (const std::runtime_error& error) {
+        return std::string(error.what()) == "the host's own";
+    }
+    return false;
+}
+
 struct Models {
     std::string folder;
     std::string vocabulary() const { return folder + "/fashion_bpe.txt.gz"; }
@@ -110,6 +127,12 @@ std::string distil(D& device, const Models& models) {
     spec.shape.depth = 3;
     spec.loop.batch = 4;
     spec.loop.schedule.max_epoch = 3;
+    spec.loop.out = "distilled";
+    spec.loop.out = "mistaken";
+    Mistaken mistaken;
+    check(carries_exception([&] { promptkd::run(device, spec, mistaken); }), "the observer's exception arrives");
+    Host after(2);
+    check(promptkd::run(device, spec, after).training.progress.epoch == 2, "and the run goes on from its checkpoint");
     spec.loop.out = "distilled";
     Host host(1);
     const promptkd::DistillationOutcome first = promptkd::run(device, spec, host);

@@ -17,5 +17,8 @@ run 0 encode --weights "$assets/fashion_clip_teacher.safetensors" --texts texts.
 check "pip builds and installs the package" pip3 install --quiet --root-user-action=ignore --target environment \
     "$source_dir/examples/python[test]"
 check "it does what the program does" env PYTHONPATH="$PWD/environment" PROMPTKD_TEST_RUN="$PWD/run" \
-    PROMPTKD_TEST_ASSETS="$assets" python3 -m pytest -q -p no:cacheprovider "$source_dir/examples/python/tests"
+    PROMPTKD_TEST_ASSETS="$assets" PROMPTKD_FASHION_MNIST="${fashion#fashion-mnist:}" python3 -B -m pytest -q -p no:cacheprovider "$source_dir/examples/python/tests"
+check "the example distils and plots" env PYTHONPATH="$PWD/environment" IMAGES=200 \
+    PROMPTKD_FASHION_MNIST="${fashion#fashion-mnist:}" python3 -B "$source_dir/examples/python/fashion_mnist.py" run/plotted
+check "a plot" test -s run/plotted/fashion_mnist.png
 finish

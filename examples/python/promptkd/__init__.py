@@ -3,23 +3,60 @@
 
 Images are paths, the bytes of image files, PIL images, arrays (height, width, 3) of uint8, or arrays
 (n, height, width, 3) in the place of a list. They may have any size: the model's own preprocessing is applied.
+`distill`, `train` and `reproduce` are whole runs, as the program's commands of these names.
 Every call releases the interpreter's lock; errors are `promptkd.Error`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
-from typing import List, Sequence, Tuple, Union
-
-import numpy
-
-from . import _core
-from ._core import Error, ResourceError, __version__
-
-__all__ = ["Classifier", "Clip", "Error", "ResourceError", "__version__"]
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 
-def _image(image):
+def _require_main_interpreter() -> None:
+    """What the extension module keeps belongs to one interpreter."""
+    get, main = ctypes.pythonapi.PyInterpreterState_Get, ctypes.pythonapi.PyInterpreterState_Main
+    get.restype = main.restype = ctypes.c_void_p
+    if get() != main():
+        raise ImportError("promptkd works in the main interpreter of a process alone, not in sub-interpreters")
+
+
+_require_main_interpreter()
+
+import numpy  # noqa: E402  (after the check, which says more than numpy would)
+
+from . import _core  # noqa: E402
+from ._core import Error, ResourceError, __version__  # noqa: E402
+from .runs import Epoch, Outcome, Step, distill, reproduce, train  # noqa: E402
+from .specs import DistillationSpec, ReproductionSpec, TrainingSpec  # noqa: E402
+
+__all__ = [
+    "Classifier",
+    "Clip",
+    "DistillationSpec",
+    "Epoch",
+    "Error",
+    "Outcome",
+    "ReproductionSpec",
+    "ResourceError",
+    "Step",
+    "TrainingSpec",
+    "__version__",
+    "distill",
+    "reproduce",
+    "train",
+]
+
+
+#: A path, the bytes of an image file, an array (height, width, 3) of uint8, or a PIL image.
+Image = Any
+#: Images, or a single one, or an array (n, height, width, 3) of uint8.
+Images = Any
+Path = Union[str, "os.PathLike[str]"]
+
+
+def _image(image: Image) -> Union[str, bytes, numpy.ndarray]:
     """One image as the module takes it."""
     if isinstance(image, (bytes, bytearray, memoryview)):
         file = bytes(image)
@@ -42,7 +79,7 @@ def _image(image):
     return numpy.ascontiguousarray(pixels)
 
 
-def _images(images) -> list:
+def _images(images: Images) -> list:
     """A list of images, or a single one."""
     single = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
     if single or hasattr(images, "convert") or getattr(images, "ndim", 4) == 3:
@@ -57,12 +94,29 @@ class Classifier:
     as there are cores), `max_batch` images that are computed together. May be used by any number of threads.
     """
 
-    def __init__(self, bundle, *, threads: int = 0, callers: int = 1, max_batch: int = 8):
+    def __init__(self, bundle: Union[str, os.PathLike[str], bytes], *, threads: int = 0, callers: int = 1, max_batch: int = 8):
         if not isinstance(bundle, bytes):
             bundle = os.fsdecode(os.fspath(bundle))
             if not bundle:
                 raise Error("a bundle with an empty path")
-        self._student = _core.Student(bundle, threads, callers, max_batch)
+        self._open: Optional[_core.Student] = _core.Student(bundle, threads, callers, max_batch)
+
+    @property
+    def _student(self) -> _core.Student:
+        student = self._open
+        if student is None:
+            raise Error("this Classifier is closed")
+        return student
+
+    def close(self) -> None:
+        """Gives the weights back once the calls at work have ended; later calls are an Error."""
+        self._open = None
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     @property
     def class_names(self) -> List[str]:
@@ -74,11 +128,11 @@ class Classifier:
         """Pixels a side to which images are resized."""
         return self._student.resolution
 
-    def __call__(self, images) -> numpy.ndarray:
+    def __call__(self, images: Images) -> numpy.ndarray:
         """Probabilities (n, classes) in float32."""
         return self._student.classify(_images(images))
 
-    def top_k(self, image, k: int = 5) -> List[Tuple[str, float]]:
+    def top_k(self, image: Image, k: int = 5) -> List[Tuple[str, float]]:
         """The `k` most likely classes of one image and their probabilities, the likeliest first."""
         return self._student.top_k(_image(image), k)
 
@@ -90,8 +144,26 @@ class Clip:
     other.
     """
 
-    def __init__(self, weights, *, vocabulary="", threads: int = 0, max_batch: int = 8):
-        self._clip = _core.Clip(os.fsdecode(os.fspath(weights)), os.fsdecode(os.fspath(vocabulary)), threads, max_batch)
+    def __init__(self, weights: Path, *, vocabulary: Path = "", threads: int = 0, max_batch: int = 8):
+        weights, vocabulary = os.fsdecode(os.fspath(weights)), os.fsdecode(os.fspath(vocabulary))
+        self._open: Optional[_core.Clip] = _core.Clip(weights, vocabulary, threads, max_batch)
+
+    @property
+    def _clip(self) -> _core.Clip:
+        clip = self._open
+        if clip is None:
+            raise Error("this Clip is closed")
+        return clip
+
+    def close(self) -> None:
+        """Gives the weights back once the calls at work have ended; later calls are an Error."""
+        self._open = None
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     @property
     def embed(self) -> int:
@@ -108,7 +180,7 @@ class Clip:
         """Pixels a side to which images are resized."""
         return self._clip.resolution
 
-    def encode_image(self, images, *, normalize: bool = True) -> numpy.ndarray:
+    def encode_image(self, images: Images, *, normalize: bool = True) -> numpy.ndarray:
         """Features (n, embed) in float32, of unit length unless `normalize` is false."""
         return self._clip.encode_image(_images(images), normalize)
 

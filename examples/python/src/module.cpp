@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Python module promptkd._core: students and CLIP models on Cpu<float>. promptkd/__init__.py makes images of what
 // Python has. Every call releases the interpreter's lock while it computes.
+#include "runs.hpp"
+
 #include <mutex>
 #include <optional>
 #include <string>
@@ -219,4 +221,6 @@ NB_MODULE(_core, m) {
              [](PythonClip& clip, const std::vector<std::string>& names, const std::vector<std::string>& templates) {
                  return computed(clip.embed(), [&] { return clip.classes(names, templates); });
              });
+
+    python::add_runs(m);
 }

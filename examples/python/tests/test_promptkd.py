@@ -6,6 +6,8 @@ import glob
 import json
 import os
 import struct
+import subprocess
+import sys
 
 import numpy
 import PIL.Image
@@ -134,3 +136,79 @@ def test_bad_arguments(student, clip):
     with pytest.raises(promptkd.Error, match="template"):
         clip.class_vectors(["bag"], [])
     assert issubclass(promptkd.ResourceError, promptkd.Error) and issubclass(promptkd.Error, RuntimeError)
+
+
+def test_use_after_close():
+    with promptkd.Classifier(BUNDLE, threads=1) as student:
+        assert student(PNGS[0]).shape[0] == 1
+    for use in (
+        lambda: student(PNGS),
+        lambda: student.class_names,
+        lambda: student.top_k(PNGS[0]),
+        lambda: student.resolution,
+    ):
+        with pytest.raises(promptkd.Error, match="closed"):
+            use()
+    student.close()  # again: nothing
+    vocabulary = os.path.join(ASSETS, "fashion_bpe.txt.gz")
+    with promptkd.Clip(os.path.join(ASSETS, "fashion_clip_student.safetensors"), vocabulary=vocabulary) as clip:
+        clip.encode_text("bag")
+    with pytest.raises(promptkd.Error, match="closed"):
+        clip.encode_text("bag")
+
+
+def test_closed_while_threads_are_at_work():
+    student = promptkd.Classifier(BUNDLE, threads=1, callers=2)
+    wanted = student(PNGS)
+
+    def ask(_):
+        try:
+            return numpy.array_equal(student(PNGS), wanted)
+        except promptkd.Error as error:
+            return "closed" in str(error)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(ask, i) for i in range(40)]
+        student.close()
+        assert all(one.result() for one in asked)
+
+
+def test_a_second_interpreter_is_refused():
+    """In a process of its own: what a sub-interpreter's import says, after the main one has imported it."""
+    script = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import promptkd
+code = '''
+try:
+    import promptkd
+    print("imported")
+except ImportError as error:
+    print("ImportError:", error)
+'''
+other = interpreters.create()
+interpreters.run_string(other, "import sys\\nsys.path[:] = " + repr(__import__("sys").path))
+interpreters.run_string(other, code)
+interpreters.destroy(other)
+print(promptkd.__version__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert first.startswith("ImportError: ") and ("main interpreter" in first or "subinterpreter" in first)
+    assert last == promptkd.__version__
+
+
+def test_every_public_name_is_documented_and_typed():
+    """The stubs have what the module has, and every public function its docstring."""
+    for name in promptkd.__all__:
+        assert name == "__version__" or getattr(promptkd, name).__doc__, name
+    with open(os.path.join(os.path.dirname(promptkd.__file__), "_core.pyi"), encoding="utf-8") as file:
+        stub = file.read()
+    for name in dir(promptkd._core):
+        assert name.startswith("_") or f"class {name}" in stub or f"def {name}(" in stub, name
+    for kind in ("Student", "Clip"):
+        for name in dir(getattr(promptkd._core, kind)):
+            assert name.startswith("_") or f"def {name}(" in stub, f"{kind}.{name}"

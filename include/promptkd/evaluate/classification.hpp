@@ -60,16 +60,32 @@ public:
 
     /// Device images (n, 3, height, width), valid until the next call.
     const T* upload(std::span<const Image> images) {
-        T* to = converted_.data();
-        for (const Image& image : images) {
-            normalize_image(preprocess_image(image, input_), pixels_.data(), input_);
-            to = std::copy(pixels_.begin(), pixels_.end(), to);
+        for (std::size_t i = 0; i < images.size(); ++i) put(preprocess_image(images[i], input_), i);
+        return upload_first(images.size());
+    }
+
+    /// The same of images that preprocess_image() has made. Throws Error for those of another size.
+    const T* upload_prepared(std::span<const Image> images) {
+        for (std::size_t i = 0; i < images.size(); ++i) {
+            check_pixels(images[i], "a prepared image");
+            require(images[i].height == input_.height && images[i].width == input_.width, "a prepared image of ",
+                    images[i].height, "x", images[i].width, " (height x width), the encoder takes ", input_.height, "x",
+                    input_.width);
+            put(images[i], i);
         }
-        device_->upload(images_.data(), converted_.data(), images.size() * pixels_.size() * sizeof(T));
-        return images_.data();
+        return upload_first(images.size());
     }
 
 private:
+    void put(const Image& prepared, std::size_t i) {
+        normalize_image(prepared, pixels_.data(), input_);
+        std::copy(pixels_.begin(), pixels_.end(), converted_.begin() + static_cast<std::ptrdiff_t>(i * pixels_.size()));
+    }
+    const T* upload_first(std::size_t n) {
+        device_->upload(images_.data(), converted_.data(), n * pixels_.size() * sizeof(T));
+        return images_.data();
+    }
+
     D* device_;
     Preprocessing input_;
     Index values_;

@@ -72,6 +72,10 @@ public:
     /// The same with what a mixture thinks of the image.
     Classification judge(const Image& image, Index k);
 
+    /// The same of several images that preprocess_image(image, preprocessing()) has made, in other threads, say;
+    /// computed max_batch() at a time. Throws Error for images of another size.
+    std::vector<Classification> judge_prepared(std::span<const Image> prepared, Index k);
+
     /// Normalised features (batch, embed) of device images (batch, 3, resolution, resolution), valid until the next
     /// call. Throws Error for more images than were planned.
     const T* encode(const T* images, Index batch) {
@@ -124,7 +128,8 @@ private:
 
     MixturePrediction predict_mixed(const T* images, Index batch);
     std::vector<T> predict(const T* images, Index batch);
-    Judged judge_batch(std::span<const Image> images);
+    Judged judge_batch(std::span<const Image> images, bool prepared = false);
+    Classification ranked(const Judged& judged, std::size_t i, Index k) const;
 
     D* device_;
     std::shared_ptr<const ClassifierWeights<D>> weights_;
@@ -184,10 +189,10 @@ std::vector<typename Classifier<D>::T> Classifier<D>::probabilities(const T* ima
 }
 
 template <Device D>
-typename Classifier<D>::Judged Classifier<D>::judge_batch(std::span<const Image> images) {
+typename Classifier<D>::Judged Classifier<D>::judge_batch(std::span<const Image> images, bool prepared) {
     const SoleUse::Scope alone(use_, "a Classifier", instead);
     if (!input_) input_ = std::make_unique<detail::ImageInput<D>>(*device_, preprocessing(), max_batch());
-    const T* const pixels = input_->upload(images);
+    const T* const pixels = prepared ? input_->upload_prepared(images) : input_->upload(images);
     const Index n = static_cast<Index>(images.size());
     Judged out;
     if (mixed_) {
@@ -203,15 +208,30 @@ typename Classifier<D>::Judged Classifier<D>::judge_batch(std::span<const Image>
 }
 
 template <Device D>
-Classification Classifier<D>::judge(const Image& image, Index k) {
-    const Judged judged = judge_batch({&image, 1});
+Classification Classifier<D>::ranked(const Judged& judged, std::size_t i, Index k) const {
     Classification out;
     if (!judged.weight.empty()) {
-        out.weight = judged.weight.front();
-        out.distance = judged.distance.front();
+        out.weight = judged.weight[i];
+        out.distance = judged.distance[i];
     }
-    out.top = detail::most_likely(class_names(), judged.probabilities, k);
+    const auto n = static_cast<std::size_t>(classes());
+    out.top = detail::most_likely(class_names(), std::span(judged.probabilities).subspan(i * n, n), k);
     return out;
+}
+
+template <Device D>
+Classification Classifier<D>::judge(const Image& image, Index k) {
+    return ranked(judge_batch({&image, 1}), 0, k);
+}
+
+template <Device D>
+std::vector<Classification> Classifier<D>::judge_prepared(std::span<const Image> prepared, Index k) {
+    std::vector<Classification> all;
+    detail::in_batches(prepared, max_batch(), [&](std::span<const Image> some) {
+        const Judged judged = judge_batch(some, true);
+        for (std::size_t i = 0; i < some.size(); ++i) all.push_back(ranked(judged, i, k));
+    });
+    return all;
 }
 
 template <Device D>

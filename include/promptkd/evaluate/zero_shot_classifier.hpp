@@ -45,13 +45,21 @@ public:
     const Preprocessing& preprocessing() const { return tower_.preprocessing(); }
 
     /// Probabilities (n, N) of n images.
-    std::vector<double> classify(std::span<const Image> images);
+    std::vector<double> classify(std::span<const Image> images) {
+        return probabilities(images, [&](std::span<const Image> some) { return input_.upload(some); });
+    }
     /// The `k` most likely classes of an image, the likeliest first; of equal ones the first class.
     std::vector<ClassProbability> top_k(const Image& image, Index k) {
         return detail::most_likely(names_, classify({&image, 1}), k);
     }
+    /// The same of several images that preprocess_image(image, preprocessing()) has made. Throws Error for images of
+    /// another size.
+    std::vector<Classification> judge_prepared(std::span<const Image> prepared, Index k);
 
 private:
+    /// Of images that `upload` brings to the device.
+    template <class Upload>
+    std::vector<double> probabilities(std::span<const Image> images, const Upload& upload);
     /// Softmax of the logits of one normalised feature, behind `p`.
     void append_probabilities(const T* feature, std::vector<double>& p) const;
 
@@ -85,13 +93,24 @@ ZeroShotClassifier<D>::ZeroShotClassifier(D& device, const ClipModel<D>& model, 
 }
 
 template <Device D>
-std::vector<double> ZeroShotClassifier<D>::classify(std::span<const Image> images) {
+std::vector<Classification> ZeroShotClassifier<D>::judge_prepared(std::span<const Image> prepared, Index k) {
+    const std::vector<double> p =
+        probabilities(prepared, [&](std::span<const Image> some) { return input_.upload_prepared(some); });
+    std::vector<Classification> all(prepared.size());
+    for (std::size_t i = 0; i < all.size(); ++i)
+        all[i].top = detail::most_likely(names_, std::span(p).subspan(i * names_.size(), names_.size()), k);
+    return all;
+}
+
+template <Device D>
+template <class Upload>
+std::vector<double> ZeroShotClassifier<D>::probabilities(std::span<const Image> images, const Upload& upload) {
     const SoleUse::Scope alone(use_, "a ZeroShotClassifier", "give each thread its own on the same model");
     std::vector<double> p;
     std::vector<T> features;
     const auto embed = static_cast<std::size_t>(tower_.embed());
     detail::in_batches(images, tower_.max_batch(), [&](std::span<const Image> some) {
-        const T* const pixels = input_.upload(some);
+        const T* const pixels = upload(some);
         features.resize(some.size() * embed);
         device_.download(features.data(), tower_.encode(pixels, static_cast<Index>(some.size())),
                          features.size() * sizeof(T));

@@ -6,6 +6,7 @@
 #include <promptkd/experiment/models.hpp>
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct ClipClassifierSpec {
     TextOptions text;                               ///< what else the texts are
     ClassNames class_names;                         ///< two or more
     WeightStorage storage = WeightStorage::packed;  ///< of the image encoder
+    Index max_batch = 1;                            ///< images that are computed together
 };
 
 /// A CLIP model as a classifier, from its files: see ZeroShotClassifier.
@@ -37,11 +39,13 @@ public:
         const Tokenizer tokenizer = load_tokenizer(spec.vocabulary, spec.model.path, spec.text.truncate);
         const ClassTexts texts{spec.class_names.names, spec.pattern, spec.vocabulary, spec.text};
         classifier_.emplace(device, model_, text_features(device, model_, tokenizer, texts, learned), names,
-                            ZeroShotOptions{learned, 1});
+                            ZeroShotOptions{learned, spec.max_batch});
     }
 
     /// The classes, in label order, equal names told apart.
     const std::vector<std::string>& class_names() const { return classifier_->class_names(); }
+    /// What the images go through.
+    const Preprocessing& preprocessing() const { return classifier_->preprocessing(); }
 
     /// As a Classifier's: there is neither a guard nor a mixture.
     static bool has_guard() { return false; }
@@ -50,6 +54,10 @@ public:
 
     /// The `k` most likely classes of an image, the likeliest first; of equal ones the first class.
     Classification judge(const Image& image, Index k) { return {classifier_->top_k(image, k)}; }
+    /// The same of several images that preprocess_image(image, preprocessing()) has made.
+    std::vector<Classification> judge_prepared(std::span<const Image> prepared, Index k) {
+        return classifier_->judge_prepared(prepared, k);
+    }
 
 private:
     static TensorMap adapted_model(const ClipClassifierSpec& spec, std::optional<TensorMap>& prompts,

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <limits>
 #include <thread>
@@ -179,6 +180,31 @@ TEST_CASE("classifier: images whose pixels are too few are errors") {
     image.height = -10;
     image.width = -10;
     CHECK(error_of([&] { classifier.top_k(image, 1); }) == "preprocess_image: the image is empty");
+}
+
+TEST_CASE("classifier: images that another thread has prepared get the same answers") {
+    TinyStudent<D> tiny;
+    Classifier<D> classifier(tiny.device, bundle_of(tiny), 2);
+    const std::vector<Image> images = pictures(5);
+    std::vector<Image> prepared;
+    for (const Image& image : images) prepared.push_back(preprocess_image(image, classifier.preprocessing()));
+    const std::vector<float> want = classifier.classify(images);
+    const std::vector<Classification> found = classifier.judge_prepared(prepared, 99);
+    REQUIRE(found.size() == images.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        REQUIRE(found[i].top.size() == classifier.class_names().size());
+        for (const ClassProbability& one : found[i].top) {
+            const auto& names = classifier.class_names();
+            const auto k = static_cast<std::size_t>(std::find(names.begin(), names.end(), one.name) - names.begin());
+            CHECK(one.probability == doctest::Approx(want[i * names.size() + k]));
+        }
+        CHECK(found[i].top.front().probability >= found[i].top.back().probability);
+    }
+    CHECK(classifier.judge_prepared({}, 1).empty());
+    CHECK(error_of([&] { classifier.judge_prepared(std::vector<Image>{Image(9, 8)}, 1); }) ==
+          "a prepared image of 9x8 (height x width), the encoder takes 8x8");
+    prepared[0].pixels.resize(7);
+    CHECK(error_of([&] { classifier.judge_prepared(prepared, 1); }).find("has 7 bytes of pixels") != std::string::npos);
 }
 
 TEST_CASE("lifetimes: what would point to something gone does not compile") {
