@@ -52,7 +52,7 @@ install(FILES "${PROJECT_BINARY_DIR}/promptkdConfig.cmake" "${PROJECT_BINARY_DIR
         DESTINATION "${promptkd_package_dir}" COMPONENT development)
 
 configure_file("${PROJECT_SOURCE_DIR}/cmake/packaging/promptkd.pc.in" "${PROJECT_BINARY_DIR}/promptkd.pc" @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/promptkd.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig"
+install(FILES "${PROJECT_BINARY_DIR}/promptkd.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig"
         COMPONENT development)
 if(PROJECT_IS_TOP_LEVEL)
     include(promptkdPackages)

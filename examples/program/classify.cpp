@@ -46,6 +46,8 @@ struct Classify {
         return status;
     }
 
+    bool serves() const { return !address.empty(); }
+
 private:
     void finish_clip() {
         require(!class_names.empty(), "classify: a CLIP model needs --class-names");
@@ -57,8 +59,6 @@ private:
         clip.storage = common.storage();
         if (serves()) clip.max_batch = static_cast<Index>(serving.batches.batch);
     }
-
-    bool serves() const { return !address.empty(); }
 
     /// Weights in the form that pays from the second image on, where there will be more.
     WeightStorage bundle_storage() const {

@@ -35,7 +35,8 @@ CONAN_HOME=$PWD/conan
 export CONAN_HOME
 environment/bin/conan profile detect >conan.log 2>&1
 check "a package of the headers, and a host project" environment/bin/conan create "$source_dir/cmake/packaging/conan" \
-    --no-remote -o '&:dependencies=system' -s compiler.cppstd=20 >conan.log 2>&1
+    --no-remote -o '&:dependencies=system' -s compiler.cppstd=20 -c tools.cmake.cmake_layout:test_folder="$PWD/host" \
+    >conan.log 2>&1
 check "the host project ran" grep -q "^promptkd $version$" conan.log
 check "the recipe names what it needs from Conan" sh -c 'environment/bin/conan inspect "$1" 2>&1 | grep -q "^name: promptkd"' \
     sh "$source_dir/cmake/packaging/conan"

@@ -61,6 +61,7 @@ class Promptkd(ConanFile):
 
     def generate(self):
         toolchain = CMakeToolchain(self)
+        toolchain.user_presets_path = False
         for name in ("BUILD_PROGRAM", "BUILD_TESTS", "BUILD_BENCH"):
             toolchain.cache_variables["PROMPTKD_" + name] = False
         toolchain.cache_variables["PROMPTKD_CUDA"] = "OFF"
