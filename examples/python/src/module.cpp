@@ -192,7 +192,10 @@ Answer computed(Index columns, const F& f) {
 NB_MODULE(_core, m) {
     m.attr("__version__") = version;
     const auto error = nb::exception<Error>(m, "Error", PyExc_RuntimeError);
-    nb::exception<ResourceError>(m, "ResourceError", error.ptr());
+    const auto resource = nb::exception<ResourceError>(m, "ResourceError", error.ptr());
+    error.attr("__doc__") = "What went wrong, where, and what to do about it, in one line.";
+    resource.attr("__doc__") =
+        "The machine lacks something for now: memory, open files, threads. No input is to blame.";
 
     nb::class_<PythonStudent>(m, "Student")
         .def(nb::init<const std::variant<nb::str, nb::bytes>&, int, int, Index>(), "bundle"_a, "threads"_a, "callers"_a,
