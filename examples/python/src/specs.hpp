@@ -216,7 +216,7 @@ inline void take_reproduced_models(Settings& given, ReproductionSpec& spec) {
     spec.teacher_names = setting_names("teacher_config");
     spec.student_names = setting_names("student_config");
     const bool pair = !spec.teacher.empty() || !spec.student.empty();
-    require(pair != spec.weights.empty() && spec.teacher.empty() == spec.student.empty(),
+    require(pair == spec.weights.empty() && spec.teacher.empty() == spec.student.empty(),
             "reproduce: give teacher and student (PromptKD), or weights (a learner alone)");
 }
 

@@ -28,6 +28,7 @@ def small(out, **more):
         teacher=asset("fashion_clip_teacher.safetensors"),
         teacher_prompts=asset("fashion_teacher_prompts.safetensors"),
         student=asset("fashion_clip_student.safetensors"),
+        activation="quick_gelu",
         vocabulary=asset("fashion_bpe.txt.gz"),
         data=f"fashion-mnist:{FASHION}",
         images=40,
@@ -92,7 +93,8 @@ def test_an_exception_of_a_callback(tmp_path, whole):
     assert not os.path.exists(tmp_path / "bundle.safetensors")
     again = []
     outcome = promptkd.distill(small(tmp_path), on_step=again.append, threads=1)
-    assert again[0].step == 14 and outcome.last_loss == whole[0].last_loss
+    assert again[0].step in (14, 15)  # the next step was on its way when the loss of this one was known
+    assert outcome.steps == 20 and outcome.last_loss == whole[0].last_loss
 
 
 def test_interruption_by_the_keyboard(tmp_path):
