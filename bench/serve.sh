@@ -61,19 +61,21 @@ fi
 
 # ready ADDRESS: waits until the server there answers
 ready() {
-    python3 - "$1" <<'END'
+    python3 - "$1" "$server" <<'END'
 import sys, time, urllib.request
-for _ in range(600):
+def lives():
+    return open("/proc/" + sys.argv[2] + "/stat").read().rsplit(") ", 1)[1][0] != "Z"
+while lives():
     try:
         sys.exit(urllib.request.urlopen(sys.argv[1] + "/healthz").status != 200)
     except OSError:
         time.sleep(0.1)
-sys.exit("serve.sh: the server at " + sys.argv[1] + " does not answer")
+sys.exit("serve.sh: the server at " + sys.argv[1] + " has ended")
 END
 }
 # measure NAME ADDRESS: a row for each number of clients
 measure() {
-    ready "$2" || exit 1
+    ready "$2" || { tail -n 3 "$work/err" >&2 && exit 1; }
     for n in $(echo "$clients" | tr , ' '); do
         python3 bench/http_load.py "$2" "$picture" --clients "$n" --seconds "$seconds" >"$work/row" || exit 1
         python3 -c 'import json, sys

@@ -26,7 +26,7 @@ class Student(torch.nn.Module):
             self.classes = json.loads(file.metadata()["class_names"])
             if "requires" in file.metadata():
                 sys.exit(f"torch_student.py: {path} has features that this script does not know")
-            t = {name: file.get_tensor(name).float() for name in file.keys()}
+            t = {name.removeprefix("clip."): file.get_tensor(name).float() for name in file.keys()}
         self.t = t
         self.patch = t["visual.conv1.weight"].shape[-1]
         self.resolution = math.isqrt(t["visual.positional_embedding"].shape[0] - 1) * self.patch
