@@ -10,7 +10,9 @@
 #include <promptkd/experiment/seeds.hpp>
 
 #include <cstdio>
-#include <iterator>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 // `distill --dense`: a student of images, then its patches.
 namespace promptkd::cli {
@@ -25,46 +27,20 @@ struct DenseDistillFlags {
     bool is_used() const { return !lessons.pictures.empty(); }
 };
 
-/// Options of a dense distillation alone.
-constexpr const char* dense_options[] = {"--dense-targets", "--picture-size", "--region-masks", "--region-boxes",
-                                         "--foreground",    "--least-pixels", "--window",       "--stride",
-                                         "--window-sigma",  "--map-method",   "--method",       "--sigma",
-                                         "--positions",     "--image-weight", "--image-batch",  "--start-epochs"};
-/// Options of a distillation of images that a dense one, whose start follows the published recipe, does not read.
-constexpr const char* not_dense_options[] = {"--teacher-logits",
-                                             "--train",
-                                             "--recipe",
-                                             "--fit",
-                                             "--kd",
-                                             "--text-features",
-                                             "--kd-weight",
-                                             "--optimizer",
-                                             "--stay-close",
-                                             "--stay-close-to",
-                                             "--momentum",
-                                             "--weight-decay",
-                                             "--schedule",
-                                             "--gamma",
-                                             "--milestones",
-                                             "--warmup",
-                                             "--warmup-epochs",
-                                             "--warmup-lr",
-                                             "--protocol",
-                                             "--validation",
-                                             "--accumulate",
-                                             "--bn",
-                                             "--graph",
-                                             "--order",
-                                             "--views",
-                                             "--hold-out",
-                                             "--checks",
-                                             "--budget",
-                                             "--merge-lora",
-                                             "--one-pass",
-                                             "--mix",
-                                             "--guard",
-                                             "--width",
-                                             "--student-text"};
+namespace dense {
+
+/// "448x336" as width and height in pixels. Throws Error for anything else.
+inline std::pair<Index, Index> parse_size(const std::string& text) {
+    long long width = 0, height = 0;
+    int end = 0;
+    const bool good = std::sscanf(text.c_str(), "%lldx%lld%n", &width, &height, &end) == 2 &&
+                      end == static_cast<int>(text.size()) && width > 0 && height > 0 && width <= most_pixels &&
+                      height <= most_pixels;
+    require(good, "'", text, "' is no size; give WIDTHxHEIGHT in pixels");
+    return {width, height};
+}
+
+}  // namespace dense
 
 inline void add_dense_distill_options(CLI::App& c, DenseDistillFlags& o) {
     const auto quiet = [](CLI::Option* option) { return option->configurable(false); };
@@ -90,8 +66,10 @@ inline void add_dense_distill_options(CLI::App& c, DenseDistillFlags& o) {
         ->check(whole_from(1, most_pixels));
     quiet(c.add_option("--window-sigma", l.window_sigma, "windows: of the Gaussian of their weights, in pixels"))
         ->check(positive());
-    quiet(c.add_option("--map-method", l.map_method, "map: the teacher's last block (default: naclip)"));
-    quiet(c.add_option("--picture-size", o.size, "WIDTHxHEIGHT that pictures are brought to (default: the first's)"));
+    quiet(c.add_option("--map-method", l.map_method, "map: the teacher's last block (default: naclip)"))
+        ->check(parsed_by(&dense_method));
+    quiet(c.add_option("--picture-size", o.size, "WIDTHxHEIGHT that pictures are brought to (default: the first's)"))
+        ->check(parsed_by(&dense::parse_size));
     add_patch_options(c, l.student, o.positions);
     for (const char* name : {"--method", "--sigma", "--positions"}) quiet(c.get_option(name));
     quiet(
@@ -103,34 +81,75 @@ inline void add_dense_distill_options(CLI::App& c, DenseDistillFlags& o) {
         ->check(whole_from(1));
 }
 
-/// Throws for options that go without --dense alone, or with it alone.
-inline void check_dense_options(const CLI::App& c, const DenseDistillFlags& o) {
-    const auto given = [&c](const char* name) { return c.get_option(name)->count() > 0; };
-    if (!o.is_used()) {
-        for (const char* name : dense_options)
-            if (given(name)) throw CLI::ValidationError(name, "belongs to --dense");
-        return;
-    }
-    for (const char* name : not_dense_options)
-        if (given(name))
-            throw CLI::ValidationError(name,
-                                       "does not go with --dense, whose start follows the published recipe; distil "
-                                       "another one first and give its bundle by --init");
+/// Options of which a distillation makes no use with or without --dense, and with these lessons.
+inline std::vector<Unused> unused_distill_options(const CLI::App& c, const DenseDistillFlags& o,
+                                                  const std::string& adapt) {
+    if (!o.is_used())
+        return {{true,
+                 "belongs to --dense",
+                 {"--dense-targets", "--picture-size", "--region-masks", "--region-boxes", "--foreground",
+                  "--least-pixels", "--window", "--stride", "--window-sigma", "--map-method", "--method", "--sigma",
+                  "--positions", "--image-weight", "--image-batch", "--start-epochs"}}};
+    const DenseLessons& l = o.lessons;
+    const bool map = o.targets == "map";
+    return {
+        {true,
+         "does not go with --dense, whose start follows the published recipe; distil another one first and give its "
+         "bundle by --init",
+         {"--teacher-logits",
+          "--train",
+          "--recipe",
+          "--fit",
+          "--kd",
+          "--text-features",
+          "--kd-weight",
+          "--optimizer",
+          "--stay-close",
+          "--stay-close-to",
+          "--momentum",
+          "--weight-decay",
+          "--schedule",
+          "--gamma",
+          "--milestones",
+          "--warmup",
+          "--warmup-epochs",
+          "--warmup-lr",
+          "--protocol",
+          "--validation",
+          "--accumulate",
+          "--bn",
+          "--graph",
+          "--order",
+          "--views",
+          "--hold-out",
+          "--checks",
+          "--budget",
+          "--merge-lora",
+          "--one-pass",
+          "--mix",
+          "--guard",
+          "--width",
+          "--student-text",
+          "--mixture-features"}},
+        {o.targets != "regions",
+         "belongs to --dense-targets regions",
+         {"--region-masks", "--region-boxes", "--foreground", "--least-pixels"}},
+        {o.targets != "windows", "belongs to --dense-targets windows", {"--window", "--stride", "--window-sigma"}},
+        {!map, "belongs to --dense-targets map", {"--map-method"}},
+        {!l.regions.boxes.empty(),
+         "is not for boxes that are given",
+         {"--region-masks", "--foreground", "--least-pixels"}},
+        {!l.regions.masks.empty(), "is not for masks, whose labels tell the regions", {"--foreground"}},
+        {l.image_weight == 0, "is of no use where --image-weight is 0", {"--image-batch"}},
+        {is_given(c, "--init"),
+         "is of the student that comes first; here it is given by --init",
+         {"--start-epochs", "--prompts", "--depth", "--projector-layers", "--augment"}},
+        {!adapt.empty() && adapt != "lora", "belongs to --adapt lora", {"--rank"}},
+        {adapt == "prompts", "is about the encoder, of which --adapt prompts trains nothing", {"--body-rate"}},
+        unused_sigma({l.student.method, map ? l.map_method : l.student.method})};
 }
 
 namespace dense {
-
-inline void take_size(const std::string& text, DenseLessons& lessons) {
-    if (text.empty()) return;
-    long long width = 0, height = 0;
-    int end = 0;
-    const bool good = std::sscanf(text.c_str(), "%lldx%lld%n", &width, &height, &end) == 2 &&
-                      end == static_cast<int>(text.size()) && width > 0 && height > 0 && width <= most_pixels &&
-                      height <= most_pixels;
-    require(good, "--picture-size: '", text, "' is no size; give WIDTHxHEIGHT in pixels");
-    lessons.width = width;
-    lessons.height = height;
-}
 
 inline std::string number_text(double value) {
     char text[32];
@@ -142,25 +161,27 @@ inline std::string number_text(double value) {
 inline nlohmann::json resolved_options(const DistillOptions& o, const DenseDistillFlags& flags,
                                        const DenseDistillationSpec& s) {
     nlohmann::json config = o.config;
-    for (const char* name : not_dense_options) config.erase(name + 2);
     const DenseLessons& l = s.lessons;
+    const bool regions = l.targets == DenseTargets::regions, map = l.targets == DenseTargets::map;
     config["dense"] = l.pictures;
     config["dense-targets"] = flags.targets;
     if (!flags.size.empty()) config["picture-size"] = flags.size;
-    if (!l.regions.masks.empty()) config["region-masks"] = l.regions.masks;
-    if (!l.regions.boxes.empty()) config["region-boxes"] = l.regions.boxes;
-    config["foreground"] = std::to_string(l.regions.foreground);
-    config["least-pixels"] = std::to_string(l.regions.least);
+    if (regions && !l.regions.masks.empty()) config["region-masks"] = l.regions.masks;
+    if (regions && !l.regions.boxes.empty()) config["region-boxes"] = l.regions.boxes;
+    if (regions && l.regions.boxes.empty() && l.regions.masks.empty())
+        config["foreground"] = std::to_string(l.regions.foreground);
+    if (regions && l.regions.boxes.empty()) config["least-pixels"] = std::to_string(l.regions.least);
     if (l.window > 0) config["window"] = std::to_string(l.window);
     if (l.stride > 0) config["stride"] = std::to_string(l.stride);
-    config["window-sigma"] = number_text(l.window_sigma);
-    config["map-method"] = l.map_method;
+    if (l.targets == DenseTargets::windows) config["window-sigma"] = number_text(l.window_sigma);
+    if (map) config["map-method"] = l.map_method;
     config["method"] = l.student.method;
-    config["sigma"] = number_text(l.student.sigma);
+    if (dense_method(l.student.method).near || (map && dense_method(l.map_method).near))
+        config["sigma"] = number_text(l.student.sigma);
     config["positions"] = flags.positions;
     config["image-weight"] = number_text(l.image_weight);
-    config["image-batch"] = std::to_string(l.image_batch);
-    config["start-epochs"] = std::to_string(flags.start_epochs);
+    if (l.image_weight > 0) config["image-batch"] = std::to_string(l.image_batch);
+    if (s.image.init.empty()) config["start-epochs"] = std::to_string(flags.start_epochs);
     config["adapt"] = name_of(s.training);
     if (s.training == EncoderTraining::lora) config["rank"] = std::to_string(s.lora.rank);
     if (s.body_rate > 0) config["body-rate"] = number_text(s.body_rate);
@@ -169,7 +190,7 @@ inline nlohmann::json resolved_options(const DistillOptions& o, const DenseDisti
     config["epochs"] = std::to_string(s.loop.schedule.max_epoch);
     config["batch"] = std::to_string(s.loop.batch);
     if (!o.is_given("depth")) config.erase("depth");
-    if (!o.is_given("augment")) config["augment"] = to_string(Augmentation::flip);
+    if (s.image.init.empty() && !o.is_given("augment")) config["augment"] = to_string(Augmentation::flip);
     return config;
 }
 
@@ -183,7 +204,7 @@ inline DenseDistillationSpec dense_specification(const DistillOptions& o, const 
     s.lessons.targets = parse_dense_targets(flags.targets);
     s.lessons.student.positions = parse_position_rule(flags.positions);
     s.lessons.temperature = o.spec.loss.temperature;
-    dense::take_size(flags.size, s.lessons);
+    if (!flags.size.empty()) std::tie(s.lessons.width, s.lessons.height) = dense::parse_size(flags.size);
     s.training = o.adapt.empty() ? EncoderTraining::lora : parse_encoder_training(o.adapt);
     s.lora = o.spec.shape.lora;
     s.body_rate = o.body_rate;

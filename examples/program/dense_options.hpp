@@ -3,6 +3,7 @@
 
 #include "progress.hpp"
 #include "text_options.hpp"
+#include "unused.hpp"
 
 #include <promptkd/experiment/segmentation.hpp>
 
@@ -21,6 +22,7 @@ struct DenseFlags {
     SegmentationSpec finish(const Common& common) {
         DenseQuerySpec& queries = spec.queries;
         if (!class_names.empty()) queries.lines = names_of_option("--class-names", class_names, &read_text_lines);
+        queries.model.images = common.weights_options.images;
         if (!common.weights.empty()) {
             require(!class_names.empty(), "a CLIP model needs --class-names");
             nlohmann::json unused;
@@ -30,7 +32,6 @@ struct DenseFlags {
         }
         if (!background.empty()) queries.background = comma_separated(background);
         queries.dense.positions = parse_position_rule(positions);
-        dense_method(queries.dense.method);  // throws for an unknown name
         spec.windows.odd = parse_odd_window(odd);
         if (area > 0) spec.decision.area = area;
         if (pamr > 0) {
@@ -65,7 +66,9 @@ private:
 
 /// How patches are read.
 inline void add_patch_options(CLI::App& c, DenseOptions& dense, std::string& positions) {
-    c.add_option("--method", dense.method, "what the last block is: " + dense_method_names())->capture_default_str();
+    c.add_option("--method", dense.method, "what the last block is: " + dense_method_names())
+        ->check(parsed_by(&dense_method))
+        ->capture_default_str();
     c.add_option("--sigma", dense.sigma, "of naclip's Gaussian, in patches")->check(positive())->capture_default_str();
     c.add_option("--positions", positions,
                  "positions at another size: shifted (SCLIP, ClearCLIP, NACLIP) or size (MaskCLIP, CLIPSelf)")
@@ -113,6 +116,29 @@ inline void add_dense_options(CLI::App& c, Common& common, DenseFlags& o) {
     c.add_option("--batch", o.spec.queries.batch, "windows or regions a pass")
         ->check(whole_from(1))
         ->capture_default_str();
+}
+
+/// That `sigma` goes with methods that have one.
+inline Unused unused_sigma(const std::vector<std::string>& methods, const char* sigma = "--sigma") {
+    bool near = false;
+    std::string which;
+    for (const std::string& name : methods) near = near || dense_method(name).near;
+    for (const DenseMethod& method : dense_methods)
+        if (method.near) which += (which.empty() ? "--method " : " or ") + std::string(method.name);
+    return {!near, "goes with " + which, {sigma}};
+}
+
+/// Options of which the segmentation makes no use that the others ask for.
+inline std::vector<Unused> unused_dense_options(const DenseFlags& o, const Common& common) {
+    return {{common.weights.empty(),
+             "goes with --weights; a student bundle has its classes and their texts",
+             {"--prompts", "--background", "--template", "--templates", "--descriptions", "--truncate", "--vocab"}},
+            {common.weights.empty(),
+             "goes with --weights; a student bundle says it itself",
+             {"--activation", "--model-config"}},
+            {o.spec.windows.window == 0, "goes with --window", {"--stride"}},
+            {o.pamr == 0, "goes with --pamr", {"--pamr-dilations"}},
+            unused_sigma({o.spec.queries.dense.method})};
 }
 
 }  // namespace promptkd::cli

@@ -10,6 +10,8 @@
 #include <promptkd/format/image.hpp>
 
 #include <algorithm>
+#include <cstdint>
+#include <iostream>
 
 namespace promptkd::cli {
 
@@ -21,11 +23,26 @@ struct Detect {
     DetectionSpec spec;
     std::vector<std::string> inputs;
     std::string boxes, root, regions = "square", proposals = "components";
+    std::vector<std::int64_t> categories;  ///< COCO's ids of the classes; empty: numbers
+
+    /// Throws for options that these boxes make no use of.
+    void check_use(const CLI::App& c) const {
+        const bool map = boxes.empty() && proposals == "segmentation";
+        refuse_unused(
+            c, {{boxes.empty(), "goes with --boxes", {"--images"}},
+                {!boxes.empty(), "is about boxes that nobody gave", {"--proposals", "--foreground", "--least-pixels"}},
+                {map, "--proposals segmentation has the classes of its pixels", {"--regions"}},
+                {!map,
+                 "goes with --proposals segmentation",
+                 {"--window", "--stride", "--odd-windows", "--logit-scale", "--threshold", "--area", "--pamr",
+                  "--pamr-dilations"}},
+                {!map && regions != "roi",
+                 "is about patches, which --regions roi and --proposals segmentation read",
+                 {"--method", "--sigma", "--positions", "--short-side"}}});
+        refuse_unused(c, unused_dense_options(flags, common));
+    }
 
     int run() {
-        flags.sort_words(common, inputs);
-        require(inputs.empty() != boxes.empty(),
-                "detect: give pictures, whose components are classified, or --boxes FILE, which names them");
         spec.segmentation = flags.finish(common);
         spec.regions = parse_region_source(regions);
         spec.proposals.segmentation = proposals == "segmentation";
@@ -42,20 +59,39 @@ struct Detect {
             using D = std::remove_reference_t<decltype(device)>;
             ProgramObserver observer(common.output);
             Detector<D> detector(device, spec, observer);
-            if (!common.out.empty()) require_categories(file, detector.class_names());
+            if (!common.out.empty()) categories = categories_of(file, detector.class_names());
             status = detect_all(detector, file);
         });
         return status;
     }
 
 private:
-    /// COCO's results name categories by the ids of the box file. Where that knows some of the classes it must know
-    /// all, or the number of a class would be taken for the id of another category.
-    void require_categories(const BoxFile& file, const std::vector<std::string>& names) const {
-        const auto unknown = [&](const std::string& name) { return !file.categories.contains(name); };
-        const auto first = std::find_if(names.begin(), names.end(), unknown);
-        if (first == names.end() || std::all_of(names.begin(), names.end(), unknown)) return;
-        fail(boxes, ": has no category '", *first, "', which --out needs an id for; name the classes as it does");
+    /// COCO's results name categories by the ids of the box file. One that has categories must know all classes, or the
+    /// number of a class would be taken for the id of another category. Empty: it has none.
+    std::vector<std::int64_t> categories_of(const BoxFile& file, const std::vector<std::string>& names) const {
+        std::vector<std::int64_t> ids;
+        if (is_numbered(names) && file.categories.size() == names.size()) {
+            for (const auto& [name, id] : file.categories) ids.push_back(id);
+            std::sort(ids.begin(), ids.end());
+            std::cerr << "warning: the student's classes have no names: they are the categories of " << printable(boxes)
+                      << " in the order of their ids" << std::endl;
+            return ids;
+        }
+        for (const std::string& name : names) {
+            if (file.categories.empty()) break;
+            const auto known = file.categories.find(name);
+            require(known != file.categories.end(), boxes, ": has no category '", name,
+                    "', which --out needs an id for; name the classes as it does, or give it without categories");
+            ids.push_back(known->second);
+        }
+        return ids;
+    }
+
+    /// Whether these are the names of a student that has none.
+    static bool is_numbered(const std::vector<std::string>& names) {
+        for (std::size_t c = 0; c < names.size(); ++c)
+            if (names[c] != concat("class ", c)) return false;
+        return true;
     }
 
     template <class F>
@@ -64,22 +100,34 @@ private:
         nlohmann::json results = nlohmann::json::array();
         for (std::size_t i = 0; i < file.images.size(); ++i)
             answers.add(file.images[i], [&] {
-                const std::vector<Detection> found = detect(detector, file, i);
+                std::vector<std::string> faults;
+                const std::vector<Detection> found = detect(detector, file, i, faults);
                 for (const Detection& one : found) results.push_back(coco_result(one, file, i, detector.class_names()));
-                return answer(file.images[i], found, detector.class_names());
+                nlohmann::json told = answer(file.images[i], found, detector.class_names());
+                for (const std::string& fault : faults) answers.complain(fault);
+                if (!faults.empty()) told["errors"] = faults;
+                return told;
             });
         if (!common.out.empty()) write_atomically(common.out, json_text(results) + "\n");
         common.output.write(answers.all());
         return answers.status();
     }
 
+    /// Boxes that cannot be are told in `faults`; the others of the picture are classified.
     template <class F>
-    std::vector<Detection> detect(F& detector, const BoxFile& file, std::size_t i) const {
+    std::vector<Detection> detect(F& detector, const BoxFile& file, std::size_t i,
+                                  std::vector<std::string>& faults) const {
         const Image picture = read_image(file.images[i]);
         if (boxes.empty()) return detector.detect(picture, file.images[i]);
         std::vector<Box> given;
-        for (const FileBox& box : file.boxes[i])
-            given.push_back({box.edges[0], box.edges[1], box.edges[2], box.edges[3]});
+        for (const FileBox& one : file.boxes[i]) {
+            const Box box{one.edges[0], one.edges[1], one.edges[2], one.edges[3]};
+            const std::string fault = box_fault(box, picture.width, picture.height);
+            if (fault.empty())
+                given.push_back(box);
+            else
+                faults.push_back(concat(file.images[i], ": ", fault));
+        }
         return detector.classify(picture, given, file.images[i]);
     }
 
@@ -100,14 +148,20 @@ private:
         return {{"file", file}, {"boxes", list}};
     }
 
-    /// A record of COCO's results: category ids of the box file by name, else the number of the class from 1 on.
-    static nlohmann::json coco_result(const Detection& one, const BoxFile& file, std::size_t i,
-                                      const std::vector<std::string>& names) {
-        const auto category = file.categories.find(names[static_cast<std::size_t>(one.label)]);
-        return {{"image_id", file.ids[i]},
-                {"category_id", category == file.categories.end() ? one.label + 1 : category->second},
-                {"bbox", {one.box.x0, one.box.y0, one.box.x1 - one.box.x0, one.box.y1 - one.box.y0}},
-                {"score", one.score}};
+    /// A record of COCO's results: ids of the box file, else the number of the image from 0 on and that of the class
+    /// from 1 on, with the names of both beside.
+    nlohmann::json coco_result(const Detection& one, const BoxFile& file, std::size_t i,
+                               const std::vector<std::string>& names) const {
+        const auto label = static_cast<std::size_t>(one.label);
+        const bool known = !categories.empty();
+        nlohmann::json record = {
+            {"image_id", file.ids[i]},
+            {"category_id", known ? categories[label] : one.label + 1},
+            {"bbox", {one.box.x0, one.box.y0, one.box.x1 - one.box.x0, one.box.y1 - one.box.y0}},
+            {"score", one.score}};
+        if (!file.has_ids) record["file_name"] = file.images[i];
+        if (!known) record["category"] = names[label];
+        return record;
     }
 };
 
@@ -146,11 +200,19 @@ void add_detect(CLI::App& app, Action& action) {
         ->check(fraction())
         ->capture_default_str();
     add_dense_options(c, o->common, o->flags);
-    c.add_option("--out", o->common.out, "COCO's results JSON: image_id, category_id, bbox, score");
+    c.add_option("--out", o->common.out,
+                 "COCO's results JSON: image_id, category_id, bbox, score; ids of --boxes where "
+                 "that has COCO's, else numbers of images from 0, of classes from 1, and "
+                 "their names beside");
     add_device(c, o->common);
     add_json(c, o->common);
-    c.callback([o, &action] {
+    c.callback([o, &c, &action] {
         if (o->flags.spec.queries.bundle.empty() && o->common.weights.empty()) throw CLI::RequiredError("bundle");
+        o->flags.sort_words(o->common, o->inputs);
+        if (o->inputs.empty() == o->boxes.empty())
+            throw CLI::ValidationError(
+                "images", "give pictures, whose components are classified, or --boxes FILE, which names them");
+        o->check_use(c);
         action = [o] { return o->run(); };
     });
 }

@@ -372,7 +372,7 @@ void add_distill(CLI::App& app, Action& action) {
         o->config = resolved(c);
         for (const CLI::Option* option : c.get_options())
             if (option->count() > 0) o->given.push_back(option->get_single_name());
-        check_dense_options(c, o->dense);
+        refuse_unused(c, unused_distill_options(c, o->dense, o->adapt), o->config);
         if (o->dense.is_used()) o->recipe = "published";
         check_fit_options(c, *o);
         o->run.check();

@@ -49,7 +49,6 @@ struct Encode {
                 "encode: --patches encodes the images of --data");
         require(common.weights.empty() != patch.bundle.empty(),
                 "encode: --patches needs --weights or a student's --bundle, one of the two");
-        dense_method(patch.dense.method);  // throws for an unknown name
         patch.dense.positions = parse_position_rule(positions);
         patch.model = model_file(common);
         patch.data = common.data;
@@ -118,9 +117,14 @@ void add_encode(CLI::App& app, Action& action) {
     c.add_flag("--normalize", o->spec.normalize, "scale features to unit length (--data, --texts)");
     c.add_option("--batch", o->spec.batch, "images at a time")->check(whole_from(1))->capture_default_str();
     add_device(c, o->common);
-    c.callback([o, &action] {
+    c.callback([o, &c, &action] {
         if (o->common.weights.empty() && o->patch.bundle.empty()) throw CLI::RequiredError("--weights");
-        if (!o->patches && !o->patch.bundle.empty()) throw CLI::ValidationError("--bundle", "goes with --patches");
+        refuse_unused(c, {{!o->patches, "goes with --patches", {"--bundle", "--method", "--sigma", "--positions"}},
+                          {o->texts.empty(), "goes with --texts", {"--template", "--truncate"}},
+                          {!o->patch.bundle.empty(),
+                           "goes with --weights; a student bundle says it itself",
+                           {"--activation", "--model-config"}},
+                          unused_sigma({o->patch.dense.method})});
         action = [o] { return o->run(); };
     });
 }

@@ -20,6 +20,31 @@ struct Evaluate {
     MaskEvaluationSpec masks;
     DenseFlags dense;
     std::string detections, boxes;
+    bool batch_given = false;
+
+    /// Throws for options that what is measured makes no use of.
+    void check_use(const CLI::App& c) {
+        if (!detections.empty()) {
+            const std::vector<std::string> used{"detections", "boxes", "json", "threads", "device", "precision"};
+            return refuse_all_but(c, used, "asks a model, and --detections none", config);
+        }
+        const bool pixels = !masks.root.empty();
+        refuse_unused(c,
+                      {{pixels,
+                        "does not go with --masks, which counts pixels",
+                        {"--data", "--classes", "--split", "--holdout", "--seed", "--per-image", "--class-vectors"}},
+                       {!pixels,
+                        "goes with --masks",
+                        {"--layout", "--method", "--sigma", "--positions", "--window", "--stride", "--odd-windows",
+                         "--short-side", "--logit-scale", "--threshold", "--background", "--pamr", "--template",
+                         "--templates", "--vocab"}}},
+                      config);
+        if (!pixels) return;
+        dense.spec.queries.bundle = spec.bundle;
+        refuse_unused(c, unused_dense_options(dense, common));
+        batch_given = is_given(c, "--batch");
+        if (!batch_given) config.erase("batch");
+    }
 
     int run() {
         if (!detections.empty()) return run_boxes();
@@ -41,8 +66,8 @@ struct Evaluate {
 
     int run_masks() {
         dense.class_names = class_names;
-        dense.spec.queries.bundle = spec.bundle;
         dense.spec.queries.prompts = spec.learned;
+        if (batch_given) dense.spec.queries.batch = spec.batch;
         require(spec.bundle.empty() != common.weights.empty(),
                 "evaluate: --masks needs a student bundle, or --weights with --class-names");
         masks.segmentation = dense.finish(common);
@@ -107,9 +132,10 @@ void add_mask_options(CLI::App& c, Evaluate& o) {
     const auto quiet = [](CLI::Option* option) { option->group("Pixels and boxes")->configurable(false); };
     quiet(c.add_option("--masks", o.masks.root,
                        "folder of pictures with masks, in place of --data: mIoU and accuracies of pixels"));
-    quiet(c.add_option("--layout", o.masks.layout, "its layout, where several fit: " + mask_layout_names()));
-    quiet(
-        c.add_option("--method", o.dense.spec.queries.dense.method, "what the last block is: " + dense_method_names()));
+    quiet(c.add_option("--layout", o.masks.layout, "its layout, where several fit: " + mask_layout_names())
+              ->check(parsed_by(&mask_layout)));
+    quiet(c.add_option("--method", o.dense.spec.queries.dense.method, "what the last block is: " + dense_method_names())
+              ->check(parsed_by(&dense_method)));
     quiet(c.add_option("--sigma", o.dense.spec.queries.dense.sigma, "of naclip's Gaussian, in patches")
               ->check(positive()));
     quiet(c.add_option("--positions", o.dense.positions, "positions at another size: shifted or size")
@@ -164,6 +190,7 @@ void add_evaluate(CLI::App& app, Action& action) {
             throw CLI::ValidationError("--detections", "goes with --boxes, the true ones");
         o->config = resolved(c);
         if (!o->spec.per_image) o->config.erase("per-image");
+        o->check_use(c);
         action = [o] { return o->run(); };
     });
 }

@@ -29,6 +29,12 @@ public:
         }
     }
 
+    /// Tells what is wrong with a part of an image that has an answer for the rest.
+    void complain(const std::string& what) {
+        std::cerr << "promptkd: " << printable(what) << std::endl;
+        status_ = 1;
+    }
+
     /// All so far, an array.
     const nlohmann::json& all() const { return all_; }
     /// The command's exit status: 1 where a file has no answer.
@@ -37,10 +43,9 @@ public:
 private:
     void refuse(const std::string& file, const std::string& what) {
         const std::string said = what.find(file) == std::string::npos ? file + ": " + what : what;
-        std::cerr << "promptkd: " << printable(said) << std::endl;
+        complain(said);
         skipped_images().insert(said);
         all_.push_back({{"file", file}, {"error", said}});
-        status_ = 1;
     }
 
     nlohmann::json all_ = nlohmann::json::array();

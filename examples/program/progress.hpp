@@ -78,7 +78,7 @@ private:
     Clock::time_point start_, shown_;
 };
 
-/// The images that this process could not read so far, and why: each is told once.
+/// The images that this process could not use so far, and why: each is told once.
 inline std::set<std::string>& skipped_images() {
     static std::set<std::string> all;
     return all;
@@ -87,9 +87,7 @@ inline std::set<std::string>& skipped_images() {
 /// Ends a command's output with the number of images that were skipped.
 inline void print_skipped(std::ostream& out) {
     const std::size_t n = skipped_images().size();
-    if (n > 0)
-        out << n << (n == 1 ? " image" : " images")
-            << (n == 1 ? " could not be read and was skipped" : " could not be read and were skipped") << std::endl;
+    if (n > 0) out << n << (n == 1 ? " image was skipped" : " images were skipped") << std::endl;
 }
 
 /// Shows a run to a person: progress and warnings on standard error, decisions as text.

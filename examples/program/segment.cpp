@@ -116,10 +116,11 @@ void add_segment(CLI::App& app, Action& action) {
     c.add_flag("--logits", o->with_logits, "also write NAME.npy, the cosines (queries, height, width)");
     add_device(c, o->common);
     add_json(c, o->common);
-    c.callback([o, &action] {
+    c.callback([o, &c, &action] {
         if (o->flags.spec.queries.bundle.empty() && o->common.weights.empty()) throw CLI::RequiredError("bundle");
         if (o->inputs.empty() && (o->common.weights.empty() || o->flags.spec.queries.bundle.empty()))
             throw CLI::RequiredError("images");
+        refuse_unused(c, unused_dense_options(o->flags, o->common));
         action = [o] { return o->run(); };
     });
 }

@@ -22,7 +22,7 @@ for file in scene0.png scene1.png scene0.overlay.png scene0.npy; do check "segme
 check "segment: cosines" grep -q "'shape': (10, 112, 112)" maps/scene0.npy
 run 0 segment "$dense_student" scenes/scene0.png --out student --class-names names.txt --json student.json
 check "segment: a student's shares" grep -q '"share"' student.json
-run 0 segment --weights "$scene_clip" $options --class-names names.txt scenes/scene0.png --out windows --window 56 --stride 28 --pamr 2 --pamr-dilations 1,2
+run 0 segment --weights "$scene_clip" $options --class-names names.txt scenes/scene0.png --out windows --batch 100000000 --window 56 --stride 28 --pamr 2 --pamr-dilations 1,2
 run 0 segment --weights "$scene_clip" $options --class-names names.txt --background 'sky, ground' scenes/scene0.png --out background --threshold 0.9 --area 0.1
 
 # evaluate --masks
@@ -37,7 +37,12 @@ run 0 evaluate --detections found.json --boxes scenes/boxes.json --json ap.json
 check "detect: most true boxes are named rightly" awk -v m="$(number ap.json AP50)" 'BEGIN { exit !(m > 60) }'
 run 0 detect --weights "$teacher" --prompts "$prompts" $options --class-names names.txt scenes/scene0.png scenes/scene1.png --nms 0.5
 check "detect: components" grep -q 'scene1.png: ' stdout
-run 0 detect "$dense_student" --boxes scenes/boxes.json --regions roi --out roi.json
+run 0 detect "$dense_student" --boxes scenes/boxes.json --regions roi --batch 100000000 --out roi.json
+check "detect: classes without names" grep -q 'have no names: they are the categories' stderr
+run 0 evaluate --detections roi.json --boxes scenes/boxes.json
+run 0 detect "$dense_student" scenes/scene1.png scenes/scene0.png --class-names names.txt --out own.json
+check "detect: without ids the names stand there" grep -q '"category":"[^"]*","category_id":[0-9]*,"file_name":"scenes/scene1.png","image_id":0' own.json
+refuse 1 "its file_name is 'scene1.png', but that of this id is 'scene0.png'" evaluate --detections own.json --boxes scenes/boxes.json
 run 0 detect "$dense_student" scenes/scene0.png --proposals segmentation
 printf 'file,x0,y0,x1,y1\nscene0.png,1,1,20,20\n' >scenes/boxes.csv
 run 0 detect "$dense_student" --boxes scenes/boxes.csv --regions centered
@@ -93,12 +98,24 @@ small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1
         --region-boxes other.json --out bad
     refuse 1 'is no folder of masks' distill $from --region-masks nowhere --out bad
     refuse 1 "has no image" distill $(without "$from" --dense) --dense nothing --out bad
-    refuse 1 'is no size' distill $from --picture-size 56 --out bad
+    refuse 2 'is no size' distill $from --picture-size 56 --out bad
     refuse 1 'smaller than a patch' distill $from --picture-size 6x6 --out bad
     refuse 1 'a mask of 40 x 40 pixels for a picture of 112 x 112' distill $(without "$from" --dense) --dense some \
         --region-masks small --out bad
-    refuse 1 'is no way of reading patches' distill $from --method densclip --out bad
+    refuse 2 'is no way of reading patches' distill $from --method densclip --out bad
     refuse 1 'belongs to a run with other settings' distill $from --adapt full --lr 0.1 --out full
+    refuse 1 'a ResNet has no patches to teach' distill $(without "$small" --student) --student "$data_dir/golden/model.resnet.safetensors" --out bad
+    unused='--region-masks scenes --dense-targets windows
+        --window 56 --dense-targets map
+        --map-method kk --dense-targets regions
+        --foreground 3 --region-boxes scenes/boxes.json
+        --image-batch 4 --image-weight 0
+        --rank 4 --adapt full
+        --body-rate 1 --adapt prompts
+        --sigma 3 --method clearclip
+        --start-epochs 3 --clip 1'
+    echo "$unused" | sed 's/^ *//' >unused.txt
+    while read -r given; do refuse 2 "^promptkd distill: ${given%% *}:" distill $from $given --out bad; done <unused.txt
     refuse 2 'belongs to --dense' distill $(without "$small" --dense --start-epochs) --foreground 3 --out bad
     refuse 2 'does not go with --dense' distill $from --fit best --out bad
 }
@@ -116,14 +133,53 @@ check "encode --patches" grep -q "'shape': (2, 8, 8, 64)" patches.npy
 run 0 encode --bundle "$dense_student" --data folder:some --patches --out patches.safetensors
 refuse 1 'images of --data' encode --weights "$scene_clip" --patches --out x.npy
 
+# options that a run would not look at
+while read -r given; do refuse 2 "^promptkd segment: --${given%% *}:" segment "$dense_student" scenes/scene0.png --out x --$given; done <<END
+prompts $prompts
+background sky
+template {}
+vocab $PROMPTKD_VOCAB
+activation gelu
+stride 28
+pamr-dilations 1,2
+sigma 3 --method clearclip
+END
+while read -r given; do refuse 2 "^promptkd detect: --${given%% *}:" detect "$dense_student" --$given; done <<END
+images . scenes/scene0.png
+proposals segmentation --boxes scenes/boxes.json
+foreground 3 --boxes scenes/boxes.json
+window 56 --boxes scenes/boxes.json
+logit-scale 40 scenes/scene0.png
+threshold 0.5 scenes/scene0.png
+method naclip scenes/scene0.png
+short-side 56 --boxes scenes/boxes.json
+regions roi scenes/scene0.png --proposals segmentation
+END
+while read -r given; do refuse 2 "^promptkd evaluate: --${given%% *}:" evaluate "$dense_student" --$given; done <<END
+split train --masks scenes
+per-image --masks scenes
+data fashion-mnist:tiny --masks scenes
+class-vectors $dense_student --masks scenes
+method naclip --data fashion-mnist:tiny
+layout voc22 --masks scenes
+END
+refuse 2 '^promptkd evaluate: --masks:' evaluate --masks scenes --detections found.json --boxes scenes/boxes.json
+refuse 2 '--method: goes with --patches' encode --weights "$scene_clip" --data folder:some --method naclip --out x.npy
+
 # bad input: one line each
 : >empty.txt
 refuse 1 'empty.txt' segment --weights "$scene_clip" $options --class-names empty.txt scenes/scene0.png --out x
-refuse 1 'is no way of reading patches' segment "$dense_student" scenes/scene0.png --out x --method densclip
-refuse 1 'smaller than a patch' segment "$dense_student" scenes/scene0.png --out x --short-side 3
+refuse 2 'is no way of reading patches' segment "$dense_student" scenes/scene0.png --out x --method densclip
+refuse 1 'smaller than a patch' segment "$dense_student" scenes/scene0.png scenes/scene1.png --out x --short-side 3
+refuse 1 'windows of 5 pixels are smaller than a patch' segment "$dense_student" scenes/scene0.png scenes/scene1.png --out x --window 5
+sed '2p' names.txt >twice.txt
+refuse 1 "hold 'Trouser' more than once" segment --weights "$scene_clip" $options --class-names twice.txt scenes/scene0.png --out x
+refuse 1 'a ResNet has no last block' segment --weights "$data_dir/golden/model.resnet.safetensors" $options --class-names names.txt scenes/scene0.png --out x
 refuse 1 'a ResNet has no last block' encode --weights "$data_dir/golden/model.resnet.safetensors" --activation quick_gelu --data folder:some --patches --out x.npy
-printf 'file,x0,y0,x1,y1\nscene0.png,20,1,1,20\n' >scenes/inverted.csv
+printf 'file,x0,y0,x1,y1\nscene0.png,20,1,1,20\nscene0.png,1,1,20,20\n' >scenes/inverted.csv
 refuse 1 'inverted' detect "$dense_student" --boxes scenes/inverted.csv
+check "detect: one wrong box leaves the others" grep -q 'scene0.png: class' stdout
+check "detect: and is not taken for a picture" test "$(grep -c skipped stdout)" -eq 0
 printf 'file,x0,y0,x1,y1\nscene0.png,0,0,1,200\n' >scenes/outside.csv
 refuse 1 'lies outside the image of 112 x 112' detect "$dense_student" --boxes scenes/outside.csv
 mkdir -p mixed/images mixed/masks
@@ -135,6 +191,9 @@ refuse 1 'stored in one way' evaluate "$dense_student" --masks mixed --layout fo
 cp maps/scene0.png mixed/masks/b.png
 head -n 3 names.txt >three.txt
 refuse 1 'there are 3 classes' evaluate --weights "$scene_clip" $options --class-names three.txt --masks mixed --layout folder
+mkdir -p blank/images && cp scenes/scene0.png blank/images
+run 0 segment "$dense_student" scenes/scene0.png --out blank/masks --threshold 1
+refuse 1 'no pixel has a label' evaluate "$dense_student" --masks blank --layout folder-shifted
 cp "$data_dir/golden/images/02_RGB_40x40.png" mixed/images/b.png
 refuse 1 'a mask of 112 x 112 pixels for a picture of 40 x 40' evaluate "$dense_student" --masks mixed --layout folder-shifted
 # Nothing is written over a picture; ids of categories are those of the file.

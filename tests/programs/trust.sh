@@ -159,7 +159,7 @@ bad=$(printf 'x\377\n\033[31m.png')
 mkdir names && cp flat/1.png names && cp flat/2.png "names/$bad" && : >names/empty.png
 run 0 encode --weights "$student" --data folder:names --out names.npy
 check "the rows have names" test "$(cat names.npy.names)" = "$(printf 'names/1.png\nnames/x\\xff\\n\\x1b[31m.png')"
-check "skipped images are counted at the end" test "$(tail -n 1 stdout)" = "1 image could not be read and was skipped"
+check "skipped images are counted at the end" test "$(tail -n 1 stdout)" = "1 image was skipped"
 check "a warning is one line" grep -q '^warning: skipped: names/empty.png' stderr
 run 0 encode --weights "$student" --data folder:names --out names.safetensors
 run 1 classify $bundle names/1.png "names/$bad" names/empty.png "$(printf 'no\377.png')" --json answers.json

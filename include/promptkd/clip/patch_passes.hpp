@@ -44,10 +44,10 @@ public:
         return {size.height / patch, size.width / patch};
     }
 
-    /// The pass over `batch` images of a size, valid until another size is asked for.
+    /// The pass over `batch` images of a size, valid until another size or more images are asked for.
     PatchPass<T> pass(const PixelSize& size, Index batch) {
         require(batch <= max_batch_, "a batch of ", batch, " images, but ", max_batch_, " were planned");
-        if (size != size_) prepare(size);
+        if (size != size_ || batch > room_) prepare(size, batch);
         PatchPass<T> pass;
         pass.grid = PatchGrid{grid_.rows, encoder_->config().patch, size.height, grid_.columns, size.width};
         pass.positions =
@@ -61,7 +61,7 @@ public:
     }
 
 private:
-    void prepare(const PixelSize& size) {
+    void prepare(const PixelSize& size, Index batch) {
         const VisionConfig& c = encoder_->config();
         size_ = {};
         grid_ = grid(size);
@@ -75,8 +75,9 @@ private:
                 nearness(grid_, c.class_tokens(), c.class_tokens() + cells + prompts, options_.sigma);
             nearness_ = Buffer<D, T>(*device_, std::vector<T>(near.begin(), near.end()));
         }
-        table_ = encoder_->place_prompts(*device_, prompts, max_batch_, cells);
+        table_ = encoder_->place_prompts(*device_, prompts, batch, cells);
         size_ = size;
+        room_ = batch;
     }
 
     /// The positions for this grid.
@@ -95,7 +96,7 @@ private:
     const PromptLayers<T>* prompts_;
     DenseOptions options_;
     DenseMethod method_;
-    Index max_batch_;
+    Index max_batch_, room_ = 0;
     PixelSize size_;
     GridSize grid_;
     Buffer<D, T> positions_, nearness_;

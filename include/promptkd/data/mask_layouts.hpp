@@ -57,6 +57,13 @@ inline std::string mask_layout_names() {
     return names;
 }
 
+/// The layout of a name. Throws Error when there is none.
+inline const MaskLayout& mask_layout(const std::string& name) {
+    for (const MaskLayout& layout : mask_layouts)
+        if (name == layout.name) return layout;
+    fail("'", name, "' is no layout of masks; there are ", mask_layout_names());
+}
+
 namespace detail {
 
 /// "a/b" and "c" as "a/bc".
@@ -107,18 +114,23 @@ inline MaskedImage masked_image(const std::string& root, const MaskLayout& layou
 
 }  // namespace detail
 
+/// The first layout whose folders are below `root`; null where there is none.
+inline const MaskLayout* layout_below(const std::string& root) {
+    if (!std::filesystem::is_directory(root)) return nullptr;
+    for (const MaskLayout& layout : mask_layouts)
+        if (detail::has_layout(root, layout)) return &layout;
+    return nullptr;
+}
+
 /// The layout of `name` below `root`; of an empty name the first whose folders are there. Throws Error when there is
 /// none.
 inline MaskLayout find_mask_layout(const std::string& root, const std::string& name) {
     require(std::filesystem::is_directory(root), "'", root, "' is no folder of pictures with masks");
-    bool known = name.empty();
-    for (const MaskLayout& layout : mask_layouts) {
-        known = known || name == layout.name;
-        if ((name.empty() || name == layout.name) && detail::has_layout(root, layout)) return layout;
-    }
-    require(known, "'", name, "' is no layout of masks; there are ", mask_layout_names());
-    fail("'", root, "' has not the folders of ", name.empty() ? "any layout of masks" : name,
-         "; the simplest are images/ and masks/ with files of the same names");
+    const MaskLayout* const found = name.empty() ? layout_below(root) : &mask_layout(name);
+    require(found != nullptr && detail::has_layout(root, *found), "'", root, "' has not the folders of ",
+            name.empty() ? "any layout of masks" : name,
+            "; the simplest are images/ and masks/ with files of the same names");
+    return *found;
 }
 
 /// The pictures of a layout below `root` with their masks, in the order of its list or by name. Throws Error naming a

@@ -18,7 +18,7 @@ namespace promptkd {
 /// class names.
 struct DenseQuerySpec {
     std::string bundle;                        ///< a student's file; empty: `model`
-    ModelFile model;                           ///< a CLIP model
+    ModelFile model;                           ///< a CLIP model; of a bundle its `images` alone
     std::string prompts;                       ///< file of learned prompts for it; empty: none
     std::string vocabulary;                    ///< the tokenizer's file; empty: the one beside the weights
     std::string pattern = "a photo of a {}.";  ///< of the class texts
@@ -37,9 +37,12 @@ struct DenseClasses {
 };
 
 /// Classes of lines with synonyms: "sofa, couch" is a class with two texts, called "sofa". Throws Error where there is
-/// none, and for an empty name.
+/// none, for an empty name, and for lines of one text.
 inline DenseClasses dense_classes(const std::vector<std::string>& lines, const std::vector<std::string>& background) {
     require(!lines.empty(), "the list of classes is empty; give a name a line");
+    const std::vector<std::string> twice = names_of_one_text(lines);
+    require(twice.empty(), "the class names hold ", joined(twice, 3),
+            " more than once (but for case and spaces); a pixel could be either");
     DenseClasses out;
     const auto add = [&out](const std::string& text) {
         const std::size_t first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t\r");
@@ -56,17 +59,21 @@ inline DenseClasses dense_classes(const std::vector<std::string>& lines, const s
             std::find(out.query_class.begin(), out.query_class.end(), static_cast<Index>(out.names.size()) - 1);
         out.names.back() = out.queries[static_cast<std::size_t>(own - out.query_class.begin())];
     }
+    out.names = distinct_names(out.names);
     require(out.names.size() <= 255, "there are ", out.names.size(), " classes; label maps hold 255 at most");
     return out;
 }
 
-/// A student's parts: of a bundle, or of a densely distilled student as it is packaged. Throws Error for other files.
-inline BundleParts load_dense_student(const std::string& path, Observer& observer) {
+/// A student's parts: of a bundle, whose images go through what `images` says, or of a densely distilled student as it
+/// is packaged. Throws Error for other files.
+inline BundleParts load_dense_student(const std::string& path, const ImageInputOptions& images, Observer& observer) {
     if (path.ends_with(".safetensors")) {
         const TensorMap map = read_safetensors(path);
+        require(!is_packaged_student(map) || images == ImageInputOptions(), path,
+                ": a packaged student, whose images go through what CLIP's do; leave the options of images out");
         if (is_packaged_student(map)) return packaged_student(map);
     }
-    return read_bundle(load_bundle(path, {}, observer));
+    return read_bundle(load_bundle(path, images, observer));
 }
 
 /// A model whose patches are read, its classes and their vectors.
@@ -91,7 +98,7 @@ struct DenseQueries {
 
 private:
     void open_student(D& device, const DenseQuerySpec& spec, Observer& observer) {
-        student = load_dense_student(spec.bundle, observer);
+        student = load_dense_student(spec.bundle, spec.model.images, observer);
         require(spec.background.empty(), spec.bundle,
                 ": background words go with CLIP weights; a student has its classes");
         if (!spec.lines.empty()) {

@@ -43,7 +43,7 @@ struct ProposalOptions {
 
 /// How boxes of pictures get classes.
 struct DetectionSpec {
-    SegmentationSpec segmentation;                ///< the model and the classes; windows of RoI and segmentation
+    SegmentationSpec segmentation;                ///< the model and the classes; how patches and pixels are read
     RegionSource regions = RegionSource::square;  ///< what is classified
     ProposalOptions proposals;                    ///< where boxes come from that are not given
     double suppression = 1;                       ///< boxes of a class that overlap more are suppressed; 1: none
@@ -77,24 +77,15 @@ public:
 
     /// Of a segmenter's model and classes; it must outlive this.
     RegionClassifier(D& device, ImageSegmenter<D>& segmenter, const DetectionSpec& spec)
-        : device_(&device), segmenter_(&segmenter), spec_(spec) {
-        const DenseQueries<D>& queries = segmenter.queries();
-        const Index batch = spec.segmentation.queries.batch;
-        if (spec.regions == RegionSource::roi) return;
-        if (queries.student) {
-            student_ = std::make_unique<Classifier<D>>(device, *queries.student, batch);
-        } else {
-            tower_ = std::make_unique<FrozenImageTower<D>>(device, queries.model->model(), queries.prompts(), batch);
-        }
-        pixels_ = Buffer<D, T>(device, batch * 3 * resolution() * resolution());
-    }
+        : device_(&device), segmenter_(&segmenter), spec_(spec) {}
 
     /// Probabilities (boxes, classes): of synonyms the largest.
     std::vector<std::vector<double>> probabilities(const Image& picture, const std::vector<Box>& boxes) {
         if (boxes.empty()) return {};
         if (spec_.regions == RegionSource::roi) return of_roi(picture, boxes);
         std::vector<std::vector<double>> out;
-        const auto batch = static_cast<std::size_t>(spec_.segmentation.queries.batch);
+        make_room(static_cast<Index>(boxes.size()));
+        const auto batch = static_cast<std::size_t>(room_);
         for (std::size_t first = 0; first < boxes.size(); first += batch)
             for (auto& row : of_crops(
                      picture, {boxes.begin() + static_cast<std::ptrdiff_t>(first),
@@ -105,6 +96,24 @@ public:
 
 private:
     Index resolution() const { return segmenter_->queries().model->model().vision().resolution(); }
+
+    /// An encoder of whole images for `boxes` of them at a time, or the batch that is asked for where that is less.
+    void make_room(Index boxes) {
+        const DenseQueries<D>& queries = segmenter_->queries();
+        const Index most = spec_.segmentation.queries.batch, needed = std::min(most, boxes);
+        if (needed <= room_) return;
+        room_ = std::max<Index>(1, room_);
+        while (room_ < needed) room_ *= 2;
+        room_ = std::min(room_, most);
+        student_.reset();
+        tower_.reset();
+        if (queries.student)
+            student_ = std::make_unique<Classifier<D>>(*device_, *queries.student, room_);
+        else
+            tower_ = std::make_unique<FrozenImageTower<D>>(*device_, queries.model->model(), queries.prompts(), room_);
+        pixels_ = Buffer<D, T>();
+        pixels_ = Buffer<D, T>(*device_, room_ * 3 * resolution() * resolution());
+    }
 
     std::vector<std::vector<double>> of_crops(const Image& picture, const std::vector<Box>& boxes) {
         const Preprocessing& p = segmenter_->queries().model->model().preprocessing();
@@ -191,6 +200,7 @@ private:
     std::unique_ptr<Classifier<D>> student_;
     std::unique_ptr<FrozenImageTower<D>> tower_;
     Buffer<D, T> pixels_;
+    Index room_ = 0;  ///< images a pass
 };
 
 /// Boxes with classes in decoded pictures.

@@ -32,7 +32,7 @@ template <Device D>
 DenseModel<D> open_patch_model(D& device, const PatchEncodingSpec& spec, Observer& observer) {
     if (spec.bundle.empty())
         return DenseModel<D>(device, load_model(spec.model, observer), nullptr, spec.dense, spec.batch);
-    return DenseModel<D>(device, load_dense_student(spec.bundle, observer), spec.dense, spec.batch);
+    return DenseModel<D>(device, load_dense_student(spec.bundle, spec.model.images, observer), spec.dense, spec.batch);
 }
 
 }  // namespace detail
@@ -48,11 +48,12 @@ TensorMap run(D& device, const PatchEncodingSpec& spec, Observer& observer = sil
     const PixelSize size{p.height, p.width};
     const GridSize grid = model.grid(size);
     const Index values = 3 * size.height * size.width, each = grid.rows * grid.columns * model.embed();
-    Buffer<D, T> pixels(device, spec.batch * values);
+    const Index batch = std::min(spec.batch, data.size());
+    Buffer<D, T> pixels(device, batch * values);
     std::vector<T> all(static_cast<std::size_t>(data.size() * each));
     nlohmann::json names = nlohmann::json::array();
-    for (Index first = 0; first < data.size(); first += spec.batch) {
-        const Index n = std::min(spec.batch, data.size() - first);
+    for (Index first = 0; first < data.size(); first += batch) {
+        const Index n = std::min(batch, data.size() - first);
         std::vector<float> host(static_cast<std::size_t>(n * values));
         for (Index i = 0; i < n; ++i) {
             normalize_image(preprocess_image(data.load(first + i), p), host.data() + i * values, p);

@@ -51,7 +51,7 @@ inline void run(const SceneFilesSpec& spec, const Dataset& data, Observer& obser
             {{"id", i}, {"file_name", picture}, {"width", scene.width}, {"height", scene.height}});
         for (std::size_t k = 0; k < scene.boxes.size(); ++k) {
             const auto& b = scene.boxes[k];
-            boxes["annotations"].push_back({{"id", boxes["annotations"].size()},
+            boxes["annotations"].push_back({{"id", boxes["annotations"].size() + 1},
                                             {"image_id", i},
                                             {"category_id", scene.labels[k] + 1},
                                             {"bbox", {b[0], b[1], b[2] - b[0], b[3] - b[1]}},

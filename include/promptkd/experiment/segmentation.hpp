@@ -44,7 +44,12 @@ public:
     ImageSegmenter(D& device, const SegmentationSpec& spec, Observer& observer = silent_observer())
         : spec_(spec),
           queries_(device, spec.queries, observer),
-          segmenter_(*queries_.model, queries_.vectors, spec.windows) {}
+          segmenter_(*queries_.model, queries_.vectors, spec.windows) {
+        const Index patch = queries_.model->patch();
+        require(spec.short_side == 0 || spec.windows.odd == OddWindow::pad || spec.short_side >= patch,
+                "pictures with a short side of ", spec.short_side, " pixels are smaller than a patch of the model, ",
+                patch, "; make it larger");
+    }
 
     /// The classes, in label order.
     const std::vector<std::string>& class_names() const { return queries_.classes.names; }
@@ -115,7 +120,7 @@ struct MaskEvaluation {
 };
 
 /// Segments the pictures of a data set and counts. Throws Error naming the file for a mask of another size, labels
-/// above the classes, and masks that are stored in two ways.
+/// above the classes, and masks that are stored in two ways; and where no pixel has a label.
 template <Device D>
 MaskEvaluation run(D& device, const MaskEvaluationSpec& spec, Observer& observer = silent_observer()) {
     const MaskLayout layout = find_mask_layout(spec.root, spec.layout);
@@ -141,6 +146,8 @@ MaskEvaluation run(D& device, const MaskEvaluationSpec& spec, Observer& observer
         }
         observer.on_progress({"segment", "images", ++found.images, static_cast<Index>(files.size()), 0, ""});
     }
+    require(found.overlap.pixels() > 0, spec.root, ": no pixel has a label in the layout ", layout.name,
+            ", all are ignored; is it another one?");
     return found;
 }
 

@@ -37,8 +37,10 @@ inline StoredLabels read_labels(const std::string& path) {
     const detail::PngChunks file(data, bytes.size(), limits, path);
     const detail::PngHeader& header = file.header();
     const bool palette = header.colour == detail::png_colour::palette;
-    require(palette || (header.colour == detail::png_colour::grey && header.depth <= 8), path,
-            ": a mask has one value a pixel, a palette's number or a grey value of 8 bits; this picture has colours");
+    const bool grey = header.colour == detail::png_colour::grey;
+    require(palette || (grey && header.depth <= 8), path,
+            ": a mask has one value a pixel, a palette's number or a grey value of 8 bits; this picture has ",
+            grey ? "grey values of 16 bits" : "colours or opacity");
     StoredLabels out{LabelMap(header.height, header.width), palette ? LabelStorage::palette : LabelStorage::grey};
     const auto row_bytes = static_cast<std::size_t>((header.width * header.depth + 7) / 8);
     std::vector<std::uint8_t> rows(row_bytes * static_cast<std::size_t>(header.height));

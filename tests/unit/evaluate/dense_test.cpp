@@ -13,6 +13,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <filesystem>
 
 namespace dense_test {
@@ -26,10 +27,31 @@ std::vector<Detection> detections(const nlohmann::json& list) {
     std::vector<Detection> out;
     for (const auto& one : list) {
         const auto& b = one.at("box");
-        out.push_back({one.at("image"), {b[0], b[1], b[2], b[3]}, one.at("label"), one.value("score", 1.0)});
+        out.push_back({one.at("image"), {b[0], b[1], b[2], b[3]}, one.at("label"), one.at("score")});
     }
     return out;
 }
+
+std::vector<TrueBox> true_boxes(const nlohmann::json& list) {
+    std::vector<TrueBox> out;
+    for (const auto& one : list) {
+        const auto& b = one.at("box");
+        out.push_back({one.at("image"), {b[0], b[1], b[2], b[3]}, one.at("label"), one.value("crowd", false)});
+    }
+    return out;
+}
+
+/// Numbers that pycocotools was given too.
+class Draws {
+public:
+    Index below(Index n) {
+        state_ = (state_ * 1103515245 + 12345) % (std::uint64_t{1} << 31);
+        return static_cast<Index>(state_ >> 16) % n;
+    }
+
+private:
+    std::uint64_t state_ = 1;
+};
 
 void write_mask(const std::string& path, std::uint8_t label, LabelStorage storage = LabelStorage::palette) {
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
@@ -52,7 +74,7 @@ TEST_CASE("average precision: pycocotools' numbers") {
     if (!std::filesystem::exists(path)) path = PROMPTKD_TEST_DATA "/golden/detection.json";
     const nlohmann::json golden = nlohmann::json::parse(read_file(path));
     const AveragePrecision p = average_precision(detections(golden.at("detections")),
-                                                 detections(golden.at("ground_truth")), golden.at("classes"));
+                                                 true_boxes(golden.at("ground_truth")), golden.at("classes"));
     CHECK(100 * AveragePrecision::mean(p.ap50) == doctest::Approx(golden.at("ap50").get<double>()).epsilon(1e-9));
     CHECK(100 * AveragePrecision::mean(p.ap) == doctest::Approx(golden.at("ap").get<double>()).epsilon(1e-9));
     for (std::size_t c = 0; c < p.ap50.size(); ++c) {
@@ -62,6 +84,53 @@ TEST_CASE("average precision: pycocotools' numbers") {
     }
     CHECK_THROWS_WITH_AS(average_precision({{0, {0, 0, 1, 1}, 4, 1}}, {}, 4),
                          "a box is of class 4, but there are 4 classes", Error);
+}
+
+TEST_CASE("average precision: crowds and more than 100 detections, as pycocotools 2.0 has them") {
+    Draws draw;
+    std::vector<TrueBox> truth;
+    std::vector<Detection> found;
+    for (Index image = 0; image < 6; ++image)
+        for (int k = 0; k < 4; ++k) {
+            const Index x = draw.below(50), y = draw.below(50), w = 5 + draw.below(30), h = 5 + draw.below(30);
+            const Index label = draw.below(3);
+            const auto box = [&](Index dx, Index dy) {
+                return Box{static_cast<double>(x + dx), static_cast<double>(y + dy), static_cast<double>(x + dx + w),
+                           static_cast<double>(y + dy + h)};
+            };
+            truth.push_back({image, box(0, 0), label, draw.below(4) == 0});
+            const Index copies = draw.below(3);
+            for (Index i = 0; i < copies; ++i) {
+                const Index dx = draw.below(7) - 3, dy = draw.below(7) - 3;
+                const bool other = draw.below(5) == 0;
+                const Index said = other ? draw.below(3) : label;
+                found.push_back({image, box(dx, dy), said, static_cast<double>(draw.below(10) + 1) / 16});
+            }
+        }
+    for (int i = 0; i < 110; ++i) {
+        const double x = 80 + i % 5;
+        found.push_back({0, {x, 80, x + 5, 85}, 0, 15.0 / 16});
+    }
+    REQUIRE(found.size() == 139);
+    const AveragePrecision p = average_precision(found, truth, 3);
+    const double want50[] = {0.012400269153128904, 0.5168316831683167, 0.49999999999999994};
+    const double want[] = {0.004564604145253956, 0.2691584158415842, 0.24772277227722772};
+    for (std::size_t c = 0; c < 3; ++c) {
+        CAPTURE(c);
+        CHECK(p.ap50[c].value() == doctest::Approx(want50[c]).epsilon(1e-12));
+        CHECK(p.ap[c].value() == doctest::Approx(want[c]).epsilon(1e-12));
+    }
+    CHECK_FALSE(average_precision({}, {{0, {0, 0, 1, 1}, 0, true}}, 1).ap[0].has_value());  // crowds alone
+}
+
+TEST_CASE("average precision: recalls are those of numpy's linspace, of which some are above n/100") {
+    std::vector<TrueBox> truth;
+    std::vector<Detection> found;
+    for (Index i = 0; i < 100; ++i) {
+        truth.push_back({i, {0, 0, 4, 4}, 0, false});
+        if (i < 35) found.push_back({i, {0, 0, 4, 4}, 0, 1});
+    }
+    CHECK(average_precision(found, truth, 1).ap[0].value() == doctest::Approx(35.0 / 101).epsilon(1e-12));
 }
 
 TEST_CASE("boxes: what is wrong is said") {
@@ -93,6 +162,7 @@ TEST_CASE("overlap: sizes and labels are checked") {
     LabelMap high(2, 2);
     high.labels[3] = 7;
     CHECK_THROWS_WITH_AS(overlap.add(map, high), "a mask holds label 7, but there are 2 classes (0 to 1)", Error);
+    CHECK(overlap.pixels() == 3);  // those before it
 }
 
 TEST_CASE("windows: those of the last row and column are moved inside") {
@@ -171,8 +241,50 @@ TEST_CASE("box files: COCO, records and tables; results against true boxes") {
     CHECK(AveragePrecision::mean(evaluate_boxes(root + "found.json", root + "coco.json").precision.ap) == 1);
     write_atomically(root + "other.json", R"([{"image_id": 5, "category_id": 9, "bbox": [1, 2, 3, 4], "score": 0.5}])");
     CHECK_THROWS_AS(evaluate_boxes(root + "other.json", root + "coco.json"), Error);
-    write_atomically(root + "bad.json", R"([{"file": "a.png", "boxes": [[1, 2, 4]]}])");
-    CHECK_THROWS_AS(read_boxes(root + "bad.json"), Error);
+}
+
+TEST_CASE("box files: what is wrong is said with its place") {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/x.json";
+    const auto refused = [&](const std::string& text, const std::string& what) {
+        CAPTURE(text);
+        write_atomically(path, text);
+        std::string said;
+        try {
+            read_boxes(path);
+        } catch (const Error& error) {
+            said = error.what();
+        }
+        CHECK(said == path + ": " + what);
+    };
+    const std::string image = R"({"id": 4, "file_name": "a.png"})", dog = R"({"id": 9, "name": "dog"})";
+    const auto coco = [](const std::string& images, const std::string& categories, const std::string& boxes) {
+        return R"({"images": [)" + images + R"(], "categories": [)" + categories + R"(], "annotations": [)" + boxes +
+               "]}";
+    };
+    refused("[1", "not JSON, nor a table called .csv");
+    refused("3", "expected an object, {…}");
+    refused(R"([{"file": "a.png", "boxes": [[1, 2, 4]]}])", "[0]: 'boxes[0]' is no list of four numbers");
+    refused(R"([{"file": "a.png", "boxes": [], "labels": ["dog"]}])", "[0]: 1 labels for 0 boxes");
+    refused(coco(R"({"id": 4})", dog, ""), "images[0]: has no 'file_name'");
+    refused(coco(R"({"id": "4", "file_name": "a.png"})", dog, ""), "images[0]: 'id' is no whole number");
+    refused(coco(image + "," + image, dog, ""), "images[1]: the id 4 is that of another image");
+    refused(coco(image + R"(,{"id": 5, "file_name": "a.png"})", dog, ""),
+            "two images are 'a.png'; each picture is listed once");
+    refused(coco(image, dog + "," + dog, ""), "categories[1]: the id 9 is that of another category");
+    refused(coco(image, dog + R"(,{"id": 8, "name": "dog"})", ""),
+            "categories[1]: another category is called 'dog' too");
+    refused(coco(image, dog, R"({"image_id": 5, "bbox": [0, 0, 1, 1]})"),
+            "annotations[0]: it is in image 5, which is not listed");
+    refused(coco(image, dog, R"({"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1]})"),
+            "annotations[0]: it is of category 1, which is not listed");
+    refused(coco(image, dog, R"({"image_id": 4, "bbox": [0, null, 1, 1]})"), "annotations[0]: 'bbox' holds no number");
+    const std::string table = folder.path() + "/x.csv";
+    write_atomically(table, "file,x0,y0,x1,y1\na.png,1,2,4,6\na.png,1,2,four,6\n");
+    CHECK_THROWS_WITH_AS(read_boxes(table), (table + ": line 3: 'four' in column 'x1' is no number").c_str(), Error);
+    write_atomically(path, coco(image, dog, ""));
+    write_atomically(table, "[]");
+    CHECK_THROWS_WITH_AS(evaluate_boxes(table, path), (path + ": holds no true box").c_str(), Error);
 }
 
 }  // namespace dense_test

@@ -24,6 +24,14 @@ Image picture_with(Index height, Index width, const std::vector<std::array<Index
     return image;
 }
 
+/// Pictures that need not be there.
+Dataset named(const std::vector<std::string>& files) {
+    Dataset data;
+    for (std::size_t i = 0; i < files.size(); ++i) data.items.push_back({static_cast<Index>(i), -1});
+    data.source = std::make_shared<ImageFiles>(files);
+    return data;
+}
+
 }  // namespace
 
 TEST_CASE("regions: components of the foreground, of a mask, and boxes") {
@@ -32,26 +40,28 @@ TEST_CASE("regions: components of the foreground, of a mask, and boxes") {
     const Image picture = picture_with(8, 12, {{0, 0, 4, 4}, {6, 1, 12, 5}, {0, 7, 1, 8}});
     RegionOptions options;
     options.least = 2;
-    CHECK(RegionFinder(options).find("p.png", picture).size() == 2);
+    CHECK(RegionFinder(options, named({"p.png"})).find(0, picture).size() == 2);
     options.foreground = 200;
-    CHECK(RegionFinder(options).find("p.png", picture).empty());
+    CHECK(RegionFinder(options, named({"p.png"})).find(0, picture).empty());
 
     LabelMap mask(8, 12);
     for (Index x = 0; x < 12; ++x) mask.labels[static_cast<std::size_t>(x)] = x < 5 ? 3 : x < 9 ? 4 : 255;
     write_labels(folder + "/p.png", mask);
     options.masks = folder;
-    CHECK(RegionFinder(options).find("elsewhere/p.jpg", picture).size() == 2);
-    CHECK_THROWS_AS(RegionFinder(options).find("q.jpg", picture), Error);
-    CHECK_THROWS_AS(RegionFinder(options).find("p.jpg", Image(8, 11)), Error);
+    const RegionFinder masks(options, named({"elsewhere/p.jpg"}));
+    CHECK(masks.find(0, picture).size() == 2);
+    CHECK_THROWS_AS(masks.find(0, Image(8, 11)), Error);
+    CHECK_THROWS_AS(RegionFinder(options, named({"q.jpg"})), Error);
 
     options.masks.clear();
     options.boxes = folder + "/boxes.csv";
     write_atomically(options.boxes, "file,x0,y0,x1,y1\np.png,1,1,4,3\nq.png,0,0,99,9\n");
-    const std::vector<Component> boxes = RegionFinder(options).find("p.png", picture);
+    const RegionFinder finder(options, named({"p.png", "q.png", "r.png"}));
+    const std::vector<Component> boxes = finder.find(0, picture);
     REQUIRE(boxes.size() == 1);
     CHECK(boxes[0].pixels == std::vector<Index>{13, 14, 15, 25, 26, 27});
-    CHECK_THROWS_AS(RegionFinder(options).find("q.png", picture), Error);
-    CHECK(RegionFinder(options).find("r.png", picture).empty());
+    CHECK_THROWS_AS(finder.find(1, picture), Error);
+    CHECK(finder.find(2, picture).empty());
     std::filesystem::remove_all(folder);
 }
 
@@ -75,10 +85,29 @@ TEST_CASE("pictures: of a layout with masks the pictures alone, whether they hav
     RegionOptions options;  // two pictures of one name: boxes belong to the path, not to the name
     options.boxes = folder + "/boxes.csv";
     write_atomically(options.boxes, "file,x0,y0,x1,y1\na/p.png,0,0,4,4\nb/p.png,0,0,2,2\nb/p.png,0,0,3,3\n");
-    const RegionFinder finder(options);
-    CHECK(finder.find(folder + "/a/p.png", Image(8, 8)).size() == 1);
-    CHECK(finder.find(folder + "/./b/p.png", Image(8, 8)).size() == 2);
-    CHECK(finder.find(folder + "/c/p.png", Image(8, 8)).empty());
+    const std::string one = folder + "/a/p.png", two = folder + "/./b/p.png";
+    const RegionFinder finder(options, named({one, two, folder + "/c/p.png"}));
+    CHECK(finder.find(0, Image(8, 8)).size() == 1);
+    CHECK(finder.find(1, Image(8, 8)).size() == 2);
+    CHECK(finder.find(2, Image(8, 8)).empty());
+    write_atomically(options.boxes, "file,x0,y0,x1,y1\np.png,0,0,4,4\n");
+    CHECK_THROWS_AS(RegionFinder(options, named({one, two})), Error);
+
+    RegionOptions masked;  // nor are masks of one name mixed up: they lie in folders as the pictures do
+    masked.masks = folder + "/masks";
+    masked.least = 1;
+    for (const char* part : {"/a", "/b"}) {
+        make_directories(masked.masks + part);
+        LabelMap mask(4, 4);
+        mask.labels[5] = mask.labels[part[1] == 'a' ? 5 : 7] = 1;
+        write_labels(masked.masks + part + "/p.png", mask);
+    }
+    Dataset pictures = named({folder + "/a/p.png", folder + "/b/p.png"});
+    pictures.name = folder;
+    CHECK(RegionFinder(masked, pictures).find(0, Image(4, 4)).size() == 1);
+    CHECK(RegionFinder(masked, pictures).find(1, Image(4, 4)).size() == 2);
+    std::filesystem::rename(masked.masks + "/a/p.png", masked.masks + "/p.png");
+    CHECK_THROWS_AS(RegionFinder(masked, pictures), Error);
     std::filesystem::remove_all(folder);
 }
 

@@ -153,10 +153,14 @@ inline void guess_activation(const WeightsOptions& options, schema::Layout layou
         map.metadata["gelu"] = "quick";
     } else if (openai && looks_like_openai(map)) {
         map.metadata["gelu"] = "quick";
-        if (options.warn)
-            options.warn(concat(map.source,
-                                ": half-precision weights under OpenAI's names: read as OpenAI's, with quick_gelu; ",
-                                options.names.activation, " or ", options.names.config, " decide otherwise"));
+        const bool has_activation = schema::has_text_branch(map) || schema::has_vision_transformer(map);
+        if (!options.warn || !has_activation) return;
+        const std::string advice =  // of a bundle nobody can say it
+            options.require_activation
+                ? concat("; ", options.names.activation, " or ", options.names.config, " decide otherwise")
+                : std::string();
+        options.warn(concat(
+            map.source, ": half-precision weights under OpenAI's names: read as OpenAI's, with quick_gelu", advice));
     } else {
         require(!options.require_activation, map.source, ": nothing tells the activation of this model; give ",
                 options.names.activation, " quick_gelu (OpenAI's weights and open_clip's '-quickgelu' models) or ",

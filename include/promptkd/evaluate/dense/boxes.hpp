@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 #include <vector>
 
 namespace promptkd {
@@ -29,23 +30,34 @@ struct Detection {
     double score = 1;  ///< in [0, 1]
 };
 
-/// Throws Error, whose text begins with `what`, unless the box has an extent and lies inside an image of width × height
-/// pixels.
-inline void require_box(const Box& box, Index width, Index height, const std::string& what) {
+/// What is wrong with a box in an image of width × height pixels, inside which it is to lie with an extent; empty:
+/// nothing.
+inline std::string box_fault(const Box& box, Index width, Index height) {
     const bool finite =
         std::isfinite(box.x0) && std::isfinite(box.y0) && std::isfinite(box.x1) && std::isfinite(box.y1);
-    const auto text = [&] { return concat("box ", box.x0, ", ", box.y0, ", ", box.x1, ", ", box.y1); };
-    require(finite, what, ": a box holds NaN or infinity");
-    require(box.x1 > box.x0 && box.y1 > box.y0, what, ": ", text(),
-            " is inverted or empty; boxes are left, top, right, bottom");
-    require(box.x0 >= 0 && box.y0 >= 0 && box.x1 <= static_cast<double>(width) && box.y1 <= static_cast<double>(height),
-            what, ": ", text(), " lies outside the image of ", width, " x ", height, " pixels");
+    if (!finite) return "a box holds NaN or infinity";
+    const std::string text = concat("box ", box.x0, ", ", box.y0, ", ", box.x1, ", ", box.y1);
+    if (!(box.x1 > box.x0 && box.y1 > box.y0))
+        return text + " is inverted or empty; boxes are left, top, right, bottom";
+    const bool inside =
+        box.x0 >= 0 && box.y0 >= 0 && box.x1 <= static_cast<double>(width) && box.y1 <= static_cast<double>(height);
+    return inside ? "" : concat(text, " lies outside the image of ", width, " x ", height, " pixels");
+}
+
+/// Throws Error, whose text begins with `what`, for a box with a fault.
+inline void require_box(const Box& box, Index width, Index height, const std::string& what) {
+    const std::string fault = box_fault(box, width, height);
+    require(fault.empty(), what, ": ", fault);
+}
+
+/// Of the intersection of two boxes, in pixels².
+inline double shared_area(const Box& a, const Box& b) {
+    return Box{std::max(a.x0, b.x0), std::max(a.y0, b.y0), std::min(a.x1, b.x1), std::min(a.y1, b.y1)}.area();
 }
 
 /// Intersection over union of two boxes.
 inline double box_overlap(const Box& a, const Box& b) {
-    const Box both{std::max(a.x0, b.x0), std::max(a.y0, b.y0), std::min(a.x1, b.x1), std::min(a.y1, b.y1)};
-    const double shared = both.area(), all = a.area() + b.area() - shared;
+    const double shared = shared_area(a, b), all = a.area() + b.area() - shared;
     return all > 0 ? shared / all : 0;
 }
 

@@ -17,9 +17,8 @@ namespace detail {
 inline TensorMap patch_head(const TensorMap& learned) {
     TensorMap head;
     head.source = learned.source;
-    for (const auto& [name, tensor] : learned.tensors)
-        if (name.starts_with(patch_head_prefix))
-            head.tensors[projector_prefix + name.substr(std::string(patch_head_prefix).size())] = tensor;
+    for (auto& [name, tensor] : tensors_under(learned, patch_head_prefix))
+        head.tensors[projector_prefix + name] = std::move(tensor);
     return head;
 }
 
@@ -67,12 +66,12 @@ public:
     template <class Observer>
     Matrix<const T> encode_raw(const T* images, const PixelSize& size, Index batch, const Observer& observe) {
         const PatchPass<T> pass = passes_->pass(size, batch);
-        if (!(size == planned_)) {
-            const Index cells = pass.grid.cells();
+        if (!(size == planned_) || batch > planned_batch_) {
             features_ = Buffer<D, T>();
-            features_ = Buffer<D, T>(*device_, max_batch() * cells * embed());
-            arena_.plan([&] { forward(passes_->pass(size, max_batch()), nullptr, max_batch(), NoObserver()); });
+            features_ = Buffer<D, T>(*device_, batch * pass.grid.cells() * embed());
+            arena_.plan([&] { forward(pass, nullptr, batch, NoObserver()); });
             planned_ = size;
+            planned_batch_ = batch;
         }
         arena_.reset();
         return forward(pass, images, batch, observe);
@@ -111,7 +110,8 @@ private:
     std::unique_ptr<PatchPasses<D>> passes_;
     Arena<D> arena_;
     Buffer<D, T> features_;
-    PixelSize planned_;
+    PixelSize planned_;        ///< of images that there is room for,
+    Index planned_batch_ = 0;  ///< so many
 };
 
 template <Device D>
@@ -140,7 +140,7 @@ DenseModel<D>::DenseModel(D& device, const BundleParts& parts, const DenseOption
       params_(std::make_unique<ParamSet<D>>(device)),
       arena_(device) {
     require_transformer();
-    student_ = std::make_unique<Student<D>>(device, *model_, student_config(parts), max_batch);
+    student_ = std::make_unique<Student<D>>(device, *model_, student_config(parts), 1);  // its patches alone are read
     student_->load(parts.learned);
     const TensorMap own = detail::patch_head(parts.learned);
     if (!own.tensors.empty()) {

@@ -4,6 +4,7 @@
 #include <promptkd/evaluate/dense/planes.hpp>
 
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -65,13 +66,12 @@ public:
     double mean_accuracy() const {
         return mean_of([this](Index c) { return accuracy(c); });
     }
+    /// Pixels that have a label.
+    std::int64_t pixels() const { return std::accumulate(labelled_.begin(), labelled_.end(), std::int64_t{0}); }
     /// Share of the labelled pixels that are predicted rightly.
     double pixel_accuracy() const {
-        std::int64_t hit = 0, all = 0;
-        for (std::size_t c = 0; c < labelled_.size(); ++c) {
-            hit += intersection_[c];
-            all += labelled_[c];
-        }
+        const std::int64_t hit = std::accumulate(intersection_.begin(), intersection_.end(), std::int64_t{0});
+        const std::int64_t all = pixels();
         return all > 0 ? static_cast<double>(hit) / static_cast<double>(all) : 0;
     }
 

@@ -17,12 +17,15 @@ class Segmenter {
 public:
     using T = typename D::Scalar;
 
-    /// With class vectors (queries, e) of length 1. `model` must outlive it.
+    /// With class vectors (queries, e) of length 1. `model` must outlive it. Throws Error for windows that cannot be.
     Segmenter(DenseModel<D>& model, const std::vector<T>& class_vectors, const WindowOptions& options)
         : model_(&model), options_(options), vectors_(model.device(), class_vectors) {
         queries_ = vectors_.size() / model.embed();
         require(queries_ > 0 && queries_ * model.embed() == vectors_.size(), vectors_.size(),
                 " values are no class vectors of ", model.embed(), " values each");
+        window_stride(options);  // throws for one that leaves pixels out
+        require(options.window == 0 || options.odd == OddWindow::pad || options.window >= model.patch(), "windows of ",
+                options.window, " pixels are smaller than a patch of the model, ", model.patch(), "; make them larger");
     }
 
     /// Number of class vectors.
@@ -96,7 +99,7 @@ private:
         }
         if (pixels_.size() < static_cast<Index>(host_.size())) {
             pixels_ = Buffer<D, T>();
-            pixels_ = Buffer<D, T>(model_->device(), model_->max_batch() * size);
+            pixels_ = Buffer<D, T>(model_->device(), static_cast<Index>(host_.size()));
         }
         model_->device().upload(pixels_.data(), host_.data(), host_.size() * sizeof(T));
     }

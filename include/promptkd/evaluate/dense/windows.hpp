@@ -28,6 +28,15 @@ struct WindowOptions {
     OddWindow odd = OddWindow::stretch;  ///< at sides that are no multiple of the patch
 };
 
+/// Pixels from a window to the next. Throws Error for a stride that leaves some out.
+inline Index window_stride(const WindowOptions& options) {
+    require(options.window >= 0 && options.stride >= 0, "windows have a side and a stride above 0");
+    const Index stride = options.stride > 0 ? options.stride : std::max<Index>(1, options.window / 2);
+    require(options.window == 0 || stride <= options.window, "windows of ", options.window, " pixels every ", stride,
+            " pixels leave some out; use a stride of at most the window");
+    return stride;
+}
+
 namespace detail {
 
 /// Begins and ends of windows along a side of `length` pixels.
@@ -47,10 +56,7 @@ inline std::vector<std::pair<Index, Index>> window_ends(Index length, Index wind
 /// size, those of the last row and column moved back inside. Throws Error for a stride that leaves pixels out.
 inline std::vector<PixelRect> windows_of(Index height, Index width, const WindowOptions& options) {
     if (options.window == 0) return {{0, 0, height, width}};
-    const Index stride = options.stride > 0 ? options.stride : std::max<Index>(1, options.window / 2);
-    require(options.window > 0 && options.stride >= 0, "windows have a side and a stride above 0");
-    require(stride <= options.window, "windows of ", options.window, " pixels every ", stride,
-            " pixels leave some out; use a stride of at most the window");
+    const Index stride = window_stride(options);
     std::vector<PixelRect> out;
     for (const auto& [top, bottom] : detail::window_ends(height, options.window, stride))
         for (const auto& [left, right] : detail::window_ends(width, options.window, stride))

@@ -94,14 +94,16 @@ private:
         const std::string root = pictures_.name;
         inputs_ = setup_.inputs();
         add_prefixed("pictures: ", images_identity(pictures_, root, spec_.image.data.verify));
-        add_regions();
+        const bool regions = spec_.lessons.targets == DenseTargets::regions;
+        const RegionFinder finder(regions ? spec_.lessons.regions : RegionOptions(), pictures_);
+        add_regions(finder);
         PatchTargetStore store(spec_.loop.out + "/dense_targets.safetensors", target_fingerprint());
         TaughtPictures taught;
         if (auto kept = store.read()) {
             taught = std::move(*kept);
         } else {
             const Index patch = setup_.student_model.vision().config().patch;
-            taught = PatchTeacher<D>(setup_, spec_.lessons, grid_, patch).teach(pictures_);
+            taught = PatchTeacher<D>(setup_, spec_.lessons, grid_, patch).teach(pictures_, finder);
             store.write(taught);
         }
         targets_ = std::move(taught.targets);
@@ -113,12 +115,12 @@ private:
             if (name != "class names" && name != "labels of the images") inputs_[prefix + name] = value;
     }
 
-    void add_regions() {
+    void add_regions(const RegionFinder& finder) {
         if (spec_.lessons.targets != DenseTargets::regions) return;
         const RegionOptions& o = spec_.lessons.regions;
         if (!o.boxes.empty()) inputs_["boxes"] = fingerprint(o.boxes);
         if (o.masks.empty()) return;
-        const std::vector<std::string> files = RegionFinder(o).mask_files(pictures_);
+        const std::vector<std::string>& files = finder.mask_files();
         Dataset masks;
         for (std::size_t i = 0; i < files.size(); ++i) masks.items.push_back({static_cast<Index>(i), -1});
         masks.source = std::make_shared<ImageFiles>(files);

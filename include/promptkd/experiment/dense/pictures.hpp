@@ -21,14 +21,6 @@ namespace promptkd {
 
 namespace detail {
 
-/// A folder with masks beside or among its pictures, by its layout; null where it has none.
-inline const MaskLayout* layout_of(const std::string& root) {
-    if (!std::filesystem::is_directory(root)) return nullptr;
-    for (const MaskLayout& layout : mask_layouts)
-        if (has_layout(root, layout)) return &layout;
-    return nullptr;
-}
-
 /// The pictures in the folder of a layout, and where their masks are to be.
 inline std::vector<MaskedImage> pictures_of(const std::string& root, const MaskLayout& layout) {
     std::vector<MaskedImage> out;
@@ -49,7 +41,7 @@ inline std::string plain_path(const std::string& path) {
 inline Dataset open_pictures(const std::string& source, const std::vector<std::string>& class_names) {
     const std::string root = detail::without_kind(source);
     std::vector<std::string> files;
-    if (const MaskLayout* layout = detail::layout_of(root)) {
+    if (const MaskLayout* layout = layout_below(root)) {
         for (MaskedImage& one : detail::pictures_of(root, *layout)) files.push_back(std::move(one.image));
     } else {
         files = image_inputs({source});
@@ -66,22 +58,24 @@ inline Dataset open_pictures(const std::string& source, const std::vector<std::s
 /// The regions of pictures.
 class RegionFinder {
 public:
-    /// Throws Error for a folder or a file that cannot be read.
-    explicit RegionFinder(const RegionOptions& options) : options_(options) {
-        if (!options.masks.empty()) open_masks();
+    /// Finds the mask or the boxes of each of `pictures`. Throws Error for a folder or a file that cannot be read, a
+    /// mask that is missing, and where pictures of one name could take the mask or the boxes of each other.
+    RegionFinder(const RegionOptions& options, const Dataset& pictures) : options_(options) {
+        for (Index i = 0; i < pictures.size(); ++i) paths_.push_back(pictures.item_name(i));
+        if (!options.masks.empty()) open_masks(pictures.name);
         if (!options.boxes.empty()) open_boxes();
     }
 
-    /// Those of a picture from file `path`. Throws Error for a mask that is missing or of another size, and for a box
-    /// outside the picture.
-    std::vector<Component> find(const std::string& path, const Image& picture) const {
-        if (!options_.masks.empty()) return of_mask(path, picture);
-        if (!options_.boxes.empty()) return of_boxes(path, picture);
+    /// Those of picture `i`. Throws Error for a mask of another size, and for a box outside the picture.
+    std::vector<Component> find(Index i, const Image& picture) const {
+        const auto at = static_cast<std::size_t>(i);
+        if (!options_.masks.empty()) return of_mask(masks_.at(at), picture);
+        if (!options_.boxes.empty()) return of_boxes(paths_.at(at), boxes_.at(at), picture);
         return connected_components(foreground_of(picture, options_.foreground), picture.height, picture.width,
                                     options_.least);
     }
 
-    /// What there is when a picture has none.
+    /// What there is when no picture has one.
     std::string nothing() const {
         if (!options_.masks.empty())
             return concat("no mask in '", options_.masks, "' has a component of ", options_.least,
@@ -91,42 +85,64 @@ public:
                       "; lower the threshold of the foreground, or give masks or boxes");
     }
 
-    /// Masks that belong to pictures, for the identity of a run.
-    std::vector<std::string> mask_files(const Dataset& pictures) const {
-        std::vector<std::string> files;
-        if (!options_.masks.empty())
-            for (Index i = 0; i < pictures.size(); ++i) files.push_back(mask_of(pictures.item_name(i)));
-        return files;
-    }
+    /// The mask of each picture, for the identity of a run; empty where regions come from elsewhere.
+    const std::vector<std::string>& mask_files() const { return masks_; }
 
 private:
-    void open_masks() {
+    static std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+    /// Notes that `what` is of a picture. Throws Error where it is of another one already: their names do not tell them
+    /// apart.
+    void take(const std::string& what, const std::string& path) {
+        const auto [at, fresh] = taken_.try_emplace(what, path);
+        require(fresh, what, ": is of two pictures by its name, ", at->second, " and ", path,
+                "; put it in a folder as the picture is");
+    }
+
+    /// Of a layout its own masks; else NAME.png in the folder of the picture below the masks, or beside all others.
+    void open_masks(const std::string& root) {
         require(std::filesystem::is_directory(options_.masks), "'", options_.masks, "' is no folder of masks");
-        if (const MaskLayout* layout = detail::layout_of(options_.masks))
+        std::map<std::string, std::string> own;
+        if (const MaskLayout* layout = layout_below(options_.masks))
             for (const MaskedImage& one : detail::pictures_of(options_.masks, *layout))
-                masks_[detail::plain_path(one.image)] = one.mask;
+                own[detail::plain_path(one.image)] = one.mask;
+        for (const std::string& path : paths_) {
+            const auto known = own.find(detail::plain_path(path));
+            masks_.push_back(known != own.end() ? known->second : named_mask(path, root));
+            require(std::filesystem::exists(masks_.back()), path, ": its mask '", masks_.back(), "' does not exist");
+            take(masks_.back(), path);
+        }
+    }
+
+    std::string named_mask(const std::string& path, const std::string& root) const {
+        const std::filesystem::path below = std::filesystem::path(path).lexically_relative(root);
+        const std::filesystem::path masks = options_.masks, name = std::filesystem::path(path).stem();
+        const std::string beside = (masks / below.parent_path() / name).string() + ".png";
+        const bool inside = !below.empty() && *below.begin() != "..";
+        return inside && std::filesystem::exists(beside) ? beside : (masks / name).string() + ".png";
     }
 
     void open_boxes() {
         const BoxFile file = read_boxes(options_.boxes);
+        std::map<std::string, std::size_t> by_path;
+        std::map<std::string, std::vector<std::size_t>> by_name;
         for (std::size_t i = 0; i < file.images.size(); ++i) {
-            const std::string path = detail::plain_path(file.images[i]);
-            std::vector<Box>& list = boxes_[path];
-            named_[std::filesystem::path(path).filename().string()].push_back(path);
+            by_path[detail::plain_path(file.images[i])] = i;
+            by_name[file_name(file.images[i])].push_back(i);
+        }
+        for (const std::string& path : paths_) {
+            boxes_.emplace_back();
+            const auto known = by_path.find(detail::plain_path(path));
+            const auto named = by_name.find(file_name(path));
+            if (known == by_path.end() && (named == by_name.end() || named->second.size() > 1)) continue;
+            const std::size_t i = known != by_path.end() ? known->second : named->second.front();
+            take(concat(options_.boxes, ": ", file.images[i]), path);
             for (const FileBox& box : file.boxes[i])
-                list.push_back({box.edges[0], box.edges[1], box.edges[2], box.edges[3]});
+                boxes_.back().push_back({box.edges[0], box.edges[1], box.edges[2], box.edges[3]});
         }
     }
 
-    std::string mask_of(const std::string& path) const {
-        const auto known = masks_.find(detail::plain_path(path));
-        if (known != masks_.end()) return known->second;
-        return options_.masks + "/" + std::filesystem::path(path).stem().string() + ".png";
-    }
-
-    std::vector<Component> of_mask(const std::string& path, const Image& picture) const {
-        const std::string file = mask_of(path);
-        require(std::filesystem::exists(file), path, ": its mask '", file, "' does not exist");
+    std::vector<Component> of_mask(const std::string& file, const Image& picture) const {
         LabelMap map = read_labels(file).map;
         require(map.height == picture.height && map.width == picture.width, file, ": a mask of ", map.width, " x ",
                 map.height, " pixels for a picture of ", picture.width, " x ", picture.height);
@@ -135,14 +151,10 @@ private:
         return connected_components(map.labels, map.height, map.width, options_.least);
     }
 
-    std::vector<Component> of_boxes(const std::string& path, const Image& picture) const {
+    static std::vector<Component> of_boxes(const std::string& path, const std::vector<Box>& boxes,
+                                           const Image& picture) {
         std::vector<Component> out;
-        auto known = boxes_.find(detail::plain_path(path));
-        const auto named = named_.find(std::filesystem::path(path).filename().string());
-        if (known == boxes_.end() && named != named_.end() && named->second.size() == 1)
-            known = boxes_.find(named->second.front());
-        if (known == boxes_.end()) return out;
-        for (const Box& box : known->second) {
+        for (const Box& box : boxes) {
             require_box(box, picture.width, picture.height, path);
             Component one;
             one.box = box;
@@ -155,9 +167,9 @@ private:
     }
 
     RegionOptions options_;
-    std::map<std::string, std::string> masks_;               ///< of a layout, by picture
-    std::map<std::string, std::vector<Box>> boxes_;          ///< by picture
-    std::map<std::string, std::vector<std::string>> named_;  ///< pictures with boxes by the name of their file
+    std::vector<std::string> paths_, masks_;    ///< of each picture
+    std::vector<std::vector<Box>> boxes_;       ///< of each picture
+    std::map<std::string, std::string> taken_;  ///< masks and boxes, and the picture of each
 };
 
 /// Which region each patch of a picture belongs to.

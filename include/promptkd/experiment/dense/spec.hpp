@@ -96,6 +96,8 @@ struct DenseDistillationSpec {
                 "a map of patches is of one teacher; several are asked about regions or windows");
         require(lessons.regions.masks.empty() || lessons.regions.boxes.empty(),
                 "regions come from masks or from boxes, not from both");
+        require(lessons.window >= 0 && lessons.stride >= 0 && (lessons.window == 0 || lessons.stride <= lessons.window),
+                "windows of ", lessons.window, " pixels every ", lessons.stride, " pixels leave some out");
         require((lessons.width > 0) == (lessons.height > 0), "a size of pictures has a width and a height");
         dense_method(lessons.student.method);
         dense_method(lessons.map_method);

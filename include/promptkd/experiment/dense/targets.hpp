@@ -36,13 +36,13 @@ public:
     PatchTeacher(DistillationSetup<D>& setup, const DenseLessons& lessons, const GridSize& grid, Index patch)
         : setup_(setup), lessons_(lessons), grid_(grid), patch_(patch) {}
 
-    /// The targets of all pictures. Unreadable ones are left out, and those without a region. Throws Error where none
-    /// is left.
-    TaughtPictures teach(const Dataset& pictures) {
+    /// The targets of all pictures; `finder` knows their regions. Unreadable ones are left out, and those without a
+    /// region. Throws Error where none is left.
+    TaughtPictures teach(const Dataset& pictures, const RegionFinder& finder) {
         out_ = {};
         out_.targets.grid = grid_;
         out_.targets.classes = setup_.classes();
-        if (lessons_.targets == DenseTargets::regions) of_regions(pictures);
+        if (lessons_.targets == DenseTargets::regions) of_regions(pictures, finder);
         if (lessons_.targets == DenseTargets::windows) of_windows(pictures);
         if (lessons_.targets == DenseTargets::map) of_map(pictures);
         for (const float value : out_.targets.logits)
@@ -75,12 +75,11 @@ private:
         require(read > 0, pictures.name, ": none of the ", pictures.size(), " pictures can be read");
     }
 
-    void of_regions(const Dataset& pictures) {
-        const RegionFinder finder(lessons_.regions);
+    void of_regions(const Dataset& pictures, const RegionFinder& finder) {
         std::vector<Crop> crops;
         Index without = 0;
         for_each_picture("regions", pictures, [&](Index i, const Image& picture) {
-            const std::vector<Component> regions = finder.find(pictures.item_name(i), picture);
+            const std::vector<Component> regions = finder.find(i, picture);
             if (regions.empty()) {
                 ++without;
                 return;
