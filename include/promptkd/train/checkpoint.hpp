@@ -173,6 +173,17 @@ inline nlohmann::json comparable(const nlohmann::json& config) {
     return plain;
 }
 
+/// Throws Error unless a checkpoint belongs to `run`.
+inline void require_run(const TensorMap& state, const RunIdentity& run) {
+    const auto stored = comparable(checkpoint_object(state, "config"));
+    const auto config = comparable(run.config);
+    require(stored == config, state.source,
+            ": this checkpoint belongs to a run with other settings: ", first_difference(stored, config),
+            "; use another output folder or the same settings");
+    if (state.metadata.count("inputs") != 0)  // earlier versions did not write them
+        require_same_inputs(checkpoint_object(state, "inputs"), run.inputs, state.source);
+}
+
 }  // namespace detail
 
 /// Epochs that the checkpoint in `out` has behind it, whatever run it belongs to; 0 where there is none. Throws Error
@@ -183,18 +194,18 @@ inline Index epochs_of_checkpoint(const std::string& out) {
     return detail::count_of_progress(detail::checkpoint_object(state, "progress"), "epoch", state.source);
 }
 
+/// Throws Error when the checkpoint in `out`, if there is one, belongs to a run with other settings or made of
+/// something else: before anything of that run is written over.
+inline void require_own_checkpoint(const std::string& out, const RunIdentity& run) {
+    if (has_checkpoint(out)) detail::require_run(read_safetensors(checkpoint_path(out)), run);
+}
+
 /// The checkpoint in `out`. Throws Error when it is damaged or holds NaN or infinity, or belongs to a run with other
 /// settings or made of something else, naming the first difference.
 inline TensorMap read_checkpoint(const std::string& out, const RunIdentity& run, Progress& progress) {
     TensorMap state = read_safetensors(checkpoint_path(out));
     require_finite(state);
-    const auto stored = detail::comparable(detail::checkpoint_object(state, "config"));
-    const auto config = detail::comparable(run.config);
-    require(stored == config, state.source,
-            ": this checkpoint belongs to a run with other settings: ", detail::first_difference(stored, config),
-            "; use another output folder or the same settings");
-    if (state.metadata.count("inputs") != 0)  // earlier versions did not write them
-        require_same_inputs(detail::checkpoint_object(state, "inputs"), run.inputs, state.source);
+    detail::require_run(state, run);
     progress = detail::progress_in(state, run);
     progress.seconds = detail::elapsed_seconds(out);
     return state;

@@ -107,6 +107,7 @@ TEST_CASE("pictures: of a layout with masks the pictures alone, whether they hav
     CHECK(RegionFinder(masked, pictures).find(0, Image(4, 4)).size() == 1);
     CHECK(RegionFinder(masked, pictures).find(1, Image(4, 4)).size() == 2);
     std::filesystem::rename(masked.masks + "/a/p.png", masked.masks + "/p.png");
+    std::filesystem::remove(masked.masks + "/b/p.png");
     CHECK_THROWS_AS(RegionFinder(masked, pictures), Error);
     std::filesystem::remove_all(folder);
 }
@@ -115,11 +116,11 @@ TEST_CASE("patches belong to the region that covers most of them") {
     const Image picture = picture_with(8, 12, {{0, 0, 4, 4}, {6, 1, 12, 5}});
     RegionOptions options;
     options.least = 1;
-    const PatchRegions found = regions_of_patches(RegionFinder(options).find("p", picture), {2, 3}, 8, 12);
+    const PatchRegions found = regions_of_patches(RegionFinder(options, named({"p"})).find(0, picture), {2, 3}, 8, 12);
     CHECK(found.region == std::vector<std::int32_t>{0, 1, 1, -1, 1, 1});
     CHECK(found.share == std::vector<float>{1, 6.0F / 16, 12.0F / 16, 0, 2.0F / 16, 4.0F / 16});
     // on a grid that does not divide the picture every pixel still belongs to one patch
-    const PatchRegions odd = regions_of_patches(RegionFinder(options).find("p", picture), {3, 5}, 8, 12);
+    const PatchRegions odd = regions_of_patches(RegionFinder(options, named({"p"})).find(0, picture), {3, 5}, 8, 12);
     CHECK(odd.region[0] == 0);
     CHECK(odd.share[0] == 1);
 }

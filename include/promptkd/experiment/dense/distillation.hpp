@@ -36,6 +36,8 @@ public:
     /// The whole of it. An interrupted run leaves logs and checkpoints alone.
     DenseDistillationOutcome run() {
         DenseDistillationOutcome outcome;
+        find_inputs();
+        if (!spec_.fresh) require_own_checkpoint(spec_.loop.out, {spec_.loop.identity, inputs_, 0, 0});
         make_directories(spec_.loop.out);
         write_atomically(spec_.loop.out + "/config.json", json_text(spec_.settings, 2) + "\n");
         take_targets();
@@ -89,21 +91,24 @@ private:
         input_.size = 0;
     }
 
+    /// What the run is made of.
+    void find_inputs() {
+        inputs_ = setup_.inputs();
+        add_prefixed("pictures: ", images_identity(pictures_, pictures_.name, spec_.image.data.verify));
+        const bool regions = spec_.lessons.targets == DenseTargets::regions;
+        finder_.emplace(regions ? spec_.lessons.regions : RegionOptions(), pictures_);
+        if (regions) add_regions();
+    }
+
     /// The targets of the pictures: those that the output folder has of this very run, else new ones.
     void take_targets() {
-        const std::string root = pictures_.name;
-        inputs_ = setup_.inputs();
-        add_prefixed("pictures: ", images_identity(pictures_, root, spec_.image.data.verify));
-        const bool regions = spec_.lessons.targets == DenseTargets::regions;
-        const RegionFinder finder(regions ? spec_.lessons.regions : RegionOptions(), pictures_);
-        add_regions(finder);
         PatchTargetStore store(spec_.loop.out + "/dense_targets.safetensors", target_fingerprint());
         TaughtPictures taught;
         if (auto kept = store.read()) {
             taught = std::move(*kept);
         } else {
             const Index patch = setup_.student_model.vision().config().patch;
-            taught = PatchTeacher<D>(setup_, spec_.lessons, grid_, patch).teach(pictures_, finder);
+            taught = PatchTeacher<D>(setup_, spec_.lessons, grid_, patch).teach(pictures_, *finder_);
             store.write(taught);
         }
         targets_ = std::move(taught.targets);
@@ -115,12 +120,11 @@ private:
             if (name != "class names" && name != "labels of the images") inputs_[prefix + name] = value;
     }
 
-    void add_regions(const RegionFinder& finder) {
-        if (spec_.lessons.targets != DenseTargets::regions) return;
+    void add_regions() {
         const RegionOptions& o = spec_.lessons.regions;
         if (!o.boxes.empty()) inputs_["boxes"] = fingerprint(o.boxes);
         if (o.masks.empty()) return;
-        const std::vector<std::string>& files = finder.mask_files();
+        const std::vector<std::string>& files = finder_->mask_files();
         Dataset masks;
         for (std::size_t i = 0; i < files.size(); ++i) masks.items.push_back({static_cast<Index>(i), -1});
         masks.source = std::make_shared<ImageFiles>(files);
@@ -279,6 +283,7 @@ private:
     GridSize grid_;
     Preprocessing input_;  ///< what pictures go through
     nlohmann::json inputs_;
+    std::optional<RegionFinder> finder_;
     PatchTargetTable targets_;
     std::optional<ClipModel<D>> model_;
     std::optional<Student<D>> student_;
