@@ -67,7 +67,7 @@ small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1
     run 0 detect lora/bundle.safetensors --boxes scenes/boxes.json --regions roi
     run 0 distill --config lora/config.json --out again
     check "distill --dense: --config repeats it" same lora/bundle.safetensors again/bundle.safetensors
-    run 0 distill $small --threads 1 --init lora/start/bundle.safetensors --out again --fresh
+    run 0 distill $(without "$small" --start-epochs) --threads 1 --init lora/start/bundle.safetensors --out again --fresh
     check "distill --dense: --init in the place of its start" same lora/log.csv again/log.csv
 
     "$promptkd" distill $(without "$small" --epochs) --epochs 40 --out stopped >stdout 2>stderr </dev/null &
@@ -81,7 +81,8 @@ small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1
     check "distill --dense: an interrupted run ends as another one" same stopped/bundle.safetensors again/bundle.safetensors
     check "and so does its state" same stopped/checkpoint/state.safetensors again/checkpoint/state.safetensors
 
-    from="$small --init lora/start/bundle.safetensors"
+    from=$(without "$small" --start-epochs)
+    from="${from# } --init lora/start/bundle.safetensors"
     run 0 distill $from --adapt full --out full
     run 0 evaluate full/bundle.safetensors --masks scenes --json masks.json
     run 0 distill $from --adapt prompts --image-weight 0 --region-masks scenes --out prompts
@@ -113,7 +114,8 @@ small="$small $options --data fashion-mnist:tiny --dense scenes --start-epochs 1
         --rank 4 --adapt full
         --body-rate 1 --adapt prompts
         --sigma 3 --method clearclip
-        --start-epochs 3 --clip 1'
+        --start-epochs 3
+        --depth 3'
     echo "$unused" | sed 's/^ *//' >unused.txt
     while read -r given; do refuse 2 "^promptkd distill: ${given%% *}:" distill $from $given --out bad; done <unused.txt
     refuse 2 'belongs to --dense' distill $(without "$small" --dense --start-epochs) --foreground 3 --out bad

@@ -95,21 +95,30 @@ inline std::vector<std::string> stems_below(const std::string& folder, const Mas
     return stems;
 }
 
-/// Whether the folders of a layout are below `root`, and pictures whose names begin as its own.
-inline bool has_layout(const std::string& root, const MaskLayout& layout) {
-    return std::filesystem::is_directory(root + "/" + layout.images) &&
-           std::filesystem::is_directory(root + "/" + layout.masks) &&
-           (*layout.list == '\0' || std::filesystem::is_regular_file(root + "/" + layout.list)) &&
-           (*layout.image_begin == '\0' || !stems_below(root + "/" + layout.images, layout).empty());
+/// A folder of a layout below `root`, with a slash behind.
+inline std::string layout_folder(const std::string& root, const std::string& folder) {
+    return folder == "." ? root + "/" : root + "/" + folder + "/";
 }
 
 /// The picture of a stem below `root`, and where its mask is to be.
 inline MaskedImage masked_image(const std::string& root, const MaskLayout& layout, const std::string& stem) {
-    const std::string images = root + "/" + layout.images + "/", masks = root + "/" + layout.masks + "/";
+    const std::string images = layout_folder(root, layout.images), masks = layout_folder(root, layout.masks);
     const bool any = *layout.image_end == '\0';
     const std::string name = any ? std::filesystem::path(stem).replace_extension("").string() : stem;
     return {images + with_begin(stem, layout.image_begin) + layout.image_end,
             masks + with_begin(name, layout.mask_begin) + layout.mask_end};
+}
+
+/// Whether the folders of a layout are below `root`; where pictures and masks share one, a picture with its mask.
+inline bool has_layout(const std::string& root, const MaskLayout& layout) {
+    const bool folders = std::filesystem::is_directory(root + "/" + layout.images) &&
+                         std::filesystem::is_directory(root + "/" + layout.masks) &&
+                         (*layout.list == '\0' || std::filesystem::is_regular_file(root + "/" + layout.list));
+    if (!folders || *layout.image_begin == '\0') return folders;
+    const std::vector<std::string> stems = stems_below(root + "/" + layout.images, layout);
+    return std::any_of(stems.begin(), stems.end(), [&](const std::string& stem) {
+        return std::filesystem::is_regular_file(masked_image(root, layout, stem).mask);
+    });
 }
 
 }  // namespace detail
@@ -136,7 +145,7 @@ inline MaskLayout find_mask_layout(const std::string& root, const std::string& n
 /// The pictures of a layout below `root` with their masks, in the order of its list or by name. Throws Error naming a
 /// picture or a mask that is missing.
 inline std::vector<MaskedImage> masked_images(const std::string& root, const MaskLayout& layout) {
-    const std::string images = root + "/" + layout.images + "/";
+    const std::string images = detail::layout_folder(root, layout.images);
     std::vector<std::string> stems;
     if (*layout.list != '\0') {
         for (const std::string& line : read_text_lines(root + "/" + layout.list)) stems.push_back(line);

@@ -41,7 +41,7 @@ struct DenseClasses {
 inline DenseClasses dense_classes(const std::vector<std::string>& lines, const std::vector<std::string>& background) {
     require(!lines.empty(), "the list of classes is empty; give a name a line");
     const std::vector<std::string> twice = names_of_one_text(lines);
-    require(twice.empty(), "the class names hold ", joined(twice, 3),
+    require(twice.empty(), "the class names hold ", detail::joined(twice, 3),
             " more than once (but for case and spaces); a pixel could be either");
     DenseClasses out;
     const auto add = [&out](const std::string& text) {

@@ -30,16 +30,21 @@ struct Progress {
 namespace detail {
 
 /// The first key in which two configurations differ, for the message of a refused resume; what is trained comes first.
-inline std::string first_difference(const nlohmann::json& a, const nlohmann::json& b) {
+/// Of a configuration inside another one, `inside`, its own key: 'start.init'.
+inline std::string first_difference(const nlohmann::json& a, const nlohmann::json& b, const std::string& inside = "") {
+    const auto differ = [&](const std::string& key) {
+        const bool was = a.contains(key), is = b.contains(key);
+        if (was && is && a.at(key).is_object() && b.at(key).is_object())
+            return first_difference(a.at(key), b.at(key), inside + key + ".");
+        return concat("'", inside, key, "' was ", was ? json_text(a.at(key)) : "not set", " and is now ",
+                      is ? json_text(b.at(key)) : "not set");
+    };
     for (const char* key : {"command", "learner", "weights", "student"})
-        if (a.contains(key) && b.contains(key) && a.at(key) != b.at(key))
-            return concat("'", key, "' was ", json_text(a.at(key)), " and is now ", json_text(b.at(key)));
+        if (a.contains(key) && b.contains(key) && a.at(key) != b.at(key)) return differ(key);
     for (const auto& [key, value] : a.items())
-        if (!b.contains(key) || b.at(key) != value)
-            return concat("'", key, "' was ", json_text(value), " and is now ",
-                          b.contains(key) ? json_text(b.at(key)) : "not set");
+        if (!b.contains(key) || b.at(key) != value) return differ(key);
     for (const auto& [key, value] : b.items())
-        if (!a.contains(key)) return concat("'", key, "' was not set and is now ", json_text(value));
+        if (!a.contains(key)) return differ(key);
     return "nothing";
 }
 

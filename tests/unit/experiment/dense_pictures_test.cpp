@@ -71,6 +71,9 @@ TEST_CASE("pictures: of a layout with masks the pictures alone, whether they hav
     for (const char* name : {"scene0.png", "scene1.png", "mask0.png"}) write_atomically(folder + "/" + name, "");
     CHECK(open_pictures(folder, {"a"}).size() == 2);
     CHECK(open_pictures("folder:" + folder, {"a"}).size() == 2);
+    std::filesystem::rename(folder + "/mask0.png", folder + "/other.png");  // without a mask it is a folder as any
+    CHECK(open_pictures(folder, {"a"}).size() == 3);
+    std::filesystem::rename(folder + "/other.png", folder + "/mask0.png");
     std::filesystem::remove(folder + "/scene0.png");
     std::filesystem::remove(folder + "/scene1.png");
     CHECK(open_pictures(folder, {"a"}).size() == 1);

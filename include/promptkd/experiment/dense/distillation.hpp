@@ -104,7 +104,7 @@ private:
     void take_targets() {
         PatchTargetStore store(spec_.loop.out + "/dense_targets.safetensors", target_fingerprint());
         TaughtPictures taught;
-        if (auto kept = store.read()) {
+        if (auto kept = kept_targets(store)) {
             taught = std::move(*kept);
         } else {
             const Index patch = setup_.student_model.vision().config().patch;
@@ -113,6 +113,18 @@ private:
         }
         targets_ = std::move(taught.targets);
         pictures_ = subset(pictures_, taught.pictures);
+    }
+
+    /// Those in the output folder, where they are whole.
+    std::optional<TaughtPictures> kept_targets(const PatchTargetStore& store) const {
+        try {
+            return store.read();
+        } catch (const ResourceError&) {
+            throw;
+        } catch (const Error& error) {
+            observer_.on_warning(concat(error.what(), "; the teacher is asked again"));
+        }
+        return std::nullopt;
     }
 
     void add_prefixed(const std::string& prefix, const nlohmann::json& identity) {
