@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -66,18 +65,8 @@ public:
     /// drawn that nobody has asked about.
     std::unique_ptr<TeacherSource<D>> targets(const Fold& fold, Index batch) const {
         if (!setup_.spec.crosses()) return nullptr;
-        const Index classes = setup_.classes(), images = static_cast<Index>(fold.kept.size());
-        TargetTable table;
-        table.views = pairs_.views;
-        table.images = images;
-        table.size = classes;
-        std::vector<float> values(static_cast<std::size_t>(table.views * images * classes),
-                                  std::numeric_limits<float>::quiet_NaN());
-        for (std::size_t k = 0; k < fold.kept_rows.size(); ++k)
-            for (Index view = 0; view < table.views; ++view)
-                std::copy_n(pairs_.logits_of(fold.kept_rows[k], view, classes), classes,
-                            values.begin() + (view * images + fold.kept_places[k]) * classes);
-        table.values = make_tensor(std::move(values), {table.views, images, classes});
+        TargetTable table =
+            pairs_.targets(fold.kept_rows, fold.kept_places, static_cast<Index>(fold.kept.size()), setup_.classes());
         const TrainingLoopConfig& loop = setup_.spec.loop;
         return std::make_unique<MirroredTargets<D>>(setup_.device, std::move(table), loop.view_seed.value_or(loop.seed),
                                                     loop.fixed_views, batch);

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <promptkd/distill/closed_form/host_rows.hpp>
+#include <promptkd/distill/stored_targets.hpp>
 #include <promptkd/experiment/closed_form/features.hpp>
 #include <promptkd/experiment/distillation_setup.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -28,6 +31,23 @@ struct EncodedPairs {
     /// The teachers' logits of a view of image `row`.
     const double* logits_of(Index row, Index view, Index classes) const {
         return logits.data() + (row * views + view) * classes;
+    }
+
+    /// The teachers' logits as targets of `count` images: image places[k] has those of row rows[k], others have none.
+    TargetTable targets(const std::vector<Index>& rows, const std::vector<Index>& places, Index count,
+                        Index classes) const {
+        TargetTable table;
+        table.views = views;
+        table.images = count;
+        table.size = classes;
+        std::vector<float> values(static_cast<std::size_t>(views * count * classes),
+                                  std::numeric_limits<float>::quiet_NaN());
+        for (std::size_t k = 0; k < rows.size(); ++k)
+            for (Index view = 0; view < views; ++view)
+                std::copy_n(logits_of(rows[k], view, classes), classes,
+                            values.begin() + (view * count + places[k]) * classes);
+        table.values = make_tensor(std::move(values), {views, count, classes});
+        return table;
     }
 };
 

@@ -249,19 +249,11 @@ private:
     ImageLessons image_lessons() {
         const EncodedPairs<T> pairs = encode_pairs(setup_, setup_.images.train);
         require(!pairs.images.empty(), setup_.images.train.name, ": none of the images can be read");
-        const Index images = static_cast<Index>(pairs.images.size()), classes = setup_.classes();
+        const Index images = static_cast<Index>(pairs.images.size());
+        const std::vector<Index> rows = in_order(images);
         ImageLessons lessons;
         lessons.images = subset(setup_.images.train, pairs.images);
-        lessons.targets.views = pairs.views;
-        lessons.targets.images = images;
-        lessons.targets.size = classes;
-        std::vector<float> values;
-        for (Index view = 0; view < pairs.views; ++view)
-            for (Index i = 0; i < images; ++i) {
-                const double* row = pairs.logits_of(i, view, classes);
-                values.insert(values.end(), row, row + classes);
-            }
-        lessons.targets.values = make_tensor(std::move(values), {pairs.views, images, classes});
+        lessons.targets = pairs.targets(rows, rows, images, setup_.classes());
         LoaderOptions& o = lessons.loading;
         o.batch = std::min(spec_.lessons.image_batch, images);
         o.preprocessing = setup_.student_model.preprocessing();
