@@ -7,10 +7,15 @@ On random weights and class vectors: times do not depend on their values.
     python3 bench/torch_dense.py segment --width 1000 --height 750 --window 224 --stride 112 --threads 2
     python3 bench/torch_dense.py detect --boxes 50 --threads 2
 
-Prints one JSON line: seconds of the fastest of --repeat rounds, and the peak of the memory. Beside it, in turns:
+Prints one JSON line: seconds of the fastest of --repeat rounds, and the peak of the memory. In turns with it, whole
+commands (B16: any ViT-B/16; its values do not matter):
 
-    promptkd segment --weights B16 --class-names NAMES PHOTO --window 224 --stride 112 --threads 2 --out maps
-    promptkd detect --weights B16 --class-names NAMES --boxes BOXES --threads 2
+    python3 bench/compare_commands.py --rounds 3 \\
+        "promptkd segment --weights B16 --class-names NAMES PHOTO --window 224 --stride 112 --threads 2 --out maps" \\
+        "python3 bench/torch_dense.py segment --threads 2 --repeat 1"
+    python3 bench/compare_commands.py --rounds 3 \\
+        "promptkd detect --weights B16 --class-names NAMES --boxes BOXES --threads 2 --batch 50" \\
+        "python3 bench/torch_dense.py detect --boxes 50 --threads 2 --repeat 1"
 """
 import argparse
 import json
