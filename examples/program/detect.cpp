@@ -154,11 +154,10 @@ private:
                                const std::vector<std::string>& names) const {
         const auto label = static_cast<std::size_t>(one.label);
         const bool known = !categories.empty();
-        nlohmann::json record = {
-            {"image_id", file.ids[i]},
-            {"category_id", known ? categories[label] : one.label + 1},
-            {"bbox", {one.box.x0, one.box.y0, one.box.x1 - one.box.x0, one.box.y1 - one.box.y0}},
-            {"score", one.score}};
+        nlohmann::json record = {{"image_id", file.ids[i]},
+                                 {"category_id", known ? categories[label] : one.label + 1},
+                                 {"bbox", {one.box.x0, one.box.y0, one.box.x1 - one.box.x0, one.box.y1 - one.box.y0}},
+                                 {"score", one.score}};
         if (!file.has_ids) record["file_name"] = file.images[i];
         if (!known) record["category"] = names[label];
         return record;
