@@ -21,16 +21,14 @@ struct Convert {
         else
             require_writable(common.out);
         const TensorMap map = load_weights(common);
-        for (const std::string& lost : lost_features(map))
-            std::cerr << "warning: " << map.source << ": this layout has no place for the " << lost
-                      << "; its readers run the distilled student alone" << std::endl;
-        convert_weights(map, parse_weights_target(target), common.out);
-        common.output.text() << common.out << ": " << name_of(classify_weights(map)) << ", " << map.tensors.size()
-                             << " tensors, layout " << target << std::endl;
-        common.output.write({{"file", common.out},
-                             {"kind", name_of(classify_weights(map))},
-                             {"tensors", map.tensors.size()},
-                             {"layout", target}});
+        const WeightsTarget layout = parse_weights_target(target);
+        const WrittenWeights written = convert_weights(map, layout, common.out);
+        const std::string lost = lost_in_conversion(map, layout);
+        if (!lost.empty()) std::cerr << "warning: " << map.source << ": " << lost << std::endl;
+        common.output.text() << common.out << ": " << written.kind << ", " << written.tensors << " tensors, layout "
+                             << target << std::endl;
+        common.output.write(
+            {{"file", common.out}, {"kind", written.kind}, {"tensors", written.tensors}, {"layout", target}});
         return 0;
     }
 };

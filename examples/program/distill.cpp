@@ -121,42 +121,14 @@ void add_loss_options(CLI::App& c, Distill& o) {
 }
 
 /// Options of gradient descent, which a fit in closed form would not look at.
-constexpr const char* descent_options[] = {"--lr",
-                                           "--epochs",
-                                           "--batch",
-                                           "--steps",
-                                           "--order",
-                                           "--views",
-                                           "--view-seed",
-                                           "--accumulate",
-                                           "--optimizer",
-                                           "--momentum",
-                                           "--schedule",
-                                           "--weight-decay",
-                                           "--milestones",
-                                           "--gamma",
-                                           "--warmup",
-                                           "--augment",
-                                           "--warmup-epochs",
-                                           "--warmup-lr",
-                                           "--temperature",
-                                           "--kd-weight",
-                                           "--stay-close",
-                                           "--stay-close-to",
-                                           "--bn",
-                                           "--graph",
-                                           "--prompts",
-                                           "--depth",
-                                           "--init",
-                                           "--train",
-                                           "--recompute",
-                                           "--text-features",
-                                           "--kd",
-                                           "--protocol",
-                                           "--validation",
-                                           "--projector-layers",
-                                           "--resume",
-                                           "--fresh"};
+constexpr const char* descent_options[] = {
+    "--lr",         "--epochs",        "--batch",      "--steps",           "--order",
+    "--views",      "--view-seed",     "--accumulate", "--optimizer",       "--momentum",
+    "--schedule",   "--weight-decay",  "--milestones", "--gamma",           "--warmup",
+    "--augment",    "--warmup-epochs", "--warmup-lr",  "--temperature",     "--kd-weight",
+    "--stay-close", "--stay-close-to", "--bn",         "--graph",           "--prompts",
+    "--depth",      "--init",          "--train",      "--recompute",       "--text-features",
+    "--kd",         "--protocol",      "--validation", "--projector-layers"};
 /// Options of the recipe for adapted students alone.
 constexpr const char* adapted_options[] = {"--rank",  "--body-rate", "--clip",   "--hold-out",
                                            "--folds", "--checks",    "--budget", "--merge-lora"};
@@ -177,6 +149,9 @@ void check_fit_options(const CLI::App& c, Distill& o) {
         if (!closed) break;
         if (given(name)) throw CLI::ValidationError(name, "a fit in closed form has no use for it");
         o.config.erase(name + 2);
+    }
+    if (closed) {
+        for (const char* name : {"resume", "fresh"}) o.config.erase(name);
     }
     for (const char* name : closed_form_options)
         if (!closed && given(name)) throw CLI::ValidationError(name, "belongs to --fit closed-form");

@@ -24,8 +24,8 @@ json() { sed -n 's/^ *"'"$2"'": "\{0,1\}\([^",]*\)"\{0,1\},\{0,1\}$/\1/p' "$1" |
     run 0 $closed --features-cache cache --out again
     check "the cache gives the same student" same cached/bundle.safetensors again/bundle.safetensors
     check "nothing is encoded again" test "$(grep -c 'encode ' stderr)" -eq 0
-    refuse 1 'features of something else: the weights of the teacher' distill --fit closed-form --student "$student" --teacher "$student" --data fashion-mnist:tiny --features-cache cache --out again
-    refuse 1 'features of something else: the number of images: 700 there, 600' $closed --images 600 --features-cache cache --out again
+    refuse 1 'features of something else: the weights of the teacher' distill --fit closed-form --student "$student" --teacher "$student" --data fashion-mnist:tiny --features-cache cache --out again --fresh
+    refuse 1 'features of something else: the number of images: 700 there, 600' $closed --images 600 --features-cache cache --out again --fresh
     part=$(ls cache/part-*.safetensors | head -n 1)
     printf 'x' | dd of="$part" bs=1 seek=5000 conv=notrunc 2>/dev/null
     run 0 $closed --features-cache cache --out again
@@ -69,7 +69,7 @@ json() { sed -n 's/^ *"'"$2"'": "\{0,1\}\([^",]*\)"\{0,1\},\{0,1\}$/\1/p' "$1" |
     done
     run 0 $closed --merge-shards --out sums
     check "said: without the step" grep -q 'the KL step, which needs a pass of its own, is left out' stdout
-    run 0 $closed --no-kl-step --out again
+    run 0 $closed --no-kl-step --out again --fresh
     for key in weight temperature guard_cutoff lambda; do
         check "$key of the added sums" near "$(json sums/result.json $key)" "$(json again/result.json $key)" 0.02
     done
@@ -94,14 +94,14 @@ fi
 tiny_fashion other 300 200
 # shellcheck disable=SC2086
 {
-    run 0 $closed --save-sums yesterday.safetensors --out again
+    run 0 $closed --save-sums yesterday.safetensors --out again --fresh
     check "keeping the sums changes nothing" same again/bundle.safetensors whole/bundle.safetensors
     run 0 distill $(without "$options" --data) --data fashion-mnist:other --add-to yesterday.safetensors --save-sums both.safetensors --out later
     check "said: the first layer of the first fit" grep -q '300 images are added to the 700 of yesterday.safetensors; the first layer keeps the statistics' stdout
     check "a thousand images" test "$(json later/result.json rows)" = 1000
     refuse 1 'have the same images already' $closed --add-to yesterday.safetensors --out again
-    refuse 1 'belong to another run: the width: 128' distill $(without "$options" --width --data) --width 64 --data fashion-mnist:other --add-to yesterday.safetensors --out again
-    refuse 1 'belong to another run: the seed' distill $(without "$options" --data) --seed 2 --data fashion-mnist:other --add-to yesterday.safetensors --out again
+    refuse 1 'belong to another run: the width: 128' distill $(without "$options" --width --data) --width 64 --data fashion-mnist:other --add-to yesterday.safetensors --out again --fresh
+    refuse 1 'belong to another run: the seed' distill $(without "$options" --data) --seed 2 --data fashion-mnist:other --add-to yesterday.safetensors --out again --fresh
 }
 
 # --- what cannot be merged -------------------------------------------------------------------------------------------
@@ -119,8 +119,8 @@ tiny_fashion other 300 200
     cp -r sums/shard-1-of-3 sums/shard-1-of-4
     refuse 1 "shards of 3 and of 4" $closed --merge-shards --out sums
     rm -r sums/shard-1-of-4
-    refuse 1 "belong to another run: the seed" $closed --seed 3 --merge-shards --out sums
-    refuse 1 "of other images: the number of images" $closed --images 600 --merge-shards --out sums
+    refuse 1 "belong to another run: the seed" $closed --seed 3 --merge-shards --out sums --fresh
+    refuse 1 "of other images: the number of images" $closed --images 600 --merge-shards --out sums --fresh
     refuse 1 "not the sums of a fit" $closed --shard 1/3 --moments "$student" --out sums
     refuse 2 "belongs to --fit closed-form" distill --student "$student" --teacher "$teacher" --data fashion-mnist:tiny --shard 1/2 --out again
 }
@@ -143,7 +143,7 @@ logits="teacher-logits --teacher $teacher --data fashion-mnist:tiny --augment fl
 two="$options --teacher-prompts none --teacher-prompts $prompts"
 # shellcheck disable=SC2086
 {
-    run 0 distill $two --out again
+    run 0 distill $two --out again --fresh
     for i in 1 2; do run 0 distill $two --shard $i/2 --out two; done
     run 0 distill $two --merge-shards --out two
     check "two teachers in shards" same two/bundle.safetensors again/bundle.safetensors

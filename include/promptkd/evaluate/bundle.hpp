@@ -181,6 +181,9 @@ inline void read_mixture(const TensorMap& bundle, BundleParts& parts) {
     const bool mixed = take("mixture");
     const bool guarded = take("guard");
     const bool fitted = take("fitted");
+    const bool there = std::any_of(bundle.tensors.begin(), bundle.tensors.end(),
+                                   [](const auto& entry) { return is_mixture_name(entry.first); });
+    require(mixed || !there, bundle.source, ": a mixture is there, but not required; the file is damaged");
     if (!mixed && !guarded && !fitted) return;
     parts.mixture = load_mixture(bundle, static_cast<Index>(parts.class_names.size()), logit_scale_of(parts.clip));
     require(guarded == parts.mixture->guard.has_value(), bundle.source, ": a guard is ",
@@ -265,6 +268,17 @@ inline BundleParts read_bundle(const TensorMap& bundle) {
         if (bundle.metadata.count(key))
             parts.notes[key] = nlohmann::json::parse(bundle.metadata.at(key), nullptr, false);
     return parts;
+}
+
+/// Whether weights of the encoder of a bundle's student were trained too, or low-rank updates of them: its prompts and
+/// projector are of no use with another encoder.
+inline bool has_trained_encoder(const TensorMap& bundle) {
+    if (detail::holds_any(bundle, lora_prefix) || detail::holds_any(bundle, detail::bundle_adapted_prefix)) return true;
+    const auto note = bundle.metadata.find("student");
+    if (note == bundle.metadata.end()) return false;
+    const auto student = nlohmann::json::parse(note->second, nullptr, false);
+    return student.is_object() && student.value("train", nlohmann::json()) != nlohmann::json() &&
+           student.at("train") != name_of(EncoderTraining::frozen);
 }
 
 /// The parts of a bundle that is a file in memory, whose bytes are copied. `name` is for messages.

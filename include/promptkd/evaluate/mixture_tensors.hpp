@@ -40,6 +40,26 @@ inline double finite_value(const TensorMap& map, const std::string& name, double
     return value;
 }
 
+/// Throws Error unless `values` (width, width) can be the precision Γ of a guard: symmetric, with a positive diagonal
+/// and no product of two rows beyond what it allows (|γ_ij| ≤ √(γ_ii·γ_jj)), without which a distance could be
+/// negative.
+inline void require_precision(const TensorMap& map, const std::string& name, const std::vector<double>& values,
+                              Index width) {
+    constexpr double tolerance = 1e-6;
+    const auto at = [&](Index i, Index j) { return values[static_cast<std::size_t>(i * width + j)]; };
+    for (Index i = 0; i < width; ++i)
+        require(at(i, i) > 0, map.source, ": '", name, "' has ", at(i, i), " on its diagonal, expected more than 0");
+    for (Index i = 0; i < width; ++i)
+        for (Index j = 0; j < i; ++j) {
+            const double most = std::sqrt(at(i, i)) * std::sqrt(at(j, j));
+            require(std::abs(at(i, j) - at(j, i)) <= tolerance * most, map.source, ": '", name,
+                    "' is not symmetric at row ", i, ", column ", j);
+            require(std::abs(at(i, j)) <= (1 + tolerance) * most, map.source, ": '", name,
+                    "' measures no distances: ", at(i, j), " at row ", i, ", column ", j,
+                    " is beyond what its diagonal allows");
+        }
+}
+
 inline Guard load_guard(const TensorMap& map, Index width) {
     constexpr double any = 1e308;
     Guard guard;
@@ -47,6 +67,7 @@ inline Guard load_guard(const TensorMap& map, Index width) {
     guard.images = static_cast<Index>(finite_value(map, "guard.images", 1e15));
     guard.mean = finite_values(map, "guard.mean", {width});
     guard.precision = finite_values(map, "guard.precision", {width, width});
+    require_precision(map, "guard.precision", guard.precision, width);
     guard.cutoff = finite_value(map, "guard.cutoff", any);
     return guard;
 }

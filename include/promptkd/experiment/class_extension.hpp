@@ -50,9 +50,15 @@ void require_same_teacher(const BundleParts& parts, const TeacherSet<D>& teacher
     teachers.add_to(now);
     const nlohmann::json stored = provenance_of(parts, "targets");
     if (!stored.is_object()) return;
-    for (const char* part : {"weights of the teacher", "prompts of the teacher"})
-        require(!stored.contains(part) || !now.contains(part) || stored.at(part) == nlohmann::json(now.at(part)), path,
-                ": this student learned from another teacher: the ", part, " differ");
+    for (const char* part : {"weights of the teacher", "prompts of the teacher"}) {
+        if (!stored.contains(part) || !now.contains(part)) continue;
+        const nlohmann::json was = stored.at(part), is = now.at(part);
+        const char* what_to_do = was == is       ? ""
+                                 : is == "none"  ? "; it had learned prompts: give them too"
+                                 : was == "none" ? "; it had none: leave them out"
+                                                 : "";
+        require(was == is, path, ": this student learned from another teacher: the ", part, " differ", what_to_do);
+    }
 }
 
 /// The texts of the new classes; the pattern is the distillation's unless another is given.

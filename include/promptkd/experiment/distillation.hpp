@@ -8,6 +8,7 @@
 #include <promptkd/experiment/adapted/budget.hpp>
 #include <promptkd/experiment/closed_form/mixture_stage.hpp>
 #include <promptkd/experiment/evaluation.hpp>
+#include <promptkd/experiment/finished_student.hpp>
 #include <promptkd/experiment/student_encoder.hpp>
 #include <promptkd/format/folder_lock.hpp>
 #include <promptkd/format/json_text.hpp>
@@ -61,6 +62,9 @@ public:
     /// What is trained.
     Student<D>& student() { return *student_; }
 
+    /// Throws Error where the output folder holds another run's student, see promptkd::require_own_folder().
+    void require_own_folder() const { promptkd::require_own_folder(setup_.spec, setup_.fingerprint); }
+
     /// The whole training, or the fit in closed form.
     TrainingOutcome train() {
         if (setup_.spec.in_closed_form()) {
@@ -69,7 +73,7 @@ public:
         }
         TrainingOutcome outcome;
         if (!setup_.spec.is_mixed() && !setup_.spec.is_best())
-            warn_of_few_images(setup_.images.train.size(), setup_.observer);
+            warn_of_few_images(setup_.images.train.size(), adapted_.is_used(), setup_.observer);
         outcome.images = setup_.images.train.size();
         outcome.classes = setup_.images.train.classes();
         TrainingLoopConfig loop = setup_.spec.loop;
@@ -81,6 +85,7 @@ public:
         write_settings();
         if (setup_.spec.is_best()) best_.prepare();
         if (adapted_.is_used()) adapted_.encode();
+        if (setup_.spec.is_best()) best_.fit_others();
         const std::unique_ptr<TeacherSource<D>> source = target_source();
         require_fits(*distiller_, *source);
         share(loop, *source);
@@ -92,15 +97,11 @@ public:
         if (outcome.training.interrupted) return outcome;
         DistillationPipeline<D> pipeline(*distiller_, *source, loop.preprocessing, how);
         if (chooses) stage.shorten(loop.max_steps = steps_of_budget(pipeline, loop));
+        stage.begin();
         run_loop(pipeline, loop, outcome);
         if (outcome.training.interrupted) return outcome;
         stage.end();
-        if (setup_.spec.is_best())
-            best_.fit(*student_);
-        else if (setup_.spec.is_mixed())
-            mixture_.add(*student_);
-        else
-            mixture_.compare(*student_);
+        compare();
         return outcome;
     }
 
@@ -150,6 +151,20 @@ private:
     /// Images of a step in this process.
     Index own_batch() const { return slice_of(setup_.spec.loop.batch, setup_.ranks.rank(), setup_.ranks.size()).count; }
 
+    /// What every training ends with: the student is mixed with others or compared with its frozen self, and the
+    /// observer told what there is to be warned of.
+    void compare() {
+        if (setup_.spec.is_mixed()) return mixture_.add(*student_);
+        if (!adapted_.is_used()) return mixture_.compare(*student_);
+        const Index all = static_cast<Index>(adapted_.pairs().images.size());
+        if (setup_.spec.is_best()) {
+            best_.fit(*student_);
+            return mixture_.tell_of_teacher(best_.look(), {all, all}, best_.student_text());
+        }
+        const std::vector<double> text = mixture_.text_to_compare();
+        if (!text.empty()) mixture_.tell_alone(adapted_.compare(*student_, text), {all, all}, text);
+    }
+
     void build_student() {
         require(setup_.spec.loop.batch >= setup_.ranks.size(), "a batch of ", setup_.spec.loop.batch,
                 " is too small for ", setup_.ranks.size(), " processes: each must get an image of every batch");
@@ -180,6 +195,7 @@ private:
         if (setup_.spec.init.empty()) return std::nullopt;
         TensorMap start = load_tensors(setup_.spec.init, setup_.observer);
         if (is_peft_adapter(start)) start = read_peft_adapter(start);
+        if (is_bundle(start) && has_trained_encoder(start) && !lora_config(start)) take_encoder(start, shape);
         require(classify_weights(start) != WeightsKind::clip, start.source,
                 ": a CLIP model, not initial prompts and projector of a student");
         if (const std::optional<LoraConfig> lora = lora_config(start)) {
@@ -188,6 +204,17 @@ private:
             shape.lora = *lora;
         }
         return start;
+    }
+
+    /// The encoder of a student that had it trained, without which its prompts and projector are of no use.
+    static void take_encoder(TensorMap& start, const StudentConfig& shape) {
+        require(shape.training == EncoderTraining::full, start.source,
+                ": a student whose image encoder was trained too; only one whose whole encoder is trained can begin "
+                "with it");
+        const BundleParts parts = read_bundle(start);
+        for (const TensorMap* from : {&parts.clip, &parts.learned})  // that of a mixture's adapted student comes last
+            for (const auto& [name, tensor] : from->tensors)
+                if (schema::is_image_weight(name)) start.tensors[name] = tensor;
     }
 
     void initialize_student(const std::optional<TensorMap>& start) {
@@ -333,12 +360,12 @@ private:
     std::optional<Distiller<D>> distiller_;
 };
 
-/// Removes the features that a fit in closed form kept in its output folder: once there is a student they are of no
-/// use. Those of a cache stay.
+/// Removes the features that a fit in closed form kept in its folder: once there is a student, and in a fresh start,
+/// they are of no use. Those of a cache stay, and those of shards that are merged.
 inline void remove_features(const DistillationSpec& spec) {
     if (!spec.in_closed_form() || spec.scale.merge || !spec.scale.features_cache.empty()) return;
     std::error_code code;
-    std::filesystem::remove_all(spec.loop.out + "/features", code);
+    if (!spec.folder().empty()) std::filesystem::remove_all(spec.folder() + "/features", code);
 }
 
 /// Distils as `spec` says: into its output folder log.jsonl, log.csv, checkpoint/, config.json and bundle.safetensors,
@@ -353,6 +380,9 @@ DistillationOutcome run(D& device, const DistillationSpec& spec, Observer& obser
         require_writable(out + "/bundle.safetensors");
     }
     DistillationRun<D> session(device, spec, observer, ranks);
+    session.require_own_folder();
+    if (spec.fresh && ranks.is_root()) remove_features(spec);
+    ranks.barrier(device);
     DistillationOutcome outcome;
     static_cast<TrainingOutcome&>(outcome) = session.train();
     if (outcome.training.interrupted) return outcome;

@@ -182,7 +182,7 @@ inline void complete_folds(DistillationSpec& spec, Index images, bool given) {
     const bool one = given || adapted.budget_seconds > 0 || !spec.is_best() || !spec.crosses();
     if (adapted.folds == 0) adapted.folds = one ? 1 : adapted_folds(images, adapted.hold_out);
     require(adapted.hold_out <= images / adapted.folds, images, " images are too few to hold ", adapted.folds,
-            " parts of ", adapted.hold_out, " out in turn");
+            " parts of ", adapted.hold_out, " out in turn; hold fewer or smaller parts out, or give more images");
 }
 
 /// What use_adapted_recipe() has left open, for so many images and classes and an encoder of so many blocks. Throws
@@ -190,8 +190,11 @@ inline void complete_folds(DistillationSpec& spec, Index images, bool given) {
 inline void complete_adapted(DistillationSpec& spec, Index images, Index classes, Index blocks) {
     const bool given = spec.adapted.hold_out > 0;
     const Index out = given ? spec.adapted.hold_out : adapted_held_out(images, AdaptedRecipe().most_held_out);
+    const char* what_to_do = images < 2            ? "give more images"
+                             : given && images > 2 ? "hold fewer out, or give more images"
+                                                   : "give more images, or fit in closed form";
     require(images >= out + 2, images, " image", images == 1 ? " is" : "s are", " too few to hold ", out,
-            " out of the training and learn from at least 2; give more images, or fit in closed form");
+            " out of the training and learn from at least 2; ", what_to_do);
     spec.adapted.hold_out = out;
     complete_folds(spec, images, given);
     if (spec.loss.kd_weight == 0) spec.loss.kd_weight = static_cast<double>(classes);

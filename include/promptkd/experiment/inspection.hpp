@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/checkpoint/convert.hpp>
 #include <promptkd/clip/checkpoint/inventory.hpp>
 #include <promptkd/clip/checkpoint/weights_file.hpp>
 #include <promptkd/clip/config.hpp>
@@ -80,9 +81,9 @@ inline void inspect_bundle(const TensorMap& map, WeightsInspection& out) {
     inspect_model(clip, out);
     try {
         out.class_names = bundle_class_names(map);
-        if (map.metadata.count("requires") == 0) return;
-        out.features = metadata_list(map, "requires");
-        out.mixture = read_bundle(map).mixture;
+        const bool listed = map.metadata.count("requires") != 0;
+        if (listed) out.features = metadata_list(map, "requires");
+        if (listed || holds_any(map, mixture_prefix)) out.mixture = read_bundle(map).mixture;
     } catch (const Error& error) {
         if (out.problem.empty()) out.problem = error.what();
     }
@@ -104,14 +105,40 @@ inline void inspect_learned(const TensorMap& map, WeightsInspection& out) {
 
 }  // namespace detail
 
-/// What of a student bundle a layout without a place for it loses, for people; empty for anything else.
-inline std::vector<std::string> lost_features(const TensorMap& map) {
+namespace detail {
+
+/// The features of a bundle that a layout has no place for, each with its meaning.
+inline std::vector<std::string> lost_features(const TensorMap& map, WeightsTarget target) {
     std::vector<std::string> lost;
-    if (!is_bundle(map) || map.metadata.count("requires") == 0) return lost;
-    for (const std::string& name : detail::metadata_list(map, "requires"))
+    if (target == WeightsTarget::peft) lost.push_back("prompts and projector");
+    const bool listed = map.metadata.count("requires") != 0;
+    for (const std::string& name : listed ? metadata_list(map, "requires") : std::vector<std::string>())
         for (const BundleFeature& feature : bundle_features)
-            if (feature.name == name) lost.push_back(concat(name, " (", feature.meaning, ")"));
+            if (feature.name == name && (name != "lora" || target != WeightsTarget::peft))
+                lost.push_back(concat(name, " (", feature.meaning, ")"));
+    const bool whole = has_trained_encoder(map) && !holds_any(map, lora_prefix);
+    if (whole && !holds_any(map, bundle_adapted_prefix))
+        lost.push_back("the weights of its image encoder, which were trained too");
+    if (holds_any(map, patch_head_prefix)) lost.push_back("patch_head (the patches have a projector of their own)");
     return lost;
+}
+
+}  // namespace detail
+
+/// What of a student bundle is lost in a layout that convert_weights() writes of it, and what is left, in one line for
+/// people; empty where nothing is lost, and for anything else than a bundle.
+inline std::string lost_in_conversion(const TensorMap& map, WeightsTarget target) {
+    if (!is_bundle(map)) return "";
+    std::string lost;
+    for (const std::string& what : detail::lost_features(map, target)) lost += (lost.empty() ? "" : "; ") + what;
+    if (lost.empty()) return "";
+    const bool mixed = detail::holds_any(map, detail::mixture_prefix);
+    const char* left = target == WeightsTarget::peft ? "the low-rank updates alone are written"
+                       : has_trained_encoder(map) ? "prompts and projector alone are written, which were trained for "
+                                                    "that encoder and are wrong with another one"
+                       : mixed                    ? "its readers run the distilled student alone"
+                                                  : "its readers know nothing of it";
+    return concat("this layout has no place for the ", lost, ": ", left);
 }
 
 /// What `map`, as read_weights returned it, holds. Damage inside it is a `problem`, not an exception.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -30,8 +31,6 @@ public:
     }
     /// `resumed` units were done by an earlier run.
     void resume(Index resumed) { now_.resumed = resumed; }
-    /// There are so many units in all.
-    void resize(Index total) { now_.total = total; }
     /// The stage is done.
     void end() { observer_.on_stage_end(now_.stage); }
 
@@ -71,8 +70,8 @@ inline void warn_of_warm_up(const TrainingLoopConfig& loop, Index images, Observ
 class TrainingStage {
 public:
     /// Of `steps` steps.
-    TrainingStage(const std::string& name, Index steps, Observer& observer)
-        : steps_(steps), observer_(observer), stage_(name, "steps", steps, observer) {}
+    TrainingStage(std::string name, Index steps, Observer& observer)
+        : name_(std::move(name)), steps_(steps), observer_(observer) {}
 
     /// `loop` over `images` images with callbacks into this, which must outlive it. A checkpoint of the same run in the
     /// output folder is continued unless `fresh`; of another run, it is an Error.
@@ -87,13 +86,12 @@ public:
         return loop;
     }
 
-    /// Only so many steps will be made.
-    void shorten(Index steps) {
-        steps_ = steps;
-        stage_.resize(steps);
-    }
+    /// Only so many steps will be made. Before begin().
+    void shorten(Index steps) { steps_ = steps; }
+    /// The first step comes next: what came before takes no time of the steps.
+    void begin() { stage_.emplace(name_, "steps", steps_, observer_); }
     /// The stage is done.
-    void end() { stage_.end(); }
+    void end() { observer_.on_stage_end(name_); }
 
 private:
     bool finds_checkpoint(const TrainingLoopConfig& loop, Index images) {
@@ -107,20 +105,22 @@ private:
     }
 
     void step(const StepRecord& record) {
+        if (!stage_) begin();
         if (first_ < 0) {
             first_ = record.step;
-            stage_.resume(first_);
+            stage_->resume(first_);
         }
         char note[64];
         std::snprintf(note, sizeof note, "epoch %lld, loss %.4f", static_cast<long long>(record.epoch + 1),
                       record.loss);
-        stage_.update(record.step + 1, note);
+        stage_->update(record.step + 1, note);
         observer_.on_step(record);
     }
 
+    std::string name_;
     Index steps_, first_ = -1;
     Observer& observer_;
-    Stage stage_;
+    std::optional<Stage> stage_;
 };
 
 }  // namespace promptkd

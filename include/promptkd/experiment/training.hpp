@@ -71,6 +71,7 @@ public:
         observer_.on_start({outcome.images, outcome.classes, learner_->params().size(), steps});
         TrainingStage stage(spec_.learner, steps, observer_);
         TrainingLoopConfig loop = stage.connect(spec_.loop, outcome.images, spec_.fresh);
+        stage.begin();
         StepOptions how;
         how.batch = loop.batch;
         how.micro_batches = spec_.micro_batches;

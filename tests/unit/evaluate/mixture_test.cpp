@@ -35,6 +35,13 @@ Mixture tiny_mixture(bool guarded, MixtureFeatures features = MixtureFeatures::p
     return mixture;
 }
 
+/// The identity (n, n).
+std::vector<double> unit(std::size_t n) {
+    std::vector<double> values(n * n);
+    for (std::size_t i = 0; i < n; ++i) values[i * n + i] = 1;
+    return values;
+}
+
 template <class D>
 TensorMap bundle_of(const TinyStudent<D>& tiny, const Mixture& mixture) {
     BundleParts parts = bundle_parts(tiny.student, tiny.model_map, tiny.class_vectors, tiny.class_names);
@@ -170,11 +177,25 @@ TEST_CASE("mixture: bundles that are damaged or not of one student are refused")
     for (const char* name : {"mixture.temperature", "guard.cutoff", "mixture.weight"})
         CHECK(damaged([&](TensorMap& b) { b.tensors[name] = scalar(std::nan("")); }) ==
               concat("b: '", name, "' holds a value that is not finite"));
+    CHECK(damaged([](TensorMap& b) { b.metadata.erase("requires"); }) ==
+          "b: a mixture is there, but not required; the file is damaged");
+    const auto guarded_by = [&](const std::vector<std::pair<std::size_t, double>>& changes) {
+        return damaged([&](TensorMap& b) {
+            const Index width = b.at("guard.precision").shape[0];
+            std::vector<double> values = unit(static_cast<std::size_t>(width));
+            for (const auto& [place, value] : changes) values[place] = value;
+            b.tensors["guard.precision"] = make_tensor(std::move(values), {width, width});
+        });
+    };
+    CHECK(guarded_by({{0, -1.0}}) == "b: 'guard.precision' has -1 on its diagonal, expected more than 0");
+    CHECK(guarded_by({{1, 0.5}}) == "b: 'guard.precision' is not symmetric at row 1, column 0");
+    CHECK(guarded_by({{1, 2.0}, {e_s, 2.0}}).find("beyond what its diagonal allows") != std::string::npos);
+    CHECK(guarded_by({{1, 0.5}, {e_s, 0.5}}) == "no error");
     // A guard of another encoder.
     CHECK(damaged([](TensorMap& b) {
               b.tensors["mixture.student_text"] = make_tensor(std::vector<double>(classes * 5, 0.5), {classes, 5});
               b.tensors["guard.mean"] = make_tensor(std::vector<double>(5), {5});
-              b.tensors["guard.precision"] = make_tensor(std::vector<double>(25), {5, 5});
+              b.tensors["guard.precision"] = make_tensor(unit(5), {5, 5});
           }).find("the guard reads features of 5 values, but this student's encoder makes 6") != std::string::npos);
     CHECK(damaged([](TensorMap& b) {
               b.tensors["mixture.student_text"] = make_tensor(std::vector<double>(3 * e_s, 0.5), {3, e_s});

@@ -19,37 +19,33 @@ struct Ear final : Observer {
 }  // namespace
 
 TEST_CASE("a student farther from its teacher than its frozen self is warned of, with what to do") {
-    MixtureSummary summary;
-    summary.likeness.student = {0.3, 70};
-    summary.likeness.zero_shot = {0.2, 80};
-    summary.likeness.images = 50;
+    TeacherLikeness like;
+    like.student = {0.3, 70};
+    like.zero_shot = {0.2, 80};
+    like.images = 50;
     Ear plain, mixed, good;
-    explain_likeness(summary, false, plain);
+    explain_likeness(like, false, remedy::of_gradient_descent, plain);
     REQUIRE(plain.warnings.size() == 1);
     CHECK(plain.warnings[0].find("mix it with the zero-shot student") != std::string::npos);
-    summary.weight.chosen = 0.2;
-    explain_likeness(summary, true, mixed);
+    explain_likeness(like, true, remedy::of_mixture, mixed);
     REQUIRE(mixed.warnings.size() == 1);
     CHECK(mixed.warnings[0].find("trusts it no further than it helps") != std::string::npos);
-    summary.likeness.student = {0.1, 90};
-    explain_likeness(summary, true, good);
+    like.student = {0.1, 90};
+    explain_likeness(like, true, remedy::of_mixture, good);
     CHECK(good.warnings.empty());
     CHECK(good.notes.size() == 1);
 }
 
 TEST_CASE("classes that no image shows the teacher") {
     const std::vector<std::string> names = {"cat", "dog", "sofa", "lamp", "cup"};
-    TeacherLikeness like;
-    like.teacher.absent = {2, 3};
-    like.images = 50;
+    const TeacherLook look{0.9, 0.8, {2, 3}};
     Ear all, few, enough;
-    warn_of_absent_classes(like, names, 50, all);
+    warn_of_absent_classes(look, names, {50, 50}, all);
     REQUIRE(all.warnings.size() == 1);
     CHECK(all.warnings[0].find("2 of 5 classes (sofa, lamp)") == 0);
-    warn_of_absent_classes(like, names, 5000, few);  // 50 of 5,000 say little of five classes
+    warn_of_absent_classes(look, names, {50, 5000}, few);  // 50 of 5,000 say little of five classes
     CHECK(few.warnings.empty());
-    like.images = 200;
-    warn_of_absent_classes(like, names, 5000, enough);
+    warn_of_absent_classes(look, names, {200, 5000}, enough);
     CHECK(enough.warnings.size() == 1);
 }
 

@@ -53,6 +53,48 @@ TEST_CASE("inspection: a student bundle") {
     CHECK(what.problem.empty());
     bundle.metadata["class_names"] = "[1]";
     CHECK(inspect_weights(bundle).problem.find("is not a name") != std::string::npos);
+    bundle.metadata["class_names"] = R"(["cat","dog"])";
+    bundle.tensors["class_vectors"] = make_tensor<float>(std::vector<float>(12), {2, 6});
+    bundle.tensors["mixture.weight"] = make_tensor<float>({1}, {});
+    CHECK(inspect_weights(bundle).problem.find("a mixture is there, but not required") != std::string::npos);
+}
+
+TEST_CASE("conversion: what a student bundle loses is said in one line, which is true") {
+    TensorMap bundle;
+    bundle.metadata = {{"format", bundle_format}, {"student", R"({"train": "prompts"})"}};
+    const auto lost = [&](WeightsTarget target) { return lost_in_conversion(bundle, target); };
+    const auto says = [&](WeightsTarget target, const char* text) {
+        return lost(target).find(text) != std::string::npos && lost(target).find('\n') == std::string::npos;
+    };
+    constexpr WeightsTarget checkpoint = WeightsTarget::checkpoint, peft = WeightsTarget::peft;
+    CHECK(lost(checkpoint).empty());
+    bundle.metadata["student"] = R"({"train": "full"})";
+    CHECK(says(checkpoint, "no place for the weights of its image encoder, which were trained too: prompts and"));
+    CHECK(says(checkpoint, "wrong with another one"));
+    bundle.metadata["student"] = R"({"train": "lora"})";  // merged
+    CHECK(says(checkpoint, "the weights of its image encoder, which were trained too"));
+    bundle.metadata["requires"] = R"(["lora"])";
+    bundle.tensors["lora.0.attn.in_proj.A"] = make_tensor<float>({1}, {1, 1});
+    CHECK(says(checkpoint, "no place for the lora ("));
+    CHECK(says(checkpoint, "wrong with another one"));
+    CHECK(lost(peft) ==
+          "this layout has no place for the prompts and projector: the low-rank updates alone are written");
+    bundle.metadata["requires"] = R"(["mixture","guard","lora"])";
+    bundle.tensors["mixture.weight"] = make_tensor<float>({1}, {});
+    CHECK(says(peft, "the prompts and projector; mixture ("));
+    CHECK(says(checkpoint, "wrong with another one"));
+    bundle.tensors.erase("lora.0.attn.in_proj.A");
+    bundle.metadata["student"] = R"({"train": "prompts"})";
+    bundle.metadata["requires"] = R"(["mixture"])";
+    CHECK(says(checkpoint, "its readers run the distilled student alone"));
+    bundle.tensors["adapted.visual.proj"] = make_tensor<float>({1}, {1, 1});
+    bundle.metadata["requires"] = R"(["mixture","adapted"])";
+    CHECK(says(checkpoint, "; adapted ("));
+    CHECK(says(checkpoint, "wrong with another one"));
+    bundle.tensors["patch_head.conv1.0.weight"] = make_tensor<float>({1}, {1, 1});
+    CHECK(says(checkpoint, "; patch_head ("));
+    bundle.metadata.erase("format");
+    CHECK(lost(checkpoint).empty());
 }
 
 }  // namespace inspection_test

@@ -254,6 +254,8 @@ TEST_CASE("a training stage tells steps, notes and its end") {
     TrainingStage stage("distil", 5, listener);
     const TrainingLoopConfig connected = stage.connect(loop, 10, false);
     CHECK(!connected.resume);
+    CHECK(listener.progress.empty());  // what comes before the steps takes no time of theirs
+    stage.begin();
     connected.on_step(StepRecord{2, 1, 0.1, 1.5});
     connected.warn("broken.png");
     stage.end();

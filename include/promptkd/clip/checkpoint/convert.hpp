@@ -34,6 +34,12 @@ inline WeightsTarget parse_weights_target(const std::string& name) {
     return WeightsTarget::checkpoint;
 }
 
+/// What convert_weights has written.
+struct WrittenWeights {
+    const char* kind;     ///< for people
+    std::size_t tensors;  ///< how many
+};
+
 namespace detail {
 
 /// A complete model's configuration, every value given; 0 for a branch that is not there, or is a ResNet.
@@ -209,27 +215,30 @@ inline void require_place(const TensorMap& map, WeightsTarget target) {
             "; the layout openai (safetensors) keeps everything");
 }
 
-inline void write_clip(const TensorMap& map, WeightsTarget target, const std::string& path) {
+/// Returns the number of tensors written.
+inline std::size_t write_clip(const TensorMap& map, WeightsTarget target, const std::string& path) {
     const ModelConfig c = model_config_of(map);
     require_place(map, target);
     const std::optional<Preprocessing> images = own_preprocessing(map);
     if (target == WeightsTarget::checkpoint) {
         refuse_lossy_checkpoint(c, images);
-        return write_torch_checkpoint(path, map.tensors, 0, {{"gelu", c.gelu}, {"eot", c.eot}});
+        write_torch_checkpoint(path, map.tensors, 0, {{"gelu", c.gelu}, {"eot", c.eot}});
+        return map.tensors.size();
     }
     TensorMap out = map;
     out.metadata = config_metadata(c);
     if (target == WeightsTarget::openai) {
         if (images) set_preprocessing(out, *images);
-        return write_safetensors(path, out);
+        write_safetensors(path, out);
+        return out.tensors.size();
     }
     require_complete_vit(map, target == WeightsTarget::huggingface ? "Hugging Face's CLIP" : "open_clip's JSON");
     if (target == WeightsTarget::open_clip) {
         Json json = open_clip_json(map, c);
         if (images) json = {{"model_cfg", json}, {"preprocess_cfg", open_clip_preprocess_json(map, *images)}};
         write_safetensors(path, out);
-        return write_atomically(std::filesystem::path(path).replace_extension(".json").string(),
-                                json_text(json, 2) + "\n");
+        write_atomically(std::filesystem::path(path).replace_extension(".json").string(), json_text(json, 2) + "\n");
+        return out.tensors.size();
     }
     require(!is_file(path), path, ": is a file, but Hugging Face's layout is a folder");
     require(c.eot != "2", path,
@@ -242,6 +251,7 @@ inline void write_clip(const TensorMap& map, WeightsTarget target, const std::st
     write_safetensors(path + "/model.safetensors", out);
     write_atomically(path + "/config.json", json_text(siglip ? siglip_json(map) : huggingface_json(map, c), 2) + "\n");
     if (images) write_atomically(path + "/preprocessor_config.json", json_text(processor, 2) + "\n");
+    return out.tensors.size();
 }
 
 /// Learned parameters under the names of the published trainers' checkpoints.
@@ -253,19 +263,22 @@ inline std::map<std::string, HostTensor> checkpoint_state(const TensorMap& learn
     return state;
 }
 
-inline void write_learned(const TensorMap& map, WeightsTarget target, const std::string& path) {
+/// Returns the number of tensors written.
+inline std::size_t write_learned(const TensorMap& map, WeightsTarget target, const std::string& path) {
     const std::string learner = map.metadata.count("learner") != 0 ? map.metadata.at("learner") : "";
     const std::string epoch = map.metadata.count("epoch") != 0 ? map.metadata.at("epoch") : "0";
     if (target == WeightsTarget::openai) {
         TensorMap out = map;
         out.metadata = {{"format", "pt"}, {"learner", learner}, {"epoch", epoch}};
-        return write_safetensors(path, out);
+        write_safetensors(path, out);
+        return out.tensors.size();
     }
     require(target == WeightsTarget::checkpoint, map.source, ": learned parameters (", learner,
             ") would be lost: only the layouts checkpoint and openai (safetensors) have a place for them");
     const bool number =
         !epoch.empty() && epoch.size() < 10 && epoch.find_first_not_of("0123456789") == std::string::npos;
     write_torch_checkpoint(path, checkpoint_state(map), number ? std::stoll(epoch) : 0, {{"learner", learner}});
+    return map.tensors.size();
 }
 
 }  // namespace detail
@@ -273,20 +286,21 @@ inline void write_learned(const TensorMap& map, WeightsTarget target, const std:
 /// Writes `map`, as read_weights returned it, in another layout. Models: safetensors under OpenAI's or open_clip's
 /// names (with open_clip's JSON beside it), a Hugging Face folder, or a torch.save checkpoint {state_dict, epoch};
 /// values and types do not change, and the configuration is in the metadata and JSON. Learned parameters: the published
-/// trainers' checkpoint, or safetensors. Low-rank updates: a folder of Hugging Face's peft. Throws Error naming what
-/// would be lost where the target has no place for it.
-inline void convert_weights(const TensorMap& map, WeightsTarget target, const std::string& path) {
-    if (target == WeightsTarget::peft) return write_peft_adapter(path, map);
+/// trainers' checkpoint, or safetensors. Of a student bundle: prompts and projector in the published trainers'
+/// checkpoint; lost_in_conversion() says what else there is. Low-rank updates: a folder of Hugging Face's peft. Throws
+/// Error naming what would be lost where the target has no place for it.
+inline WrittenWeights convert_weights(const TensorMap& map, WeightsTarget target, const std::string& path) {
+    if (target == WeightsTarget::peft) return {"low-rank updates", write_peft_adapter(path, map)};
     switch (classify_weights(map)) {
         case WeightsKind::clip:
-            return detail::write_clip(map, target, path);
+            return {name_of(WeightsKind::clip), detail::write_clip(map, target, path)};
         case WeightsKind::learner:
-            return detail::write_learned(map, target, path);
+            return {name_of(WeightsKind::learner), detail::write_learned(map, target, path)};
         case WeightsKind::bundle:
             require(target == WeightsTarget::checkpoint, map.source,
                     ": a student bundle; its class vectors and names would be lost (the layout checkpoint writes "
-                    "what was learned)");
-            return detail::write_learned(learned_parameters(map), target, path);
+                    "prompts and projector, peft low-rank updates)");
+            return {name_of(WeightsKind::learner), detail::write_learned(learned_parameters(map), target, path)};
         default:
             fail(map.source,
                  ": neither a CLIP model nor learned parameters; there is nothing to convert: ", describe_tensors(map));

@@ -154,8 +154,8 @@ inline TensorMap read_peft_adapter(const TensorMap& adapter) {
 }
 
 /// Writes the updates (lora_prefix) in `updates` into `folder` as peft reads them for a CLIPVisionModel: queries, keys
-/// and values share one A unless they have their own.
-inline void write_peft_adapter(const std::string& folder, const TensorMap& updates) {
+/// and values share one A unless they have their own. Returns the number of tensors.
+inline std::size_t write_peft_adapter(const std::string& folder, const TensorMap& updates) {
     const std::optional<LoraConfig> form = lora_config(updates);
     require(form.has_value(), updates.source, ": holds no low-rank updates");
     TensorMap out;
@@ -191,6 +191,7 @@ inline void write_peft_adapter(const std::string& folder, const TensorMap& updat
                                    {"target_modules", modules}, {"bias", "none"},       {"lora_dropout", 0.0},
                                    {"fan_in_fan_out", false},   {"task_type", nullptr}, {"inference_mode", true}};
     write_atomically(folder + "/adapter_config.json", json_text(config, 2) + "\n");
+    return out.tensors.size();
 }
 
 }  // namespace promptkd

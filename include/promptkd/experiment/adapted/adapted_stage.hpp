@@ -90,6 +90,38 @@ public:
         return likeness(host_, held_probabilities_, q, setup_.classes()).divergence;
     }
 
+    /// Logits of the zero-shot student with class texts V (K, e_s) on `rows` of pairs(), by its plain features.
+    std::vector<double> zero_shot_logits(const std::vector<Index>& rows, const std::vector<double>& student_text) {
+        const std::vector<T> x = rows_of(pairs_.student, rows, pairs_.student_width);
+        return detail::scaled_cosines(host_, {x.begin(), x.end()}, student_text, setup_.classes(),
+                                      setup_.student_model.logit_scale());
+    }
+    /// The same on all rows.
+    std::vector<double> zero_shot_logits(const std::vector<double>& student_text) {
+        return zero_shot_logits(in_order(static_cast<Index>(pairs_.images.size())), student_text);
+    }
+
+    /// The teachers' probabilities of all images as they are.
+    std::vector<double> all_probabilities() {
+        const std::vector<double> z = detail::first_views(pairs_.logits, pairs_.views, setup_.classes());
+        return softmax_rows(host_, z, setup_.classes(), 1);
+    }
+
+    /// How `student`, by what it says of the images held out, and its zero-shot self with class texts V compare with
+    /// the teachers; and what these look like on all images.
+    TeacherLikeness compare(Student<D>& student, const std::vector<double>& student_text) {
+        const Index classes = setup_.classes();
+        const std::vector<double> p = all_probabilities(), z = zero_shot_logits(student_text);
+        const double temperature = fit_temperature(host_, p, z, classes);
+        const std::vector<double> held = zero_shot_logits(held_rows_, student_text);
+        TeacherLikeness like;
+        like.student = likeness(host_, held_probabilities_, predictions(student, folds_.front()), classes);
+        like.zero_shot = likeness(host_, held_probabilities_, softmax_rows(host_, held, classes, temperature), classes);
+        like.teacher = look_at_teacher(host_, p, z, classes);
+        like.images = static_cast<Index>(held_rows_.size());
+        return like;
+    }
+
     /// How checks judge and keep `student`, where one part is held out.
     BestCheck::Model judged(Student<D>& student) {
         return kept(student, [this, &student](Index) { return divergence(predictions(student, folds_.front())); });
@@ -99,6 +131,14 @@ public:
     static BestCheck::Model kept(Student<D>& student, std::function<double(Index)> score) {
         return {std::move(score), [&student](TensorMap& to) { student.save(to); },
                 [&student](const TensorMap& from) { student.load(from); }};
+    }
+
+    /// Some rows of `width` values.
+    static std::vector<T> rows_of(const std::vector<T>& all, const std::vector<Index>& rows, Index width) {
+        std::vector<T> some;
+        for (const Index row : rows)
+            some.insert(some.end(), all.begin() + row * width, all.begin() + (row + 1) * width);
+        return some;
     }
 
     /// All images of the distillation.

@@ -77,7 +77,7 @@ public:
         closed_form_ = fit.summary(*found);
         summary_ = summary_of(*found);
         promptkd::explain(*closed_form_, setup_.observer);
-        explain(*summary_, true, found->images, geometry.student_text);
+        explain(*summary_, found->images, geometry.student_text);
         outcome.training.progress.seconds = closed_form_->encoding_seconds + closed_form_->fit_seconds;
         return outcome;
     }
@@ -87,30 +87,64 @@ public:
 
     /// Fits mixture and guard around a trained student.
     void add(Student<D>& student) {
-        Mixture mixture = unfitted(student);
+        const std::vector<T> own = setup_.student_text();
+        Mixture mixture = unfitted(student, {own.begin(), own.end()});
         summary_ = fit_mixture(student, mixture, most_compared);
         mixed_ =
             std::make_unique<MixedStudent>(mixture, std::vector<double>(setup_.vectors.begin(), setup_.vectors.end()));
-        explain(*summary_, true, all_images_.size(), mixture.student_text);
+        explain(*summary_, all_images_.size(), mixture.student_text);
     }
 
     /// Says how a trained student without a mixture compares with the teacher and with its frozen self, where both can
     /// be asked.
     void compare(Student<D>& student) {
-        const bool ask = !setup_.teachers.empty() ||
-                         (!setup_.stored->features && setup_.spec.loop.augmentation == Augmentation::none);
-        if (!ask || setup_.spec.shape.training != EncoderTraining::frozen || setup_.spec.vocabulary.empty()) return;
-        Mixture mixture;
+        const bool as_they_are = setup_.spec.loop.augmentation == Augmentation::none;
+        const bool ask = !setup_.teachers.empty() || (!setup_.stored->features && as_they_are);
+        if (!ask) return tell_of_silence("its targets are not logits of the images as they are; give the teacher too");
+        const std::vector<double> text = text_to_compare();
+        if (text.empty()) return;
+        Mixture mixture = unfitted(student, text);
+        mixture.features = MixtureFeatures::plain;
+        const MixtureSummary found = fit_mixture(student, mixture, most_looked_at);
+        tell_alone(found.likeness, {found.likeness.images, all_images_.size()}, text);
+    }
+
+    /// The classes' texts as the student's encoder has them, for a comparison with its frozen self; empty, of which the
+    /// observer is told why, where there are none.
+    std::vector<double> text_to_compare() const {
+        if (setup_.spec.vocabulary.empty() && setup_.spec.mixture.student_text.empty()) {
+            tell_of_silence("that needs the vocabulary, or a file with the student's own class vectors");
+            return {};
+        }
         try {
-            mixture = unfitted(student);
+            const std::vector<T> own = setup_.student_text();
+            return {own.begin(), own.end()};
         } catch (const ResourceError&) {
             throw;
         } catch (const Error& error) {
-            setup_.observer.on_note(concat("the student is not compared with its frozen self: ", error.what()));
-            return;
+            tell_of_silence(error.what());
+            return {};
         }
-        const MixtureSummary found = fit_mixture(student, mixture, most_looked_at);
-        explain(found, false, all_images_.size(), mixture.student_text);
+    }
+
+    /// Says how a student without a mixture compares, and warns. `looked`: at so many images of the distillation the
+    /// teacher was looked at.
+    void tell_alone(const TeacherLikeness& like, const Looked& looked, const std::vector<double>& student_text) {
+        const bool adapted = setup_.spec.shape.training != EncoderTraining::frozen || setup_.spec.adapted.recipe;
+        explain_likeness(like, false, adapted ? remedy::of_adaptation : remedy::of_gradient_descent, setup_.observer);
+        tell_of_teacher(like.teacher, looked, student_text);
+    }
+
+    /// Warns of what the teacher looks like: of classes that it never chooses, where nothing guards the student, and of
+    /// a teacher that seems to be the worse of the two.
+    void tell_of_teacher(const TeacherLook& look, const Looked& looked, const std::vector<double>& student_text) {
+        const DistillationSpec& spec = setup_.spec;
+        const bool guarded = spec.guards() || (spec.is_best() && !spec.adapted.one_pass);
+        if (!guarded) warn_of_absent_classes(look, setup_.class_names(), looked, setup_.observer);
+        if (!looks_unsure(look) || setup_.teachers.empty()) return;
+        if (mirrored_images() < std::min(fewest_mirrored, all_images_.size()))
+            return warn_of_unsure_teacher(look, setup_.observer);
+        warn_of_teacher(look, view_agreement(student_text), setup_.observer);
     }
 
     /// Results of the mixture on labelled images; only once there is one.
@@ -147,13 +181,16 @@ private:
     static constexpr Index most_compared = 1000, most_looked_at = 200;
     static constexpr Index fewest_mirrored = 8, small_embedding = 256;
 
+    void tell_of_silence(const std::string& why) const {
+        setup_.observer.on_note("the student is not compared with its frozen self: " + why);
+    }
+
     /// The mixture of a student, before anything is fitted.
-    Mixture unfitted(Student<D>& student) const {
-        const std::vector<T> own = setup_.student_text();
+    Mixture unfitted(Student<D>& student, std::vector<double> student_text) const {
         Mixture mixture;
         mixture.classes = setup_.classes();
         mixture.width = setup_.student_model.vision().embed();
-        mixture.student_text.assign(own.begin(), own.end());
+        mixture.student_text = std::move(student_text);
         mixture.zero_shot_scale = student.logit_scale();
         mixture.distilled_scale = student.logit_scale();
         mixture.features = setup_.spec.mixture.features;
@@ -172,17 +209,12 @@ private:
             .fit(student, mixture, setup_.vectors, in);
     }
 
-    /// Tells the observer what was found, and warns.
-    void explain(const MixtureSummary& summary, bool mixed, Index images, const std::vector<double>& student_text) {
-        Observer& observer = setup_.observer;
-        if (mixed) explain_trust(summary, images, observer);
-        explain_likeness(summary, mixed, observer);
-        if (!setup_.spec.guards()) warn_of_absent_classes(summary.likeness, setup_.class_names(), images, observer);
-        const TeacherLook& look = summary.likeness.teacher;
-        if (!looks_unsure(look) || setup_.teachers.empty()) return;
-        if (mirrored_images() < std::min(fewest_mirrored, all_images_.size()))
-            return warn_of_unsure_teacher(look, observer);
-        warn_of_teacher(look, view_agreement(student_text), observer);
+    /// Tells the observer what was found of a mixture, and warns.
+    void explain(const MixtureSummary& summary, Index images, const std::vector<double>& student_text) {
+        explain_trust(summary, images, setup_.observer);
+        explain_likeness(summary.likeness, true, summary.weight.chosen < 1 ? remedy::of_mixture : remedy::of_trust,
+                         setup_.observer);
+        tell_of_teacher(summary.likeness.teacher, {summary.likeness.images, images}, student_text);
     }
 
     /// Images whose mirror images both encoders are asked for, two passes each: one in a hundred, so that the whole

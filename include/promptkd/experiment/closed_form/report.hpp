@@ -43,10 +43,19 @@ inline void explain_trust(const MixtureSummary& mixture, Index images, Observer&
     observer.on_note(text);
 }
 
+/// What to do about a student that is farther from the teacher than its frozen self.
+namespace remedy {
+inline constexpr const char* of_gradient_descent =
+    "give it more images or epochs, fit it in closed form, or mix it with the zero-shot student";
+inline constexpr const char* of_adaptation =
+    "give it more images, or fit the best of three students, which is mixed with the zero-shot one";
+inline constexpr const char* of_mixture = "give it more images; the mixture trusts it no further than it helps";
+inline constexpr const char* of_trust = "give it more images, or mix it with the zero-shot student";
+}  // namespace remedy
+
 /// Says how close student, mixture and frozen student are to the teacher; warns of a student that is farther from it
 /// than its frozen self, with what to do. `mixed`: there is a mixture.
-inline void explain_likeness(const MixtureSummary& mixture, bool mixed, Observer& observer) {
-    const TeacherLikeness& like = mixture.likeness;
+inline void explain_likeness(const TeacherLikeness& like, bool mixed, const char* what_to_do, Observer& observer) {
     char middle[60] = "";
     if (mixed)
         std::snprintf(middle, sizeof middle, "mixture %.4f, %.1f %%; ", like.mixture.divergence,
@@ -61,29 +70,31 @@ inline void explain_likeness(const MixtureSummary& mixture, bool mixed, Observer
                   like.zero_shot.agreement);
     observer.on_note(text);
     if (like.student.divergence <= like.zero_shot.divergence) return;
-    const bool kept = mixed && mixture.weight.chosen < 1;
     std::snprintf(text, sizeof text,
-                  "the distilled part is farther from the teacher than the zero-shot student (KL %.4f, %.4f): give it "
-                  "more images%s%s",
-                  like.student.divergence, like.zero_shot.divergence, mixed ? "" : " or epochs, fit it in closed form",
-                  kept ? "; the mixture trusts it no further than it helps" : ", or mix it with the zero-shot student");
+                  "the distilled part is farther from the teacher than the zero-shot student (KL %.4f, %.4f): %s",
+                  like.student.divergence, like.zero_shot.divergence, what_to_do);
     observer.on_warning(text);
 }
 
+/// Images that were looked at, of so many.
+struct Looked {
+    Index at = 0, of = 0;
+};
+
 /// Warns of classes that are no image's first choice of the teacher, where nothing guards the student: it may lose
 /// them. Of more images than were looked at nothing is said unless the classes should have been met.
-inline void warn_of_absent_classes(const TeacherLikeness& like, const std::vector<std::string>& names, Index images,
+inline void warn_of_absent_classes(const TeacherLook& look, const std::vector<std::string>& names, const Looked& images,
                                    Observer& observer) {
-    const std::vector<Index>& absent = like.teacher.absent;
+    const std::vector<Index>& absent = look.absent;
     const Index enough = 20 * static_cast<Index>(names.size());
-    if (absent.empty() || (like.images < images && like.images < enough)) return;
+    if (absent.empty() || (images.at < images.of && images.at < enough)) return;
     constexpr std::size_t most = 3;
     std::string list;
     for (std::size_t i = 0; i < std::min(most, absent.size()); ++i)
         list += (i > 0 ? ", " : "") + names[static_cast<std::size_t>(absent[i])];
     if (absent.size() > most) list += ", ...";
     observer.on_warning(concat(absent.size(), " of ", names.size(), " classes (", list, ") are the teacher's first ",
-                               "choice for none of ", like.images,
+                               "choice for none of ", images.at,
                                " images: the student may forget them; give it a "
                                "guard, which falls back to what it knew, or fit it in closed form"));
 }
@@ -122,13 +133,14 @@ inline void warn_of_unsure_teacher(const TeacherLook& look, Observer& observer) 
     observer.on_warning(text);
 }
 
-/// Warns before gradient descent on few images without anything that keeps the student from harm.
-inline void warn_of_few_images(Index images, Observer& observer) {
+/// Warns before gradient descent on few images without anything that keeps the student from harm; `adapted`: more than
+/// prompts may be trained, so that it cannot always have a mixture.
+inline void warn_of_few_images(Index images, bool adapted, Observer& observer) {
     constexpr Index few = 1000;
     if (images >= few) return;
-    observer.on_warning(concat(images,
-                               " images are few for gradient descent, which can leave a student worse than it was "
-                               "without them: fit it in closed form, or give it a mixture and a guard"));
+    observer.on_warning(concat(
+        images, " images are few for gradient descent, which can leave a student worse than it was without them: ",
+        adapted ? "fit the best of three students" : "fit it in closed form, or give it a mixture and a guard"));
 }
 
 }  // namespace promptkd

@@ -241,6 +241,7 @@ private:
         lessons.flips = loop.augmentation == Augmentation::flip;
         DenseTrainer<D> trainer(images, patches, std::move(lessons));
         if (spec_.lessons.image_weight > 0) trainer.add_images(image_lessons());
+        stage.begin();
         outcome.training = TrainingLoop(trainer, pictures_, loop).run();
         if (!outcome.training.interrupted) stage.end();
     }

@@ -170,7 +170,11 @@ TEST_CASE("weights: every conversion comes back bit for bit") {
                                                                  {WeightsTarget::open_clip, folder / "c.safetensors"},
                                                                  {WeightsTarget::huggingface, folder / name + ".hf"}};
         for (const auto& target : targets) {
-            convert_weights(original, target.first, target.second);
+            const WrittenWeights written = convert_weights(original, target.first, target.second);
+            CHECK(written.kind == std::string("CLIP model"));
+            const bool folder_of_parts = target.first == WeightsTarget::huggingface;
+            const std::string file = folder_of_parts ? target.second + "/model.safetensors" : target.second;
+            CHECK(written.tensors == read_safetensors(file).tensors.size());
             const TensorMap back = read(target.second);
             check_same(original, back);
             for (const char* key : {"vision_heads", "text_heads", "gelu", "eot"}) {
@@ -186,7 +190,7 @@ TEST_CASE("weights: every conversion comes back bit for bit") {
     for (const std::string name : {"coop", "maple", "promptsrc", "promptkd_student"}) {
         const TensorMap original = read(formats + "checkpoints/" + name + ".pth.tar");
         for (const WeightsTarget target : {WeightsTarget::checkpoint, WeightsTarget::openai}) {
-            convert_weights(original, target, folder / name);
+            CHECK(convert_weights(original, target, folder / name).tensors == original.tensors.size());
             const TensorMap back = read(folder / name);
             check_same(original, back);
             CHECK(back.metadata.at("learner") == original.metadata.at("learner"));
