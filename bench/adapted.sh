@@ -8,7 +8,8 @@ usage="usage: sh bench/adapted.sh [--program FILE] [--work DIR] [--images LIST] 
   --work     folder for the runs (default build/adapted); finished runs are not repeated
   --images   numbers of unlabelled images (default 30,100,300,1000,6000)
   --seeds    (default 1,2,3)           --threads  CPU threads (default 2)
-  --only     lora, full, best, best_full, or base: one column, or the table of the base classes, alone"
+  --only     lora, full, best, best_full, or base: one column, or the table of the base classes, alone;
+             or trials: what was tried on 1,000 images (NumPy and safetensors are needed)"
 cd "$(dirname "$0")/.." || exit 1
 program=build/release/promptkd
 work=build/adapted
@@ -95,6 +96,52 @@ column() {
     wanted "$column" && distil "${column}_$count" "$count" "$@"
 }
 
+# back SEED: what the mixture of a seed says of its images, as targets
+back() {
+    asked=$work/asked_$1.safetensors
+    # shellcheck disable=SC2086
+    "$program" teacher-logits ${pair%--student*} --data "fashion-mnist:$work/images_1000_$1" --augment none --threads "$threads" \
+        --out "$asked" >>"$log" 2>&1 || exit 1
+    python3 bench/back_into_one.py "$program" "$work/best_1000/seed$1/bundle.safetensors" "$work/images_1000_$1" "$asked" \
+        "$work/back_$1.safetensors" || exit 1
+}
+
+# trial TEXT NAME OPTION…: a line of what was tried
+trial() {
+    text=$1
+    name=$2
+    shift 2
+    distil "$name" 1000 "$@"
+    printf '| %s |' "$text"
+    cell "$name" harmonic_mean all
+    echo
+}
+
+if [ "$only" = trials ]; then
+    echo "1,000 images, harmonic mean / all classes in percent, seeds $seeds:"
+    echo
+    echo "| adapted alone | accuracy |"
+    echo "|---|---|"
+    trial "LoRA, rank 32 (the recipe)" lora_1000 --adapt lora
+    for rank in 8 16 64; do trial "rank $rank" "lora_1000_rank$rank" --adapt lora --rank $rank; done
+    trial "stay close to the frozen student's logits, weight 0.3" lora_1000_close_logits_0.3 --adapt lora --stay-close 0.3 --stay-close-to logits
+    trial "stay close to its features, weight 1" lora_1000_close_features_1 --adapt lora --stay-close 1 --stay-close-to features
+    trial "prompts and projector alone" prompts_1000 --adapt prompts --recipe adapted
+    trial "LoRA without flips" lora_1000_noflip --adapt lora --augment none
+    distil best_1000 1000 --fit best
+    all=$seeds
+    for seeds in $(list "$all"); do
+        [ -s "$work/back_1000/seed$seeds/result.json" ] && continue
+        back "$seeds"
+        live=$pair
+        pair="--student $assets/fashion_clip_student.safetensors --teacher-logits $work/back_$seeds.safetensors"
+        distil back_1000 1000 --adapt lora
+        pair=$live
+    done
+    seeds=$all
+    trial "the three students' mixture as the teacher, without flips" back_1000
+    exit 0
+fi
 if [ "$only" != base ]; then
     echo "Harmonic mean / all classes in percent, mean ± standard deviation over seeds $seeds:"
     echo

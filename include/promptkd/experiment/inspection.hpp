@@ -118,7 +118,7 @@ inline std::vector<std::string> lost_features(const TensorMap& map, WeightsTarge
                 lost.push_back(concat(name, " (", feature.meaning, ")"));
     const bool whole = has_trained_encoder(map) && !holds_any(map, lora_prefix);
     if (whole && !holds_any(map, bundle_adapted_prefix))
-        lost.push_back("the weights of its image encoder, which were trained too");
+        lost.push_back("weights of its image encoder, which were trained too");
     if (holds_any(map, patch_head_prefix)) lost.push_back("patch_head (the patches have a projector of their own)");
     return lost;
 }
