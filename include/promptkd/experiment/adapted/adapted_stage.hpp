@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/distill/closed_form/fit.hpp>
 #include <promptkd/distill/mirrored_targets.hpp>
 #include <promptkd/experiment/adapted/fold.hpp>
 #include <promptkd/experiment/adapted/pair_rows.hpp>
+#include <promptkd/experiment/results.hpp>
 #include <promptkd/experiment/student_encoder.hpp>
 #include <promptkd/train/best_check.hpp>
 

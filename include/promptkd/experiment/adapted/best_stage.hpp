@@ -82,8 +82,9 @@ public:
 
     /// The mixture, once there is one and unless the adapted student alone was asked for.
     const Mixture* mixture() const { return summary_ && !summary_->one_pass ? &mixture_ : nullptr; }
-    /// What the teacher looks like on all images, and V (K, e_s), after fit_others().
+    /// What the teacher looks like on all images, after fit_others().
     const TeacherLook& look() const { return look_; }
+    /// V (K, e_s): the classes' texts as the student's encoder has them, after prepare().
     const std::vector<double>& student_text() const { return geometry_.student_text; }
     /// What the students are worth, once they are fitted.
     const std::optional<BestFitSummary>& summary() const { return summary_; }

@@ -45,11 +45,15 @@ inline void explain_trust(const MixtureSummary& mixture, Index images, Observer&
 
 /// What to do about a student that is farther from the teacher than its frozen self.
 namespace remedy {
+/// Of prompts and projector by gradient descent.
 inline constexpr const char* of_gradient_descent =
     "give it more images or epochs, fit it in closed form, or mix it with the zero-shot student";
+/// Of a student whose encoder was trained too, or by the recipe for such students.
 inline constexpr const char* of_adaptation =
     "give it more images, or fit the best of three students, which is mixed with the zero-shot one";
+/// Of one that is weighed against its frozen self.
 inline constexpr const char* of_mixture = "give it more images; the mixture trusts it no further than it helps";
+/// Of one with a guard that is trusted wholly where images look familiar.
 inline constexpr const char* of_trust = "give it more images, or mix it with the zero-shot student";
 }  // namespace remedy
 
