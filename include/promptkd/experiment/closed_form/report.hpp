@@ -82,7 +82,8 @@ inline void explain_likeness(const TeacherLikeness& like, bool mixed, const char
 
 /// Images that were looked at, of so many.
 struct Looked {
-    Index at = 0, of = 0;
+    Index at = 0;  ///< that were looked at
+    Index of = 0;  ///< of all
 };
 
 /// Warns of classes that are no image's first choice of the teacher, where nothing guards the student: it may lose
