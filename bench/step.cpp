@@ -290,7 +290,7 @@ template <class D>
 void run_on(const StepOptions& options, bool profile) {
     CudaOptions on;
     on.tf32 = options.dtype == "tf32";
-    on.fused_attention = options.attention == "fused";
+    on.attention = parse_attention_kernel(options.attention, "--attention");
     if (!profile) {
         Counted<D> device(on);
         return run_on(device, options);
@@ -302,6 +302,8 @@ void run_on(const StepOptions& options, bool profile) {
 
 /// The program step_cuda: the same tasks on the GPU.
 void run_step(const StepOptions& options, bool profile) {
+    const bool brief = options.dtype == "bf16" || options.dtype == "fp16";
+    require(options.attention != "mma" || brief, "--attention mma needs --dtype bf16 or fp16");
     if (options.dtype == "bf16") return run_on<Cuda<float, bf16>>(options, profile);
     if (options.dtype == "fp16") return run_on<Cuda<float, half>>(options, profile);
     run_on<Cuda<float>>(options, profile);

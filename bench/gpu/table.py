@@ -79,9 +79,12 @@ TESTS = [
     Test("golden cases", "golden_test_cuda", 0.25, {"PROMPTKD_GOLDEN_DIR": str(ROOT / "tests/fixtures/golden"),
                                                     "PROMPTKD_OFFLINE": "1", "PROMPTKD_VERBOSE": "1"}),
 ]
+IMAGES = ("encode_image", "promptkd", "promptsrc")  # texts that share a prefix stay composed
 OURS = [
     Variant("composed", ("--attention", "composed")),
     Variant("composed, graph", ("--attention", "composed", "--graph"), ("promptkd",)),
+    Variant("mma", ("--attention", "mma"), IMAGES),
+    Variant("mma, graph", ("--attention", "mma", "--graph"), ("promptkd",)),
     Variant("fused", ("--attention", "fused")),
 ]
 PEERS = [

@@ -85,8 +85,9 @@ void add_step_options(App& app, StepOptions& options, const std::vector<std::str
     app.add_option("--dtype", options.dtype, "arithmetic")
         ->check(one_of({"fp32", "tf32", "fp16", "bf16"}))
         ->capture_default_str();
-    app.add_option("--attention", options.attention, "on the GPU: two products and a softmax, or one kernel")
-        ->check(one_of({"composed", "fused"}))
+    app.add_option("--attention", options.attention,
+                   "on the GPU: two products and a softmax, or one kernel without or with matrix units")
+        ->check(one_of({"composed", "fused", "mma"}))
         ->capture_default_str();
     app.add_flag("--serve", options.serve,
                  "set up once, then answer lines `measure N` until the input ends; see serve()");

@@ -56,6 +56,11 @@ public:
         const Timer timer(*this, name_of_type<F>(), 0);
         D::rows(n, cost, f);
     }
+    template <class F>
+    void matrix_teams(Index n, const F& f) {
+        const Timer timer(*this, name_of_type<F>(), 0);
+        D::matrix_teams(n, f);
+    }
     void gemm(const Gemm& g) {
         const char* kind = g.batch * g.outer > 1                      ? "products, batched"
                            : g.b.type == dtype_of<typename D::Scalar> ? "products"

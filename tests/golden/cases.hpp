@@ -90,13 +90,17 @@ bool for_each_device(const F& f) {
     bool all = true;
 #if defined(__CUDACC__)
     all = on_device<Cuda<float>>(f, "Cuda<float>") && all;
-    all = on_device<Cuda<float>>(f, "Cuda<float>, fused attention", CudaOptions{0, false, true}) && all;
+    all =
+        on_device<Cuda<float>>(f, "Cuda<float>, fused attention", CudaOptions{0, false, AttentionKernel::fused}) && all;
     all = on_device<Cuda<float, bf16>>(f, "Cuda<float, bf16>") && all;
     all = on_device<Cuda<float, half>>(f, "Cuda<float, half>") && all;
+    const CudaOptions matrix_units{0, false, AttentionKernel::mma};
+    all = on_device<Cuda<float, bf16>>(f, "Cuda<float, bf16>, mma attention", matrix_units) && all;
+    all = on_device<Cuda<float, half>>(f, "Cuda<float, half>, mma attention", matrix_units) && all;
 #else
     all = on_device<Cpu<float>>(f, "Cpu<float>") && all;
     all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>") && all;
-    all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>, fused attention", true) && all;
+    all = on_device<EmulatedCuda<float>>(f, "EmulatedCuda<float>, fused attention", AttentionKernel::fused) && all;
 #if !defined(PROMPTKD_ADDRESS_SANITIZER)  // emulation takes minutes there; the unit tests run its 16 bits
     all = on_device<EmulatedCuda<float, bf16>>(f, "EmulatedCuda<float, bf16>") && all;
     all = on_device<EmulatedCuda<float, half>>(f, "EmulatedCuda<float, half>") && all;

@@ -20,9 +20,12 @@ namespace promptkd::test {
 #if defined(__CUDACC__)
 #define PROMPTKD_TEST_DEVICES promptkd::Cuda<float>, promptkd::Cuda<double>
 #define PROMPTKD_TEST_DEVICES_16_BIT promptkd::Cuda<float>
+#define PROMPTKD_TEST_DEVICES_MATRIX promptkd::Cuda<float, promptkd::bf16>, promptkd::Cuda<float, promptkd::half>
 #else
 #define PROMPTKD_TEST_DEVICES promptkd::Cpu<float>, promptkd::Cpu<double>, promptkd::test::EmulatedCuda<float>
 #define PROMPTKD_TEST_DEVICES_16_BIT promptkd::Cpu<float>, promptkd::test::EmulatedCuda<float>
+#define PROMPTKD_TEST_DEVICES_MATRIX \
+    promptkd::test::EmulatedCuda<float, promptkd::bf16>, promptkd::test::EmulatedCuda<float, promptkd::half>
 #endif
 
 /// Relative accuracy that a sum of a few hundred products has in T.
@@ -36,6 +39,16 @@ D make_device() {
         return D(2);
     else
         return D();
+}
+
+/// A device whose attention is `kernel` where the shape allows it.
+template <class D>
+D device_with(AttentionKernel kernel) {
+#if defined(__CUDACC__)
+    return D(CudaOptions{0, false, kernel});
+#else
+    return D(kernel);
+#endif
 }
 
 /// n normal numbers, the same in every run, rounded to A: references in double then start from equal values.

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "column_major.hpp"
+#include "emulated_matrix_team.hpp"
 #include "protected_memory.hpp"
 
+#include <promptkd/device/attention_kernel.hpp>
 #include <promptkd/device/cuda/lanes.hpp>
 
 #include <cmath>
@@ -11,33 +13,12 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 namespace promptkd::test {
-
-/// The numbers 0 … n−1 in a scattered order, i → (first + i·step) mod n, without storage.
-class ScatteredOrder {
-public:
-    template <class Random>
-    ScatteredOrder(Index n, Random& random) : n_(n) {
-        if (n <= 1) return;
-        at_ = static_cast<Index>(random() % static_cast<std::uint64_t>(n));
-        do step_ = 1 + static_cast<Index>(random() % static_cast<std::uint64_t>(n));
-        while (std::gcd(step_, n) != 1);
-    }
-    Index next() {
-        const Index i = at_;
-        at_ = (at_ + step_) % std::max<Index>(1, n_);
-        return i;
-    }
-
-private:
-    Index n_, at_ = 0, step_ = 1;
-};
 
 /// A block of virtual threads as a Team: lanes in scattered order; reductions as a block makes them, each thread its
 /// strided share, then a tree.
@@ -112,7 +93,7 @@ public:
     static constexpr bool bias_as_activation = sizeof(A) == 2;
     static constexpr Index team_memory_bytes = 47 << 10;
 
-    explicit EmulatedCuda(bool fused_attention = false) : fused_attention_(fused_attention) {}
+    explicit EmulatedCuda(AttentionKernel attention = AttentionKernel::composed) : attention_(attention) {}
     ~EmulatedCuda() { finish_quietly(); }
     EmulatedCuda(const EmulatedCuda&) = delete;
     EmulatedCuda& operator=(const EmulatedCuda&) = delete;
@@ -228,7 +209,9 @@ public:
         for (const auto& operation : *graph) enqueue(operation);
     }
 
-    bool fused_attention() const { return fused_attention_; }
+    AttentionKernel attention() const { return attention_; }
+    /// What the smallest GPUs with matrix units for bf16 give a block that asks for it.
+    Index matrix_memory_bytes() const { return 99 << 10; }
 
     void planning(bool on) { planning_.set(on); }
     bool is_planning() const { return planning_.is_on(); }
@@ -255,6 +238,23 @@ public:
             for (Index i = 0; i < n; ++i) {
                 std::fill(memory.begin(), memory.end(), std::numeric_limits<T>::quiet_NaN());
                 f(team, order.next());
+            }
+        });
+    }
+
+    template <class F>
+    void matrix_teams(Index n, const F& f) {
+        if (is_planning() || n <= 0) return;
+        check_functor(f);
+        const Index bytes = f.memory_bytes();
+        require(bytes <= matrix_memory_bytes(), "emulated CUDA: a team needs ", bytes, " bytes of memory");
+        enqueue([this, n, f, bytes] {
+            ScatteredOrder order(n, random_);
+            for (Index i = 0; i < n; ++i) {
+                TeamMemory memory(static_cast<std::size_t>(bytes));
+                EmulatedMatrixTeam<F::warps> team(random_, memory, memory_);
+                f(team, order.next());
+                team.require_finished();
             }
         });
     }
@@ -404,7 +404,7 @@ private:
     std::vector<std::string> errors_;
     std::minstd_rand random_{20240601};
     std::size_t operations_ = 0;
-    bool fused_attention_;
+    AttentionKernel attention_;
     PlanningFlag planning_;
 };
 

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/attention_kernel.hpp>
 #include <promptkd/device/cuda/async.hpp>
 #include <promptkd/device/cuda/kernels.hpp>
+#include <promptkd/device/cuda/matrix_team.hpp>
 #include <promptkd/device/cuda/memory.hpp>
 #include <promptkd/device/cuda/products.hpp>
 #include <promptkd/device/device.hpp>
 
 #include <memory>
+#include <optional>
 
 namespace promptkd {
 
 /// How a Cuda device works.
 struct CudaOptions {
-    int device = 0;                ///< which GPU
-    bool tf32 = false;             ///< fp32 products in TensorFloat-32 (10-bit mantissa of the factors)
-    bool fused_attention = false;  ///< see uses_fused_attention(): less memory, more time
+    int device = 0;     ///< which GPU
+    bool tf32 = false;  ///< fp32 products in TensorFloat-32 (10-bit mantissa of the factors)
+    /// Where the shape allows it (uses_fused_attention(), uses_mma_attention()); empty: as chosen_attention() says.
+    std::optional<AttentionKernel> attention = {};
 };
 
 /// An NVIDIA GPU: one stream, its own memory pool, cuBLAS and cuBLASLt. T is float or double; A, the type of stored
@@ -35,11 +39,12 @@ public:
     static constexpr bool bias_as_activation = sizeof(A) == 2;
     static constexpr Index team_memory_bytes = 47 << 10;  ///< what every GPU gives a block without being asked
 
-    /// Throws Error when there is no such GPU.
-    explicit Cuda(CudaOptions options = {}) : options_(options) {
+    /// Throws Error when there is no such GPU, and for an attention that the environment names wrongly.
+    explicit Cuda(CudaOptions options = {}) : options_(options), attention_(chosen_attention(options.attention)) {
         detail::choose_cuda_device(options_.device);
-        detail::cuda_check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, options_.device),
-                           "cudaDeviceGetAttribute", options_.device);
+        processors_ = attribute(cudaDevAttrMultiProcessorCount);
+        if (attribute(cudaDevAttrComputeCapabilityMajor) >= 8)
+            matrix_memory_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
         detail::cuda_check(cudaStreamCreateWithFlags(&stream_.handle, cudaStreamNonBlocking), "cudaStreamCreate",
                            options_.device);
         pool_ = std::make_unique<detail::CudaPool>(options_.device);
@@ -63,8 +68,10 @@ public:
     }
     /// As it was made.
     const CudaOptions& options() const { return options_; }
-    /// Whether attention is one kernel.
-    bool fused_attention() const { return options_.fused_attention; }
+    /// How attention is computed where the shape allows it.
+    AttentionKernel attention() const { return attention_; }
+    /// See device/matrix_team.hpp.
+    Index matrix_memory_bytes() const { return matrix_memory_bytes_; }
     /// Where its work is queued.
     cudaStream_t stream() const { return stream_.handle; }
 
@@ -204,6 +211,22 @@ public:
         launched("rows", n);
     }
 
+    /// f(team, i) for every i < n, by teams with matrix units: see device/matrix_team.hpp.
+    template <class F>
+    void matrix_teams(Index n, const F& f) {
+        if (is_planning() || n <= 0) return;
+        use();
+        const auto bytes = static_cast<int>(f.memory_bytes());
+        require(bytes <= matrix_memory_bytes_, "CUDA: a team needs ", bytes, " bytes of memory, the GPU has ",
+                matrix_memory_bytes_);
+        const auto kernel = detail::matrix_teams_kernel<F>;
+        if (bytes > (48 << 10))  // what a block gets without being asked
+            detail::cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                               "cudaFuncSetAttribute", options_.device);
+        kernel<<<static_cast<unsigned>(n), 32 * F::warps, bytes, stream_.handle>>>(f);
+        launched("matrix teams", n);
+    }
+
     /// Products, see Gemm.
     void gemm(const Gemm& g) {
         if (is_planning()) return;
@@ -264,6 +287,13 @@ private:
         rows(x.n, x.m, detail::AddBias<C, C>{static_cast<const C*>(x.bias), static_cast<C*>(x.d), x.m, x.ldc});
     }
 
+    int attribute(cudaDeviceAttr which) const {
+        int value = 0;
+        detail::cuda_check(cudaDeviceGetAttribute(&value, which, options_.device), "cudaDeviceGetAttribute",
+                           options_.device);
+        return value;
+    }
+
     void use() const { detail::cuda_check(cudaSetDevice(options_.device), "cudaSetDevice", options_.device); }
 
     /// Enough blocks to fill the GPU several times; the kernels step through the rest.
@@ -276,7 +306,9 @@ private:
     }
 
     CudaOptions options_;
+    AttentionKernel attention_;
     int processors_ = 1;
+    Index matrix_memory_bytes_ = 0;
     PlanningFlag planning_;
     Stream stream_;  // destroyed after what uses it
     std::unique_ptr<detail::CudaPool> pool_;

@@ -4,8 +4,8 @@
 #include <promptkd/nn/linear.hpp>
 #include <promptkd/op/attention.hpp>
 #include <promptkd/op/attention_pattern.hpp>
-#include <promptkd/op/fused_attention.hpp>
 #include <promptkd/op/norm.hpp>
+#include <promptkd/op/recomputed_attention.hpp>
 #include <promptkd/op/rotate.hpp>
 
 namespace promptkd {
@@ -19,7 +19,7 @@ struct SelfAttentionTape {
     AttentionPattern<T> pattern;  ///< what was compared
     Matrix<A> qkv;         ///< queries, keys, values (rows, 3d); with a selection keys and values alone (rows, 2d)
     Matrix<A> selected_q;  ///< with a selection: the queries (count, d)
-    A* probabilities = nullptr;  ///< (heads·queries, tokens); null with the fused attention, which keeps
+    A* probabilities = nullptr;  ///< (heads·queries, tokens); null where they are recomputed, which keeps
     T* log_sum = nullptr;        ///< (heads·queries) instead
     Matrix<A> mixed;             ///< in front of the inner norm, where there is one (queries, d)
     RowMoments<T> moments;       ///< of the inner norm
@@ -68,7 +68,7 @@ struct SelfAttention {
         t.pattern = pattern;
         if (shape.selection) t.selected_q = take<A>(w, kept, shape.sequences.count, d);
         t.qkv = take<A>(w, kept, rows, shape.selection ? 2 * d : 3 * d);
-        if (is_fused(w, t))
+        if (recomputes(w, t))
             t.log_sum = take<T>(w, kept, heads * rows);
         else
             t.probabilities =
@@ -85,8 +85,8 @@ struct SelfAttention {
         const Matrix<A> mixed = t.mixed.data ? t.mixed : o;
         if (!t.pattern.is_plain())
             PatternedAttention<D>(w, t.shape, t.pattern).forward(t.inputs(), t.probabilities, mixed, kept);
-        else if (is_fused(w, t))
-            fused_attention_forward(w.device, t.shape, t.inputs(), t.log_sum, mixed);
+        else if (recomputes(w, t))
+            recomputed_attention_forward(w.device, t.shape, t.inputs(), t.log_sum, mixed);
         else
             attention_forward(w, t.shape, t.inputs(), t.probabilities, mixed, kept);
         if (norm.weight) layer_norm_forward(w.device, mixed, norm, o, t.moments);
@@ -109,8 +109,8 @@ struct SelfAttention {
     }
 
 private:
-    bool is_fused(const Workspace<D>& w, const Tape& t) const {
-        return t.pattern.is_plain() && uses_fused_attention(w.device, t.shape);
+    bool recomputes(const Workspace<D>& w, const Tape& t) const {
+        return t.pattern.is_plain() && attention_kernel(w.device, t.shape) != AttentionKernel::composed;
     }
 
     /// Queries, keys and values of x, turned.
@@ -141,9 +141,9 @@ private:
             layer_norm_forward(w.device, t.mixed, norm, o);
         } else if (!t.pattern.is_plain()) {
             PatternedAttention<D>(w, t.shape, t.pattern).output(t.inputs().v, t.probabilities, o);
-        } else if (is_fused(w, t)) {
+        } else if (recomputes(w, t)) {
             T* log_sum = scratch<T>(w, heads * t.shape.queries());  // as it is on the tape
-            fused_attention_forward(w.device, t.shape, t.inputs(), log_sum, o);
+            recomputed_attention_forward(w.device, t.shape, t.inputs(), log_sum, o);
         } else {
             attention_output(w.device, t.shape, t.inputs().v, t.probabilities, o);
         }
@@ -186,8 +186,8 @@ private:
 
     void attention_gradients(const Workspace<D>& w, const Tape& t, Matrix<const A> d_o,
                              const QueriesKeysValues<A>& gradients) const {
-        if (uses_fused_attention(w.device, t.shape))
-            fused_attention_backward(w, t.shape, t.inputs(), t.log_sum, d_o, gradients);
+        if (recomputes(w, t))
+            recomputed_attention_backward(w, t.shape, t.inputs(), t.log_sum, d_o, gradients);
         else
             attention_backward(w, t.shape, t.inputs(), t.probabilities, d_o, gradients);
     }

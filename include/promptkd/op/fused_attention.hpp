@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/device/attention_kernel.hpp>
 #include <promptkd/op/attention.hpp>
 
 #include <cmath>
@@ -231,9 +232,9 @@ Index attention_teams(const Tile& t) {
 
 template <Device D>
 bool uses_fused_attention(const D& device, const AttentionShape& shape) {
-    if constexpr (requires { device.fused_attention(); }) {
+    if constexpr (requires { device.attention(); }) {
         const Index needed = 2 * detail::fused_tile_rows * (shape.sequences.length + shape.head_dim);
-        return device.fused_attention() && !shape.selection && shape.sequences.prefix == 0 &&
+        return device.attention() == AttentionKernel::fused && !shape.selection && shape.sequences.prefix == 0 &&
                !shape.sequences.last_row_keys &&
                needed * static_cast<Index>(sizeof(typename D::Scalar)) <= D::team_memory_bytes;
     } else {

@@ -150,16 +150,6 @@ struct Setup {
     }
 };
 
-/// A device with the fused attention switched on.
-template <class D>
-D fusing_device() {
-#if defined(__CUDACC__)
-    return D(CudaOptions{0, false, true});
-#else
-    return D(true);
-#endif
-}
-
 }  // namespace
 
 TEST_CASE_TEMPLATE("attention forward: prefix, causal, selection", D, PROMPTKD_TEST_DEVICES) {
@@ -262,7 +252,7 @@ TEST_CASE_TEMPLATE("fused attention of CLIP's sequence lengths is the composed o
         x.backward(d_o, composed);
         x.fused_forward(log_sum);
         if constexpr (requires { D::team_memory_bytes; }) {  // on the CPU nothing limits a team's memory
-            const D told = fusing_device<D>();
+            const D told = device_with<D>(AttentionKernel::fused);
             CHECK(uses_fused_attention(told, x.shape) == (sizeof(T) == 4 || c.s.length < 300));
             if (!uses_fused_attention(told, x.shape)) continue;
         }
