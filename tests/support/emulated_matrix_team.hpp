@@ -185,24 +185,26 @@ public:
         return reinterpret_cast<A*>(memory_.data());
     }
 
-    template <class G>
-    void items(int n, const G& g) {
-        ScatteredOrder order(n, random_);
-        for (int i = 0; i < n; ++i) g(static_cast<int>(order.next()));
+    template <int Columns, class G>
+    void items(int rows, const G& g) {
+        ScatteredOrder order(rows * Columns, random_);
+        for (int i = 0; i < rows * Columns; ++i) {
+            const int place = static_cast<int>(order.next());
+            g(place / Columns, place % Columns);
+        }
     }
 
-    template <int Bytes, class G>
-    void copy_async(int n, const G& g) {
-        ScatteredOrder order(n, random_);
-        for (int i = 0; i < n; ++i) {
-            const AsyncCopy copy = g(static_cast<int>(order.next()));
+    template <int Bytes, int Columns, class G>
+    void copy_async(int rows, const G& g) {
+        items<Columns>(rows, [&](int row, int column) {
+            const AsyncCopy copy = g(row, column);
             memory_.require_inside(copy.to, Bytes, "a copy");
             require(reinterpret_cast<std::uintptr_t>(copy.from) % Bytes == 0, "emulated CUDA: a copy from ", copy.from);
             require(!copy.valid || device_.contains(copy.from, Bytes),
                     "emulated CUDA: a copy of what is not in memory");
             std::memset(copy.to, 0xFF, Bytes);
             open_.push_back({copy, Bytes});
-        }
+        });
     }
     void commit() {
         groups_.push_back(std::move(open_));

@@ -15,10 +15,9 @@ namespace promptkd {
 //
 // A MatrixTeam offers:
 //   memory<A>(): that memory, 16-byte aligned, undefined at first;
-//   items(n, g): g(i) for each i < n, an index a thread;
-//   copy_async<Bytes>(n, g): begins to copy for each i < n what the AsyncCopy g(i) says, 4 or 16 aligned bytes, into
-//   the
-//     team's memory, which is undefined until it was waited for; commit(): they are a group;
+//   items<Columns>(rows, g): g(row, column) for each place of so many rows and columns, a place a thread;
+//   copy_async<Bytes, Columns>(rows, g): begins to copy for each place what the AsyncCopy g(row, column) says, 4 or 16
+//     aligned bytes, into the team's memory, which is undefined until it was waited for; commit(): they are a group;
 //   wait<Left>(): until all groups but the last `Left` have arrived;
 //   warps(g): g(warp) for each of its warps; OfWarps<S>: an S for each, states(warp).
 // items, wait and warps end in a barrier of the team.
@@ -52,10 +51,16 @@ PROMPTKD_HD constexpr FragmentPlace accumulator_place(int lane, int i) {
 
 namespace detail {
 
+/// A number as a type, which std::integral_constant is on the host alone.
+template <int N>
+struct Constant {
+    PROMPTKD_HD constexpr operator int() const { return N; }
+};
+
 /// f(0), …, f(N−1), each with a constant of its own: registers have no addresses.
 template <int N, class F>
 PROMPTKD_HD void unrolled(const F& f) {
-    [&]<int... i>(std::integer_sequence<int, i...>) { (f(std::integral_constant<int, i>()), ...); }
+    [&]<int... i>(std::integer_sequence<int, i...>) { (f(Constant<i>()), ...); }
     (std::make_integer_sequence<int, N>());
 }
 

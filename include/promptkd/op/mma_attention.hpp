@@ -56,13 +56,11 @@ struct MmaAttention {
     /// Begins to copy rows first … first + 63 of a head to a tile; rows behind the sequence are zero.
     template <class Team>
     PROMPTKD_HD void fetch(Team& team, const Place& at, Matrix<const A> x, int first, A* to) const {
-        const Index ld = x.ld;
-        const A* from = x.data + (at.base + first) * ld + at.head * HeadDim;
-        const int left = length() - first;
-        team.template copy_async<16>(rows * Tile::chunks, [=](int i) {
-            const int row = i / Tile::chunks, column = i % Tile::chunks * 8;
+        const A* from = x.data + (at.base + first) * x.ld + at.head * HeadDim;
+        const int left = length() - first, ld = static_cast<int>(x.ld);
+        team.template copy_async<16, Tile::chunks>(rows, [=](int row, int chunk) {
             const bool inside = row < left;
-            return AsyncCopy{to + row * Tile::ld + column, from + (inside ? row * ld : 0) + column, inside};
+            return AsyncCopy{to + row * Tile::ld + 8 * chunk, from + (inside ? row * ld : 0) + 8 * chunk, inside};
         });
     }
     /// Rows of the team's tile to y.
@@ -71,9 +69,8 @@ struct MmaAttention {
         const Index ld = y.ld;
         A* to = y.data + (at.base + at.first) * ld + at.head * HeadDim;
         const int left = length() - at.first, count = left < rows ? left : rows;
-        team.items(count * Tile::chunks, [=](int i) {
-            const int row = i / Tile::chunks, column = i % Tile::chunks * 8;
-            copy_chunk(to + row * ld + column, tile + row * Tile::ld + column);
+        team.template items<Tile::chunks>(count, [=](int row, int chunk) {
+            copy_chunk(to + row * ld + 8 * chunk, tile + row * Tile::ld + 8 * chunk);
         });
     }
     /// numbers[row of the tile] of every query of a warp: f(lane, half, its number) for queries inside the sequence.

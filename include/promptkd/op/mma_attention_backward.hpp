@@ -109,7 +109,6 @@ private:
             fill<8>(warp, d_p, 0.0f);
             Tile::add_products(warp, scores, 0, x.q, own);
             Tile::add_products(warp, d_p, 0, x.d_o, own + Tile::values);
-            typename Warp::template Values<std::uint32_t, 4> d_s;
             warp.lanes([&](int lane) {
                 unrolled<8>([&](auto i) {
                     const int half = i % 4 / 2;
@@ -121,9 +120,12 @@ private:
                     else
                         x.dots.at(lane, half) = std::fma(weight, d_p.at(lane, i), x.dots.at(lane, half));
                 });
-                if constexpr (Gradient) pack_left<A, Warp>(d_p, 0, d_s, 0, lane);
             });
-            if constexpr (Gradient) Tile::add_mix(warp, x.dq, d_s, 0, own);
+            if constexpr (Gradient) {
+                typename Warp::template Values<std::uint32_t, 4> d_s;
+                warp.lanes([&](int lane) { pack_left<A, Warp>(d_p, 0, d_s, 0, lane); });
+                Tile::add_mix(warp, x.dq, d_s, 0, own);
+            }
         });
     }
 
@@ -142,7 +144,7 @@ template <class A, int HeadDim>
 struct MmaAttentionBackwardKeys {
     using M = MmaAttention<A, HeadDim>;
     using Tile = typename M::Tile;
-    static constexpr int warps = M::warps, teams_at_once = HeadDim == 64 ? 3 : 2;
+    static constexpr int warps = M::warps, teams_at_once = 2;
 
     M m;
     Matrix<const A> q, k, v, d_o;
@@ -215,14 +217,16 @@ private:
         m.fetch(team, at, q, first, to.q);
         m.fetch(team, at, d_o, first, to.q + Tile::values);
         const Index from = at.head * m.s.rows() + at.base + first;
-        const float *sums = log_sum + from, *products = dots + from;
-        float* numbers = to.numbers;
-        team.template copy_async<4>(2 * M::rows, [=](int i) {
-            const int query = i % M::rows;
-            const bool inside = query < left;
-            return AsyncCopy{numbers + i, (i < M::rows ? sums : products) + (inside ? query : 0), inside};
-        });
+        fetch_numbers(team, log_sum + from, left, to.numbers);
+        fetch_numbers(team, dots + from, left, to.numbers + M::rows);
         team.commit();
+    }
+
+    template <class Team>
+    PROMPTKD_HD static void fetch_numbers(Team& team, const float* from, int left, float* to) {
+        team.template copy_async<4, 1>(M::rows, [=](int i, int) {
+            return AsyncCopy{to + i, from + (i < left ? i : 0), i < left};
+        });
     }
 
     template <class Warp>
@@ -237,31 +241,38 @@ private:
     /// Sixteen queries after the other. In the window queries and keys have changed places.
     template <class Warp>
     PROMPTKD_HD void step(Warp& warp, State<Warp>& x, const Queries& queries, const MmaWindow& window) const {
-        unrolled<M::rows / 16>([&](auto p) {
-            if (16 * p >= window.keys) return;
-            const A *own = queries.q + 16 * p * Tile::ld, *d_out = own + Tile::values;
-            typename Warp::template Values<float, 8> scores, d_p;
-            fill<8>(warp, scores, 0.0f);
-            fill<8>(warp, d_p, 0.0f);
-            Tile::add_products(warp, scores, 0, x.k, own);
-            Tile::add_products(warp, d_p, 0, x.v, d_out);
+        const int end = window.keys < M::rows ? window.keys : M::rows;
+        for (int first = 0; first < end; first += 16) {
+            const Queries own{queries.q + first * Tile::ld, queries.numbers + first};
             typename Warp::template Values<std::uint32_t, 4> weights, d_s;
-            warp.lanes([&](int lane) {
-                unrolled<8>([&](auto i) {
-                    const FragmentPlace place = accumulator_place(lane, i % 4);
-                    const int query = 16 * p + i / 4 * 8 + place.column;
-                    const bool hidden = window.causal && query < window.query + place.row;
-                    const float shift = -std::numbers::log2e_v<float> * queries.numbers[query];
-                    const float exponent = std::fma(scores.at(lane, i), m.scale_2(), shift);
-                    const float weight = hidden ? 0.0f : warp.exp2(exponent);
-                    scores.at(lane, i) = weight;
-                    d_p.at(lane, i) = weight * (d_p.at(lane, i) - queries.numbers[M::rows + query]);
-                });
-                pack_left<A, Warp>(scores, 0, weights, 0, lane);
-                pack_left<A, Warp>(d_p, 0, d_s, 0, lane);
+            weigh(warp, x, own, {window.keys, window.query - first, window.causal}, weights, d_s);
+            Tile::add_mix(warp, x.dv, weights, 0, own.q + Tile::values);
+            Tile::add_mix(warp, x.dk, d_s, 0, own.q);
+        }
+    }
+    /// Probabilities of 16 keys and 16 queries and the gradients of their scores, rounded as left factors; 0 for
+    /// queries that do not see the key.
+    template <class Warp, class Fragments>
+    PROMPTKD_HD void weigh(Warp& warp, const State<Warp>& x, const Queries& queries, const MmaWindow& window,
+                           Fragments& weights, Fragments& d_s) const {
+        typename Warp::template Values<float, 8> scores, d_p;
+        fill<8>(warp, scores, 0.0f);
+        fill<8>(warp, d_p, 0.0f);
+        Tile::add_products(warp, scores, 0, x.k, queries.q);
+        Tile::add_products(warp, d_p, 0, x.v, queries.q + Tile::values);
+        warp.lanes([&](int lane) {
+            unrolled<8>([&](auto i) {
+                const FragmentPlace place = accumulator_place(lane, i % 4);
+                const int query = i / 4 * 8 + place.column;
+                const bool hidden = window.causal && query < window.query + place.row;
+                const float shift = -std::numbers::log2e_v<float> * queries.numbers[query];
+                const float exponent = std::fma(scores.at(lane, i), m.scale_2(), shift);
+                const float weight = hidden ? 0.0f : warp.exp2(exponent);
+                scores.at(lane, i) = weight;
+                d_p.at(lane, i) = weight * (d_p.at(lane, i) - queries.numbers[M::rows + query]);
             });
-            Tile::add_mix(warp, x.dv, weights, 0, d_out);
-            Tile::add_mix(warp, x.dk, d_s, 0, own);
+            pack_left<A, Warp>(scores, 0, weights, 0, lane);
+            pack_left<A, Warp>(d_p, 0, d_s, 0, lane);
         });
     }
 };

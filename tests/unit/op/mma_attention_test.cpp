@@ -241,10 +241,10 @@ struct MultiplyTiles {
         using Warp = typename Team::Warp;
         A* memory = team.template memory<A>();
         const A *x = left, *y = right;
-        team.template copy_async<16>(2 * 32 * 2, [=](int i) {
-            const int which = i / 64, row = i % 64 / 2, column = i % 2 * 8;
-            const A* from = (which ? y : x) + row * 16 + column;
-            return AsyncCopy{memory + which * Tile::values + row * Tile::ld + column, from, row != 31};
+        team.template copy_async<16, 2>(2 * 32, [=](int i, int chunk) {
+            const int which = i / 32, row = i % 32;
+            const A* from = (which ? y : x) + row * 16 + 8 * chunk;
+            return AsyncCopy{memory + which * Tile::values + row * Tile::ld + 8 * chunk, from, row != 31};
         });
         team.commit();
         team.template wait<0>();

@@ -123,16 +123,16 @@ public:
         return static_cast<A*>(memory_);
     }
 
-    template <class G>
-    __device__ __forceinline__ void items(int n, const G& g) const {
-        for (int i = static_cast<int>(threadIdx.x); i < n; i += threads) g(i);
+    template <int Columns, class G>
+    __device__ __forceinline__ void items(int rows, const G& g) const {
+        places<Columns>(rows, g);
         __syncthreads();
     }
 
-    template <int Bytes, class G>
-    __device__ __forceinline__ void copy_async(int n, const G& g) const {
-        for (int i = static_cast<int>(threadIdx.x); i < n; i += threads) {
-            const AsyncCopy copy = g(i);
+    template <int Bytes, int Columns, class G>
+    __device__ __forceinline__ void copy_async(int rows, const G& g) const {
+        places<Columns>(rows, [&](int row, int column) {
+            const AsyncCopy copy = g(row, column);
             const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(copy.to));
             const int bytes = copy.valid ? Bytes : 0;  // what is not read becomes zero
             if constexpr (Bytes == 16)
@@ -141,7 +141,7 @@ public:
             else
                 asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(copy.from), "r"(bytes)
                              : "memory");
-        }
+        });
     }
     __device__ __forceinline__ void commit() const { asm volatile("cp.async.commit_group;" ::: "memory"); }
     template <int Left>
@@ -160,6 +160,16 @@ public:
 
 private:
     static constexpr int threads = 32 * Warps;
+
+    /// A thread stays in its column: its addresses are one distance apart.
+    template <int Columns, class G>
+    __device__ __forceinline__ void places(int rows, const G& g) const {
+        constexpr int at_once = threads / Columns;
+        const int first = static_cast<int>(threadIdx.x) / Columns, column = static_cast<int>(threadIdx.x) % Columns;
+        if (first >= at_once) return;
+        for (int row = first; row < rows; row += at_once) g(row, column);
+    }
+
     void* memory_;
 };
 
