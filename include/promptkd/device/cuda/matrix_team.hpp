@@ -10,17 +10,38 @@
 
 namespace promptkd {
 
+namespace detail {
+
+/// Registers of the calling lane.
+template <class U, int N>
+struct CudaLaneValues {
+    U x[N];
+    __device__ __forceinline__ U& at(int, int i) { return x[i]; }
+    __device__ __forceinline__ const U& at(int, int i) const { return x[i]; }
+};
+
+/// Registers of the calling warp.
+template <class S>
+class CudaOfWarps {
+public:
+    template <class Warp>
+    __device__ __forceinline__ S& operator()(const Warp&) {
+        return state_;
+    }
+
+private:
+    S state_;
+};
+
+}  // namespace detail
+
 /// A warp of a CudaMatrixTeam: the instructions ldmatrix and mma of compute capability 8.0 and newer.
 class CudaMatrixWarp {
 public:
     /// See device/matrix_team.hpp.
     ///@{
     template <class U, int N>
-    struct Values {
-        U x[N];
-        __device__ __forceinline__ U& at(int, int i) { return x[i]; }
-        __device__ __forceinline__ const U& at(int, int i) const { return x[i]; }
-    };
+    using Values = detail::CudaLaneValues<U, N>;
 
     __device__ explicit CudaMatrixWarp(int thread) : index_(thread / 32), lane_(thread % 32) {}
 
@@ -110,13 +131,7 @@ public:
     /// See device/matrix_team.hpp.
     ///@{
     template <class S>
-    class OfWarps {
-    public:
-        __device__ __forceinline__ S& operator()(const Warp&) { return state_; }
-
-    private:
-        S state_;
-    };
+    using OfWarps = detail::CudaOfWarps<S>;
 
     template <class A>
     __device__ A* memory() const {
