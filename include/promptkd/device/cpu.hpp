@@ -180,7 +180,7 @@ public:
             const detail::Int8Panel out(static_cast<char*>(to) + first * (k + int8_row_extra));
             for (Index j = 0; j < panel_columns; ++j) {
                 if (first + j < n)
-                    detail::widen(w, type, (first + j) * k, k, row, level_);
+                    detail::widen(w, type, {(first + j) * k, k}, row, 0, level_);
                 else
                     std::fill_n(row, k, 0.0f);
                 detail::quantize_weights(row, k, j, out);

@@ -63,14 +63,20 @@ public:
         const Index end = std::min((panel + panels) * Tile<T>::columns, g_.n);
         if (prepacked()) packed = static_cast<const B*>(b_) + k0 / terms * Tile<T>::columns;
         const Index depth = prepacked() ? steps_of(g_.k) : steps;
-        for (Index j = panel * Tile<T>::columns; j < end; j += shape.columns) {
+        const auto tile_at = [&](Index i, Index j) {
             const Index in_panel = j % Tile<T>::columns;
             const B* b = packed + (j - in_panel) * depth + in_panel;
-            for (Index i = 0; i < rows; i += shape.rows) {
-                const Index height = std::min(shape.rows, rows - i), width = std::min(shape.columns, end - j);
-                kernels.of(height, width)(steps, {a.data + i * a.row_stride, a.row_stride, a.stride}, b, tile);
-                finish_(tile, block == 0, {row0 + i, height, j, width}, thread.level);
-            }
+            const Index height = std::min(shape.rows, rows - i), width = std::min(shape.columns, end - j);
+            kernels.of(height, width)(steps, {a.data + i * a.row_stride, a.row_stride, a.stride}, b, tile);
+            finish_(tile, block == 0, {row0 + i, height, j, width}, thread.level);
+        };
+        const Index begin = panel * Tile<T>::columns;
+        if (steps <= shallow) {
+            for (Index i = 0; i < rows; i += shape.rows)
+                for (Index j = begin; j < end; j += shape.columns) tile_at(i, j);
+        } else {
+            for (Index j = begin; j < end; j += shape.columns)
+                for (Index i = 0; i < rows; i += shape.rows) tile_at(i, j);
         }
     }
 
@@ -88,6 +94,8 @@ public:
 
 private:
     static constexpr Index terms = terms_of<E>;
+    /// Steps up to which a tile of C costs more than a panel of B: then C is walked along its rows.
+    static constexpr Index shallow = 48;
 
     /// Whether so many panels read a chunk of A often enough to copy it first: fewer do when rows at their distance
     /// meet in the same sets of the first-level cache.

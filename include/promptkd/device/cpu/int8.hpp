@@ -90,7 +90,7 @@ public:
         float* x = thread.lines.at_least<float>(g_.k + rows);
         float* scales = x + g_.k;
         for (Index i = 0; i < rows; ++i) {
-            widen(a_, g_.a.type, (row0 + i) * g_.a.ld, g_.k, x, thread.level);
+            widen(a_, g_.a.type, {(row0 + i) * g_.a.ld, g_.k}, x, 0, thread.level);
             at_level(thread.level, [&](auto) { scales[i] = quantize_activations(x, g_.k, a + i * distance); });
         }
         alignas(64) std::int32_t sums[most * columns];

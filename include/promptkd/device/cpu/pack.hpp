@@ -36,31 +36,41 @@ private:
     std::size_t bytes_ = 0;
 };
 
+/// Lines of `length` elements each: `count` of them, `distance` apart, from the element `first` on.
+struct Lines {
+    Index first, length, count = 1, distance = 0;
+};
+
 template <class T, class Level, class P>
-void widen_as(const P* from, Index n, T* to) {
+void widen_as(const P* from, const Lines& lines, T* to, Index to_distance) {
     using Ops = Packets<T, Level>;
-    Index i = 0;
-    for (; i + Ops::width <= n; i += Ops::width) {
-        typename Ops::Packet x;
-        Ops::load(from + i, x);
-        Ops::store(to + i, x);
+    const Index whole = lines.length / Ops::width * Ops::width, rest = lines.length - whole;
+    typename Ops::Packet x;
+    for (Index line = 0; line < lines.count; ++line, from += lines.distance, to += to_distance) {
+        for (Index i = 0; i < whole; i += Ops::width) {
+            Ops::load(from + i, x);
+            Ops::store(to + i, x);
+        }
+        if (rest > 0) {
+            Ops::load_first(from + whole, rest, x);
+            Ops::store_first(to + whole, x, rest);
+        }
     }
-    for (; i < n; ++i) to[i] = static_cast<T>(from[i]);
 }
 
-/// to[i] = from[first + i] in type T, i < n.
+/// The lines of `from`, which is of `type`, in type T, `to_distance` apart.
 template <class T>
-void widen(const void* from, DType type, Index first, Index n, T* to, ProcessorLevel level) {
+void widen(const void* from, DType type, const Lines& lines, T* to, Index to_distance, ProcessorLevel level) {
     require(type == dtype_of<T> || type == DType::f16 || type == DType::bf16, "product: a factor of type ",
             name_of(type), " cannot be used on a device that computes in ", name_of(dtype_of<T>));
     at_level(level, [&](auto compiled_for) {
         using Level = decltype(compiled_for);
         if (type == dtype_of<T>)
-            widen_as<T, Level>(static_cast<const T*>(from) + first, n, to);
+            widen_as<T, Level>(static_cast<const T*>(from) + lines.first, lines, to, to_distance);
         else if (type == DType::f16)
-            widen_as<T, Level>(static_cast<const half*>(from) + first, n, to);
+            widen_as<T, Level>(static_cast<const half*>(from) + lines.first, lines, to, to_distance);
         else
-            widen_as<T, Level>(static_cast<const bf16*>(from) + first, n, to);
+            widen_as<T, Level>(static_cast<const bf16*>(from) + lines.first, lines, to, to_distance);
     });
 }
 
@@ -121,16 +131,14 @@ void pack_columns(const Operand& b, const void* base, Index k0, Index k, Index f
     for (Index j = 0; j < columns; j += panel, to += k * panel) {
         const Index count = std::min(panel, columns - j);
         if (!b.transposed) {
-            for (Index p = 0; p < k; ++p) {
-                T* row = to + p * panel;
-                widen(base, b.type, (k0 + p) * b.ld + first + j, count, row, level);
-                for (Index i = count; i < panel; ++i) row[i] = T(0);
-            }
+            widen(base, b.type, {k0 * b.ld + first + j, count, k, b.ld}, to, panel, level);
+            for (Index p = 0; count < panel && p < k; ++p)
+                std::fill(to + p * panel + count, to + (p + 1) * panel, T(0));
         } else if (b.type == dtype_of<T> && count == panel) {
             transpose_panel(static_cast<const T*>(base) + (first + j) * b.ld + k0, b.ld, k, to);
         } else {
             T* wide = lines.at_least<T>(panel * k);
-            for (Index i = 0; i < count; ++i) widen(base, b.type, (first + j + i) * b.ld + k0, k, wide + i * k, level);
+            widen(base, b.type, {(first + j) * b.ld + k0, k, count, b.ld}, wide, k, level);
             std::fill(wide + count * k, wide + panel * k, T(0));
             transpose_panel(static_cast<const T*>(wide), k, k, to);
         }
@@ -157,7 +165,7 @@ Rows<T> rows_of(const Operand& a, const void* base, Index row0, Index rows, Inde
     const Index lines = a.transposed ? k : rows, length = a.transposed ? rows : k;
     const Index stride = a.transposed ? rows : row_distance<T>(k);
     T* wide = buffer.at_least<T>(lines * stride);
-    for (Index i = 0; i < lines; ++i) widen(base, a.type, start + i * a.ld, length, wide + i * stride, level);
+    widen(base, a.type, {start, length, lines, a.ld}, wide, stride, level);
     return {wide, a.transposed ? 1 : stride, a.transposed ? stride : 1};
 }
 
