@@ -39,7 +39,7 @@ typedef struct promptkd_image {
     size_t stride;
 } promptkd_image;
 
-/* "0.1.0". Never fails; the text is the library's. */
+/* "major.minor.patch". Never fails; the text is the library's. */
 PROMPTKD_API const char* promptkd_version(void);
 
 /* Why the last call in this thread failed, in one line; "" where it did not. Valid until the thread's next call. */

@@ -2,12 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # check_docs.sh SOURCE_DIR
 # The READMEs name only what exists: relative links with their headings, paths and headers in code spans and code
-# blocks. No line is longer than 120 characters, README.md is at most 8 kB. Prints every violation as file:line and
+# blocks. No line is longer than 120 characters, README.md is at most 8 kB, the version is that of the notes. Prints every violation as file:line and
 # exits 1, or prints a summary and exits 0.
 set -eu
 cd "${1:?usage: check_docs.sh SOURCE_DIR}"
-pages="README.md bench/README.md bench/gpu/README.md cmake/README.md examples/README.md include/promptkd/README.md
-include/promptkd/format/README.md tests/README.md"
+pages=$(find README.md bench cmake examples include tests -name '*.md' | LC_ALL=C sort)
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT
 complain() { echo "$1" >>"$report"; }
@@ -83,6 +82,11 @@ END
 done
 size=$(wc -c <README.md)
 [ "$size" -le 8192 ] || complain "README.md: $size bytes, more than 8 kB; move what a room can say to its README"
+# One version, that of the latest notes.
+noted=$(sed -n 's/^\*\*\([0-9]*\.[0-9]*\)\.\*\* .*/\1/p' include/promptkd/README.md | head -n 1)
+for file in include/promptkd/core/config.hpp examples/python/pyproject.toml cmake/packaging/vcpkg/promptkd/vcpkg.json; do
+    grep -q "version\"*[a-z =:]*\"$noted\.[0-9]*\"" "$file" || complain "$file: not of version $noted, the latest in the notes"
+done
 
 if [ -s "$report" ]; then
     cat "$report"

@@ -19,7 +19,7 @@
 #endif
 
 #define PROMPTKD_VERSION_MAJOR 0
-#define PROMPTKD_VERSION_MINOR 1
+#define PROMPTKD_VERSION_MINOR 4
 #define PROMPTKD_VERSION_PATCH 0
 
 namespace promptkd {
@@ -28,6 +28,6 @@ namespace promptkd {
 using Index = std::int64_t;
 
 /// "major.minor.patch".
-inline constexpr const char* version = "0.1.0";
+inline constexpr const char* version = "0.4.0";
 
 }  // namespace promptkd

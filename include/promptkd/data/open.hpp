@@ -105,14 +105,24 @@ inline Dataset open_own_images(const std::string& spec_text, Split split, const 
     return data;
 }
 
+/// A data set of a kind of its own, which is no row of benchmarks(): its name, and what reads a part of it.
+struct OwnKind {
+    const char* name;
+    Dataset (*load)(const std::string& root, Split split);
+};
+
+inline constexpr OwnKind own_kinds[] = {{"fashion-mnist", &load_fashion_mnist}};
+
 inline Dataset open_known_set(const DataSpec& spec, Split split, const ClassNames& class_names) {
+    std::string known = "folder, list";
+    for (const OwnKind& kind : own_kinds) {
+        if (spec.name == kind.name) return renamed(kind.load(spec.root, split), class_names);
+        known = concat(kind.name, ", ", known);
+    }
     if (const BenchmarkInfo* benchmark = find_benchmark(spec.name))
         return renamed(load_benchmark(*benchmark, spec.root, split), class_names);
-    std::string known;
     for (const BenchmarkInfo& benchmark : benchmarks()) known += ", " + benchmark.name;
-    require(spec.name == "fashion-mnist", "unknown data set '", spec.name, "'; known: fashion-mnist, folder, list",
-            known);
-    return renamed(load_fashion_mnist(spec.root, split), class_names);
+    fail("unknown data set '", spec.name, "'; known: ", known);
 }
 
 }  // namespace detail

@@ -5,6 +5,7 @@
 #include <promptkd/learner/trainer.hpp>
 #include <promptkd/op/broadcast.hpp>
 #include <promptkd/op/elementwise.hpp>
+#include <promptkd/op/formulas.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -77,11 +78,9 @@ private:
     std::vector<double> mean_probabilities(const std::vector<T>& q) const {
         std::vector<double> mean(static_cast<std::size_t>(size()), 0.0);
         for (auto row = q.begin(); row != q.end(); row += size()) {
-            const double top = static_cast<double>(*std::max_element(row, row + size()));
-            double total = 0;
-            for (Index k = 0; k < size(); ++k) total += std::exp(static_cast<double>(row[k]) - top);
-            for (Index k = 0; k < size(); ++k)
-                mean[static_cast<std::size_t>(k)] += std::exp(static_cast<double>(row[k]) - top) / total;
+            std::vector<double> p(row, row + size());
+            softmax_on_host(p.data(), size());
+            for (std::size_t k = 0; k < p.size(); ++k) mean[k] += p[k];
         }
         return mean;
     }

@@ -307,7 +307,7 @@ inline StudentConfig student_config(const BundleParts& parts) {
     return config;
 }
 
-/// Adds low-rank updates to the weights that they stand beside: `--merge-lora`. Throws Error for a mixture, which needs
+/// Adds low-rank updates to the weights that they stand beside. Throws Error for a mixture, which needs
 /// both.
 inline void merge_lora(BundleParts& parts) {
     require(!parts.mixture, "a mixture reads the encoder with and without its low-rank updates: they stay apart");

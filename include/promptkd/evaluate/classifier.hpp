@@ -8,6 +8,7 @@
 #include <promptkd/evaluate/mixed_student.hpp>
 #include <promptkd/format/mapping_guard.hpp>
 #include <promptkd/op/cosine.hpp>
+#include <promptkd/op/formulas.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -109,13 +110,6 @@ private:
         std::vector<double> probabilities, weight, distance;
     };
 
-    static void softmax_row(T* row, Index n) {
-        const T top = *std::max_element(row, row + n);
-        T total = 0;
-        for (Index j = 0; j < n; ++j) total += row[j] = std::exp(row[j] - top);
-        for (Index j = 0; j < n; ++j) row[j] /= total;
-    }
-
     const Student<D>& student() const { return weights_->student(); }
 
     const T* forward(const T* images, Index batch) {
@@ -170,7 +164,7 @@ std::vector<typename Classifier<D>::T> Classifier<D>::predict(const T* images, I
                   student().logit_scale(), logits_.matrix(batch, classes()));
     std::vector<T> p(static_cast<std::size_t>(batch * classes()));
     device_->download(p.data(), logits_.data(), p.size() * sizeof(T));
-    for (Index i = 0; i < batch; ++i) softmax_row(p.data() + i * classes(), classes());
+    for (Index i = 0; i < batch; ++i) softmax_on_host(p.data() + i * classes(), classes());
     return p;
 }
 

@@ -5,6 +5,7 @@
 #include <promptkd/core/sole_use.hpp>
 #include <promptkd/data/class_names.hpp>
 #include <promptkd/evaluate/classification.hpp>
+#include <promptkd/op/formulas.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -129,14 +130,9 @@ void ZeroShotClassifier<D>::append_probabilities(const T* feature, std::vector<d
             dot += static_cast<double>(feature[j]) * static_cast<double>(vectors_[c * embed + j]);
         p.push_back(scale_ * dot);
     }
-    const double most = *std::max_element(p.begin() + first, p.end());
-    double sum = 0;
-    for (auto x = p.begin() + first; x != p.end(); ++x) {
+    for (auto x = p.begin() + first; x != p.end(); ++x)
         require(std::isfinite(*x), source_, ": the model's results are not finite");
-        *x = std::exp(*x - most);
-        sum += *x;
-    }
-    for (auto x = p.begin() + first; x != p.end(); ++x) *x /= sum;
+    softmax_on_host(p.data() + first, static_cast<Index>(names_.size()));
 }
 
 }  // namespace promptkd

@@ -20,7 +20,7 @@ inline DistillationFit parse_fit(const std::string& name) {
     fail("unknown fit '", name, "'; known: sgd, closed-form, best");
 }
 
-/// Its name on the command line.
+/// "sgd", "closed-form" or "best".
 inline std::string name_of(DistillationFit fit) {
     constexpr const char* names[] = {"sgd", "closed-form", "best"};
     return names[static_cast<int>(fit)];

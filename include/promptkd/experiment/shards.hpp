@@ -67,7 +67,7 @@ inline std::vector<Shard> find_shards(const std::string& folder, const std::stri
         }
     }
     const std::string where = concat(folder.empty() ? "." : folder, "/", start, "*: ");
-    require(!found.empty(), where, "there is no shard to merge; run each with --shard i/n first");
+    require(!found.empty(), where, "there is no shard to merge; run each shard first");
     std::sort(found.begin(), found.end(), [](const Shard& a, const Shard& b) {
         return a.count != b.count ? a.count < b.count : a.number < b.number;
     });

@@ -63,8 +63,8 @@ EvaluationResult run(D& device, const StudentEvaluationSpec& spec, Observer& obs
         return found;
     }
     require(!spec.per_image, spec.bundle,
-            ": this student has no mixture and no guard, so there is nothing to be said of single images; distil with "
-            "--mix or --guard");
+            ": this student has no mixture and no guard, so there is nothing to be said of single images; distil it "
+            "with a mixture or a guard");
     const auto features = encode_images(device, student, data, stage, ranks);
     return evaluate_features(device, features, student.class_vectors(), names, spec.data.subset);
 }

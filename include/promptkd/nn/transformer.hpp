@@ -66,8 +66,10 @@ struct Transformer {
         }
     }
 
-    /// Gradients of the deep prompts (accumulated into them) and dx (rows, d) of the transformer's input, from dy,
-    /// shaped as y was; and the gradients of weights that are trained.
+    /// Gradients of the deep prompts and dx (rows, d) of the transformer's input, from dy, shaped as y was; and the
+    /// gradients of weights that are trained. Block i reads x with its prompts P_i in the places of prompts, the same
+    /// in all sequences; so the gradient of a deep prompt is dP_i += Σ over sequences of dx in its rows, and nothing
+    /// of those rows goes further down: dx ← 0 there.
     void backward(const Workspace<D>& w, const PlacedPrompts<T>& prompts, const TransformerTape<D>& tape,
                   Matrix<const A> dy, Matrix<A> dx) const {
         for (std::size_t i = blocks.size(); i-- > 0;) {

@@ -90,9 +90,14 @@ inline NamePrefixes find_prefixes(const TensorMap& map, const std::map<std::stri
     return out;
 }
 
-/// OpenAI's name of a tensor of the image branch without what all of them begin with.
-inline std::string bare_image_name(const schema::Architecture& architecture, schema::Role role) {
-    return schema::name_of(architecture, role).substr(std::string_view(image_branch_prefix).size());
+/// What Hugging Face's names of the image branch begin with.
+inline constexpr const char* huggingface_image_prefix = "vision_model.";
+
+/// A layout's name of a tensor of the image branch without `prefix`, with which all of them begin.
+inline std::string bare_image_name(const schema::Architecture& architecture, schema::Role role,
+                                   schema::Layout layout = schema::Layout::openai,
+                                   std::string_view prefix = image_branch_prefix) {
+    return schema::name_of(*schema::find(architecture, role), layout).substr(prefix.size());
 }
 
 /// What an image branch lacks in front of its names that was saved without it, and in `prefix` what stands there
@@ -103,11 +108,14 @@ inline std::string find_bare_image_branch(const TensorMap& map, std::string& pre
         std::string anchor, first;  // two names without what is lacking
         const char* lacking;
     };
+    const auto huggingface = [](Role role) {
+        return bare_image_name(schema::vision_transformer, role, schema::Layout::huggingface, huggingface_image_prefix);
+    };
     const std::string convolution = bare_image_name(schema::vision_transformer, Role::patch_embedding);
     for (const Bare& bare :
          {Bare{bare_image_name(schema::vision_transformer, Role::class_token), convolution, image_branch_prefix},
           Bare{bare_image_name(schema::modified_resnet, Role::positions), convolution, image_branch_prefix},
-          Bare{"embeddings.position_embedding.weight", "embeddings.patch_embedding.weight", "vision_model."}})
+          Bare{huggingface(Role::positions), huggingface(Role::patch_embedding), huggingface_image_prefix}})
         for (const auto& named : map.tensors) {
             std::string front;
             if (!take_ending(named.first, bare.anchor, front) || !map.contains(front + bare.first)) continue;

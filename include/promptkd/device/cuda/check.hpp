@@ -39,10 +39,10 @@ inline void choose_cuda_device(int device) {
         (void)cudaDriverGetVersion(&driver);
         (void)cudaRuntimeGetVersion(&runtime);
         require(status != cudaErrorNoDevice && !(status == cudaErrorInsufficientDriver && driver == 0),
-                "no NVIDIA GPU with a driver was found; use the CPU (--device cpu)");
+                "no NVIDIA GPU with a driver was found; use the CPU");
         require(status != cudaErrorInsufficientDriver, "the NVIDIA driver is too old: it supports CUDA ",
                 cuda_version_text(driver), ", this program needs ", cuda_version_text(runtime),
-                "; update the driver or use the CPU (--device cpu)");
+                "; update the driver or use the CPU");
         cuda_check(status, "cudaGetDeviceCount", device);
     }
     require(device >= 0 && device < count, "there is no CUDA device ", device, "; this machine has ", count, " (0 … ",

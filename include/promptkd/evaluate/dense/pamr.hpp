@@ -2,6 +2,7 @@
 #pragma once
 
 #include <promptkd/evaluate/dense/planes.hpp>
+#include <promptkd/op/formulas.hpp>
 
 #include <algorithm>
 #include <array>
@@ -65,11 +66,9 @@ inline std::vector<float> pamr_weights(const Planes& image, const PamrNeighbours
             for (Index c = 0; c < image.count; ++c)
                 add_affinity(image.row(c, 0), y * image.width + x, around, dilations, affinity);
             for (double& a : affinity) a /= static_cast<double>(image.count);
-            const double top = *std::max_element(affinity.begin(), affinity.end());
-            double total = 0;
-            for (double& a : affinity) total += a = std::exp(a - top);
+            softmax_on_host(affinity.data(), static_cast<Index>(affinity.size()));
             float* const out = weights.data() + (y * image.width + x) * neighbours.count();
-            for (std::size_t k = 0; k < affinity.size(); ++k) out[k] = static_cast<float>(affinity[k] / total);
+            for (std::size_t k = 0; k < affinity.size(); ++k) out[k] = static_cast<float>(affinity[k]);
         }
     return weights;
 }
