@@ -59,7 +59,9 @@ library=$(ls "$build"/libpromptkd_c.so 2>/dev/null)
 size() {
     [ -f "$2" ] && printf '| %s | %.1f |\n' "$1" "$(stat -L -c %s "$2" | awk '{ print $1 / 1048576 }')"
 }
-echo "| compiled for every x86-64 processor | MiB |"
+kind="compiled for every x86-64 processor"
+[ $short = no ] || kind="as it lies there"
+echo "| $kind | MiB |"
 echo "|---|---|"
 cp "$program" "$work/stripped" && strip "$work/stripped"
 size "the program, stripped" "$work/stripped"

@@ -18,20 +18,22 @@ endforeach()
 
 # For programs in C: the header is among the others.
 if(PROMPTKD_C_LIBRARY)
-    install(TARGETS promptkd_c LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT c)
+    install(TARGETS promptkd_c LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT c
+            NAMELINK_COMPONENT development)
 endif()
 
 # The program, its manual pages (made of --help) and completions for shells.
 if(TARGET promptkd)
     install(TARGETS promptkd RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT programs)
     set(promptkd_man "${PROJECT_BINARY_DIR}/man")
-    add_custom_command(OUTPUT "${promptkd_man}/promptkd.1"
+    add_custom_command(OUTPUT "${promptkd_man}/promptkd.1.gz"
                        COMMAND sh "${PROJECT_SOURCE_DIR}/cmake/packaging/man_pages.sh" $<TARGET_FILE:promptkd>
                                "${promptkd_man}" "${PROJECT_VERSION}"
+                       COMMAND sh -c "gzip -9nf \"$0\"/*.1" "${promptkd_man}"
                        DEPENDS promptkd "${PROJECT_SOURCE_DIR}/cmake/packaging/man_pages.sh" VERBATIM)
-    add_custom_target(promptkd_man ALL DEPENDS "${promptkd_man}/promptkd.1")
+    add_custom_target(promptkd_man ALL DEPENDS "${promptkd_man}/promptkd.1.gz")
     install(DIRECTORY "${promptkd_man}/" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT programs
-            FILES_MATCHING PATTERN "*.1*")
+            FILES_MATCHING PATTERN "*.1.gz")
     install(FILES "${PROJECT_SOURCE_DIR}/cmake/packaging/promptkd.bash" RENAME promptkd
             DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions" COMPONENT programs)
     install(FILES "${PROJECT_SOURCE_DIR}/cmake/packaging/promptkd.zsh" RENAME _promptkd

@@ -24,26 +24,25 @@ if(NOT TARGET promptkd_compiled)  # headers are the same for every processor
     set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_ARCHITECTURE all)
 endif()
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
-    "Headers of promptkd
- A header-only C++20 library that adapts CLIP with learnable prompts and
- distils the adapted teacher into a small student from unlabelled images.")
+    "The headers: a C++20 library that adapts CLIP with learnable prompts and
+distils the adapted teacher into a small student from unlabelled images.")
 if(TARGET promptkd)
     list(APPEND CPACK_COMPONENTS_ALL programs)
     set(CPACK_DEBIAN_PROGRAMS_PACKAGE_NAME promptkd)
     set(CPACK_DEBIAN_PROGRAMS_PACKAGE_SHLIBDEPS ON)
     set(CPACK_COMPONENT_PROGRAMS_DESCRIPTION
-        "Prompt learning and prompt-driven distillation for CLIP
- The command-line program: training of prompts, distillation, evaluation,
- classification, export.")
+        "The command-line program: training of prompts, distillation, evaluation,
+classification, a server, export.")
 endif()
 if(PROMPTKD_C_LIBRARY)
     list(APPEND CPACK_COMPONENTS_ALL c)
     set(CPACK_DEBIAN_C_PACKAGE_NAME libpromptkd-c1)
     set(CPACK_DEBIAN_C_PACKAGE_SECTION libs)
     set(CPACK_DEBIAN_C_PACKAGE_SHLIBDEPS ON)
+    set(CPACK_DEBIAN_C_PACKAGE_GENERATE_SHLIBS ON)
     set(CPACK_COMPONENT_C_DESCRIPTION
-        "Students of promptkd for programs in C
- The shared library of promptkd.h.")
+        "The shared library of promptkd.h: students for programs in C and in every
+language that calls C.")
 endif()
 
 # What Debian's policy asks for beside the files: a copyright file that names the licence, a changelog. Their date is that

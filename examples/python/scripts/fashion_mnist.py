@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 import promptkd
 
-assets = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "assets")
+assets = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "assets")
 root = os.environ.get("PROMPTKD_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
 out = sys.argv[1] if len(sys.argv) > 1 else "fashion_mnist"
 images = int(os.environ.get("IMAGES", "2000"))
@@ -69,7 +69,7 @@ grid = figure.add_gridspec(3, 6)
 axes = figure.add_subplot(grid[0, :])
 axes.plot(losses, linewidth=0.5)
 axes.set_xlabel("step")
-axes.set_ylabel("KL to the teacher × 1000")
+axes.set_ylabel("loss")
 axes.set_yscale("log")
 for i, picture in enumerate(pictures):
     axes = figure.add_subplot(grid[1 + i // 6, i % 6])
