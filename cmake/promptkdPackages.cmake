@@ -20,7 +20,7 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libpromptkd-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
     "libeigen3-dev, libstb-dev, nlohmann-json3-dev, zlib1g-dev, libzip-dev, libspng-dev, libdeflate-dev, libssl-dev, libutf8proc-dev, libxxhash-dev")
-if(NOT TARGET promptkd_compiled)  # headers are the same for every processor
+if(NOT TARGET promptkd_compiled AND NOT PROMPTKD_C_LIBRARY)  # headers are the same for every processor
     set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_ARCHITECTURE all)
 endif()
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
@@ -39,7 +39,8 @@ if(PROMPTKD_C_LIBRARY)
     set(CPACK_DEBIAN_C_PACKAGE_NAME libpromptkd-c1)
     set(CPACK_DEBIAN_C_PACKAGE_SECTION libs)
     set(CPACK_DEBIAN_C_PACKAGE_SHLIBDEPS ON)
-    set(CPACK_DEBIAN_C_PACKAGE_GENERATE_SHLIBS ON)
+    set(CPACK_DEBIAN_C_PACKAGE_CONTROL_EXTRA "${PROJECT_SOURCE_DIR}/cmake/packaging/c_library/shlibs"
+        "${PROJECT_SOURCE_DIR}/cmake/packaging/c_library/triggers")
     set(CPACK_COMPONENT_C_DESCRIPTION
         "The shared library of promptkd.h: students for programs in C and in every
 language that calls C.")

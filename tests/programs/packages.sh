@@ -17,7 +17,8 @@ for file in bin/promptkd share/man/man1/promptkd-classify.1.gz share/doc/promptk
     check "$file in it" grep -q "usr/$file$" contents
 done
 if command -v lintian >/dev/null; then
-    lintian --fail-on error,warning packages/*.deb >lintian.out 2>&1 || complain "lintian: $(grep -v '^N:' lintian.out | head -n 5)"
+    # cpack itself writes the calls of ldconfig.
+    lintian --suppress-tags maintscript-calls-ldconfig --fail-on error,warning packages/*.deb >lintian.out 2>&1 || complain "lintian: $(grep '^[EW]:' lintian.out | head -n 5)"
 else
     echo "lintian is not there: its part is left out"
 fi
