@@ -123,6 +123,24 @@ void add_linear_gradients(const Workspace<D>& w, const Linear<typename D::Scalar
         detail::with_update<X, Y>(w, layer, [&](auto& update) { update.add_gradients(x, dy); });
 }
 
+/// The gradients of all that is trained of a layer, as add_linear_gradients() adds them, and dx (rows, in) = (or +=)
+/// dy·(W + scale·B·A). x may lie where dx will be; it is not read where nothing is trained.
+template <Device D, class X, class Y>
+void linear_gradients(const Workspace<D>& w, const Linear<typename D::Scalar>& layer, Matrix<X> x, Matrix<Y> dy,
+                      Matrix<X> dx, Accumulate accumulate = Accumulate::no) {
+    if (!layer.low_rank.is_trained()) {
+        add_linear_gradients(w, layer, x, dy);
+        linear_backward(w, layer, dy, dx, accumulate);
+        return;
+    }
+    detail::add_dense_gradients(w.device, layer, x, dy);
+    detail::with_update<X, Y>(w, layer, [&](auto& update) {
+        update.add_gradients(x, dy);
+        detail::dense_backward(w.device, layer, dy, dx, accumulate);
+        update.add_to_input_gradient(dy, dx);
+    });
+}
+
 /// Gradients of a LayerNorm's weight and bias from dy, the gradient of its output, (rows, d). Nothing for a frozen one.
 template <Device D, class A>
 void add_norm_gradients(D& device, const Norm<typename D::Scalar>& norm,

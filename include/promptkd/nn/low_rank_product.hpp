@@ -5,6 +5,7 @@
 #include <promptkd/nn/frozen.hpp>
 #include <promptkd/op/elementwise.hpp>
 
+#include <optional>
 #include <type_traits>
 
 namespace promptkd::detail {
@@ -38,7 +39,8 @@ struct DropInputs {
 };
 
 /// The products of a Linear's low-rank update, for activations of type E. A and B are the device's Scalar; where E is a
-/// 16-bit type they are rounded to it first, so that both factors of a product have one type.
+/// 16-bit type they are rounded to it first, so that both factors of a product have one type. One object serves one
+/// batch: the x and dy of its calls are the same.
 template <Device D, class E>
 class LowRankProduct {
 public:
@@ -114,8 +116,13 @@ private:
         return h;
     }
 
-    /// dh (rows, parts·rank) = scale·dy·B
+    /// dh (rows, parts·rank) = scale·dy·B, computed once.
     Matrix<E> reduced_gradient(Matrix<const E> dy) {
+        if (!d_h_) d_h_ = compute_reduced_gradient(dy);
+        return *d_h_;
+    }
+
+    Matrix<E> compute_reduced_gradient(Matrix<const E> dy) {
         const Matrix<E> d_h = scratch<E>(w_, dy.rows, update_.parts * update_.rank);
         const Matrix<const E> b = factor_b();
         for (Index p = 0; p < update_.parts; ++p) {
@@ -156,6 +163,7 @@ private:
     const Linear<T>& layer_;
     const LowRank<T>& update_;
     Index rows_;
+    std::optional<Matrix<E>> d_h_;
 };
 
 }  // namespace promptkd::detail

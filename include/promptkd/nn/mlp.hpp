@@ -62,15 +62,12 @@ struct Mlp {
     void backward(const Workspace<D>& w, const MlpTape<D>& t, Matrix<const A> dy, const Input& input,
                   Matrix<A> dx) const {
         const WorkspaceScope scope(w);
-        if (c_proj.needs_input()) {
-            const WorkspaceScope inner(w);
-            const Matrix<A> active = scratch<A>(w, dy.rows, width());
-            activate(w, t, active);
-            if (norm.weight) layer_norm_forward(w.device, active, norm, active);
-            add_linear_gradients(w, c_proj, active, dy);
-        }
         const Matrix<A> d_hidden = scratch<A>(w, dy.rows, width());
-        linear_backward(w, c_proj, dy, d_hidden);
+        if (c_proj.needs_input()) {  // in the memory of its gradient
+            activate(w, t, d_hidden);
+            if (norm.weight) layer_norm_forward(w.device, d_hidden, norm, d_hidden);
+        }
+        linear_gradients(w, c_proj, d_hidden, dy, d_hidden);
         if (norm.weight) norm_backward(w, t, d_hidden);
         Matrix<A> d_gate;
         if (is_gated()) {
@@ -79,12 +76,9 @@ struct Mlp {
         } else {
             gelu_backward(w.device, gelu, t.hidden, d_hidden);
         }
-        if (needs_input()) {  // in the memory of its gradient
-            input(dx);
-            add_linear_gradients(w, c_fc, dx, d_hidden);
-            if (is_gated()) add_linear_gradients(w, c_gate, dx, d_gate);
-        }
-        linear_backward(w, c_fc, d_hidden, dx);
+        if (needs_input()) input(dx);  // in the memory of its gradient
+        if (is_gated()) add_linear_gradients(w, c_gate, dx, d_gate);
+        linear_gradients(w, c_fc, dx, d_hidden, dx);
         if (is_gated()) linear_backward(w, c_gate, d_gate, dx, Accumulate::yes);
     }
 

@@ -97,9 +97,9 @@ struct SelfAttention {
     template <class Input>
     void backward(const Workspace<D>& w, const Tape& t, Matrix<const A> d_out, const Input& input, Matrix<A> dx) const {
         const WorkspaceScope scope(w);
-        if (out_proj.needs_input()) output_gradients(w, t, d_out);
         const Matrix<A> d_o = scratch<A>(w, t.shape.queries(), d);
-        linear_backward(w, out_proj, d_out, d_o);
+        if (out_proj.needs_input()) mixed_again(w, t, d_o);  // in the memory of its gradient
+        linear_gradients(w, out_proj, d_o, d_out, d_o);
         if (norm.weight) {
             const LayerNormTape<A, T> inner{t.mixed, t.moments};
             add_norm_gradients(w.device, norm, inner, d_o);
@@ -134,9 +134,9 @@ private:
         rotate(w.device, rotation, shape.sequences.tokens(), direction, turned);
     }
 
-    void output_gradients(const Workspace<D>& w, const Tape& t, Matrix<const A> d_out) const {
+    /// o (queries, d): what went into the output projection.
+    void mixed_again(const Workspace<D>& w, const Tape& t, Matrix<A> o) const {
         const WorkspaceScope scope(w);
-        const Matrix<A> o = scratch<A>(w, t.shape.queries(), d);
         if (norm.weight) {
             layer_norm_forward(w.device, t.mixed, norm, o);
         } else if (!t.pattern.is_plain()) {
@@ -147,7 +147,6 @@ private:
         } else {
             attention_output(w.device, t.shape, t.inputs().v, t.probabilities, o);
         }
-        add_linear_gradients(w, out_proj, o, d_out);
     }
 
     /// dx from d_o, the gradient of what attention mixed.
@@ -165,8 +164,7 @@ private:
             else
                 PatternedAttention<D>(w, shape, t.pattern).backward(t.inputs(), t.probabilities, d_o, d_qkv);
             turn(w, shape, Turn::back, d_qkv);
-            add_linear_gradients(w, in_proj, dx, d_qkv);
-            linear_backward(w, in_proj, d_qkv, dx);
+            linear_gradients(w, in_proj, dx, d_qkv, dx);
             return;
         }
         const Matrix<A> dq = scratch<A>(w, count, d), d_kv = scratch<A>(w, rows, 2 * d);
