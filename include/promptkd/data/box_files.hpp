@@ -116,7 +116,7 @@ private:
         if (one.has("score")) box.score = one.number("score");
         if (one.has("iscrowd"))
             box.crowd = one.at("iscrowd").is_boolean() ? one.at("iscrowd").get<bool>() : one.whole("iscrowd") != 0;
-        if (one.has("category_id")) {
+        if (one.has("category_id") && !names_.empty()) {  // a file of proposals need not list any
             const std::int64_t category = one.whole("category_id");
             require(names_.count(category) != 0, one.where(), "it is of category ", category, ", which is not listed");
             box.label = names_.at(category);

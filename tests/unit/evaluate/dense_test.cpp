@@ -279,6 +279,8 @@ TEST_CASE("box files: what is wrong is said with its place") {
     refused(coco(image, dog, R"({"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1]})"),
             "annotations[0]: it is of category 1, which is not listed");
     refused(coco(image, dog, R"({"image_id": 4, "bbox": [0, null, 1, 1]})"), "annotations[0]: 'bbox' holds no number");
+    write_atomically(path, coco(image, "", R"({"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1]})"));
+    CHECK(read_boxes(path).boxes[0][0].label.empty());  // proposals of no class
     const std::string table = folder.path() + "/x.csv";
     write_atomically(table, "file,x0,y0,x1,y1\na.png,1,2,4,6\na.png,1,2,four,6\n");
     CHECK_THROWS_WITH_AS(read_boxes(table), (table + ": line 3: 'four' in column 'x1' is no number").c_str(), Error);
