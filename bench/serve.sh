@@ -90,7 +90,7 @@ best() { sed 's/.*"top": *\[{"class": *"\([^"]*\)", *"probability": *\([0-9.e-]*
 
 echo "| server | clients | requests/s | p50, ms | p99, ms | refused |"
 echo "|---|---|---|---|---|---|"
-"$program" classify "$bundle" --serve 0 --threads "$threads" --max-waiting 128 >"$work/out" 2>"$work/err" &
+"$program" classify "$bundle" --serve 0 --threads "$threads" --max-waiting 128 --max-seconds 60 >"$work/out" 2>"$work/err" &
 server=$!
 until grep -q '^listening' "$work/out"; do
     kill -0 $server 2>/dev/null || { cat "$work/err" >&2 && exit 1; }

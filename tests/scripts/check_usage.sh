@@ -6,10 +6,10 @@ cd "${1:?usage: check_usage.sh SOURCE_DIR}"
 failures=0
 report() { echo "$1"; failures=$((failures + 1)); }
 
-for script in tests/run.sh tests/gpu_check.sh bench/gpu/run.sh examples/quickstart.sh cmake/packages.sh tests/scripts/*.sh; do
+for script in tests/run.sh tests/gpu_check.sh bench/gpu/run.sh bench/serve.sh bench/deploy.sh examples/quickstart.sh cmake/packages.sh tests/scripts/*.sh; do
     sh -n "$script" || report "$script: syntax"
 done
-for script in tests/run.sh tests/gpu_check.sh bench/gpu/run.sh examples/quickstart.sh; do
+for script in tests/run.sh tests/gpu_check.sh bench/gpu/run.sh bench/serve.sh bench/deploy.sh examples/quickstart.sh; do
     status=0
     output=$(sh "$script" --no-such-option 2>&1) || status=$?
     [ "$status" -eq 2 ] || report "$script --no-such-option: exit status $status, expected 2"
