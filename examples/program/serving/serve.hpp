@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../numbers.hpp"
 #include "../signals.hpp"
 #include "http_server.hpp"
 #include "metrics.hpp"
