@@ -3,16 +3,15 @@
 
 #include <promptkd/core/error.hpp>
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <exception>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -52,13 +51,19 @@ public:
     /// serve() has ended; what computing the answer throws.
     Answer ask(Question question) {
         const auto asked = std::make_shared<Asked>(std::move(question));
-        std::future<Answer> answer = asked->answer.get_future();
         push(asked);
-        if (answer.wait_for(options_.patience) != std::future_status::ready && asked->give_up()) {
-            drop(asked);
-            throw OverloadError(concat("no answer within ", options_.patience.count(), " ms"));
+        std::unique_lock lock(mutex_);
+        const auto answered = [&] { return asked->answered; };
+        if (!asked->done.wait_for(lock, options_.patience, answered)) {
+            if (!asked->taken) {
+                std::erase(queue_, asked);  // which makes room
+                throw OverloadError(concat("no answer within ", options_.patience.count(), " ms"));
+            }
+            asked->done.wait(lock, answered);  // it is being computed
         }
-        return answer.get();  // it is being computed, if it is not there yet
+        lock.unlock();
+        if (asked->error) std::rethrow_exception(std::move(asked->error));
+        return std::move(*asked->answer);
     }
 
     /// Answers until stop() is true, which is asked several times a second; then what waits still, and no more.
@@ -90,15 +95,16 @@ public:
     }
 
 private:
-    /// A question, which is either taken by the thread that answers or given up by the one that asks.
+    /// A question, which waits, is taken by the thread that answers, and then has an answer or an error. No promise:
+    /// the thread that answers keeps no part of an error, which a std::promise would.
     struct Asked {
         explicit Asked(Question q) : question(std::move(q)) {}
-        bool take() { return !decided.exchange(true); }
-        bool give_up() { return take(); }
 
         Question question;
-        std::promise<Answer> answer;
-        std::atomic<bool> decided{false};
+        std::optional<Answer> answer;
+        std::exception_ptr error;
+        bool taken = false, answered = false;  // read and written under mutex_
+        std::condition_variable done;
     };
     using Batch = std::vector<std::shared_ptr<Asked>>;
 
@@ -113,12 +119,6 @@ private:
         asked_.notify_one();
     }
 
-    /// A question that was given up makes room.
-    void drop(const std::shared_ptr<Asked>& asked) {
-        const std::lock_guard lock(mutex_);
-        std::erase(queue_, asked);
-    }
-
     /// What waits, after a moment perhaps; empty: nothing has come.
     Batch next_batch() {
         constexpr std::chrono::milliseconds moment{50};
@@ -130,25 +130,29 @@ private:
         }
         Batch batch;
         while (!queue_.empty() && batch.size() < options_.batch) {
-            if (queue_.front()->take()) batch.push_back(queue_.front());
+            queue_.front()->taken = true;
+            batch.push_back(std::move(queue_.front()));
             queue_.pop_front();
         }
         return batch;
     }
 
     /// Where a batch fails, its questions are asked one by one: each gets its own answer or error.
-    static void answer_batch(const Batch& batch, const Compute& compute) {
+    void answer_batch(const Batch& batch, const Compute& compute) {
         if (batch.size() > 1 && answer_together(batch, compute)) return;
         for (const auto& asked : batch) {
+            std::optional<Answer> answer;
+            std::exception_ptr error;
             try {
-                asked->answer.set_value(compute_all(std::span(&asked->question, 1), compute).front());
+                answer = std::move(compute_all(std::span(&asked->question, 1), compute).front());
             } catch (...) {
-                asked->answer.set_exception(std::current_exception());
+                error = std::current_exception();
             }
+            deliver(*asked, std::move(answer), std::move(error));
         }
     }
 
-    static bool answer_together(const Batch& batch, const Compute& compute) {
+    bool answer_together(const Batch& batch, const Compute& compute) {
         std::vector<Answer> answers;
         try {
             std::vector<Question> questions;
@@ -157,8 +161,18 @@ private:
         } catch (...) {
             return false;
         }
-        for (std::size_t i = 0; i < batch.size(); ++i) batch[i]->answer.set_value(std::move(answers[i]));
+        for (std::size_t i = 0; i < batch.size(); ++i) deliver(*batch[i], std::move(answers[i]), nullptr);
         return true;
+    }
+
+    void deliver(Asked& asked, std::optional<Answer> answer, std::exception_ptr error) {
+        {
+            const std::lock_guard lock(mutex_);
+            asked.answer = std::move(answer);
+            asked.error = std::move(error);
+            asked.answered = true;
+        }
+        asked.done.notify_one();
     }
 
     static std::vector<Answer> compute_all(std::span<const Question> questions, const Compute& compute) {
