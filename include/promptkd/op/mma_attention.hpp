@@ -262,10 +262,10 @@ MmaAttention<A, HeadDim> mma_attention(const AttentionShape& shape) {
     return m;
 }
 
-/// Throws Error unless the rows of x begin at multiples of 16 bytes, as the kernels' copies need them.
-template <class A>
-void require_chunks(Matrix<A> x, const char* what) {
-    require(x.ld % 8 == 0 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0, what,
+/// Throws Error unless the rows of all matrices begin at multiples of 16 bytes, as the kernels' copies need them.
+template <class... A>
+void require_chunks(const char* what, const Matrix<A>&... x) {
+    require(((x.ld % 8 == 0 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0) && ...), what,
             ": rows of an attention on the matrix units must begin at multiples of 16 bytes");
 }
 
@@ -309,7 +309,7 @@ void mma_attention_forward(D& device, const AttentionShape& shape,
                            const std::type_identity_t<QueriesKeysValues<const A>>& x, float* log_sum, Matrix<A> o) {
     x.require_fit(shape, "attention: an input");
     require_shape(o, shape.queries(), shape.width(), "attention: the output");
-    for (const Matrix<const A>& in : {x.q, x.k, x.v, Matrix<const A>(o)}) detail::require_chunks(in, "attention");
+    detail::require_chunks("attention", x.q, x.k, x.v, o);
     detail::with_head_dim(shape.head_dim, [&](auto head_dim) {
         const auto m = detail::mma_attention<A, head_dim>(shape);
         device.matrix_teams(detail::mma_teams(m),

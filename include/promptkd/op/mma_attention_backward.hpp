@@ -290,9 +290,7 @@ void mma_attention_backward(const Workspace<D>& w, const AttentionShape& shape,
     x.require_fit(shape, "gradient of attention: an input");
     gradients.require_fit(shape, "gradient of attention: a gradient");
     require_shape(d_o, shape.queries(), shape.width(), "gradient of attention: d_o");
-    for (const Matrix<const A>& in :
-         {x.q, x.k, x.v, d_o, Matrix<const A>(gradients.q), Matrix<const A>(gradients.k), Matrix<const A>(gradients.v)})
-        detail::require_chunks(in, "gradient of attention");
+    detail::require_chunks("gradient of attention", x.q, x.k, x.v, d_o, gradients.q, gradients.k, gradients.v);
     const WorkspaceScope scope(w);
     float* dots = scratch<float>(w, shape.heads * shape.sequences.rows());
     detail::with_head_dim(shape.head_dim, [&](auto head_dim) {
