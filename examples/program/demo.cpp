@@ -8,15 +8,14 @@
 
 #include <promptkd/evaluate/classifier.hpp>
 #include <promptkd/experiment/distillation.hpp>
+#include <promptkd/experiment/report/mean_losses.hpp>
 #include <promptkd/experiment/report/pictures.hpp>
 #include <promptkd/experiment/scene_files.hpp>
 #include <promptkd/experiment/training.hpp>
 #include <promptkd/experiment/zero_shot.hpp>
 #include <promptkd/format/image.hpp>
 
-#include <cmath>
 #include <filesystem>
-#include <sstream>
 #include <system_error>
 
 namespace promptkd::cli {
@@ -70,22 +69,6 @@ private:
     nlohmann::json config_, curve_ = nlohmann::json::array();
 };
 
-/// The mean losses of 50 steps each in the log of a run, over the part of the run that they end.
-inline std::vector<std::pair<double, double>> mean_losses(const std::string& out, double steps) {
-    std::vector<std::pair<double, double>> means;
-    std::istringstream log(read_file(out + "/log.jsonl"));
-    double sum = 0;
-    for (std::string line; std::getline(log, line);) {
-        const nlohmann::json record = nlohmann::json::parse(line);
-        sum += record.at("loss").get<double>();
-        const double done = record.at("step").get<double>() + 1;
-        if (std::fmod(done, 50) != 0) continue;
-        means.emplace_back(done / steps, sum / 50);
-        sum = 0;
-    }
-    return means;
-}
-
 /// Says which stage begins, and draws the curves of the second one.
 template <class D>
 class DemoObserver final : public ProgramObserver {
@@ -115,9 +98,9 @@ public:
             accuracies[1].points.emplace_back(x, point.at("new").get<double>());
         }
         const std::string axis = "training progress, " + std::to_string(epochs) + " epochs";
-        write_atomically(
-            out + "/curves.svg",
-            training_picture({{"mean of 50 steps", "#6a1b9a", mean_losses(out, steps_)}}, accuracies, axis));
+        write_atomically(out + "/curves.svg",
+                         training_picture({{"mean of 50 steps", "#6a1b9a", mean_losses(out + "/log.jsonl", steps_)}},
+                                          accuracies, axis));
     }
 
 private:

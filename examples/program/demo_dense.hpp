@@ -7,11 +7,11 @@
 
 #include <promptkd/experiment/dense/distillation.hpp>
 #include <promptkd/experiment/report/dense_page.hpp>
+#include <promptkd/experiment/report/mean_losses.hpp>
 #include <promptkd/experiment/scene_files.hpp>
 #include <promptkd/experiment/segmentation.hpp>
 
 #include <filesystem>
-#include <sstream>
 
 // `demo --dense`: scenes before and after a dense distillation.
 namespace promptkd::cli {
@@ -39,9 +39,7 @@ struct DenseDemo {
         s.image.pattern = "a photo of a {}.";
         s.image.data.source = data;
         s.image.data.images = images;
-        s.image.shape.depth = 0;
         s.image.loop.schedule.max_epoch = start_epochs;
-        s.image.loop.augmentation = Augmentation::flip;
         s.lessons.pictures = out + "/train";
         s.loop.schedule.max_epoch = epochs;
         s.loop.seed = seed;
@@ -85,23 +83,6 @@ DensePageModel look(D& device, const DenseDemo& demo, const std::string& name, c
     return model;
 }
 
-/// Mean losses of 50 steps each.
-inline Curve losses(const std::string& out, double steps) {
-    Curve curve{"mean of 50 steps", "#6a1b9a", {}};
-    std::istringstream log(read_file(out + "/log.jsonl"));
-    double sum = 0;
-    Index steps_of_mean = 0;
-    for (std::string line; std::getline(log, line);) {
-        const nlohmann::json record = nlohmann::json::parse(line);
-        sum += record.at("loss").get<double>();
-        if (++steps_of_mean < 50) continue;
-        curve.points.emplace_back((record.at("step").get<double>() + 1) / steps, sum / 50);
-        sum = 0;
-        steps_of_mean = 0;
-    }
-    return curve;
-}
-
 inline double accuracy_of(const std::optional<EvaluationResult>& r) { return r ? r->metrics.accuracy : 0; }
 
 }  // namespace dense
@@ -139,7 +120,8 @@ void demonstrate_dense(D& device, const DenseDemo& demo, const Output& output) {
         MaskReader masks(find_mask_layout(demo.out + "/test", "scenes"));
         page.truth.push_back(masks.read(concat(demo.out, "/test/mask", i, ".png")));
     }
-    page.loss = dense::losses(demo.out, static_cast<double>(outcome.training.progress.step));
+    page.loss = {"mean of 50 steps", "#6a1b9a",
+                 mean_losses(demo.out + "/log.jsonl", static_cast<double>(outcome.training.progress.step))};
     write_atomically(demo.out + "/scenes.html", to_html(page));
     write_atomically(demo.out + "/scenes.svg", dense_picture(page, 2));
 

@@ -9,7 +9,6 @@
 #include <promptkd/experiment/dense/distillation.hpp>
 #include <promptkd/experiment/seeds.hpp>
 
-#include <cstdio>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -150,12 +149,6 @@ inline std::vector<Unused> unused_distill_options(const CLI::App& c, const Dense
 }
 
 namespace dense {
-
-inline std::string number_text(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%g", value);
-    return text;
-}
 
 /// The resolved options as a user would write them, for config.json.
 inline nlohmann::json resolved_options(const DistillOptions& o, const DenseDistillFlags& flags,

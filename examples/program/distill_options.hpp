@@ -9,7 +9,6 @@
 #include <promptkd/experiment/distillation_spec.hpp>
 
 #include <algorithm>
-#include <cstdio>
 #include <optional>
 
 namespace promptkd::cli {
@@ -130,10 +129,10 @@ private:
         const auto set = [this](const char* name, const std::string& value) {
             if (!is_given(name)) config[name] = value;
         };
-        set("lr", short_number(spec.loop.schedule.lr));
+        set("lr", number_text(spec.loop.schedule.lr));
         set("batch", std::to_string(spec.loop.batch));
         set("optimizer", optimizers[static_cast<int>(spec.loss.optimizer.kind)]);
-        set("weight-decay", short_number(spec.loss.optimizer.adam.weight_decay));
+        set("weight-decay", number_text(spec.loss.optimizer.adam.weight_decay));
         set("schedule", name_of(spec.loop.schedule.schedule));
         set("augment", to_string(spec.loop.augmentation));
         for (const char* name : {"epochs", "kd-weight", "depth"})  // follow from the data and the student
@@ -144,12 +143,6 @@ private:
         if (hold_out > 0) config["hold-out"] = std::to_string(hold_out);
         if (folds > 0) config["folds"] = std::to_string(folds);
         config["checks"] = std::to_string(checks);
-    }
-
-    static std::string short_number(double value) {
-        char text[32];
-        std::snprintf(text, sizeof text, "%g", value);
-        return text;
     }
 
     void finish_fit() {

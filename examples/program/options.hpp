@@ -270,6 +270,13 @@ void with_device(const Common& c, F&& f) {
     run(Cpu<float>(threads));
 }
 
+/// A number as a user would write it.
+inline std::string number_text(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", value);
+    return text;
+}
+
 /// Every option of a command that has a value, with it: what is written beside a result, and --config reads again.
 /// Options that are not configurable are left out where they were not given.
 inline nlohmann::json resolved(const CLI::App& app) {

@@ -32,6 +32,7 @@
 #include <promptkd/experiment/inspection.hpp>
 #include <promptkd/experiment/patch_encoding.hpp>
 #include <promptkd/experiment/report/dense_page.hpp>
+#include <promptkd/experiment/report/mean_losses.hpp>
 #include <promptkd/experiment/report/pictures.hpp>
 #include <promptkd/experiment/reproduction.hpp>
 #include <promptkd/experiment/scene_files.hpp>

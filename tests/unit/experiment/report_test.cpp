@@ -5,6 +5,7 @@
 #include <promptkd/experiment/report/json.hpp>
 #include <promptkd/experiment/report/make.hpp>
 #include <promptkd/experiment/report/markdown.hpp>
+#include <promptkd/experiment/report/mean_losses.hpp>
 #include <promptkd/experiment/report/pictures.hpp>
 
 #include <doctest/doctest.h>
@@ -233,6 +234,18 @@ TEST_CASE("pictures: base64, and escaped names") {
     const std::string picture = training_picture({curve}, {}, "<progress>");
     CHECK(contains(picture, "&lt;loss&gt;"));
     CHECK(contains(picture, "&lt;progress&gt;"));
+}
+
+TEST_CASE("the curve of losses in a log: means of whole groups, at the step that ends them") {
+    test::TemporaryFolder folder;
+    const std::string path = folder / "log.jsonl";
+    write_atomically(path,
+                     "{\"step\":0,\"loss\":4}\n{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":1}\n"
+                     "{\"step\":3,\"loss\":2}\n{\"step\":4,\"loss\":9}\n");
+    const auto means = mean_losses(path, 8, 2);
+    REQUIRE(means.size() == 2);
+    CHECK(means[0] == std::pair(0.25, 3.0));
+    CHECK(means[1] == std::pair(0.5, 1.5));
 }
 
 }  // namespace report_test

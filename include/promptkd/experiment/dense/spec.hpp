@@ -58,7 +58,7 @@ struct DenseLessons {
 /// A whole dense distillation. First a student of images, distilled by the published recipe in the folder `start` of
 /// the output folder, or image.init; then its patches. See run() in experiment/dense/distillation.hpp.
 struct DenseDistillationSpec {
-    DistillationSpec image;                            ///< teacher, student, images, and the recipe of the start
+    DistillationSpec image = start_recipe();           ///< teacher, student, images, and the recipe of the start
     DenseLessons lessons;                              ///< what patches learn
     EncoderTraining training = EncoderTraining::lora;  ///< what of the image encoder is trained
     LoraConfig lora;                                   ///< with EncoderTraining::lora
@@ -68,6 +68,16 @@ struct DenseDistillationSpec {
     TrainingLoopConfig loop = recipe();                ///< of the patches; with the output folder and the seed
     bool fresh = false;                                ///< start again, whatever the output folder holds
     nlohmann::json settings;                           ///< written to config.json; null: loop.identity
+
+    /// The student that a dense distillation starts from: the published recipe in 10 epochs with flips, prompts in as
+    /// many layers as the student has.
+    static DistillationSpec start_recipe() {
+        DistillationSpec image;
+        image.shape.depth = 0;
+        image.loop.schedule.max_epoch = 10;
+        image.loop.augmentation = Augmentation::flip;
+        return image;
+    }
 
     /// AdamW with rate 0.003, 50 steps of linear warm-up times a cosine to 0, 20 epochs in batches of 8, flips.
     static TrainingLoopConfig recipe() {
