@@ -14,6 +14,14 @@ if [ "$count" -lt 50 ]; then
     echo "$schema: only $count names found; the tables have another form than this check knows"
     exit 1
 fi
+# Modules of a block are named by them, too: attn.in_proj, self_attn.q_proj.
+modules=$(printf '%s\n' "$names" | sed -n 's/[._]\(weight\|bias\)"$/"/p' | grep '\.' | sort -u)
+for third in q k v; do
+    modules="$modules
+$(printf '%s\n' "$modules" | sed -n "s/\*/$third/p")"
+done
+names="$names
+$modules"
 if printf '%s\n' "$names" | grep -rnF -f - include examples --include='*.hpp' --include='*.cpp' | grep -v "^$schema:"; then
     echo "a weight of CLIP is named outside $schema; ask the schema for it by its role"
     exit 1

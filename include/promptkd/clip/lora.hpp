@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <promptkd/clip/schema/lookup.hpp>
 #include <promptkd/nn/initialize.hpp>
 #include <promptkd/nn/transformer.hpp>
 
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,10 +42,17 @@ inline bool is_lora_name(const std::string& name) { return name.rfind(lora_prefi
 
 namespace detail {
 
-/// The name of a map, as in a block's tensors.
-inline const char* named_map(BlockMap map) {
-    constexpr const char* names[] = {"attn.in_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_gate", "mlp.c_proj"};
-    return names[static_cast<int>(map)];
+/// The name of a map in a block's tensors, without its number and without what says weight or bias. Layouts that keep
+/// queries, keys and values apart need a third, 0, 1 or 2.
+inline std::string named_map(BlockMap map, schema::Layout layout = schema::Layout::openai, int third = -1) {
+    using schema::Role;
+    constexpr Role roles[] = {Role::attention_in, Role::attention_out, Role::mlp_in, Role::mlp_gate, Role::mlp_out};
+    schema::Weight weight = *schema::find(schema::vision_transformer, roles[static_cast<int>(map)],
+                                          schema::Part::weight, schema::Numbers{});
+    weight.third = third;
+    const std::string name = schema::name_of(weight, layout);
+    const std::size_t begin = name.find('.', schema::block_prefix(weight, layout).size()) + 1;
+    return name.substr(begin, name.size() - begin - std::string_view(".weight").size());  // or "_weight"
 }
 
 /// Where a block has a map.

@@ -26,21 +26,29 @@ namespace detail {
 
 /// A layer of Hugging Face's CLIP vision model, and the map of a block that it is or is a part of.
 struct PeftLayer {
-    const char* name;
+    std::string name;
     BlockMap map;
     Index part;  // of queries, keys and values
 };
 
-inline constexpr std::array<PeftLayer, 6> peft_layers{{
-    {"self_attn.q_proj", BlockMap::attention_in, 0},
-    {"self_attn.k_proj", BlockMap::attention_in, 1},
-    {"self_attn.v_proj", BlockMap::attention_in, 2},
-    {"self_attn.out_proj", BlockMap::attention_out, 0},
-    {"mlp.fc1", BlockMap::mlp_in, 0},
-    {"mlp.fc2", BlockMap::mlp_out, 0},
-}};
+/// All that peft may update, queries, keys and values apart.
+inline const std::vector<PeftLayer>& peft_layers() {
+    static const std::vector<PeftLayer> layers = [] {
+        std::vector<PeftLayer> all;
+        for (const BlockMap map : {BlockMap::attention_in, BlockMap::attention_out, BlockMap::mlp_in, BlockMap::mlp_out})
+            for (int part = 0; part < (map == BlockMap::attention_in ? 3 : 1); ++part)
+                all.push_back({named_map(map, schema::Layout::huggingface, part), map, part});
+        return all;
+    }();
+    return layers;
+}
 
-inline constexpr const char* peft_prefix = "base_model.model.vision_model.encoder.layers.";
+/// What peft's names of a vision model's blocks begin with, up to the number.
+inline std::string peft_prefix() {
+    const auto weight = schema::find(schema::vision_transformer, schema::Role::attention_in, schema::Part::weight,
+                                     schema::Numbers{});
+    return "base_model.model." + schema::block_prefix(*weight, schema::Layout::huggingface);
+}
 
 /// A setting of an adapter_config.json, `otherwise` where it is not set. Throws Error for one of another type.
 template <class Value>
@@ -77,16 +85,16 @@ struct PeftPlace {
 
 /// Throws Error for a tensor that is no update of a vision block.
 inline PeftPlace peft_place(const std::string& name, const std::string& source) {
-    const std::string prefix = peft_prefix;
+    const std::string prefix = peft_prefix();
     const bool vision = name.rfind(prefix, 0) == 0;
     require(vision, source, ": '", name, "' is no update of a CLIP vision model's layers; only those are read");
     const std::size_t dot = name.find('.', prefix.size());
     PeftPlace place;
     place.block = std::strtoll(name.c_str() + prefix.size(), nullptr, 10);
     const std::string rest = dot == std::string::npos ? "" : name.substr(dot + 1);
-    for (const PeftLayer& layer : peft_layers)
+    for (const PeftLayer& layer : peft_layers())
         for (const bool a : {true, false}) {
-            if (rest != std::string(layer.name) + (a ? ".lora_A.weight" : ".lora_B.weight")) continue;
+            if (rest != layer.name + (a ? ".lora_A.weight" : ".lora_B.weight")) continue;
             place.layer = &layer;
             place.is_a = a;
         }
@@ -166,11 +174,11 @@ inline std::size_t write_peft_adapter(const std::string& folder, const TensorMap
         const std::string place = update.substr(std::string(lora_prefix).size());
         const std::size_t dot = place.find('.');
         const HostTensor& b = updates.at(update + ".B");
-        for (const detail::PeftLayer& layer : detail::peft_layers) {
+        for (const detail::PeftLayer& layer : detail::peft_layers()) {
             if (place.substr(dot + 1) != detail::named_map(layer.map)) continue;
             const Index parts = layer.map == BlockMap::attention_in ? 3 : 1, rows = b.shape[0] / parts;
             const Index own = a.shape[0] / form->rank;  // As: one for each part, or one for all
-            const std::string key = detail::peft_prefix + place.substr(0, dot + 1) + layer.name;
+            const std::string key = detail::peft_prefix() + place.substr(0, dot + 1) + layer.name;
             const std::vector<float> first = a.to<float>(), second = b.to<float>();
             const Index a_from = own == 1 ? 0 : layer.part * form->rank * a.shape[1];
             out.tensors[key + ".lora_A.weight"] = make_tensor(

@@ -51,7 +51,7 @@ inline std::map<std::string, std::set<std::string>> anchored_prefixes(const Tens
     for (const auto& named : map.tensors) {
         std::string best, front;
         bool any = false;
-        for (const std::string& anchor : anchors)  // the longest: "text.token_embedding" before "token_embedding"
+        for (const std::string& anchor : anchors)  // the longest: with "text." before without
             if (take_ending(named.first, anchor, front) && (!any || front.size() < best.size())) {
                 best = front;
                 any = true;
