@@ -223,12 +223,10 @@ struct Demo {
         s.vocabulary = assets + "/fashion_bpe.txt.gz";
         s.data.source = common.data;
         s.data.images = 6000;
-        s.recipe = published_recipe(s.learner, s.data.shots);
-        s.recipe.batch = 8;
-        s.recipe.depth = 3;
-        s.loop.batch = s.recipe.batch;
-        s.loop.schedule.lr = s.recipe.lr;
-        s.loop.schedule.max_epoch = s.recipe.epochs;
+        Recipe recipe = published_recipe(s.learner, s.data.shots);
+        recipe.batch = 8;
+        recipe.depth = 3;
+        use_recipe(s, recipe);
         s.loop.seed = common.seed;
         s.loop.out = common.out + "/teacher";
         s.loop.loader_threads = 1;

@@ -180,8 +180,9 @@ private:
 
 /// A number that one learner alone has.
 void add_learner_option(CLI::App& c, Train& o, const std::string& title, const LearnerOption& option) {
-    CLI::Option* added = c.add_option("--" + option.name, o.own[option.name],
-                                      concat(title, ": ", option.help, " (default: ", number_text(option.published), ")"));
+    CLI::Option* added =
+        c.add_option("--" + option.name, o.own[option.name],
+                     concat(title, ": ", option.help, " (default: ", number_text(option.published), ")"));
     if (option.recorded) added->default_str(*option.recorded);
     added->check(option.positive ? positive() : finite());
 }

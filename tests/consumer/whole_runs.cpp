@@ -102,7 +102,7 @@ void train(D& device, const Models& models) {
     spec.data.source = "folder:photos";
     spec.data.shots = 2;
     spec.data.validation = 1;
-    spec.recipe = promptkd::published_recipe(spec.learner, spec.data.shots);
+    promptkd::use_recipe(spec, promptkd::published_recipe(spec.learner, spec.data.shots));
     spec.loop.batch = 4;
     spec.loop.schedule.max_epoch = 2;
     spec.loop.out = "learned";

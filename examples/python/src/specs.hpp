@@ -148,11 +148,7 @@ inline void take_recipe(Settings& given, TrainingSpec& spec) {
 
 inline void take_training_loop(Settings& given, TrainingSpec& spec) {
     TrainingLoopConfig& loop = spec.loop;
-    loop.batch = spec.recipe.batch;
-    loop.schedule.lr = spec.recipe.lr;
-    loop.schedule.max_epoch = spec.recipe.epochs;
-    const LearnerInfo& info = find_learner(spec.learner);
-    if (info.complete) info.complete(loop, spec.optimizer, spec.data.shots);
+    use_recipe(spec, Recipe(spec.recipe));
     if (given.has("epochs")) loop.max_steps = 0;
     take_loop(given, loop, spec.optimizer);
     spec.recipe.lr = loop.schedule.lr;

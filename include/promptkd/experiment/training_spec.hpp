@@ -64,6 +64,17 @@ struct TrainingSpec {
     bool fresh = false;           ///< start again, whatever the output folder holds
 };
 
+/// Trains by `recipe`: its batch, learning rate and epochs are those of the loop, and a learner that has an optimizer
+/// and a schedule of its own (LearnerInfo::complete) gets them. spec.learner and spec.data.shots are set before.
+inline void use_recipe(TrainingSpec& spec, const Recipe& recipe) {
+    spec.recipe = recipe;
+    spec.loop.batch = recipe.batch;
+    spec.loop.schedule.lr = recipe.lr;
+    spec.loop.schedule.max_epoch = recipe.epochs;
+    const LearnerInfo& info = find_learner(spec.learner);
+    if (info.complete) info.complete(spec.loop, spec.optimizer, spec.data.shots);
+}
+
 /// What a training has left in its output folder, and found.
 struct LearnerOutcome : TrainingOutcome {
     std::string prompts;                         ///< file of the learned prompts

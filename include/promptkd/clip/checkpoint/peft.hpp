@@ -35,7 +35,8 @@ struct PeftLayer {
 inline const std::vector<PeftLayer>& peft_layers() {
     static const std::vector<PeftLayer> layers = [] {
         std::vector<PeftLayer> all;
-        for (const BlockMap map : {BlockMap::attention_in, BlockMap::attention_out, BlockMap::mlp_in, BlockMap::mlp_out})
+        for (const BlockMap map :
+             {BlockMap::attention_in, BlockMap::attention_out, BlockMap::mlp_in, BlockMap::mlp_out})
             for (int part = 0; part < (map == BlockMap::attention_in ? 3 : 1); ++part)
                 all.push_back({named_map(map, schema::Layout::huggingface, part), map, part});
         return all;
@@ -45,8 +46,8 @@ inline const std::vector<PeftLayer>& peft_layers() {
 
 /// What peft's names of a vision model's blocks begin with, up to the number.
 inline std::string peft_prefix() {
-    const auto weight = schema::find(schema::vision_transformer, schema::Role::attention_in, schema::Part::weight,
-                                     schema::Numbers{});
+    const auto weight =
+        schema::find(schema::vision_transformer, schema::Role::attention_in, schema::Part::weight, schema::Numbers{});
     return "base_model.model." + schema::block_prefix(*weight, schema::Layout::huggingface);
 }
 
