@@ -172,13 +172,9 @@ private:
         turn(w, shape, Turn::back, d_kv);
         const Matrix<A> d_selected = scratch<A>(w, count, d);
         const Linear<T> project_q = in_proj.row_range(0, d), project_kv = in_proj.row_range(d, 2 * d);
-        if (in_proj.needs_input()) {
-            gather_selected(w.device, shape.sequences, *shape.selection, dx, d_selected);
-            add_linear_gradients(w, project_q, d_selected, dq);
-            add_linear_gradients(w, project_kv, dx, d_kv);
-        }
-        linear_backward(w, project_kv, d_kv, dx);
-        linear_backward(w, project_q, dq, d_selected);
+        if (in_proj.needs_input()) gather_selected(w.device, shape.sequences, *shape.selection, dx, d_selected);
+        linear_gradients(w, project_q, d_selected, dq, d_selected);
+        linear_gradients(w, project_kv, dx, d_kv, dx);
         scatter_add_selected(w.device, shape.sequences, *shape.selection, d_selected, dx);
     }
 
